@@ -1,0 +1,90 @@
+# nacre's tasks. `make` lists them. Needed on the machine: make and Python 3.11, 3.12 or 3.13 with venv and pip.
+# Everything is installed into .venv, by hash from requirements.lock; uv is used where it is on the PATH.
+
+PYTHON ?= python3
+UV ?= $(shell command -v uv 2>/dev/null)
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.nacre-installed
+DEMO := demo
+
+ifneq ($(UV),)
+INSTALL = "$(UV)" pip install --quiet --python $(BIN)/python
+else
+INSTALL = $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-input
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help env test test-slow demo lock clean
+.NOTPARALLEL:
+
+help:
+	@echo "make env         create .venv with nacre in it (PYTHON=python3.12 chooses the interpreter)"
+	@echo "make test        lint, format, types and tests (PYTEST_ARGS='-k belief' chooses among the tests)"
+	@echo "make test-slow   the tests that train until something is learned, minutes"
+	@echo "make demo        meta-train on sparse-point-robot, meet new goals, draw pictures; goes on where it was stopped"
+	@echo "make lock        rewrite requirements.lock from pyproject.toml (LOCK_ARGS=--upgrade takes the newest); needs uv"
+	@echo "make clean       remove .venv, caches, builds and $(DEMO)/; runs/ stays"
+
+env: $(STAMP)
+
+# The stamp makes this a no-op until pyproject.toml or requirements.lock changes.
+$(STAMP): pyproject.toml requirements.lock | $(BIN)/python
+	@echo "Installing the pinned packages into $(VENV) (about 250 MB to download, 1.1 GB on disk)"
+ifeq ($(UV),)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
+endif
+	@$(INSTALL) --require-hashes --requirement requirements.lock
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+	@echo "Ready: $$($(BIN)/python --version), $(BIN)/nacre"
+
+$(BIN)/python:
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
+	    echo "nacre needs Python 3.11, 3.12 or 3.13, but $(PYTHON) is" \
+	        "$$("$(PYTHON)" --version 2>/dev/null || echo 'not there'): name one that fits," \
+	        "as in 'make $(firstword $(MAKECMDGOALS)) PYTHON=python3.12'." >&2; exit 1; }
+	@rm -rf $(VENV)
+ifneq ($(UV),)
+	@"$(UV)" venv --quiet --python "$$("$(PYTHON)" -c 'import sys; print(sys.executable)')" $(VENV)
+else
+	@"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); \
+	    echo "$(PYTHON) cannot create an environment: install its venv module (on Debian and Ubuntu" \
+	        "the package python3-venv), then run make again." >&2; exit 1; }
+endif
+
+test: env
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-slow: env
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+demo: env
+	@if [ -e $(DEMO)/run ]; then \
+	    $(BIN)/nacre resume $(DEMO)/run; \
+	else \
+	    $(BIN)/nacre train pearl sparse-point-robot --preset demo --seed 0 --out $(DEMO)/run; \
+	fi
+	@$(BIN)/nacre evaluate $(DEMO)/run
+	@$(BIN)/nacre report $(DEMO)/run -o $(DEMO)/curves.png
+	@$(BIN)/nacre report $(DEMO)/run --kind trials -o $(DEMO)/trials.png
+	@echo
+	@echo "Learning curve:                       $(DEMO)/curves.png"
+	@echo "Trials on goals it has never seen:    $(DEMO)/trials.png"
+
+# Names, versions, markers and hashes only: no addresses, so that it serves any index or mirror.
+LOCK_UV = $(or $(UV),$(wildcard $(BIN)/uv))
+lock:
+	@test -n "$(LOCK_UV)" || { echo "make lock needs uv: pip install uv, then run it again." >&2; exit 1; }
+	"$(LOCK_UV)" pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet $(LOCK_ARGS) \
+	    --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,1 @@
+"""nacre: agents that learn a new task within a few episodes."""

@@ -1,0 +1,33 @@
+"""Every algorithm by name, as what the runner needs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from nacre.algorithms import pearl
+from nacre.errors import unknown
+from nacre.presets.pearl import PRESETS, PearlConfig
+
+
+class Algorithm(NamedTuple):
+    """A method of meta-RL. Its state is one pytree with `key`, `env_steps`, `grad_steps` and `meta_iterations`."""
+
+    config: type[Any]
+    presets: dict[str, dict[str, dict[str, object]]]
+    init: Callable[..., Any]  # (family, config, seed) -> state
+    meta_train: Callable[..., Iterator[tuple[Any, Any]]]  # (family, config, tasks, state) -> (state, metrics [update]) ...
+    make_agent: Callable[..., Any]  # (config) -> Agent
+    agent_params: Callable[..., Any]  # (state) -> params
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "pearl": Algorithm(PearlConfig, PRESETS, pearl.init, pearl.meta_train, pearl.make_agent, pearl.agent_params),
+}
+
+
+def find_algorithm(name: str) -> Algorithm:
+    """The algorithm of that name."""
+    if name not in ALGORITHMS:
+        raise unknown("algorithm", name, ALGORITHMS)
+    return ALGORITHMS[name]

@@ -1,0 +1,31 @@
+"""The command line: nacre list | train | resume | evaluate | adapt | report | benchmark. `main` maps errors to exit status 2."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+STARTED = time.monotonic()
+"""When the process began, as nearly as a module can tell: wall_seconds counts from here."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; 0 when it did what was asked, 2 with one sentence on stderr when it could not."""
+    from nacre import commands
+    from nacre.errors import NacreError
+
+    try:
+        return commands.run(sys.argv[1:] if argv is None else argv, started=STARTED)
+    except NacreError as error:
+        print(f"nacre: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        print("nacre: stopped at once; a run goes on from its last checkpoint with 'nacre resume'", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

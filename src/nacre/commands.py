@@ -1,0 +1,337 @@
+"""What each command of the command line takes and does. A command is a dataclass: its fields are its arguments."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import io
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from nacre.errors import NacreError, unknown
+
+Parsed = TypeVar("Parsed")
+RunPath = tyro.conf.Positional[Path]
+
+
+@dataclass(frozen=True)
+class ListCommand:
+    """Families, algorithms and presets."""
+
+    json: bool = False
+    """Print one JSON object instead of tables."""
+
+
+@dataclass(frozen=True)
+class TrainCommand:
+    """Meta-train an algorithm on a family, in a new run directory. Any field of the configuration is a flag too."""
+
+    algorithm: tyro.conf.Positional[str]
+    """The algorithm, as in 'nacre list'."""
+    family: tyro.conf.Positional[str]
+    """The task family, as in 'nacre list'."""
+    preset: str = "paper"
+    """Which settings to start from."""
+    out: Path | None = None
+    """Run directory; runs/FAMILY/ALGORITHM/seed-SEED unless given."""
+    time_limit: float | None = None
+    """Stop after this many minutes, with a checkpoint."""
+    wandb: bool = False
+    """Log to Weights & Biases as well."""
+
+
+@dataclass(frozen=True)
+class ResumeCommand:
+    """Continue a run exactly where its last checkpoint stands."""
+
+    run: RunPath
+    """Run directory."""
+    iterations: int | None = None
+    """New total of meta-iterations, more than before."""
+    time_limit: float | None = None
+    """Stop after this many minutes, with a checkpoint."""
+    wandb: bool = False
+    """Log to Weights & Biases as well."""
+
+
+@dataclass(frozen=True)
+class EvaluateCommand:
+    """Put a trained agent through trials on tasks: the return of every episode."""
+
+    run: RunPath
+    """Run directory."""
+    episodes: int | None = None
+    """Episodes of a trial, the last one scored; as the run was configured unless given."""
+    tasks: str = "test"
+    """'test', 'train', or 'fresh:N' for N new tasks."""
+    repeats: int | None = None
+    """Trials per task; as the run was configured unless given."""
+    seed: int = 0
+    """Seed of the trials and of fresh tasks."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
+
+
+@dataclass(frozen=True)
+class AdaptCommand:
+    """Let a trained agent meet one task: return and belief, episode by episode."""
+
+    run: RunPath
+    """Run directory."""
+    task: str
+    """The task, such as velocity=1.3, direction=-1 or goal=0.6,0.8."""
+    episodes: int | None = None
+    """Episodes of the trial; as the run was configured unless given."""
+    allow_ood: bool = False
+    """Take a task outside the family's distribution."""
+    seed: int = 0
+    """Seed of the trial."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
+
+
+@dataclass(frozen=True)
+class ReportCommand:
+    """Draw runs: learning curves and return by episode, or the trials of one run."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run directories."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Picture to write (.png, .svg or .pdf)."""
+    kind: Literal["curves", "trials"] = "curves"
+    """Learning curves of all runs, or paths and beliefs of one run's trials on test tasks."""
+
+
+@dataclass(frozen=True)
+class BenchmarkCommand:
+    """Time a part of nacre on this machine: figure, FLOP count, the machine's measured ceiling, and their ratio."""
+
+    what: tyro.conf.Positional[Literal["update", "collect", "evaluate", "act"]]
+    """A gradient update, collection with the policy in the loop, one evaluation, or one acting session's step."""
+    family: str = "cheetah-vel"
+    """Family whose sizes to use."""
+    preset: str = "paper"
+    """Preset whose sizes to use."""
+    lanes: int = 64
+    """Simulations side by side (collect)."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+COMMANDS: dict[str, type[Any]] = {
+    "list": ListCommand,
+    "train": TrainCommand,
+    "resume": ResumeCommand,
+    "evaluate": EvaluateCommand,
+    "adapt": AdaptCommand,
+    "report": ReportCommand,
+    "benchmark": BenchmarkCommand,
+}
+
+
+def run(argv: Sequence[str], started: float) -> int:
+    """Parses and carries out one command line; raises NacreError for what cannot be done."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if argv[0] == "--version":
+        print(f"nacre {importlib.metadata.version('nacre')}")
+        return 0
+    name, args = argv[0], list(argv[1:])
+    if name not in COMMANDS:
+        raise unknown("command", name, COMMANDS)
+    if name == "train":
+        _train(args, started)
+        return 0
+    command = parse(COMMANDS[name], args, prog=f"nacre {name}")
+    {
+        ListCommand: _list, ResumeCommand: _resume, EvaluateCommand: _evaluate, AdaptCommand: _adapt,
+        ReportCommand: _report, BenchmarkCommand: _benchmark,
+    }[type(command)](command, started)  # fmt: skip
+    return 0
+
+
+def _overview() -> str:
+    lines = [f"  nacre {name:<10} {(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
+    return "\n".join(["Meta-reinforcement learning: agents that learn a new task within a few episodes.", "", *lines, "",
+                      "Add --help to a command for its arguments; nacre --version."])  # fmt: skip
+
+
+def parse(kind: type[Parsed], args: Sequence[str], prog: str, default: Parsed | None = None) -> Parsed:
+    """`args` as a value of this dataclass. Its help is printed on --help; what it refuses becomes one sentence."""
+    known = _flags(kind)
+    for arg in args:
+        flag = arg.split("=")[0].replace("_", "-")
+        if flag.startswith("--") and flag not in known and flag.replace("--no-", "--", 1) not in known:
+            raise unknown("option", flag, known)
+    heard = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(heard):
+            more = {} if default is None else {"default": default}
+            return tyro.cli(kind, args=list(args), prog=prog, config=(tyro.conf.OmitArgPrefixes,), **more)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        words = re.sub(r"[╭╮╰╯│─]+|\x1b\[[0-9;]*m", " ", heard.getvalue())
+        words = re.sub(r"\s+", " ", words).strip().removeprefix("Parsing error ").split(" For full helptext")[0]
+        raise NacreError(f"{words.rstrip('.')}; see '{prog} --help'.") from None
+
+
+def _flags(kind: type[Any]) -> set[str]:
+    """The flags that a command dataclass understands, nested ones included."""
+    found = {"--help"}
+    for field in dataclasses.fields(kind):
+        if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
+            found |= _flags(field.type)
+        else:
+            found.add("--" + field.name.replace("_", "-"))
+    return found
+
+
+def _train(args: list[str], started: float) -> None:
+    from nacre import experiment
+    from nacre.config import resolve
+
+    wants_help = "--help" in args or "-h" in args
+    names = [arg for arg in args if not arg.startswith("-")]
+    if len(names) < 2:
+        if wants_help:
+            parse(TrainCommand, ["--help"], "nacre train")
+        raise NacreError("name an algorithm and a family, as in 'nacre train pearl cheetah-vel'; see 'nacre list'.")
+    own = [field.name for field in dataclasses.fields(TrainCommand)]
+    preset = _value_of("--preset", args) or "paper"
+    base = resolve(args[0], args[1], preset) if not args[0].startswith("-") and not args[1].startswith("-") else None
+    if base is None:
+        raise NacreError("write the algorithm and the family first, as in 'nacre train pearl cheetah-vel --seed 1'.")
+    parts = {"settings": base.settings, "family_options": base.family, "options": base.options}
+    nested = dataclasses.make_dataclass(
+        "TrainArguments",
+        [(name, type(value), dataclasses.field(default=value)) for name, value in parts.items()],
+        bases=(TrainCommand,),
+        frozen=True,
+    )
+    nested.__doc__ = TrainCommand.__doc__
+    chosen = parse(nested, args, "nacre train")
+    overrides: dict[str, Any] = {}
+    for name in parts:
+        overrides |= dataclasses.asdict(getattr(chosen, name))
+    command = TrainCommand(**{name: getattr(chosen, name) for name in own})
+    final = resolve(command.algorithm, command.family, command.preset, **overrides)
+    out = command.out or default_path(command.algorithm, command.family, final.options.seed)
+    experiment.train(final, out, time_limit=command.time_limit, wandb=command.wandb, started=started)
+
+
+def default_path(algorithm: str, family: str, seed: int) -> Path:
+    """Where a run goes when nothing else is said."""
+    return Path("runs") / family / algorithm / f"seed-{seed}"
+
+
+def _value_of(flag: str, args: Sequence[str]) -> str | None:
+    """The value that follows a flag, in either form."""
+    for arg, after in zip(args, [*args[1:], None], strict=True):
+        if arg == flag:
+            return after
+        if arg.startswith(flag + "="):
+            return arg.split("=", 1)[1]
+    return None
+
+
+def _resume(command: ResumeCommand, started: float) -> None:
+    from nacre import experiment
+
+    experiment.resume(
+        command.run, iterations=command.iterations, time_limit=command.time_limit, wandb=command.wandb, started=started
+    )
+
+
+def _list(command: ListCommand, started: float) -> None:
+    from nacre.algorithms.catalog import ALGORITHMS
+    from nacre.families.catalog import FAMILIES
+
+    presets = sorted({preset for algorithm in ALGORITHMS.values() for preset in algorithm.presets})
+    if command.json:
+        print(json.dumps({"families": list(FAMILIES), "algorithms": list(ALGORITHMS), "presets": presets}))
+        return
+    table = Table("family", "tasks", "obs", "action", "horizon", "presets of pearl")
+    for name, family in FAMILIES.items():
+        having = [preset for preset, families in ALGORITHMS["pearl"].presets.items() if name in families]
+        table.add_row(name, family.task_range, str(family.obs_dim), str(family.action_dim), str(family.horizon), ", ".join(having))
+    out = Console(highlight=False)
+    out.print(table)
+    out.print(f"algorithms: {', '.join(ALGORITHMS)}")
+
+
+def _evaluate(command: EvaluateCommand, started: float) -> None:
+    from nacre.agent import load
+    from nacre.rollout import score
+
+    agent = load(command.run)
+    returns, tasks = agent.evaluate(command.tasks, command.episodes, command.repeats, command.seed)
+    if command.json:
+        data = {"returns": returns.tolist(), "tasks": tasks, "scored_episode": returns.shape[2], "score": score(returns)}
+        print(json.dumps(data))
+        return
+    table = Table("task", *(f"episode {i + 1}" for i in range(returns.shape[2])), title=f"returns, {command.tasks} tasks")
+    for task, values in zip(tasks, returns.mean(axis=0), strict=True):
+        table.add_row(_task_text(task), *(f"{value:.2f}" for value in values))
+    table.add_section()
+    table.add_row("mean", *(f"{value:.2f}" for value in returns.mean(axis=(0, 1))))
+    Console(highlight=False).print(table)
+    print(f"score (mean return of episode {returns.shape[2]}): {score(returns):.3f}")
+
+
+def _task_text(task: dict[str, Any]) -> str:
+    def number(value: Any) -> str:
+        return ",".join(f"{v:.3g}" for v in value) if isinstance(value, list) else f"{value:.3g}"
+
+    return " ".join(f"{name}={number(value)}" for name, value in task.items())
+
+
+def _adapt(command: AdaptCommand, started: float) -> None:
+    from nacre.agent import load
+
+    agent = load(command.run)
+    trial = agent.meet(command.task, command.episodes, allow_ood=command.allow_ood, seed=command.seed)
+    if command.json:
+        print(json.dumps({"task": trial.task, "episodes": [episode._asdict() for episode in trial.episodes]}))
+        return
+    table = Table("episode", "return", "z came from", "belief mean", "belief std", title=f"trial on {_task_text(trial.task)}")
+    for episode in trial.episodes:
+        mean, std = (" ".join(f"{v:.2f}" for v in values) for values in (episode.belief_mean, episode.belief_std))
+        table.add_row(str(episode.episode), f"{episode.episode_return:.3f}", episode.z_from, mean, std)
+    Console(highlight=False).print(table)
+
+
+def _report(command: ReportCommand, started: float) -> None:
+    from nacre.report import curves, trials
+
+    if not command.runs:
+        raise NacreError("name at least one run directory, as in 'nacre report runs/cheetah-vel/pearl/seed-0 -o curves.png'.")
+    if command.kind == "curves":
+        curves.draw(command.runs, command.out)
+    elif len(command.runs) == 1:
+        trials.draw(command.runs[0], command.out)
+    else:
+        raise NacreError(f"--kind trials draws one run, but {len(command.runs)} were named; name one.")
+    print(f"wrote {command.out}", file=sys.stderr)
+
+
+def _benchmark(command: BenchmarkCommand, started: float) -> None:
+    from nacre import benchmark
+
+    result = benchmark.run(command.what, command.family, command.preset, command.lanes)
+    if command.json:
+        print(json.dumps(result))
+        return
+    for name, value in result.items():
+        print(f"{name:<28} {value:.4g}" if isinstance(value, float) else f"{name:<28} {value}")

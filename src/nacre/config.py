@@ -1,0 +1,135 @@
+"""A run's configuration: from names and overrides to one resolved value, and to and from config.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+from nacre.algorithms.catalog import Algorithm, find_algorithm
+from nacre.errors import NacreError, unknown
+from nacre.families.catalog import FAMILIES, make_family
+from nacre.families.family import Family
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run needs besides the algorithm's settings and the family's options."""
+
+    seed: int = 0
+    """Seed of everything random in the run but its tasks."""
+    task_seed: int = 1337
+    """Seed of the train and test tasks."""
+    checkpoint_minutes: float = 10.0
+    """Minutes between checkpoints."""
+    train_evaluation_interval: int = 10
+    """Iterations between evaluations on train tasks; test tasks are evaluated after every iteration."""
+
+    def __post_init__(self) -> None:
+        if self.seed < 0 or not 0 <= self.task_seed < 2**32:
+            raise NacreError("a seed must be 0 or more (task_seed below 2^32); change --seed or --task-seed.")
+        if not self.checkpoint_minutes >= 0:
+            raise NacreError(f"checkpoint_minutes is {self.checkpoint_minutes}, but must be at least 0; change --checkpoint-minutes.")
+        if self.train_evaluation_interval < 1:
+            raise NacreError("train_evaluation_interval must be at least 1; change --train-evaluation-interval.")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that determines a run. Equal experiments give equal numbers on the same machine."""
+
+    algorithm_name: str
+    preset: str
+    family: Family
+    settings: Any
+    options: RunOptions
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The algorithm's functions."""
+        return find_algorithm(self.algorithm_name)
+
+
+def resolve(algorithm_name: str, family_name: str, preset: str = "paper", **overrides: Any) -> Experiment:
+    """The experiment of a preset with fields changed: settings, family options and run options share one namespace.
+
+    Raises NacreError for an unknown name (with the nearest one), a value of the wrong type and an impossible combination.
+    """
+    algorithm = find_algorithm(algorithm_name)
+    if family_name not in FAMILIES:
+        raise unknown("family", family_name, FAMILIES)
+    if preset not in algorithm.presets:
+        raise unknown("preset", preset, algorithm.presets)
+    if family_name not in algorithm.presets[preset]:
+        having = ", ".join(name for name, families in algorithm.presets.items() if family_name in families)
+        raise NacreError(f"{algorithm_name} has no preset '{preset}' for {family_name}; choose one of: {having or 'none'}.")
+    groups = (algorithm.config, FAMILIES[family_name], RunOptions)
+    values: list[dict[str, Any]] = [dict(algorithm.presets[preset][family_name]), {}, {}]
+    for name, value in overrides.items():
+        for group, chosen in zip(groups, values, strict=True):
+            if name in field_types(group):
+                chosen[name] = _checked(name, value, field_types(group)[name])
+                break
+        else:
+            raise unknown("field", name, [field for group in groups for field in field_types(group)])
+    experiment = Experiment(
+        algorithm_name, preset, make_family(family_name, **values[1]), algorithm.config(**values[0]), RunOptions(**values[2])
+    )
+    settings = experiment.settings
+    experiment.family.task_set(experiment.options.task_seed, settings.num_train_tasks, settings.num_test_tasks)
+    return experiment
+
+
+def field_types(config: type[Any]) -> dict[str, type]:
+    """The fields of a configuration dataclass and their types."""
+    hints = typing.get_type_hints(config)
+    return {field.name: hints[field.name] for field in dataclasses.fields(config)}
+
+
+def _checked(name: str, value: Any, kind: type) -> Any:
+    """`value` as the field's type, or a NacreError."""
+    right = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value, right = float(value), True
+    if not right or (kind is float and not math.isfinite(value)):
+        what = {int: "a whole number", float: "a finite number", bool: "True or False"}.get(kind, kind.__name__)
+        raise NacreError(f"{name} is {value!r}, but must be {what}; change --{name.replace('_', '-')}.")
+    return value
+
+
+def to_json(experiment: Experiment, versions: dict[str, str]) -> str:
+    """The whole resolved configuration, with versions, as the text of config.json."""
+    return json.dumps(
+        {
+            "algorithm": experiment.algorithm_name,
+            "family": experiment.family.name,
+            "preset": experiment.preset,
+            "settings": dataclasses.asdict(experiment.settings),
+            "family_options": dataclasses.asdict(experiment.family),
+            "options": dataclasses.asdict(experiment.options),
+            "versions": versions,
+        },
+        indent=2,
+    )
+
+
+def from_json(text: str) -> Experiment:
+    """The experiment of a config.json; every field must be there, so that a changed default changes no old run."""
+    data = json.loads(text)
+    algorithm, family = find_algorithm(data["algorithm"]), data["family"]
+    if family not in FAMILIES:
+        raise unknown("family", family, FAMILIES)
+    for part, group in (("settings", algorithm.config), ("family_options", FAMILIES[family]), ("options", RunOptions)):
+        wanted, found = set(field_types(group)), set(data[part])
+        if wanted != found:
+            raise NacreError(
+                f"the configuration's {part} do not fit this version of nacre (field '{min(wanted ^ found)}'); "
+                "install the version named in its config.json."
+            )
+    return Experiment(
+        data["algorithm"], data["preset"], make_family(family, **data["family_options"]),
+        algorithm.config(**data["settings"]), RunOptions(**data["options"]),
+    )  # fmt: skip

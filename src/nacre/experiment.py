@@ -1,0 +1,190 @@
+"""The one loop with side effects: iterate, evaluate, log, checkpoint, resume. Algorithms only yield."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from nacre.checkpoints import Checkpoints
+from nacre.config import Experiment
+from nacre.errors import NacreError
+from nacre.families.family import Tasks
+from nacre.rollout import evaluate
+from nacre.run_directory import RunDirectory
+from nacre.sinks import Sinks
+from nacre.types import stream
+
+
+class Saved(NamedTuple):
+    """What a checkpoint holds."""
+
+    state: Any
+    wall_seconds: np.float64
+    train_tasks: Tasks
+    test_tasks: Tasks
+
+
+class StopRequest:
+    """Whether something asked the run to stop: Ctrl-C, SIGTERM, or its time limit."""
+
+    def __init__(self, time_limit_minutes: float | None):
+        self._deadline = None if time_limit_minutes is None else time.monotonic() + 60 * time_limit_minutes
+        self._signal: str | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """Why to stop, or None."""
+        if self._signal is None and self._deadline is not None and time.monotonic() >= self._deadline:
+            return "the time limit"
+        return self._signal
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Turns the first Ctrl-C or SIGTERM into a request; a second one stops at once, without a checkpoint."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            if self._signal is not None:
+                raise KeyboardInterrupt
+            self._signal = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def train(
+    experiment: Experiment, path: Path, *, time_limit: float | None = None, wandb: bool = False, started: float | None = None
+) -> RunDirectory:
+    """Meta-trains from nothing in a new run directory. `time_limit` in minutes; `started`: process start, time.monotonic()."""
+    run = RunDirectory.create(path, experiment)
+    _run(run, Checkpoints(run.checkpoints), time_limit, wandb, started)
+    return run
+
+
+def resume(
+    path: Path, *, iterations: int | None = None, time_limit: float | None = None, wandb: bool = False,
+    started: float | None = None,
+) -> RunDirectory:  # fmt: skip
+    """Continues a run exactly where its last checkpoint stands; `iterations` sets a new total."""
+    run = RunDirectory(path)
+    if iterations is not None:
+        settings = dataclasses.replace(run.experiment.settings, iterations=iterations)
+        if iterations < run.experiment.settings.iterations:
+            raise NacreError(
+                f"the run at {path} is set to {run.experiment.settings.iterations} iterations, which --iterations can only raise."
+            )
+        run.rewrite_config(dataclasses.replace(run.experiment, settings=settings))
+    _run(run, Checkpoints(run.checkpoints), time_limit, wandb, started)
+    return run
+
+
+def load_state(run: RunDirectory) -> Any:
+    """The state at a run's newest checkpoint."""
+    checkpoints = Checkpoints(run.checkpoints)
+    if checkpoints.latest() is None:
+        raise NacreError(f"the run at {run.path} has no checkpoint yet; continue it with 'nacre resume {run.path}'.")
+    try:
+        return checkpoints.restore(_fresh(run)).state
+    finally:
+        checkpoints.close()
+
+
+def _fresh(run: RunDirectory) -> Saved:
+    experiment, tasks = run.experiment, run.tasks
+    state = experiment.algorithm.init(experiment.family, experiment.settings, experiment.options.seed)
+    return Saved(state, np.float64(0.0), tasks.train, tasks.test)
+
+
+def _run(run: RunDirectory, checkpoints: Checkpoints, time_limit: float | None, wandb: bool, started: float | None) -> None:
+    """From the newest checkpoint (or from nothing) to the last iteration or a request to stop."""
+    started = time.monotonic() if started is None else started
+    experiment, tasks = run.experiment, run.tasks
+    saved = _fresh(run)
+    if checkpoints.latest() is not None:
+        saved = checkpoints.restore(saved)
+    state = saved.state
+    run.cut_back(int(state.grad_steps))
+    stop = StopRequest(time_limit)
+    num_updates = experiment.settings.num_train_steps_per_iteration
+
+    def wall_seconds() -> float:
+        return float(saved.wall_seconds) + time.monotonic() - started
+
+    def save() -> None:
+        tree = Saved(state, np.float64(wall_seconds()), tasks.train, tasks.test)
+        checkpoints.save(int(state.grad_steps), tree)
+
+    iterations = int(state.meta_iterations)
+    last_save = time.monotonic()
+    with Sinks(run, int(state.grad_steps), wandb) as sinks, stop.listening():
+        sinks.started(state)
+        updates = experiment.algorithm.meta_train(experiment.family, experiment.settings, tasks, state)
+        for state, metrics in updates:  # noqa: B020 (the state yielded is the state from here on)
+            values = _finite_means(metrics, int(state.grad_steps), num_updates, run, checkpoints)
+            sinks.metrics(state, wall_seconds(), values)
+            if state.meta_iterations > iterations:
+                iterations = int(state.meta_iterations)
+                for split in _splits(iterations, experiment):
+                    returns = evaluate_state(experiment, state, getattr(tasks, split), split)
+                    sinks.evaluation(state, wall_seconds(), split, returns)
+            if stop.reason is not None:
+                break
+            if time.monotonic() - last_save >= 60 * experiment.options.checkpoint_minutes:
+                save()
+                last_save = time.monotonic()
+        save()
+        sinks.stopped(state, stop.reason)
+    checkpoints.close()
+
+
+def _splits(iterations: int, experiment: Experiment) -> list[str]:
+    """What to evaluate after this iteration."""
+    return ["test"] if iterations % experiment.options.train_evaluation_interval else ["test", "train"]
+
+
+def evaluate_state(experiment: Experiment, state: Any, tasks: Tasks, split: str) -> np.ndarray:
+    """The trial on these tasks: returns[repeat, task, episode]. The key follows from the run's and its counters."""
+    key = jax.random.fold_in(stream(state.key, "evaluate"), int(state.meta_iterations))
+    key = jax.random.fold_in(key, ["test", "train"].index(split))
+    algorithm, settings = experiment.algorithm, experiment.settings
+    return evaluate(
+        experiment.family, tasks, algorithm.make_agent(settings), algorithm.agent_params(state), key,
+        settings.num_evaluation_episodes, settings.num_evaluation_repeats,
+    )  # fmt: skip
+
+
+def _finite_means(
+    metrics: dict[str, Any], grad_steps: int, num_updates: int, run: RunDirectory, checkpoints: Checkpoints
+) -> dict[str, float]:
+    """The block's mean of every metric; a NacreError that names the first update where one is not finite."""
+    host = {name: np.asarray(values) for name, values in metrics.items()}
+    finite = np.all([np.isfinite(values) for values in host.values()], axis=0)
+    if not finite.all():
+        first = int(np.argmin(finite))
+        name = next(name for name, values in host.items() if not np.isfinite(values[first]))
+        update = grad_steps - len(finite) + first + 1
+        good = checkpoints.latest()
+        kept = "there is no checkpoint yet" if good is None else f"the checkpoint at update {good} is kept"
+        raise NacreError(
+            f"{name} is not finite at gradient update {update} (iteration {(update - 1) // num_updates + 1}) of {run.path}; "
+            f"{kept}; train anew with a smaller --learning-rate or --reward-scale."
+        )
+    return {name: float(values.mean()) for name, values in host.items()}
+
+

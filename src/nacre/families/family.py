@@ -1,0 +1,145 @@
+"""What a task family is: observation and action spaces that its tasks share, a task distribution, task sets."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from nacre.errors import NacreError
+from nacre.types import ArrayLike, Key, Tasks
+
+TASK_SET_VERSION = 1
+"""Rises when the same task_seed would give other tasks; saved with every run."""
+
+
+def num_tasks(tasks: Tasks) -> int:
+    """How many tasks the parameter arrays describe."""
+    return len(next(iter(tasks.values())))
+
+
+def take(tasks: Tasks, index: Any) -> Tasks:
+    """The tasks at these indices (integers, a slice or an integer array)."""
+    return {name: values[index] for name, values in tasks.items()}
+
+
+class TaskSet(NamedTuple):
+    """The tasks a run trains and is scored on. Drawn once from a seed of its own and saved with the run."""
+
+    train: Tasks
+    test: Tasks
+    task_seed: int
+    version: int = TASK_SET_VERSION
+
+
+@dataclass(frozen=True)
+class Family(ABC):
+    """A distribution over tasks that share spaces and horizon. Immutable; a task is an argument, never inside it.
+
+    A family is a `JaxFamily` or a `MujocoFamily`, which says who steps its lanes. Its public fields are options, settable
+    from the command line.
+    """
+
+    name: ClassVar[str]
+    obs_dim: ClassVar[int]
+    action_dim: ClassVar[int]
+    horizon: ClassVar[int]
+    can_terminate: ClassVar[bool] = False
+    """Whether an episode may end before its horizon."""
+    disjoint: ClassVar[bool] = True
+    """Whether train and test tasks are different tasks."""
+    parameters: ClassVar[dict[str, int]]
+    """Task parameter -> number of its components (0: a plain number)."""
+    task_range: ClassVar[str]
+    """The task distribution in words, for listings and errors."""
+
+    @abstractmethod
+    def sample_tasks(self, rng: np.random.Generator, num: int) -> Tasks:
+        """`num` independent tasks from the distribution."""
+
+    @abstractmethod
+    def task_set(self, task_seed: int, num_train: int, num_test: int) -> TaskSet:
+        """The seeded train and test tasks, as the paper's reference draws them where it does."""
+
+    @abstractmethod
+    def in_range(self, task: Tasks) -> np.ndarray:
+        """For every task, whether it could come from the distribution, [task] of bool."""
+
+    def parse_task(self, text: str, *, allow_ood: bool = False) -> Tasks:
+        """One task from text such as 'velocity=1.3' or 'goal=0.6,0.8'."""
+        name, _, value = text.partition("=")
+        expected = " or ".join(f"{n}={','.join(['NUMBER'] * max(1, size))}" for n, size in self.parameters.items())
+        try:
+            numbers = np.array([float(part) for part in value.split(",")], dtype=np.float64)
+        except ValueError:
+            numbers = np.array([np.nan])
+        size = self.parameters.get(name)
+        if size is None or len(numbers) != max(1, size) or not np.isfinite(numbers).all():
+            raise NacreError(f"'{text}' is not a task of {self.name}; write {expected}.")
+        task = {name: numbers[None] if size else numbers}
+        self.check_tasks(task, allow_ood=allow_ood)
+        return task
+
+    def check_tasks(self, task: Tasks, *, allow_ood: bool = False) -> None:
+        """Raises NacreError when a task lies outside the family's distribution."""
+        if not allow_ood and not self.in_range(task).all():
+            bad = {name: values[~self.in_range(task)][0].tolist() for name, values in task.items()}
+            raise NacreError(f"the task {bad} is outside {self.name}'s range, {self.task_range}; add --allow-ood to try it.")
+
+
+class JaxStep(NamedTuple):
+    """What one control step of one lane of a pure-JAX family gives."""
+
+    state: Any
+    obs: Float[Array, " obs_dim"]
+    reward: Float[Array, ""]
+    training_reward: Float[Array, ""]
+    terminated: Bool[Array, ""]
+
+
+class JaxFamily(Family):
+    """A family written in JAX for one lane; whole episodes of many lanes run inside one compiled scan."""
+
+    @abstractmethod
+    def reset(self, key: Key) -> tuple[Any, Float[Array, " obs_dim"]]:
+        """(state, observation) at the start of an episode."""
+
+    @abstractmethod
+    def step(self, state: Any, action: Float[Array, " action_dim"], task: Any) -> JaxStep:
+        """One control step with a clipped action; task is one task of `Tasks`, without the leading axis."""
+
+
+class Physics(NamedTuple):
+    """What a MuJoCo family sees of the lanes at one moment; each [lane, ...], float64."""
+
+    qpos: ArrayLike
+    qvel: ArrayLike
+    xpos: ArrayLike  # [lane, body, 3], as the step leaves it: one substep behind qpos
+
+
+class MujocoFamily(Family):
+    """A family on a MuJoCo robot: array functions of the physics before and after a control step, with leading axes [lane]."""
+
+    model_file: ClassVar[str]
+    """Robot description among Gymnasium's MuJoCo assets."""
+    frame_skip: ClassVar[int]
+    """Model steps in a control step."""
+
+    @abstractmethod
+    def reset_state(self, qpos: np.ndarray, qvel: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Start positions and velocities, given the model's own of every lane [lane, ...]."""
+
+    @abstractmethod
+    def observe(self, physics: Physics) -> Any:
+        """Observations [lane, obs_dim]."""
+
+    @abstractmethod
+    def rewards(self, before: Physics, after: Physics, action: Any, task: Any) -> tuple[Any, Any]:
+        """(reward, training reward), each [lane], of a control step with clipped actions [lane, action_dim]."""
+
+    @abstractmethod
+    def terminated(self, after: Physics) -> Any:
+        """Whether the episode ends here for a reason of the task's own (a fall), [lane] of bool."""

@@ -1,0 +1,102 @@
+"""The half-cheetah: run forward or backward, or at a wanted speed."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from nacre.errors import NacreError
+from nacre.families.family import MujocoFamily, Physics, TaskSet, take
+from nacre.types import Tasks
+
+TORSO = 1
+"""Body index of the torso in Gymnasium's half_cheetah.xml."""
+CONTROL_COST = 0.05
+
+
+@dataclass(frozen=True)
+class HalfCheetah(MujocoFamily):
+    """The robot that the families of this file share: observation, reset, speed and control cost."""
+
+    obs_dim: ClassVar[int] = 20
+    action_dim: ClassVar[int] = 6
+    horizon: ClassVar[int] = 200
+    model_file: ClassVar[str] = "half_cheetah.xml"
+    frame_skip: ClassVar[int] = 5
+    time_step: ClassVar[float] = 0.05
+    """Seconds a control step: frame_skip times the model's 0.01 s."""
+
+    def reset_state(self, qpos: np.ndarray, qvel: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        return qpos + rng.uniform(-0.1, 0.1, qpos.shape), qvel + 0.1 * rng.standard_normal(qvel.shape)
+
+    def observe(self, physics: Physics) -> Any:
+        """qpos without the root's x (8), qvel (9), torso position (3): [lane, 20]."""
+        xp = physics.qpos.__array_namespace__()
+        return xp.concatenate([physics.qpos[..., 1:], physics.qvel, physics.xpos[..., TORSO, :]], axis=-1)
+
+    def rewards(self, before: Physics, after: Physics, action: Any, task: Tasks) -> tuple[Any, Any]:
+        """(reward, training reward) of a control step, for clipped actions [lane, 6]."""
+        velocity = (after.qpos[..., 0] - before.qpos[..., 0]) / self.time_step
+        reward = self.progress(velocity, task) - CONTROL_COST * (action**2).sum(-1)
+        return reward, reward
+
+    def terminated(self, after: Physics) -> np.ndarray:
+        """The half-cheetah cannot fall out of an episode."""
+        return np.zeros(after.qpos.shape[:-1], dtype=bool)
+
+    @abstractmethod
+    def progress(self, velocity: Any, task: Tasks) -> Any:
+        """The task's share of the reward, from the forward velocity in m/s."""
+
+
+@dataclass(frozen=True)
+class CheetahDir(HalfCheetah):
+    """Run as fast as possible, forward (direction 1) or backward (-1)."""
+
+    name: ClassVar[str] = "cheetah-dir"
+    disjoint: ClassVar[bool] = False
+    parameters: ClassVar[dict[str, int]] = {"direction": 0}
+    task_range: ClassVar[str] = "direction=1 or direction=-1"
+
+    def sample_tasks(self, rng: np.random.Generator, num: int) -> Tasks:
+        return {"direction": rng.choice([-1.0, 1.0], num)}
+
+    def task_set(self, task_seed: int, num_train: int, num_test: int) -> TaskSet:
+        if (num_train, num_test) != (2, 2):
+            raise NacreError(
+                f"cheetah-dir has 2 tasks, but {num_train} train and {num_test} test tasks were asked for; "
+                "leave --num-train-tasks and --num-test-tasks at 2."
+            )
+        both = {"direction": np.array([-1.0, 1.0])}
+        return TaskSet(both, both, task_seed)
+
+    def in_range(self, task: Tasks) -> np.ndarray:
+        return np.asarray(np.abs(task["direction"]) == 1.0)
+
+    def progress(self, velocity: Any, task: Tasks) -> Any:
+        return task["direction"] * velocity
+
+
+@dataclass(frozen=True)
+class CheetahVel(HalfCheetah):
+    """Run forward at a wanted velocity."""
+
+    name: ClassVar[str] = "cheetah-vel"
+    parameters: ClassVar[dict[str, int]] = {"velocity": 0}
+    task_range: ClassVar[str] = "velocity in [0, 3] m/s"
+
+    def sample_tasks(self, rng: np.random.Generator, num: int) -> Tasks:
+        return {"velocity": rng.uniform(0.0, 3.0, num)}
+
+    def task_set(self, task_seed: int, num_train: int, num_test: int) -> TaskSet:
+        tasks = {"velocity": np.random.RandomState(task_seed).uniform(0.0, 3.0, num_train + num_test)}
+        return TaskSet(take(tasks, slice(num_train)), take(tasks, slice(num_train, None)), task_seed)
+
+    def in_range(self, task: Tasks) -> np.ndarray:
+        return np.asarray((task["velocity"] >= 0.0) & (task["velocity"] <= 3.0))
+
+    def progress(self, velocity: Any, task: Tasks) -> Any:
+        return -abs(velocity - task["velocity"])

@@ -1,0 +1,152 @@
+"""PEARL's settings: every field with its meaning, and the values of each preset (Rakelly et al. 2019 and its reference)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from nacre.errors import NacreError
+
+
+@dataclass(frozen=True)
+class PearlConfig:
+    """PEARL's settings. The defaults are the values that the paper's domains share."""
+
+    # Task set
+    num_train_tasks: int = 100
+    """Tasks to meta-train on."""
+    num_test_tasks: int = 30
+    """Held-out tasks that score the run (cheetah-dir tests on its two train tasks)."""
+
+    # Meta-training loop
+    iterations: int = 500
+    """Meta-iterations of the whole run; `resume --iterations` raises it."""
+    num_initial_steps: int = 2000
+    """Environment steps per train task before the first update, z from the prior."""
+    num_tasks_sample: int = 5
+    """Train tasks drawn (with replacement) for collection in each iteration."""
+    num_steps_prior: int = 400
+    """Steps per drawn task with z from the prior, into both buffers."""
+    num_steps_posterior: int = 0
+    """Steps per drawn task with z from the posterior, into both buffers."""
+    num_extra_rl_steps_posterior: int = 600
+    """Steps per drawn task with z from the posterior, into the RL buffer only."""
+    num_train_steps_per_iteration: int = 2000
+    """Gradient updates after the collection of each iteration."""
+    meta_batch: int = 16
+    """Train tasks in one update, drawn with replacement."""
+    batch_size: int = 256
+    """Transitions per task in one update, from the RL buffer."""
+    context_batch_size: int = 100
+    """Transitions per task that the encoder sees, from the context buffer, with replacement."""
+    replay_capacity: int = 1_000_000
+    """Transitions that the RL buffer of one task keeps."""
+
+    # Networks
+    latent_dim: int = 5
+    """Dimension of the latent task variable z."""
+    hidden_dim: int = 300
+    """Units in a hidden layer of policy, Q and V."""
+    num_hidden_layers: int = 3
+    """Hidden layers of policy, Q, V and encoder."""
+    encoder_hidden_dim: int = 200
+    """Units in a hidden layer of the context encoder."""
+    use_next_obs_in_context: bool = False
+    """Whether the encoder sees the next observation (needed where dynamics differ between tasks)."""
+    use_information_bottleneck: bool = True
+    """True: z ~ q(z | context) with the KL term. False: z is the mean of the encodings, a point estimate without KL."""
+
+    # Objective
+    discount: float = 0.99
+    """Discount factor gamma."""
+    reward_scale: float = 5.0
+    """Multiplies rewards in the Bellman target; the inverse of SAC's temperature, which is 1."""
+    kl_weight: float = 0.1
+    """Weight of KL(q(z | c) || N(0, I)), which is SUMMED over the meta-batch's tasks while the Bellman error is a mean,
+    as in the reference: doubling meta_batch doubles the KL's weight."""
+    learning_rate: float = 3e-4
+    """Adam's step size for every network."""
+    soft_target_tau: float = 0.005
+    """Share of V that its target takes over after each update."""
+    policy_mean_reg_weight: float = 1e-3
+    """Weight of the mean squared pre-tanh mean in the actor loss."""
+    policy_std_reg_weight: float = 1e-3
+    """Weight of the mean squared log standard deviation in the actor loss."""
+
+    # Meta-test
+    num_evaluation_episodes: int = 3
+    """Episodes of a trial; the last one is scored."""
+    num_exploration_episodes: int = 2
+    """Episodes of a trial that act on a z from the prior."""
+    num_evaluation_repeats: int = 1
+    """Independent trials per task in an evaluation."""
+
+    def __post_init__(self) -> None:
+        may_be_zero = {"num_initial_steps", "num_steps_prior", "num_steps_posterior", "num_extra_rl_steps_posterior"}
+        may_be_zero |= {"kl_weight", "policy_mean_reg_weight", "policy_std_reg_weight", "discount"}
+        may_be_zero |= {"num_exploration_episodes"}
+        for field in fields(self):
+            value, flag = getattr(self, field.name), "--" + field.name.replace("_", "-")
+            if isinstance(value, bool):
+                continue
+            if not value > 0 and not (value == 0 and field.name in may_be_zero):
+                least = "at least 0" if field.name in may_be_zero else "more than 0"
+                raise NacreError(f"{field.name} is {value}, but must be {least}; change {flag}.")
+        for name in ("discount", "soft_target_tau"):
+            if getattr(self, name) > 1:
+                raise NacreError(f"{name} is {getattr(self, name)}, but must be at most 1; change --{name.replace('_', '-')}.")
+        if self.num_initial_steps == 0:
+            raise NacreError("num_initial_steps is 0, so the first update has nothing to learn from; set --num-initial-steps above 0.")
+        if self.num_steps_prior == 0:
+            raise NacreError("num_steps_prior is 0, so the context of a drawn task stays empty; set --num-steps-prior above 0.")
+
+
+_PAPER: dict[str, dict[str, object]] = {
+    "point-robot": dict(
+        num_train_tasks=80, num_test_tasks=20, num_initial_steps=200, num_tasks_sample=5, num_steps_prior=200,
+        num_extra_rl_steps_posterior=200, num_train_steps_per_iteration=1000, context_batch_size=64, reward_scale=100.0,
+        num_evaluation_episodes=3, num_exploration_episodes=1, num_evaluation_repeats=2,
+    ),
+    "sparse-point-robot": dict(
+        num_train_tasks=80, num_test_tasks=20, num_initial_steps=200, num_tasks_sample=10, num_steps_prior=100,
+        num_steps_posterior=900, num_extra_rl_steps_posterior=0, num_train_steps_per_iteration=1000, context_batch_size=1024,
+        discount=0.9, reward_scale=100.0, kl_weight=1.0,
+        num_evaluation_episodes=20, num_exploration_episodes=5, num_evaluation_repeats=2,
+    ),
+    "cheetah-dir": dict(
+        num_train_tasks=2, num_test_tasks=2, meta_batch=4, num_steps_prior=1000, num_extra_rl_steps_posterior=1000,
+        context_batch_size=256, num_evaluation_repeats=4,
+    ),
+    "cheetah-vel": dict(),
+}  # fmt: skip
+
+# The demo's departures from the paper, for a laptop's processor: smaller batches and networks, a larger step size.
+_DEMO_DEPARTURES: dict[str, object] = dict(
+    batch_size=64, hidden_dim=128, encoder_hidden_dim=128, learning_rate=1e-3, num_train_steps_per_iteration=200,
+)  # fmt: skip
+_DEMO: dict[str, dict[str, object]] = {
+    "point-robot": _DEMO_DEPARTURES | dict(iterations=100),
+    "sparse-point-robot": _DEMO_DEPARTURES | dict(iterations=200, context_batch_size=256, num_tasks_sample=5),
+}
+
+# Everything a run does, as small as it can be: for tests and a first look at an installation. It does not learn.
+_SMOKE: dict[str, object] = dict(
+    iterations=2, num_train_steps_per_iteration=10, num_tasks_sample=2, meta_batch=2, batch_size=16, context_batch_size=16,
+    hidden_dim=32, encoder_hidden_dim=32, num_evaluation_repeats=1,
+)  # fmt: skip
+_SMOKE_STEPS: dict[str, dict[str, object]] = {
+    "point-robot": dict(num_train_tasks=4, num_test_tasks=3, num_initial_steps=40, num_steps_prior=40, num_extra_rl_steps_posterior=40),
+    "sparse-point-robot": dict(
+        num_train_tasks=4, num_test_tasks=3, num_initial_steps=40, num_steps_prior=40, num_steps_posterior=80,
+    ),
+    "cheetah-dir": dict(num_initial_steps=200, num_steps_prior=200, num_extra_rl_steps_posterior=200),
+    "cheetah-vel": dict(
+        num_train_tasks=4, num_test_tasks=3, num_initial_steps=200, num_steps_prior=200, num_extra_rl_steps_posterior=200,
+    ),
+}  # fmt: skip
+
+PRESETS: dict[str, dict[str, dict[str, object]]] = {
+    "paper": _PAPER,
+    "demo": {family: _PAPER[family] | settings for family, settings in _DEMO.items()},
+    "smoke": {family: _PAPER[family] | _SMOKE | settings for family, settings in _SMOKE_STEPS.items()},
+}
+"""preset -> family -> the fields that differ from PearlConfig's defaults."""

@@ -1,0 +1,145 @@
+"""Replay: one ring per task, all rings in one pool of pages on the device, in float32.
+
+A run knows how many transitions it will collect, but not which tasks will be drawn. So a task's ring is not an array of
+its own: it is a row of a page table, and takes a page of the shared pool when it grows into it. The pool is as large as
+the run needs and no larger, and the part of it that is filled is a prefix, which is what a checkpoint saves.
+
+    pool   [num_pages * PAGE, width]      one packed transition a row
+    pages  [num_tasks, ring_pages]        page of the pool that holds the task's transitions p * PAGE ...
+    count  [num_tasks]                    transitions written since the last clear; the next goes to count % capacity
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from nacre.types import Episode, Key, Transition
+
+PAGE = 200
+"""Transitions a page. A task wastes at most one page of the pool."""
+
+
+class Replay(NamedTuple):
+    """All tasks' rings. A pytree; every function below returns a new one."""
+
+    pool: Float[Array, "rows width"]
+    pages: Int[Array, "task ring_page"]
+    count: Int[Array, " task"]
+    pages_taken: Int[Array, " task"]
+    next_page: Int[Array, ""]
+
+    @property
+    def capacity(self) -> int:
+        """Transitions that one task's ring holds before it overwrites its oldest."""
+        return self.pages.shape[1] * PAGE
+
+    @property
+    def size(self) -> Int[Array, " task"]:
+        """Transitions that can be sampled now, for each task."""
+        return jnp.minimum(self.count, self.capacity)
+
+
+def _ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def row_width(obs_dim: int, action_dim: int) -> int:
+    """Floats in one packed transition."""
+    return 2 * obs_dim + action_dim + 3
+
+
+def num_pages(num_tasks: int, capacity: int, total: int) -> int:
+    """Pages that hold `total` transitions however they fall on the tasks."""
+    return min(num_tasks * _ceil_div(capacity, PAGE), total // PAGE + num_tasks)
+
+
+def empty(num_tasks: int, capacity: int, total: int, obs_dim: int, action_dim: int) -> Replay:
+    """Rings for `num_tasks` tasks of `capacity` transitions each (rounded up to pages), for `total` transitions in all."""
+    return Replay(
+        pool=jnp.zeros((num_pages(num_tasks, capacity, total) * PAGE, row_width(obs_dim, action_dim)), jnp.float32),
+        pages=jnp.zeros((num_tasks, _ceil_div(capacity, PAGE)), jnp.int32),
+        count=jnp.zeros(num_tasks, jnp.int32),
+        pages_taken=jnp.zeros(num_tasks, jnp.int32),
+        next_page=jnp.zeros((), jnp.int32),
+    )
+
+
+def pack(transitions: Transition) -> Float[Array, "*rows width"]:
+    """A transition as one row of floats: obs, action, reward, training_reward, discount, next_obs."""
+    t = transitions
+    scalars = jnp.stack([t.reward, t.training_reward, t.discount], axis=-1)
+    return jnp.concatenate([t.obs, t.action, scalars, t.next_obs], axis=-1)
+
+
+def unpack(rows: Float[Array, "*rows width"], obs_dim: int) -> Transition:
+    """The inverse of `pack`."""
+    action_end = rows.shape[-1] - obs_dim - 3
+    obs, action, scalars, next_obs = jnp.split(rows, [obs_dim, action_end, action_end + 3], axis=-1)
+    return Transition(obs, action, scalars[..., 0], scalars[..., 1], scalars[..., 2], next_obs)
+
+
+def insert(replay: Replay, task: Int[Array, " lane"], episodes: Episode) -> Replay:
+    """Appends every lane's episode to the ring of its task, lane after lane; lanes may share a task."""
+    rows = pack(jax.tree.map(jnp.asarray, episodes.transitions)).astype(replay.pool.dtype)
+    horizon, capacity, ring_pages = rows.shape[1], replay.capacity, replay.pages.shape[1]
+    if horizon > capacity:
+        raise ValueError(f"an episode of {horizon} transitions does not fit a ring of {capacity}")
+
+    def insert_lane(replay: Replay, lane: tuple[Array, Array, Array]) -> tuple[Replay, None]:
+        task, rows, length = lane
+        count = replay.count[task] + length
+        # Take the pages that the ring grows into.
+        taken = replay.pages_taken[task]
+        needed = (jnp.minimum(count, capacity) + PAGE - 1) // PAGE
+        slot = jnp.arange(ring_pages)
+        fresh = (slot >= taken) & (slot < needed)
+        ring = jnp.where(fresh, replay.next_page + slot - taken, replay.pages[task])
+        # Write the real rows; padding goes out of bounds and is dropped.
+        position = (replay.count[task] + jnp.arange(horizon)) % capacity
+        row = ring[position // PAGE] * PAGE + position % PAGE
+        row = jnp.where(jnp.arange(horizon) < length, row, replay.pool.shape[0])
+        return Replay(
+            pool=replay.pool.at[row].set(rows, mode="drop"),
+            pages=replay.pages.at[task].set(ring),
+            count=replay.count.at[task].set(count),
+            pages_taken=replay.pages_taken.at[task].max(needed),
+            next_page=replay.next_page + jnp.maximum(needed - taken, 0),
+        ), None
+
+    lanes = (jnp.asarray(task), rows, jnp.asarray(episodes.length))
+    return jax.lax.scan(insert_lane, replay, lanes)[0]
+
+
+def clear(replay: Replay, task: Int[Array, " tasks"]) -> Replay:
+    """Forgets the transitions of these tasks; their pages stay theirs."""
+    return replay._replace(count=replay.count.at[task].set(0))
+
+
+def sample(replay: Replay, task: Int[Array, " batch"], num: int, obs_dim: int, key: Key) -> Transition:
+    """`num` transitions of each task in `task`, uniformly with replacement: [batch, num, ...]. Every ring must hold some."""
+    at = jax.random.randint(key, (task.shape[0], num), 0, replay.size[task][:, None])
+    page = replay.pages[task[:, None], at // PAGE]
+    return unpack(replay.pool[page * PAGE + at % PAGE], obs_dim)
+
+
+def filled(replay: Replay) -> Replay:
+    """The same replay on the host with its pool cut to the pages in use, which is all that a checkpoint needs."""
+    host = Replay(*(np.asarray(leaf) for leaf in replay))
+    return host._replace(pool=host.pool[: int(host.next_page) * PAGE])
+
+
+def refill(template: Replay, saved: Replay) -> Replay:
+    """A replay of the template's sizes with the contents of a saved one; the template may be larger, as in a longer run."""
+    rows, ring_pages = saved.pool.shape[0], saved.pages.shape[1]
+    return Replay(
+        pool=template.pool.at[:rows].set(saved.pool),
+        pages=template.pages.at[:, :ring_pages].set(saved.pages),
+        count=jnp.asarray(saved.count),
+        pages_taken=jnp.asarray(saved.pages_taken),
+        next_page=jnp.asarray(saved.next_page),
+    )

@@ -1,0 +1,167 @@
+"""Episode, trial, evaluate: the only place where agents and simulators touch."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nacre.errors import NacreError
+from nacre.families.family import Family, JaxFamily, MujocoFamily, num_tasks, take
+from nacre.simulators import jax as jax_lanes
+from nacre.simulators.mujoco import mujoco_lanes
+from nacre.types import Agent, Episode, Key, Tasks, Transition, select
+
+
+def episode(
+    family: Family, agent: Agent, params: Any, memory: Any, task: Tasks, key: Key, *, explore: bool
+) -> tuple[Any, Episode]:
+    """One episode in every lane: lane i acts with lane i of `memory` in task i. Returns the memory after it, and the episode.
+
+    Raises NacreError when the environment returns a number that is not finite.
+    """
+    if isinstance(family, JaxFamily):
+        memory, result = _compiled_episode(family, agent, params, memory, task, key, explore=explore)
+    elif isinstance(family, MujocoFamily):
+        memory, result = _stepped_episode(family, agent, params, memory, task, key, explore=explore)
+    else:
+        raise TypeError(f"{type(family).__name__} is neither a JaxFamily nor a MujocoFamily")
+    _check_finite(family, result)
+    return memory, result
+
+
+@functools.partial(jax.jit, static_argnames=("family", "agent", "explore"))
+def _compiled_episode(
+    family: JaxFamily, agent: Agent, params: Any, memory: Any, task: Any, key: Key, *, explore: bool
+) -> tuple[Any, Episode]:
+    reset_key, act_key = jax.random.split(key)
+    num_lanes = num_tasks(task)
+    state, obs = jax_lanes.reset(family, num_lanes, reset_key)
+
+    def control_step(carry: Any, time: jax.Array) -> tuple[Any, tuple[Transition, jax.Array]]:
+        state, obs, alive, memory = carry
+        action, acted = agent.act(params, memory, obs, jax.random.fold_in(act_key, time), explore)
+        result = jax_lanes.step(family, state, action, task)
+        discount = 1.0 - result.terminated
+        transition = Transition(obs, action, result.reward, result.training_reward, discount, result.obs)
+        memory = select(alive, agent.observe(params, acted, transition), memory)
+        return (result.state, result.obs, alive & ~result.terminated, memory), (transition, alive)
+
+    start = (state, obs, jnp.ones(num_lanes, bool), memory)
+    (_, _, _, memory), (transitions, alive) = jax.lax.scan(control_step, start, jnp.arange(family.horizon))
+    return memory, Episode(jax.tree.map(lambda x: x.swapaxes(0, 1), transitions), alive.sum(axis=0))
+
+
+def _stepped_episode(
+    family: MujocoFamily, agent: Agent, params: Any, memory: Any, task: Tasks, key: Key, *, explore: bool
+) -> tuple[Any, Episode]:
+    """Physics in C; observing the last step and choosing the next action is one compiled call for all lanes."""
+    reset_key, act_key = jax.random.split(key)
+    num_lanes = num_tasks(task)
+    lanes = mujoco_lanes(family, num_lanes)
+    obs = lanes.reset(np.random.default_rng(np.asarray(jax.random.key_data(reset_key))))
+    alive = np.ones(num_lanes, bool)
+    alive_at, transitions = [], []
+    device_action, memory = _act(agent, params, memory, obs, act_key, 0, explore=explore)
+    for time in range(1, family.horizon + 1):
+        action = np.asarray(device_action)
+        result = lanes.step(action, task, None if alive.all() else np.flatnonzero(alive))
+        discount = 1.0 - result.terminated.astype(np.float32)
+        transition = Transition(obs, action, result.reward, result.training_reward, discount, result.obs)
+        transitions.append(transition)
+        alive_at.append(alive)
+        observed, obs, alive = alive, result.obs, alive & ~result.terminated
+        if time == family.horizon or not alive.any():
+            memory = _observe(agent, params, memory, transition, observed)
+            break
+        device_action, memory = _observe_act(
+            agent, params, memory, transition, observed, obs, act_key, time, explore=explore
+        )
+    padding = family.horizon - len(transitions)
+    stacked = Transition(*(_pad_time(np.stack(field, axis=1), padding) for field in zip(*transitions, strict=True)))
+    return memory, Episode(stacked, np.stack(alive_at).sum(axis=0))
+
+
+def _pad_time(x: np.ndarray, padding: int) -> np.ndarray:
+    return np.pad(x, [(0, 0), (0, padding)] + [(0, 0)] * (x.ndim - 2))
+
+
+@functools.partial(jax.jit, static_argnames=("agent", "explore"))
+def _act(agent: Agent, params: Any, memory: Any, obs: Any, key: Key, time: Any, *, explore: bool) -> Any:
+    return agent.act(params, memory, obs, jax.random.fold_in(key, time), explore)
+
+
+@functools.partial(jax.jit, static_argnames=("agent",))
+def _observe(agent: Agent, params: Any, memory: Any, transition: Any, alive: Any) -> Any:
+    return select(alive, agent.observe(params, memory, transition), memory)
+
+
+@functools.partial(jax.jit, static_argnames=("agent", "explore"))
+def _observe_act(
+    agent: Agent, params: Any, memory: Any, transition: Any, alive: Any, obs: Any, key: Key, time: Any, *, explore: bool
+) -> Any:
+    memory = _observe(agent, params, memory, transition, alive)
+    return _act(agent, params, memory, obs, key, time, explore=explore)
+
+
+def _check_finite(family: Family, result: Episode) -> None:
+    """The environment's numbers over the real transitions; a NaN that reached replay would spoil a run without a word."""
+    real = np.arange(family.horizon) < np.asarray(result.length)[:, None]
+    for name in ("reward", "training_reward", "next_obs"):
+        values = np.asarray(getattr(result.transitions, name))
+        finite = np.isfinite(values.reshape(*real.shape, -1)).all(axis=-1)
+        if not (finite | ~real).all():
+            lane, time = np.argwhere(~finite & real)[0]
+            raise NacreError(
+                f"{family.name} returned a {name} that is not finite at step {time + 1} of an episode (lane {lane}); "
+                "check the environment and the actions that it was sent."
+            )
+
+
+@functools.partial(jax.jit, static_argnames=("agent",))
+def _begin(agent: Agent, params: Any, task: Any, key: Key) -> Any:
+    return agent.begin(params, task, key)
+
+
+@functools.partial(jax.jit, static_argnames=("agent",))
+def _end_episode(agent: Agent, params: Any, memory: Any, key: Key) -> Any:
+    return agent.end_episode(params, memory, key)
+
+
+def trial(
+    family: Family, agent: Agent, params: Any, task: Tasks, key: Key, num_episodes: int
+) -> Iterator[tuple[Any, Episode]]:
+    """One trial in every lane, from knowing nothing: yields (memory that acted, episode) for each of its episodes.
+
+    The last episode is the scored one. The last item's memory has not seen the last episode.
+    """
+    begin_key, key = jax.random.split(key)
+    memory = _begin(agent, params, task, begin_key)
+    for index in range(num_episodes):
+        episode_key, end_key = jax.random.split(jax.random.fold_in(key, index))
+        explore = agent.explores(index, num_episodes - 1)
+        after, result = episode(family, agent, params, memory, task, episode_key, explore=explore)
+        yield memory, result
+        memory = _end_episode(agent, params, after, end_key)
+
+
+def evaluate(
+    family: Family, tasks: Tasks, agent: Agent, params: Any, key: Key, num_episodes: int, num_repeats: int
+) -> np.ndarray:
+    """Returns of every episode of `num_repeats` trials in each task, side by side: returns[repeat, task, episode].
+
+    The only result type of nacre: scores and plots are functions of it.
+    """
+    task_lanes = np.tile(np.arange(num_tasks(tasks)), num_repeats)
+    lanes = trial(family, agent, params, take(tasks, task_lanes), key, num_episodes)
+    returns = np.stack([result.returns() for _, result in lanes], axis=-1)
+    return returns.reshape(num_repeats, num_tasks(tasks), num_episodes)
+
+
+def score(returns: np.ndarray) -> float:
+    """The paper's score: the mean over repeats and tasks of the last episode's return."""
+    return float(returns[:, :, -1].mean())

@@ -1,0 +1,135 @@
+"""Lanes of a MuJoCo family: stepped in C on all cores, closed loop, one control step a call."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import mujoco
+import numpy as np
+
+from nacre.families.family import MujocoFamily, Physics
+from nacre.types import Tasks
+
+try:
+    from mujoco.batch import Batch
+except ImportError:  # MuJoCo before 3.17
+    Batch = None
+
+
+class LaneStep(NamedTuple):
+    """What one control step gives, side by side; float32 but for the flags."""
+
+    obs: np.ndarray  # [lane, obs_dim]
+    reward: np.ndarray  # [lane]
+    training_reward: np.ndarray  # [lane]
+    terminated: np.ndarray  # [lane] of bool
+
+
+class PhysicsEngine(Protocol):
+    """Many copies of one model. The two engines below agree bit for bit."""
+
+    def reset(self, qpos: np.ndarray, qvel: np.ndarray) -> None:
+        """Every lane to its defaults, then to these positions and velocities, with derived fields current."""
+
+    def step(self, ctrl: np.ndarray, num_steps: int, lanes: np.ndarray | None) -> None:
+        """`num_steps` model steps with these controls [lane, nu] held, in all lanes (None) or the ones listed."""
+
+    def physics(self) -> Physics:
+        """The lanes now. The arrays may be live: copy what must outlast the next step."""
+
+
+class BatchEngine:
+    """`mujoco.batch`: a thread pool in C."""
+
+    def __init__(self, model: mujoco.MjModel, num_lanes: int):
+        self._batch = Batch(model, num_lanes)
+        self._state = Physics(*(self._batch.bind(field) for field in Physics._fields))
+        self._ctrl = self._batch.bind("ctrl")
+
+    def reset(self, qpos: np.ndarray, qvel: np.ndarray) -> None:
+        self._batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE)
+        self._state.qpos[:], self._state.qvel[:] = qpos, qvel
+        self._batch.forward()
+
+    def step(self, ctrl: np.ndarray, num_steps: int, lanes: np.ndarray | None) -> None:
+        self._ctrl[:] = ctrl
+        self._batch.step(lanes, nstep=num_steps)
+
+    def physics(self) -> Physics:
+        return self._state
+
+
+class SerialEngine:
+    """One MjData a lane and a Python loop of mj_step, for MuJoCo before 3.17."""
+
+    def __init__(self, model: mujoco.MjModel, num_lanes: int):
+        self._model = model
+        self._data = [mujoco.MjData(model) for _ in range(num_lanes)]
+
+    def reset(self, qpos: np.ndarray, qvel: np.ndarray) -> None:
+        for data, position, velocity in zip(self._data, qpos, qvel, strict=True):
+            mujoco.mj_resetData(self._model, data)
+            data.qpos[:], data.qvel[:] = position, velocity
+            mujoco.mj_forward(self._model, data)
+
+    def step(self, ctrl: np.ndarray, num_steps: int, lanes: np.ndarray | None) -> None:
+        for lane in range(len(self._data)) if lanes is None else lanes:
+            self._data[lane].ctrl[:] = ctrl[lane]
+            mujoco.mj_step(self._model, self._data[lane], num_steps)
+
+    def physics(self) -> Physics:
+        return Physics(*(np.stack([getattr(data, field) for data in self._data]) for field in Physics._fields))
+
+
+def load_model(model_file: str) -> mujoco.MjModel:
+    """A robot among Gymnasium's assets. Warnings of the loader (half-cheetah's settotalmass) are not written to a log file."""
+    from gymnasium.envs.mujoco import mujoco_env
+
+    path = Path(mujoco_env.__file__).parent / "assets" / model_file
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        return mujoco.MjModel.from_xml_path(str(path))
+    finally:
+        mujoco.set_mju_user_warning(None)
+
+
+class MujocoLanes:
+    """`num_lanes` copies of a family's robot. Holds physics only: the task is an argument of every step."""
+
+    def __init__(self, family: MujocoFamily, num_lanes: int, engine: type[BatchEngine] | type[SerialEngine] | None = None):
+        model = load_model(family.model_file)
+        engine = engine or (SerialEngine if Batch is None else BatchEngine)
+        self.family = family
+        self.num_lanes = num_lanes
+        self.engine: PhysicsEngine = engine(model, num_lanes)
+        self._qpos, self._qvel = model.qpos0.copy(), np.zeros(model.nv)
+        low, high = model.actuator_ctrlrange.T
+        self._ctrl_middle, self._ctrl_half = (high + low) / 2, (high - low) / 2
+
+    def reset(self, rng: np.random.Generator) -> np.ndarray:
+        """Starts an episode in every lane; observations [lane, obs_dim], float32."""
+        qpos, qvel = np.tile(self._qpos, (self.num_lanes, 1)), np.tile(self._qvel, (self.num_lanes, 1))
+        self.engine.reset(*self.family.reset_state(qpos, qvel, rng))
+        return np.asarray(self.family.observe(self.engine.physics()), dtype=np.float32)
+
+    def step(self, action: np.ndarray, task: Tasks, lanes: np.ndarray | None = None) -> LaneStep:
+        """One control step of all lanes, or of those listed (the others stand still and their rows mean nothing)."""
+        action = np.clip(action.astype(np.float64), -1.0, 1.0)
+        before = Physics(*(field.copy() for field in self.engine.physics()))
+        self.engine.step(self._ctrl_middle + self._ctrl_half * action, self.family.frame_skip, lanes)
+        after = self.engine.physics()
+        reward, training_reward = self.family.rewards(before, after, action, task)
+        return LaneStep(
+            obs=np.asarray(self.family.observe(after), dtype=np.float32),
+            reward=np.asarray(reward, dtype=np.float32),
+            training_reward=np.asarray(training_reward, dtype=np.float32),
+            terminated=np.asarray(self.family.terminated(after)),
+        )
+
+
+@functools.lru_cache(maxsize=16)
+def mujoco_lanes(family: MujocoFamily, num_lanes: int) -> MujocoLanes:
+    """The lanes of this family and number, made once: every use starts with a reset."""
+    return MujocoLanes(family, num_lanes)

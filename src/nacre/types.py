@@ -1,0 +1,77 @@
+"""The shapes that flow from simulator to loss. Axes stand in brackets; leading axes are free unless named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+ArrayLike = jax.Array | np.ndarray
+"""A JAX array on the device or a NumPy array on the host: simulators in C speak the one, compiled code the other."""
+
+Key = jax.Array
+"""A typed PRNG key. Whoever receives one splits or folds it; no key is used twice."""
+
+Tasks = dict[str, np.ndarray]
+"""Task parameters by name, each [task, ...]: {"velocity": [task]} or {"goal": [task, 2]}. A task is data."""
+
+
+class Transition(NamedTuple):
+    """One control step. More leading axes make it an episode, a replay batch or a context."""
+
+    obs: Any  # [..., obs_dim]
+    action: Any  # [..., action_dim] as the agent emitted it; the family clips to [-1, 1]
+    reward: Any  # [...] what the agent is told (context) and scored on
+    training_reward: Any  # [...] what a critic learns from; equals reward except in sparse families
+    discount: Any  # [...] 0 where the task terminated, else 1; a time limit is 1
+    next_obs: Any  # [..., obs_dim] the true successor, never a reset observation
+
+
+class Episode(NamedTuple):
+    """One episode of every lane, side by side, padded to the family's horizon."""
+
+    transitions: Transition  # [lane, time, ...]
+    length: Any  # [lane] number of real transitions; what lies behind them is padding
+
+    def returns(self) -> np.ndarray:
+        """Undiscounted sum of `reward` over the real transitions, [lane], float64."""
+        reward = np.asarray(self.transitions.reward, dtype=np.float64)
+        real = np.arange(reward.shape[1]) < np.asarray(self.length)[:, None]
+        return np.where(real, reward, 0.0).sum(axis=1)
+
+
+class Belief(NamedTuple):
+    """A diagonal Gaussian over the latent task variable z: q(z | context)."""
+
+    mean: Float[Array, "*lanes latent_dim"]
+    variance: Float[Array, "*lanes latent_dim"]
+
+
+class Agent(NamedTuple):
+    """How any method meets a new task: pure functions of an explicit memory, batched over lanes.
+
+    A trial calls `begin` once, then for each episode `act` and `observe` at every step and `end_episode` at its end.
+    """
+
+    begin: Callable[..., Any]  # (params, task, key) -> memory; knows nothing yet, only oracles read task
+    act: Callable[..., tuple[Any, Any]]  # (params, memory, obs, key, explore) -> action, memory
+    observe: Callable[..., Any]  # (params, memory, transition) -> memory; after every step
+    end_episode: Callable[..., Any]  # (params, memory, key) -> memory; after every episode
+    explores: Callable[[int, int], bool]  # (episode, scored_episode) -> stochastic actions in this episode?
+
+
+def select(mask: Array, new: Any, old: Any) -> Any:
+    """`new` in the lanes where mask [lane] is true, `old` in the others; both are pytrees with leading axis [lane]."""
+    return jax.tree.map(lambda n, o: jnp.where(mask.reshape(mask.shape + (1,) * (n.ndim - 1)), n, o), new, old)
+
+
+STREAMS = ("tasks", "collect", "train", "evaluate")
+
+
+def stream(key: Key, use: str) -> Key:
+    """A run's key for one of its uses; callers fold in a counter, so that every random number follows from seed and counter."""
+    return jax.random.fold_in(key, STREAMS.index(use))
