@@ -38,7 +38,7 @@ class MLP(eqx.Module):
         last = jax.random.uniform(weight_key, (dims[-1], out_dim), minval=-out_scale, maxval=out_scale)
         last_bias = jax.random.uniform(bias_key, (out_dim,), minval=-out_scale, maxval=out_scale)
         self.weights = (*hidden, last)
-        self.biases = (*(jnp.full((hidden_dim,), 0.1) for _ in hidden), last_bias)
+        self.biases = (*(jnp.full((hidden_dim,), 0.1, last.dtype) for _ in hidden), last_bias)
 
     def __call__(
         self, x: Float[Array, "*rows x_dim"], z: Float[Array, "*zrows latent_dim"] | None = None
