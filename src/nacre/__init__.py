@@ -1,1 +1,68 @@
-"""nacre: agents that learn a new task within a few episodes."""
+"""nacre: agents that learn a new task within a few episodes. The public names, as a table of contents."""
+
+from __future__ import annotations
+
+import time
+
+STARTED = time.monotonic()
+"""When the process began, as nearly as a package can tell: `wall_seconds` of a command counts from here."""
+
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+from nacre import experiment as _experiment  # noqa: E402
+from nacre.agent import Session, TrainedAgent, TrialReport, load  # noqa: E402
+from nacre.algorithms.catalog import ALGORITHMS  # noqa: E402
+from nacre.commands import default_path as _default_path  # noqa: E402
+from nacre.config import resolve  # noqa: E402
+from nacre.errors import NacreError  # noqa: E402
+from nacre.families.catalog import FAMILIES, make_family  # noqa: E402
+from nacre.families.family import Family, JaxFamily, MujocoFamily, TaskSet  # noqa: E402
+from nacre.rollout import evaluate, score  # noqa: E402
+from nacre.run_directory import RunDirectory  # noqa: E402
+from nacre.types import Agent, Belief, Episode, Transition  # noqa: E402
+
+
+def train(
+    algorithm: str, family: str, *, preset: str = "paper", out: str | Path | None = None,
+    time_limit: float | None = None, wandb: bool = False, **fields: Any,
+) -> RunDirectory:  # fmt: skip
+    """Meta-trains and returns the run: `nacre.train("pearl", "cheetah-vel", seed=0)`.
+
+    `fields` are any fields of the configuration (`nacre train ALGORITHM FAMILY --help` lists them); `time_limit` is in
+    minutes. Raises NacreError where the command line would exit with status 2.
+    """
+    chosen = resolve(algorithm, family, preset, **fields)
+    path = Path(out) if out is not None else _default_path(algorithm, family, chosen.options.seed)
+    return _experiment.train(chosen, path, time_limit=time_limit, wandb=wandb)
+
+
+def resume(run: str | Path, *, iterations: int | None = None, time_limit: float | None = None) -> RunDirectory:
+    """Continues a run exactly where its last checkpoint stands; `iterations` sets a larger total."""
+    return _experiment.resume(Path(run), iterations=iterations, time_limit=time_limit)
+
+
+__all__ = [
+    "ALGORITHMS",
+    "FAMILIES",
+    "Agent",
+    "Belief",
+    "Episode",
+    "Family",
+    "JaxFamily",
+    "MujocoFamily",
+    "NacreError",
+    "RunDirectory",
+    "Session",
+    "TaskSet",
+    "TrainedAgent",
+    "Transition",
+    "TrialReport",
+    "evaluate",
+    "load",
+    "make_family",
+    "resolve",
+    "resume",
+    "score",
+    "train",
+]

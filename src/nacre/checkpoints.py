@@ -53,7 +53,9 @@ class Checkpoints:
 
     def __init__(self, directory: Path, keep: int = 2):
         self._directory = directory.absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     def save(self, grad_steps: int, tree: Any) -> None:
@@ -85,7 +87,6 @@ class Checkpoints:
             hint = f"remove it to go on from update {max(older)}" if older else "there is no older one, so train anew"
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise NacreError(f"the checkpoint {where} is damaged ({reason}); {hint}.") from error
-
 
     def close(self) -> None:
         """Releases Orbax's resources."""

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 
-STARTED = time.monotonic()
-"""When the process began, as nearly as a module can tell: wall_seconds counts from here."""
+from nacre import STARTED, commands
+from nacre.errors import NacreError
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; 0 when it did what was asked, 2 with one sentence on stderr when it could not."""
-    from nacre import commands
-    from nacre.errors import NacreError
-
     try:
         return commands.run(sys.argv[1:] if argv is None else argv, started=STARTED)
     except NacreError as error:

@@ -265,7 +265,9 @@ def _list(command: ListCommand, started: float) -> None:
     table = Table("family", "tasks", "obs", "action", "horizon", "presets of pearl")
     for name, family in FAMILIES.items():
         having = [preset for preset, families in ALGORITHMS["pearl"].presets.items() if name in families]
-        table.add_row(name, family.task_range, str(family.obs_dim), str(family.action_dim), str(family.horizon), ", ".join(having))
+        table.add_row(
+            name, family.task_range, str(family.obs_dim), str(family.action_dim), str(family.horizon), ", ".join(having)
+        )
     out = Console(highlight=False)
     out.print(table)
     out.print(f"algorithms: {', '.join(ALGORITHMS)}")
@@ -278,10 +280,17 @@ def _evaluate(command: EvaluateCommand, started: float) -> None:
     agent = load(command.run)
     returns, tasks = agent.evaluate(command.tasks, command.episodes, command.repeats, command.seed)
     if command.json:
-        data = {"returns": returns.tolist(), "tasks": tasks, "scored_episode": returns.shape[2], "score": score(returns)}
+        data = {
+            "returns": returns.tolist(),
+            "tasks": tasks,
+            "scored_episode": returns.shape[2],
+            "score": score(returns),
+        }
         print(json.dumps(data))
         return
-    table = Table("task", *(f"episode {i + 1}" for i in range(returns.shape[2])), title=f"returns, {command.tasks} tasks")
+    table = Table(
+        "task", *(f"episode {i + 1}" for i in range(returns.shape[2])), title=f"returns, {command.tasks} tasks"
+    )
     for task, values in zip(tasks, returns.mean(axis=0), strict=True):
         table.add_row(_task_text(task), *(f"{value:.2f}" for value in values))
     table.add_section()
@@ -305,10 +314,10 @@ def _adapt(command: AdaptCommand, started: float) -> None:
     if command.json:
         print(json.dumps({"task": trial.task, "episodes": [episode._asdict() for episode in trial.episodes]}))
         return
-    table = Table("episode", "return", "z came from", "belief mean", "belief std", title=f"trial on {_task_text(trial.task)}")
+    table = Table("episode", "return", "belief mean", "belief std", title=f"trial on {_task_text(trial.task)}")
     for episode in trial.episodes:
         mean, std = (" ".join(f"{v:.2f}" for v in values) for values in (episode.belief_mean, episode.belief_std))
-        table.add_row(str(episode.episode), f"{episode.episode_return:.3f}", episode.z_from, mean, std)
+        table.add_row(str(episode.episode), f"{episode.episode_return:.3f}", mean, std)
     Console(highlight=False).print(table)
 
 
@@ -316,7 +325,9 @@ def _report(command: ReportCommand, started: float) -> None:
     from nacre.report import curves, trials
 
     if not command.runs:
-        raise NacreError("name at least one run directory, as in 'nacre report runs/cheetah-vel/pearl/seed-0 -o curves.png'.")
+        raise NacreError(
+            "name at least one run directory, as in 'nacre report runs/cheetah-vel/pearl/seed-0 -o curves.png'."
+        )
     if command.kind == "curves":
         curves.draw(command.runs, command.out)
     elif len(command.runs) == 1:

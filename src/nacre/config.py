@@ -32,7 +32,9 @@ class RunOptions:
         if self.seed < 0 or not 0 <= self.task_seed < 2**32:
             raise NacreError("a seed must be 0 or more (task_seed below 2^32); change --seed or --task-seed.")
         if not self.checkpoint_minutes >= 0:
-            raise NacreError(f"checkpoint_minutes is {self.checkpoint_minutes}, but must be at least 0; change --checkpoint-minutes.")
+            raise NacreError(
+                f"checkpoint_minutes is {self.checkpoint_minutes}, but must be at least 0; change --checkpoint-minutes."
+            )
         if self.train_evaluation_interval < 1:
             raise NacreError("train_evaluation_interval must be at least 1; change --train-evaluation-interval.")
 
@@ -65,7 +67,9 @@ def resolve(algorithm_name: str, family_name: str, preset: str = "paper", **over
         raise unknown("preset", preset, algorithm.presets)
     if family_name not in algorithm.presets[preset]:
         having = ", ".join(name for name, families in algorithm.presets.items() if family_name in families)
-        raise NacreError(f"{algorithm_name} has no preset '{preset}' for {family_name}; choose one of: {having or 'none'}.")
+        raise NacreError(
+            f"{algorithm_name} has no preset '{preset}' for {family_name}; choose one of: {having or 'none'}."
+        )
     groups = (algorithm.config, FAMILIES[family_name], RunOptions)
     values: list[dict[str, Any]] = [dict(algorithm.presets[preset][family_name]), {}, {}]
     for name, value in overrides.items():
@@ -76,7 +80,11 @@ def resolve(algorithm_name: str, family_name: str, preset: str = "paper", **over
         else:
             raise unknown("field", name, [field for group in groups for field in field_types(group)])
     experiment = Experiment(
-        algorithm_name, preset, make_family(family_name, **values[1]), algorithm.config(**values[0]), RunOptions(**values[2])
+        algorithm_name,
+        preset,
+        make_family(family_name, **values[1]),
+        algorithm.config(**values[0]),
+        RunOptions(**values[2]),
     )
     settings = experiment.settings
     experiment.family.task_set(experiment.options.task_seed, settings.num_train_tasks, settings.num_test_tasks)

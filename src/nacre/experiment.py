@@ -69,7 +69,12 @@ class StopRequest:
 
 
 def train(
-    experiment: Experiment, path: Path, *, time_limit: float | None = None, wandb: bool = False, started: float | None = None
+    experiment: Experiment,
+    path: Path,
+    *,
+    time_limit: float | None = None,
+    wandb: bool = False,
+    started: float | None = None,
 ) -> RunDirectory:
     """Meta-trains from nothing in a new run directory. `time_limit` in minutes; `started`: process start, time.monotonic()."""
     run = RunDirectory.create(path, experiment)
@@ -111,7 +116,9 @@ def _fresh(run: RunDirectory) -> Saved:
     return Saved(state, np.float64(0.0), tasks.train, tasks.test)
 
 
-def _run(run: RunDirectory, checkpoints: Checkpoints, time_limit: float | None, wandb: bool, started: float | None) -> None:
+def _run(
+    run: RunDirectory, checkpoints: Checkpoints, time_limit: float | None, wandb: bool, started: float | None
+) -> None:
     """From the newest checkpoint (or from nothing) to the last iteration or a request to stop."""
     started = time.monotonic() if started is None else started
     experiment, tasks = run.experiment, run.tasks
@@ -135,7 +142,7 @@ def _run(run: RunDirectory, checkpoints: Checkpoints, time_limit: float | None, 
     with Sinks(run, int(state.grad_steps), wandb) as sinks, stop.listening():
         sinks.started(state)
         updates = experiment.algorithm.meta_train(experiment.family, experiment.settings, tasks, state)
-        for state, metrics in updates:  # noqa: B020 (the state yielded is the state from here on)
+        for state, metrics in updates:
             values = _finite_means(metrics, int(state.grad_steps), num_updates, run, checkpoints)
             sinks.metrics(state, wall_seconds(), values)
             if state.meta_iterations > iterations:
@@ -186,5 +193,3 @@ def _finite_means(
             f"{kept}; train anew with a smaller --learning-rate or --reward-scale."
         )
     return {name: float(values.mean()) for name, values in host.items()}
-
-

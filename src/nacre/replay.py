@@ -6,7 +6,7 @@ the run needs and no larger, and the part of it that is filled is a prefix, whic
 
     pool   [num_pages * PAGE, width]      one packed transition a row
     pages  [num_tasks, ring_pages]        page of the pool that holds the task's transitions p * PAGE ...
-    count  [num_tasks]                    transitions written since the last clear; the next goes to count % capacity
+    written [num_tasks]                   transitions written since the last clear; the next goes to written % capacity
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Replay(NamedTuple):
 
     pool: Float[Array, "rows width"]
     pages: Int[Array, "task ring_page"]
-    count: Int[Array, " task"]
+    written: Int[Array, " task"]
     pages_taken: Int[Array, " task"]
     next_page: Int[Array, ""]
 
@@ -41,7 +41,7 @@ class Replay(NamedTuple):
     @property
     def size(self) -> Int[Array, " task"]:
         """Transitions that can be sampled now, for each task."""
-        return jnp.minimum(self.count, self.capacity)
+        return jnp.minimum(self.written, self.capacity)
 
 
 def _ceil_div(a: int, b: int) -> int:
@@ -63,7 +63,7 @@ def empty(num_tasks: int, capacity: int, total: int, obs_dim: int, action_dim: i
     return Replay(
         pool=jnp.zeros((num_pages(num_tasks, capacity, total) * PAGE, row_width(obs_dim, action_dim)), jnp.float32),
         pages=jnp.zeros((num_tasks, _ceil_div(capacity, PAGE)), jnp.int32),
-        count=jnp.zeros(num_tasks, jnp.int32),
+        written=jnp.zeros(num_tasks, jnp.int32),
         pages_taken=jnp.zeros(num_tasks, jnp.int32),
         next_page=jnp.zeros((), jnp.int32),
     )
@@ -92,21 +92,21 @@ def insert(replay: Replay, task: Int[Array, " lane"], episodes: Episode) -> Repl
 
     def insert_lane(replay: Replay, lane: tuple[Array, Array, Array]) -> tuple[Replay, None]:
         task, rows, length = lane
-        count = replay.count[task] + length
+        written = replay.written[task] + length
         # Take the pages that the ring grows into.
         taken = replay.pages_taken[task]
-        needed = (jnp.minimum(count, capacity) + PAGE - 1) // PAGE
+        needed = (jnp.minimum(written, capacity) + PAGE - 1) // PAGE
         slot = jnp.arange(ring_pages)
         fresh = (slot >= taken) & (slot < needed)
         ring = jnp.where(fresh, replay.next_page + slot - taken, replay.pages[task])
         # Write the real rows; padding goes out of bounds and is dropped.
-        position = (replay.count[task] + jnp.arange(horizon)) % capacity
+        position = (replay.written[task] + jnp.arange(horizon)) % capacity
         row = ring[position // PAGE] * PAGE + position % PAGE
         row = jnp.where(jnp.arange(horizon) < length, row, replay.pool.shape[0])
         return Replay(
             pool=replay.pool.at[row].set(rows, mode="drop"),
             pages=replay.pages.at[task].set(ring),
-            count=replay.count.at[task].set(count),
+            written=replay.written.at[task].set(written),
             pages_taken=replay.pages_taken.at[task].max(needed),
             next_page=replay.next_page + jnp.maximum(needed - taken, 0),
         ), None
@@ -117,7 +117,7 @@ def insert(replay: Replay, task: Int[Array, " lane"], episodes: Episode) -> Repl
 
 def clear(replay: Replay, task: Int[Array, " tasks"]) -> Replay:
     """Forgets the transitions of these tasks; their pages stay theirs."""
-    return replay._replace(count=replay.count.at[task].set(0))
+    return replay._replace(written=replay.written.at[task].set(0))
 
 
 def sample(replay: Replay, task: Int[Array, " batch"], num: int, obs_dim: int, key: Key) -> Transition:
@@ -139,7 +139,7 @@ def refill(template: Replay, saved: Replay) -> Replay:
     return Replay(
         pool=template.pool.at[:rows].set(saved.pool),
         pages=template.pages.at[:, :ring_pages].set(saved.pages),
-        count=jnp.asarray(saved.count),
+        written=jnp.asarray(saved.written),
         pages_taken=jnp.asarray(saved.pages_taken),
         next_page=jnp.asarray(saved.next_page),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +66,7 @@ def _stepped_episode(
     obs = lanes.reset(np.random.default_rng(np.asarray(jax.random.key_data(reset_key))))
     alive = np.ones(num_lanes, bool)
     alive_at, transitions = [], []
-    device_action, memory = _act(agent, params, memory, obs, act_key, 0, explore=explore)
+    device_action, memory = act(agent, params, memory, obs, act_key, 0, explore=explore)
     for time in range(1, family.horizon + 1):
         action = np.asarray(device_action)
         result = lanes.step(action, task, None if alive.all() else np.flatnonzero(alive))
@@ -76,7 +76,7 @@ def _stepped_episode(
         alive_at.append(alive)
         observed, obs, alive = alive, result.obs, alive & ~result.terminated
         if time == family.horizon or not alive.any():
-            memory = _observe(agent, params, memory, transition, observed)
+            memory = observe(agent, params, memory, transition, observed)
             break
         device_action, memory = _observe_act(
             agent, params, memory, transition, observed, obs, act_key, time, explore=explore
@@ -90,22 +90,39 @@ def _pad_time(x: np.ndarray, padding: int) -> np.ndarray:
     return np.pad(x, [(0, 0), (0, padding)] + [(0, 0)] * (x.ndim - 2))
 
 
+# An agent's four functions, compiled. All take the agent first.
+
+
+@functools.partial(jax.jit, static_argnames=("agent",))
+def begin(agent: Agent, params: Any, task: Any, key: Key) -> Any:
+    """The memory of an agent that knows nothing, one lane a task."""
+    return agent.begin(params, task, key)
+
+
 @functools.partial(jax.jit, static_argnames=("agent", "explore"))
-def _act(agent: Agent, params: Any, memory: Any, obs: Any, key: Key, time: Any, *, explore: bool) -> Any:
+def act(agent: Agent, params: Any, memory: Any, obs: Any, key: Key, time: Any, *, explore: bool) -> Any:
+    """(action, memory) at control step `time` of the episode or session that `key` belongs to."""
     return agent.act(params, memory, obs, jax.random.fold_in(key, time), explore)
 
 
 @functools.partial(jax.jit, static_argnames=("agent",))
-def _observe(agent: Agent, params: Any, memory: Any, transition: Any, alive: Any) -> Any:
+def observe(agent: Agent, params: Any, memory: Any, transition: Any, alive: Any) -> Any:
+    """The memory after one step of the lanes that are alive [lane]; the others keep theirs."""
     return select(alive, agent.observe(params, memory, transition), memory)
+
+
+@functools.partial(jax.jit, static_argnames=("agent",))
+def end_episode(agent: Agent, params: Any, memory: Any, key: Key) -> Any:
+    """The memory with which the next episode begins."""
+    return agent.end_episode(params, memory, key)
 
 
 @functools.partial(jax.jit, static_argnames=("agent", "explore"))
 def _observe_act(
     agent: Agent, params: Any, memory: Any, transition: Any, alive: Any, obs: Any, key: Key, time: Any, *, explore: bool
 ) -> Any:
-    memory = _observe(agent, params, memory, transition, alive)
-    return _act(agent, params, memory, obs, key, time, explore=explore)
+    memory = observe(agent, params, memory, transition, alive)
+    return act(agent, params, memory, obs, key, time, explore=explore)
 
 
 def _check_finite(family: Family, result: Episode) -> None:
@@ -122,31 +139,24 @@ def _check_finite(family: Family, result: Episode) -> None:
             )
 
 
-@functools.partial(jax.jit, static_argnames=("agent",))
-def _begin(agent: Agent, params: Any, task: Any, key: Key) -> Any:
-    return agent.begin(params, task, key)
+class Played(NamedTuple):
+    """One episode of a trial, and the agent's memory around it."""
+
+    episode: Episode
+    memory_before: Any  # acted in it
+    memory_after: Any  # has seen all of it
 
 
-@functools.partial(jax.jit, static_argnames=("agent",))
-def _end_episode(agent: Agent, params: Any, memory: Any, key: Key) -> Any:
-    return agent.end_episode(params, memory, key)
-
-
-def trial(
-    family: Family, agent: Agent, params: Any, task: Tasks, key: Key, num_episodes: int
-) -> Iterator[tuple[Any, Episode]]:
-    """One trial in every lane, from knowing nothing: yields (memory that acted, episode) for each of its episodes.
-
-    The last episode is the scored one. The last item's memory has not seen the last episode.
-    """
+def trial(family: Family, agent: Agent, params: Any, task: Tasks, key: Key, num_episodes: int) -> Iterator[Played]:
+    """One trial in every lane, from knowing nothing, episode by episode. The last episode is the scored one."""
     begin_key, key = jax.random.split(key)
-    memory = _begin(agent, params, task, begin_key)
+    memory = begin(agent, params, task, begin_key)
     for index in range(num_episodes):
         episode_key, end_key = jax.random.split(jax.random.fold_in(key, index))
         explore = agent.explores(index, num_episodes - 1)
         after, result = episode(family, agent, params, memory, task, episode_key, explore=explore)
-        yield memory, result
-        memory = _end_episode(agent, params, after, end_key)
+        yield Played(result, memory, after)
+        memory = end_episode(agent, params, after, end_key)
 
 
 def evaluate(
@@ -158,7 +168,7 @@ def evaluate(
     """
     task_lanes = np.tile(np.arange(num_tasks(tasks)), num_repeats)
     lanes = trial(family, agent, params, take(tasks, task_lanes), key, num_episodes)
-    returns = np.stack([result.returns() for _, result in lanes], axis=-1)
+    returns = np.stack([played.episode.returns() for played in lanes], axis=-1)
     return returns.reshape(num_repeats, num_tasks(tasks), num_episodes)
 
 

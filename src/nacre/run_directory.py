@@ -39,15 +39,21 @@ class RunDirectory:
             raise NacreError(f"the run at {path} cannot be used: {error}") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise NacreError(f"the run at {path} is damaged or not a run ({reason}); restore its config.json and tasks.json.") from error
+            raise NacreError(
+                f"the run at {path} is damaged or not a run ({reason}); restore its config.json and tasks.json."
+            ) from error
 
     @classmethod
     def create(cls, path: Path, experiment: Experiment) -> RunDirectory:
         """Makes a run directory, whole or not at all."""
         if path.exists():
-            raise NacreError(f"{path} exists; continue it with 'nacre resume {path}', or choose another place with --out.")
+            raise NacreError(
+                f"{path} exists; continue it with 'nacre resume {path}', or choose another place with --out."
+            )
         settings = experiment.settings
-        tasks = experiment.family.task_set(experiment.options.task_seed, settings.num_train_tasks, settings.num_test_tasks)
+        tasks = experiment.family.task_set(
+            experiment.options.task_seed, settings.num_train_tasks, settings.num_test_tasks
+        )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -118,7 +124,12 @@ def tasks_to_json(tasks: TaskSet) -> str:
     def listed(group: Tasks) -> list[dict[str, Any]]:
         return [{name: values.tolist() for name, values in take(group, i).items()} for i in range(num_tasks(group))]
 
-    data = {"version": tasks.version, "task_seed": tasks.task_seed, "train": listed(tasks.train), "test": listed(tasks.test)}
+    data = {
+        "version": tasks.version,
+        "task_seed": tasks.task_seed,
+        "train": listed(tasks.train),
+        "test": listed(tasks.test),
+    }
     return json.dumps(data, indent=1)
 
 
@@ -126,7 +137,9 @@ def tasks_from_json(text: str, family: Family) -> TaskSet:
     """The task set of a tasks.json."""
     data = json.loads(text)
     if data["version"] != TASK_SET_VERSION:
-        raise NacreError(f"tasks.json has version {data['version']}, this nacre reads {TASK_SET_VERSION}; use the version that wrote it.")
+        raise NacreError(
+            f"tasks.json has version {data['version']}, this nacre reads {TASK_SET_VERSION}; use the version that wrote it."
+        )
 
     def gathered(group: list[dict[str, Any]]) -> Tasks:
         return {name: np.array([task[name] for task in group], dtype=np.float64) for name in family.parameters}

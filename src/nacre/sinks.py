@@ -32,7 +32,9 @@ class Sinks:
             TextColumn("{task.fields[numbers]}"), TimeElapsedColumn(), TextColumn("left {task.fields[left]}"),
             console=console, disable=not console.is_terminal,
         )  # fmt: skip
-        self._bar = self._progress.add_task(run.experiment.family.name, total=self._total, numbers="collecting", left="?")
+        self._bar = self._progress.add_task(
+            run.experiment.family.name, total=self._total, numbers="collecting", left="?"
+        )
         self._first = (time.monotonic(), grad_steps)
         self._last_return = "-"
 
@@ -44,7 +46,9 @@ class Sinks:
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._progress.stop()
         self._tensorboard.close()
         if self._wandb is not None:
@@ -54,7 +58,9 @@ class Sinks:
         """Says what runs, where, and how much memory its buffers take."""
         experiment = self._run.experiment
         megabytes = {
-            name: getattr(state, name).pool.nbytes / 1e6 for name in ("rl_buffer", "context_buffer") if hasattr(state, name)
+            name: getattr(state, name).pool.nbytes / 1e6
+            for name in ("rl_buffer", "context_buffer")
+            if hasattr(state, name)
         }
         console.print(
             f"{experiment.algorithm_name} on {experiment.family.name} (preset {experiment.preset}, seed {experiment.options.seed}) "
@@ -98,9 +104,13 @@ class Sinks:
         """Says how the run ended and what can be done next."""
         path = self._run.path
         if reason is None:
-            console.print(f"done: {state.env_steps} env steps, test return {self._last_return}; try 'nacre evaluate {path}'")
+            console.print(
+                f"done: {state.env_steps} env steps, test return {self._last_return}; try 'nacre evaluate {path}'"
+            )
         else:
-            console.print(f"stopped by {reason} at update {state.grad_steps}, checkpoint saved; go on with 'nacre resume {path}'")
+            console.print(
+                f"stopped by {reason} at update {state.grad_steps}, checkpoint saved; go on with 'nacre resume {path}'"
+            )
 
     def _log(self, state: Any, values: dict[str, float]) -> None:
         for name, value in values.items():
@@ -118,7 +128,9 @@ def _start_wandb(run: RunDirectory) -> Any:
     try:
         import wandb
     except ImportError as error:
-        raise NacreError("Weights & Biases is not installed; install nacre with its extra: pip install 'nacre[wandb]'.") from error
+        raise NacreError(
+            "Weights & Biases is not installed; install nacre with its extra: pip install 'nacre[wandb]'."
+        ) from error
     experiment = run.experiment
     return wandb.init(
         project="nacre", name=str(run.path), dir=str(run.path), resume="allow",

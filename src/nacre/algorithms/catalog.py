@@ -16,13 +16,18 @@ class Algorithm(NamedTuple):
     config: type[Any]
     presets: dict[str, dict[str, dict[str, object]]]
     init: Callable[..., Any]  # (family, config, seed) -> state
-    meta_train: Callable[..., Iterator[tuple[Any, Any]]]  # (family, config, tasks, state) -> (state, metrics [update]) ...
+    meta_train: Callable[
+        ..., Iterator[tuple[Any, Any]]
+    ]  # (family, config, tasks, state) -> (state, metrics [update]) ...
     make_agent: Callable[..., Any]  # (config) -> Agent
     agent_params: Callable[..., Any]  # (state) -> params
+    belief: Callable[..., Any] | None  # (memory, config) -> Belief [lane, latent_dim], for methods that have one
 
 
 ALGORITHMS: dict[str, Algorithm] = {
-    "pearl": Algorithm(PearlConfig, PRESETS, pearl.init, pearl.meta_train, pearl.make_agent, pearl.agent_params),
+    "pearl": Algorithm(
+        PearlConfig, PRESETS, pearl.init, pearl.meta_train, pearl.make_agent, pearl.agent_params, pearl.belief
+    ),
 }
 
 

@@ -21,7 +21,7 @@ from nacre.families.family import Family, TaskSet, num_tasks, take
 from nacre.networks import MLP, TanhGaussianPolicy, sample_action
 from nacre.presets.pearl import PearlConfig
 from nacre.replay import Replay
-from nacre.rollout import episode
+from nacre.rollout import begin, episode
 from nacre.types import Agent, Belief, Key, Tasks, Transition, select, stream
 
 MIN_VARIANCE = 1e-7
@@ -171,7 +171,12 @@ def value_loss(value: MLP, target: Array, obs: Array, z: Array) -> tuple[Array, 
 
 
 def update(
-    networks: Networks, optimisers: Optimisers, batch: Transition, context: Transition, noise: Noise, config: PearlConfig
+    networks: Networks,
+    optimisers: Optimisers,
+    batch: Transition,
+    context: Transition,
+    noise: Noise,
+    config: PearlConfig,
 ) -> tuple[Networks, Optimisers, Metrics]:
     """One training step: encoder and critics first; then policy and V against the new critics; then V's target."""
     adam = _adam(config)
@@ -389,7 +394,7 @@ def collect(
             num_episodes = (missing > 0) if from_posterior else -(-np.maximum(missing, 0) // family.horizon)
             lane = np.repeat(np.arange(len(drawn)), num_episodes)
             task = take(tasks, drawn[lane])
-            memory = _begin(agent, params, task, begin_key)
+            memory = begin(agent, params, task, begin_key)
             if from_posterior and rounds > 0:
                 memory = memory._replace(z=_posterior_z(params, own, lane, family.obs_dim, context_key, config))
             _, result = episode(family, agent, params, memory, task, episode_key, explore=True)
@@ -450,11 +455,6 @@ def _posterior_z(params: Params, own: Replay, lane: Any, obs_dim: int, key: Key,
     context = rings.sample(own, lane, config.context_batch_size, obs_dim, context_key)
     inferred = infer_posterior(params.encoder, context, config)
     return sample_z(inferred, jax.random.normal(z_key, inferred.mean.shape))
-
-
-@functools.partial(jax.jit, static_argnames=("agent",))
-def _begin(agent: Agent, params: Params, task: Any, key: Key) -> Memory:
-    return agent.begin(params, task, key)
 
 
 _insert = jax.jit(rings.insert, donate_argnums=0)

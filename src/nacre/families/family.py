@@ -87,7 +87,9 @@ class Family(ABC):
         """Raises NacreError when a task lies outside the family's distribution."""
         if not allow_ood and not self.in_range(task).all():
             bad = {name: values[~self.in_range(task)][0].tolist() for name, values in task.items()}
-            raise NacreError(f"the task {bad} is outside {self.name}'s range, {self.task_range}; add --allow-ood to try it.")
+            raise NacreError(
+                f"the task {bad} is outside {self.name}'s range, {self.task_range}; add --allow-ood to try it."
+            )
 
 
 class JaxStep(NamedTuple):
@@ -129,7 +131,9 @@ class MujocoFamily(Family):
     """Model steps in a control step."""
 
     @abstractmethod
-    def reset_state(self, qpos: np.ndarray, qvel: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def reset_state(
+        self, qpos: np.ndarray, qvel: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Start positions and velocities, given the model's own of every lane [lane, ...]."""
 
     @abstractmethod

@@ -29,7 +29,9 @@ class HalfCheetah(MujocoFamily):
     time_step: ClassVar[float] = 0.05
     """Seconds a control step: frame_skip times the model's 0.01 s."""
 
-    def reset_state(self, qpos: np.ndarray, qvel: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def reset_state(
+        self, qpos: np.ndarray, qvel: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
         return qpos + rng.uniform(-0.1, 0.1, qpos.shape), qvel + 0.1 * rng.standard_normal(qvel.shape)
 
     def observe(self, physics: Physics) -> Any:

@@ -39,7 +39,7 @@ class PointRobot(JaxFamily):
     def in_range(self, task: Tasks) -> np.ndarray:
         return np.asarray((np.abs(task["goal"]) <= 1.0).all(axis=-1))
 
-    def reset(self, key: Key) -> tuple[Any, Float[Array, "2"]]:
+    def reset(self, key: Key) -> tuple[Any, Float[Array, 2]]:
         """The start of an episode: uniform in the square. The state is the position, which is also the observation."""
         position = jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0)
         return position, position
@@ -49,7 +49,7 @@ class PointRobot(JaxFamily):
         reward = -distance(obs, task["goal"])
         return reward, reward
 
-    def step(self, state: Any, action: Float[Array, "2"], task: Any) -> JaxStep:
+    def step(self, state: Any, action: Float[Array, 2], task: Any) -> JaxStep:
         """Position control without walls; the reward is that of the position reached."""
         position = state + STEP_SIZE * action
         return JaxStep(position, position, *self.rewards(position, task), terminated=jnp.zeros((), bool))
@@ -70,7 +70,9 @@ class SparsePointRobot(PointRobot):
 
     def __post_init__(self) -> None:
         if not 0 < self.goal_radius <= 1:
-            raise NacreError(f"goal_radius is {self.goal_radius}, but must be above 0 and at most 1; change --goal-radius.")
+            raise NacreError(
+                f"goal_radius is {self.goal_radius}, but must be above 0 and at most 1; change --goal-radius."
+            )
 
     def sample_tasks(self, rng: np.random.Generator, num: int) -> Tasks:
         return {"goal": half_circle(rng.uniform(0.0, np.pi, num))}
@@ -85,7 +87,7 @@ class SparsePointRobot(PointRobot):
         on_circle = np.abs(np.linalg.norm(goal, axis=-1) - 1.0) < 1e-6
         return np.asarray(on_circle & (goal[..., 1] >= -1e-6))
 
-    def reset(self, key: Key) -> tuple[Any, Float[Array, "2"]]:
+    def reset(self, key: Key) -> tuple[Any, Float[Array, 2]]:
         """The start of an episode: the origin."""
         del key
         return jnp.zeros(2), jnp.zeros(2)

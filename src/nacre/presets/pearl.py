@@ -93,11 +93,17 @@ class PearlConfig:
                 raise NacreError(f"{field.name} is {value}, but must be {least}; change {flag}.")
         for name in ("discount", "soft_target_tau"):
             if getattr(self, name) > 1:
-                raise NacreError(f"{name} is {getattr(self, name)}, but must be at most 1; change --{name.replace('_', '-')}.")
+                raise NacreError(
+                    f"{name} is {getattr(self, name)}, but must be at most 1; change --{name.replace('_', '-')}."
+                )
         if self.num_initial_steps == 0:
-            raise NacreError("num_initial_steps is 0, so the first update has nothing to learn from; set --num-initial-steps above 0.")
+            raise NacreError(
+                "num_initial_steps is 0, so the first update has nothing to learn from; set --num-initial-steps above 0."
+            )
         if self.num_steps_prior == 0:
-            raise NacreError("num_steps_prior is 0, so the context of a drawn task stays empty; set --num-steps-prior above 0.")
+            raise NacreError(
+                "num_steps_prior is 0, so the context of a drawn task stays empty; set --num-steps-prior above 0."
+            )
 
 
 _PAPER: dict[str, dict[str, object]] = {

@@ -98,7 +98,9 @@ def load_model(model_file: str) -> mujoco.MjModel:
 class MujocoLanes:
     """`num_lanes` copies of a family's robot. Holds physics only: the task is an argument of every step."""
 
-    def __init__(self, family: MujocoFamily, num_lanes: int, engine: type[BatchEngine] | type[SerialEngine] | None = None):
+    def __init__(
+        self, family: MujocoFamily, num_lanes: int, engine: type[BatchEngine] | type[SerialEngine] | None = None
+    ):
         model = load_model(family.model_file)
         engine = engine or (SerialEngine if Batch is None else BatchEngine)
         self.family = family
