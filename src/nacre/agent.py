@@ -1,4 +1,4 @@
-"""A trained agent that meets new tasks: in the family's own simulator, in anybody's environment, or one step at a time."""
+"""A trained agent meets new tasks: in the family's simulator, in anybody's environment, or one step at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nacre.errors import NacreError
 from nacre.experiment import load_state
 from nacre.families.family import TaskSet, num_tasks, take
 from nacre.run_directory import RunDirectory
-from nacre.types import Tasks
+from nacre.types import Tasks, Transition
 
 
 class EpisodeReport(NamedTuple):
@@ -52,7 +52,7 @@ class TrainedAgent:
     def evaluate(
         self, tasks: str = "test", episodes: int | None = None, repeats: int | None = None, seed: int = 0
     ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        """returns[repeat, task, episode] on 'test', 'train' or 'fresh:N' tasks, and these tasks. None: as configured."""
+        """returns[repeat, task, episode] on 'test', 'train' or 'fresh:N' tasks, and the tasks. None: as configured."""
         settings = self.experiment.settings
         chosen = self.choose_tasks(tasks, seed)
         episodes = settings.num_evaluation_episodes if episodes is None else episodes
@@ -137,7 +137,7 @@ class TrainedAgent:
 
 
 class Session:
-    """One trial, one step at a time: act, observe, ... end_episode, act, ... Costs the same however much it has seen."""
+    """One trial, one step at a time: act, observe, ... end_episode, act, ... A step costs the same throughout."""
 
     def __init__(self, agent: TrainedAgent, seed: int):
         self._agent = agent
@@ -172,7 +172,7 @@ class Session:
         rewards = np.array([reward], np.float32)
         discount = np.array([0.0 if terminated else 1.0], np.float32)
         next_obs = self._checked_obs(next_obs)
-        transition = rollout.Transition(self._obs, self._action, rewards, rewards, discount, next_obs)
+        transition = Transition(self._obs, self._action, rewards, rewards, discount, next_obs)
         agent = self._agent
         self.memory = rollout.observe(agent.functions, agent.params, self.memory, transition, np.ones(1, bool))
         self.num_steps += 1

@@ -38,7 +38,7 @@ def _to_device(template: Any, saved: Any) -> Any:
     if np.shape(template) != np.shape(saved):
         raise ValueError(f"an array has shape {np.shape(saved)}, expected {np.shape(template)}")
     if isinstance(template, jax.Array):
-        return jnp.asarray(saved, template.dtype)
+        return jnp.array(saved, template.dtype)
     return np.asarray(saved).astype(np.asarray(template).dtype)[()]
 
 
@@ -80,8 +80,7 @@ class Checkpoints:
                 raise ValueError(f"it lacks or adds '{min(set(names) ^ set(saved))}'")
             leaves = [np.asarray(saved[name]) for name in names]
             host = jax.tree.unflatten(jax.tree.structure(host), leaves)
-            flat, structure = jax.tree.flatten(template, is_leaf=_is_special)
-            return structure.unflatten(map(_to_device, flat, structure.flatten_up_to(host)))
+            return jax.tree.map(_to_device, template, host, is_leaf=_is_special)
         except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
             older = [step for step in self._manager.all_steps() if step != grad_steps]
             hint = f"remove it to go on from update {max(older)}" if older else "there is no older one, so train anew"

@@ -1,4 +1,4 @@
-"""The command line: nacre list | train | resume | evaluate | adapt | report | benchmark. `main` maps errors to exit status 2."""
+"""The entry point of the command line: maps errors to one sentence and exit status 2. commands.py has the rest."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -154,20 +154,21 @@ def run(argv: Sequence[str], started: float) -> int:
         _train(args, started)
         return 0
     command = parse(COMMANDS[name], args, prog=f"nacre {name}")
-    {
-        ListCommand: _list, ResumeCommand: _resume, EvaluateCommand: _evaluate, AdaptCommand: _adapt,
-        ReportCommand: _report, BenchmarkCommand: _benchmark,
-    }[type(command)](command, started)  # fmt: skip
+    actions: dict[str, Callable[[Any, float], None]] = {
+        "list": _list, "resume": _resume, "evaluate": _evaluate, "adapt": _adapt, "report": _report,
+        "benchmark": _benchmark,
+    }  # fmt: skip
+    actions[name](command, started)
     return 0
 
 
 def _overview() -> str:
     lines = [f"  nacre {name:<10} {(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
-    return "\n".join(["Meta-reinforcement learning: agents that learn a new task within a few episodes.", "", *lines, "",
+    return "\n".join(["nacre: agents that learn a new task within a few episodes.", "", *lines, "",
                       "Add --help to a command for its arguments; nacre --version."])  # fmt: skip
 
 
-def parse(kind: type[Parsed], args: Sequence[str], prog: str, default: Parsed | None = None) -> Parsed:
+def parse(kind: type[Parsed], args: Sequence[str], prog: str) -> Parsed:
     """`args` as a value of this dataclass. Its help is printed on --help; what it refuses becomes one sentence."""
     known = _flags(kind)
     for arg in args:
@@ -177,8 +178,7 @@ def parse(kind: type[Parsed], args: Sequence[str], prog: str, default: Parsed | 
     heard = io.StringIO()
     try:
         with contextlib.redirect_stderr(heard):
-            more = {} if default is None else {"default": default}
-            return tyro.cli(kind, args=list(args), prog=prog, config=(tyro.conf.OmitArgPrefixes,), **more)
+            return tyro.cli(kind, args=list(args), prog=prog, config=(tyro.conf.OmitArgPrefixes,))
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
@@ -214,7 +214,7 @@ def _train(args: list[str], started: float) -> None:
     if base is None:
         raise NacreError("write the algorithm and the family first, as in 'nacre train pearl cheetah-vel --seed 1'.")
     parts = {"settings": base.settings, "family_options": base.family, "options": base.options}
-    nested = dataclasses.make_dataclass(
+    nested: type[Any] = dataclasses.make_dataclass(
         "TrainArguments",
         [(name, type(value), dataclasses.field(default=value)) for name, value in parts.items()],
         bases=(TrainCommand,),

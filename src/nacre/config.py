@@ -56,9 +56,9 @@ class Experiment:
 
 
 def resolve(algorithm_name: str, family_name: str, preset: str = "paper", **overrides: Any) -> Experiment:
-    """The experiment of a preset with fields changed: settings, family options and run options share one namespace.
+    """A preset with fields changed: settings, family options and run options share one namespace.
 
-    Raises NacreError for an unknown name (with the nearest one), a value of the wrong type and an impossible combination.
+    Raises NacreError for an unknown name (with the nearest one), a wrong type and an impossible combination.
     """
     algorithm = find_algorithm(algorithm_name)
     if family_name not in FAMILIES:
@@ -70,7 +70,7 @@ def resolve(algorithm_name: str, family_name: str, preset: str = "paper", **over
         raise NacreError(
             f"{algorithm_name} has no preset '{preset}' for {family_name}; choose one of: {having or 'none'}."
         )
-    groups = (algorithm.config, FAMILIES[family_name], RunOptions)
+    groups: tuple[type[Any], ...] = (algorithm.config, FAMILIES[family_name], RunOptions)
     values: list[dict[str, Any]] = [dict(algorithm.presets[preset][family_name]), {}, {}]
     for name, value in overrides.items():
         for group, chosen in zip(groups, values, strict=True):
@@ -130,7 +130,10 @@ def from_json(text: str) -> Experiment:
     algorithm, family = find_algorithm(data["algorithm"]), data["family"]
     if family not in FAMILIES:
         raise unknown("family", family, FAMILIES)
-    for part, group in (("settings", algorithm.config), ("family_options", FAMILIES[family]), ("options", RunOptions)):
+    groups: dict[str, type[Any]] = {
+        "settings": algorithm.config, "family_options": FAMILIES[family], "options": RunOptions,
+    }  # fmt: skip
+    for part, group in groups.items():
         wanted, found = set(field_types(group)), set(data[part])
         if wanted != found:
             raise NacreError(

@@ -18,11 +18,10 @@ import numpy as np
 from nacre.checkpoints import Checkpoints
 from nacre.config import Experiment
 from nacre.errors import NacreError
-from nacre.families.family import Tasks
 from nacre.rollout import evaluate
 from nacre.run_directory import RunDirectory
 from nacre.sinks import Sinks
-from nacre.types import stream
+from nacre.types import Tasks, stream
 
 
 class Saved(NamedTuple):
@@ -76,7 +75,7 @@ def train(
     wandb: bool = False,
     started: float | None = None,
 ) -> RunDirectory:
-    """Meta-trains from nothing in a new run directory. `time_limit` in minutes; `started`: process start, time.monotonic()."""
+    """Meta-trains from nothing in a new run directory. `time_limit` in minutes; `started` by time.monotonic()."""
     run = RunDirectory.create(path, experiment)
     _run(run, Checkpoints(run.checkpoints), time_limit, wandb, started)
     return run
@@ -92,7 +91,8 @@ def resume(
         settings = dataclasses.replace(run.experiment.settings, iterations=iterations)
         if iterations < run.experiment.settings.iterations:
             raise NacreError(
-                f"the run at {path} is set to {run.experiment.settings.iterations} iterations, which --iterations can only raise."
+                f"the run at {path} is set to {run.experiment.settings.iterations} iterations; "
+                "--iterations can only raise that."
             )
         run.rewrite_config(dataclasses.replace(run.experiment, settings=settings))
     _run(run, Checkpoints(run.checkpoints), time_limit, wandb, started)
@@ -189,7 +189,7 @@ def _finite_means(
         good = checkpoints.latest()
         kept = "there is no checkpoint yet" if good is None else f"the checkpoint at update {good} is kept"
         raise NacreError(
-            f"{name} is not finite at gradient update {update} (iteration {(update - 1) // num_updates + 1}) of {run.path}; "
-            f"{kept}; train anew with a smaller --learning-rate or --reward-scale."
+            f"{name} is not finite at gradient update {update} (iteration {(update - 1) // num_updates + 1}) "
+            f"of {run.path}; {kept}; train anew with a smaller --learning-rate or --reward-scale."
         )
     return {name: float(values.mean()) for name, values in host.items()}

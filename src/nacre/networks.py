@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -19,21 +20,21 @@ TANH_EPSILON = 1e-6
 class MLP(eqx.Module):
     """Hidden layers with ReLU, then a linear layer. Weights are [in, out], so that a layer is `x @ weight + bias`.
 
-    A network that is conditioned on z takes it as a second argument: its share of the first product is computed once per
-    z and broadcast over the rows that share it, instead of being repeated in every row.
+    A network that is conditioned on z takes it as a second argument: its share of the first product is computed once
+    per z and broadcast over the rows that share it, instead of being repeated in every row.
     """
 
     weights: tuple[Float[Array, "in out"], ...]
     biases: tuple[Float[Array, " out"], ...]
 
     def __init__(self, in_dim: int, hidden_dim: int, num_layers: int, out_dim: int, out_scale: float, *, key: Key):
-        """Initialises as the reference does: hidden weights U(+-1/sqrt(hidden_dim)), hidden biases 0.1, last layer U(+-out_scale)."""
+        """As the reference: hidden weights U(+-1/sqrt(hidden_dim)), hidden biases 0.1, last layer U(+-out_scale)."""
         dims = [in_dim] + [hidden_dim] * num_layers
         *hidden_keys, weight_key, bias_key = jax.random.split(key, num_layers + 2)
         bound = 1.0 / math.sqrt(hidden_dim)
         hidden = [
             jax.random.uniform(k, shape, minval=-bound, maxval=bound)
-            for k, shape in zip(hidden_keys, zip(dims[:-1], dims[1:], strict=True), strict=True)
+            for k, shape in zip(hidden_keys, itertools.pairwise(dims), strict=True)
         ]
         last = jax.random.uniform(weight_key, (dims[-1], out_dim), minval=-out_scale, maxval=out_scale)
         last_bias = jax.random.uniform(bias_key, (out_dim,), minval=-out_scale, maxval=out_scale)

@@ -59,7 +59,7 @@ def num_pages(num_tasks: int, capacity: int, total: int) -> int:
 
 
 def empty(num_tasks: int, capacity: int, total: int, obs_dim: int, action_dim: int) -> Replay:
-    """Rings for `num_tasks` tasks of `capacity` transitions each (rounded up to pages), for `total` transitions in all."""
+    """Rings of `capacity` transitions each (rounded up to pages), for `total` transitions in all."""
     return Replay(
         pool=jnp.zeros((num_pages(num_tasks, capacity, total) * PAGE, row_width(obs_dim, action_dim)), jnp.float32),
         pages=jnp.zeros((num_tasks, _ceil_div(capacity, PAGE)), jnp.int32),
@@ -121,7 +121,7 @@ def clear(replay: Replay, task: Int[Array, " tasks"]) -> Replay:
 
 
 def sample(replay: Replay, task: Int[Array, " batch"], num: int, obs_dim: int, key: Key) -> Transition:
-    """`num` transitions of each task in `task`, uniformly with replacement: [batch, num, ...]. Every ring must hold some."""
+    """`num` transitions of each task, uniformly with replacement: [batch, num, ...]. Every ring must hold some."""
     at = jax.random.randint(key, (task.shape[0], num), 0, replay.size[task][:, None])
     page = replay.pages[task[:, None], at // PAGE]
     return unpack(replay.pool[page * PAGE + at % PAGE], obs_dim)
@@ -129,12 +129,12 @@ def sample(replay: Replay, task: Int[Array, " batch"], num: int, obs_dim: int, k
 
 def filled(replay: Replay) -> Replay:
     """The same replay on the host with its pool cut to the pages in use, which is all that a checkpoint needs."""
-    host = Replay(*(np.asarray(leaf) for leaf in replay))
+    host = jax.tree.map(np.asarray, replay)
     return host._replace(pool=host.pool[: int(host.next_page) * PAGE])
 
 
 def refill(template: Replay, saved: Replay) -> Replay:
-    """A replay of the template's sizes with the contents of a saved one; the template may be larger, as in a longer run."""
+    """The contents of a saved replay in the template's sizes, which may be larger, as in a longer run."""
     rows, ring_pages = saved.pool.shape[0], saved.pages.shape[1]
     return Replay(
         pool=template.pool.at[:rows].set(saved.pool),

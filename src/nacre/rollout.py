@@ -20,7 +20,7 @@ from nacre.types import Agent, Episode, Key, Tasks, Transition, select
 def episode(
     family: Family, agent: Agent, params: Any, memory: Any, task: Tasks, key: Key, *, explore: bool
 ) -> tuple[Any, Episode]:
-    """One episode in every lane: lane i acts with lane i of `memory` in task i. Returns the memory after it, and the episode.
+    """One episode in every lane: lane i acts with lane i of `memory` in task i. Returns (memory after it, episode).
 
     Raises NacreError when the environment returns a number that is not finite.
     """
@@ -126,7 +126,7 @@ def _observe_act(
 
 
 def _check_finite(family: Family, result: Episode) -> None:
-    """The environment's numbers over the real transitions; a NaN that reached replay would spoil a run without a word."""
+    """The environment's numbers, padding aside: a NaN that reached replay would spoil a run without a word."""
     real = np.arange(family.horizon) < np.asarray(result.length)[:, None]
     for name in ("reward", "training_reward", "next_obs"):
         values = np.asarray(getattr(result.transitions, name))

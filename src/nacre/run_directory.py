@@ -1,4 +1,4 @@
-"""The files of a run: config.json, tasks.json, metrics.csv, eval.csv, checkpoints/. Nothing else is needed to continue it."""
+"""The files of a run: config.json, tasks.json, metrics.csv, eval.csv, checkpoints/. It needs nothing else to go on."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def tasks_from_json(text: str, family: Family) -> TaskSet:
     data = json.loads(text)
     if data["version"] != TASK_SET_VERSION:
         raise NacreError(
-            f"tasks.json has version {data['version']}, this nacre reads {TASK_SET_VERSION}; use the version that wrote it."
+            f"tasks.json has version {data['version']}, not {TASK_SET_VERSION}; use the nacre that wrote it."
         )
 
     def gathered(group: list[dict[str, Any]]) -> Tasks:

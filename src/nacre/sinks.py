@@ -63,8 +63,8 @@ class Sinks:
             if hasattr(state, name)
         }
         console.print(
-            f"{experiment.algorithm_name} on {experiment.family.name} (preset {experiment.preset}, seed {experiment.options.seed}) "
-            f"in {self._run.path}"
+            f"{experiment.algorithm_name} on {experiment.family.name} in {self._run.path} "
+            f"(preset {experiment.preset}, seed {experiment.options.seed})"
         )
         console.print(
             "replay on the device: " + ", ".join(f"{name} {size:.0f} MB" for name, size in megabytes.items())
@@ -134,5 +134,7 @@ def _start_wandb(run: RunDirectory) -> Any:
     experiment = run.experiment
     return wandb.init(
         project="nacre", name=str(run.path), dir=str(run.path), resume="allow",
-        config=dataclasses.asdict(experiment.settings) | dataclasses.asdict(experiment.options) | {"family": experiment.family.name},
+        config={"family": experiment.family.name}
+        | dataclasses.asdict(experiment.settings)
+        | dataclasses.asdict(experiment.options),
     )  # fmt: skip

@@ -73,5 +73,5 @@ STREAMS = ("tasks", "collect", "train", "evaluate")
 
 
 def stream(key: Key, use: str) -> Key:
-    """A run's key for one of its uses; callers fold in a counter, so that every random number follows from seed and counter."""
+    """A run's key for one of its uses. Callers fold in a counter: every random number follows from seed and counter."""
     return jax.random.fold_in(key, STREAMS.index(use))

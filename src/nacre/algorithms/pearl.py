@@ -1,7 +1,7 @@
 """PEARL: probabilistic embeddings for actor-critic RL (Rakelly et al. 2019, arXiv 1903.08254), in the paper's order.
 
 The belief, the losses and one update, meta-testing (the agent), meta-training. Settings: presets/pearl.py.
-docs/pearl.md maps equations and algorithm lines to these functions; docs/differences.md says where reference and paper differ.
+docs/pearl.md maps equations and algorithm lines to these functions; docs/differences.md compares paper and reference.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nacre.types import Agent, Belief, Key, Tasks, Transition, select, stream
 
 MIN_VARIANCE = 1e-7
 UPDATES_PER_CALL = 50
-"""Updates in one compiled scan: short enough to show progress and to stop soon, long enough that Python costs nothing."""
+"""Updates in one compiled scan: few enough to show progress and stop soon, enough that Python costs nothing."""
 
 # ----------------------------------------------------------------------------------------------------------------------
 # The belief q(z | c): a product of one Gaussian factor per transition (paper, section 4.1)
@@ -129,7 +129,7 @@ def critic_loss(
     z_noise: Array,
     config: PearlConfig,
 ) -> tuple[Array, tuple[Array, Metrics]]:
-    """Bellman error of both critics plus the KL of the belief; the only loss that trains the encoder. Also returns z."""
+    """Bellman error of both critics plus the belief's KL; the only loss that trains the encoder. Also returns z."""
     encoder, critics = trained
     belief = infer_posterior(encoder, context, config)
     z = sample_z(belief, z_noise)[:, None] if config.use_information_bottleneck else belief.mean[:, None]
@@ -153,7 +153,7 @@ def critic_loss(
 def policy_loss(
     policy: TanhGaussianPolicy, critics: tuple[MLP, MLP], obs: Array, z: Array, action_noise: Array, config: PearlConfig
 ) -> tuple[Array, tuple[Array, Metrics]]:
-    """log pi - min Q of a fresh action, with the reference's two regularisers; z is data. Also returns the target of V."""
+    """log pi - min Q of a fresh action, plus the reference's two regularisers; z is data. Also returns V's target."""
     output = policy(obs, z)
     action, log_pi = sample_action(output, action_noise)
     min_q = jnp.minimum(*q_values(critics, obs, action, z))
@@ -187,14 +187,13 @@ def update(
         return optax.apply_updates(params, change), state, extra
 
     trained = (networks.encoder, networks.critics)
-    args = (networks.target_value, batch, context, noise.z, config)
-    (encoder, critics), critic_state, (z, critic_metrics) = step(critic_loss, trained, optimisers.critic, *args)
-
-    args = (critics, batch.obs, z, noise.action, config)
-    policy, policy_state, (v_target, policy_metrics) = step(policy_loss, networks.policy, optimisers.policy, *args)
-
-    args = (v_target, batch.obs, z)
-    value, value_state, value_metrics = step(value_loss, networks.value, optimisers.value, *args)
+    (encoder, critics), critic_state, (z, critic_metrics) = step(
+        critic_loss, trained, optimisers.critic, networks.target_value, batch, context, noise.z, config
+    )
+    policy, policy_state, (v_target, policy_metrics) = step(
+        policy_loss, networks.policy, optimisers.policy, critics, batch.obs, z, noise.action, config
+    )
+    value, value_state, value_metrics = step(value_loss, networks.value, optimisers.value, v_target, batch.obs, z)
 
     target_value = optax.incremental_update(value, networks.target_value, config.soft_target_tau)
     return (
@@ -344,9 +343,9 @@ def agent_params(state: State) -> Params:
 
 
 def meta_train(family: Family, config: PearlConfig, tasks: TaskSet, state: State) -> Iterator[tuple[State, Metrics]]:
-    """Continues a run from `state`; yields after every block of updates (state, metrics of the block's updates, [update]).
+    """Continues a run from `state`; yields (state, metrics [update]) after every block of updates.
 
-    An iteration is complete when `meta_iterations` has risen. A yielded state is used up by the next one: save it before.
+    An iteration is complete when `meta_iterations` has risen. Asking for the next state uses up the one before.
     """
     if state.env_steps == 0:
         everything = np.arange(config.num_train_tasks)
@@ -371,7 +370,8 @@ def collect(
 ) -> State:
     """Algorithm 1, lines 4 to 8, for all drawn tasks side by side: prior, posterior and extra posterior steps per draw.
 
-    Each draw infers its posterior from its own context. A task drawn twice keeps the context of its last draw, all RL data.
+    Each draw infers its posterior from its own context. A task drawn twice keeps the context of its last draw and
+    all of its RL data.
     """
     num_prior, num_posterior, num_extra = phases
     agent = _collecting_agent(config)
@@ -433,8 +433,8 @@ def _train(
         context = rings.sample(context_buffer, task, config.context_batch_size, obs_dim, keys[2])
         z_shape = (config.meta_batch, config.latent_dim)
         noise = Noise(jax.random.normal(keys[3], z_shape), jax.random.normal(keys[4], batch.action.shape))
-        *carry, metrics = update(*carry, batch, context, noise, config)
-        return tuple(carry), metrics
+        networks, optimisers, metrics = update(*carry, batch, context, noise, config)
+        return (networks, optimisers), metrics
 
     (networks, optimisers), metrics = jax.lax.scan(
         body, (networks, optimisers), first + jnp.arange(num_updates, dtype=jnp.int32)
@@ -444,7 +444,7 @@ def _train(
 
 @functools.cache
 def _collecting_agent(config: PearlConfig) -> Agent:
-    """The agent without its observing: in meta-training the belief comes from the context buffer, not from the trial."""
+    """The agent without its observing: meta-training takes the belief from the context buffer, not from a trial."""
     return make_agent(config)._replace(observe=lambda params, memory, transition: memory)
 
 

@@ -39,8 +39,8 @@ class TaskSet(NamedTuple):
 class Family(ABC):
     """A distribution over tasks that share spaces and horizon. Immutable; a task is an argument, never inside it.
 
-    A family is a `JaxFamily` or a `MujocoFamily`, which says who steps its lanes. Its public fields are options, settable
-    from the command line.
+    A family is a `JaxFamily` or a `MujocoFamily`, which says who steps its lanes. Its public fields are options,
+    settable from the command line.
     """
 
     name: ClassVar[str]
@@ -123,7 +123,7 @@ class Physics(NamedTuple):
 
 
 class MujocoFamily(Family):
-    """A family on a MuJoCo robot: array functions of the physics before and after a control step, with leading axes [lane]."""
+    """A family on a MuJoCo robot: array functions of the physics before and after a control step, [lane, ...]."""
 
     model_file: ClassVar[str]
     """Robot description among Gymnasium's MuJoCo assets."""

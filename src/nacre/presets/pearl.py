@@ -1,4 +1,4 @@
-"""PEARL's settings: every field with its meaning, and the values of each preset (Rakelly et al. 2019 and its reference)."""
+"""PEARL's settings: every field with its meaning, and the presets (Rakelly et al. 2019 and its reference)."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class PearlConfig:
                 )
         if self.num_initial_steps == 0:
             raise NacreError(
-                "num_initial_steps is 0, so the first update has nothing to learn from; set --num-initial-steps above 0."
+                "num_initial_steps is 0, so the first update has no data; set --num-initial-steps above 0."
             )
         if self.num_steps_prior == 0:
             raise NacreError(
@@ -114,8 +114,8 @@ _PAPER: dict[str, dict[str, object]] = {
     ),
     "sparse-point-robot": dict(
         num_train_tasks=80, num_test_tasks=20, num_initial_steps=200, num_tasks_sample=10, num_steps_prior=100,
-        num_steps_posterior=900, num_extra_rl_steps_posterior=0, num_train_steps_per_iteration=1000, context_batch_size=1024,
-        discount=0.9, reward_scale=100.0, kl_weight=1.0,
+        num_steps_posterior=900, num_extra_rl_steps_posterior=0, num_train_steps_per_iteration=1000,
+        context_batch_size=1024, discount=0.9, reward_scale=100.0, kl_weight=1.0,
         num_evaluation_episodes=20, num_exploration_episodes=5, num_evaluation_repeats=2,
     ),
     "cheetah-dir": dict(
@@ -136,17 +136,20 @@ _DEMO: dict[str, dict[str, object]] = {
 
 # Everything a run does, as small as it can be: for tests and a first look at an installation. It does not learn.
 _SMOKE: dict[str, object] = dict(
-    iterations=2, num_train_steps_per_iteration=10, num_tasks_sample=2, meta_batch=2, batch_size=16, context_batch_size=16,
-    hidden_dim=32, encoder_hidden_dim=32, num_evaluation_repeats=1,
+    iterations=2, num_train_steps_per_iteration=10, num_tasks_sample=2, meta_batch=2, batch_size=16,
+    context_batch_size=16, hidden_dim=32, encoder_hidden_dim=32, num_evaluation_repeats=1,
 )  # fmt: skip
 _SMOKE_STEPS: dict[str, dict[str, object]] = {
-    "point-robot": dict(num_train_tasks=4, num_test_tasks=3, num_initial_steps=40, num_steps_prior=40, num_extra_rl_steps_posterior=40),
+    "point-robot": dict(
+        num_train_tasks=4, num_test_tasks=3, num_initial_steps=40, num_steps_prior=40, num_extra_rl_steps_posterior=40,
+    ),
     "sparse-point-robot": dict(
         num_train_tasks=4, num_test_tasks=3, num_initial_steps=40, num_steps_prior=40, num_steps_posterior=80,
     ),
     "cheetah-dir": dict(num_initial_steps=200, num_steps_prior=200, num_extra_rl_steps_posterior=200),
     "cheetah-vel": dict(
-        num_train_tasks=4, num_test_tasks=3, num_initial_steps=200, num_steps_prior=200, num_extra_rl_steps_posterior=200,
+        num_train_tasks=4, num_test_tasks=3, num_initial_steps=200, num_steps_prior=200,
+        num_extra_rl_steps_posterior=200,
     ),
 }  # fmt: skip
 

@@ -84,7 +84,7 @@ class SerialEngine:
 
 
 def load_model(model_file: str) -> mujoco.MjModel:
-    """A robot among Gymnasium's assets. Warnings of the loader (half-cheetah's settotalmass) are not written to a log file."""
+    """A robot among Gymnasium's assets. What the loader warns of (settotalmass) is not written to a log file."""
     from gymnasium.envs.mujoco import mujoco_env
 
     path = Path(mujoco_env.__file__).parent / "assets" / model_file
