@@ -198,7 +198,7 @@ class Session:
 def load(path: str | Path) -> TrainedAgent:
     """The trained agent of a run directory's newest checkpoint."""
     run = RunDirectory(Path(path))
-    state = load_state(run)
+    state = load_state(run, with_buffers=False)
     return TrainedAgent(run.experiment, run.tasks, run.experiment.algorithm.agent_params(state))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +19,50 @@ from nacre.replay import Replay
 logging.getLogger("absl").setLevel(logging.ERROR)
 
 
-def _is_special(x: Any) -> bool:
-    return isinstance(x, Replay) or (isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key))
+def _is_replay(x: Any) -> bool:
+    return isinstance(x, Replay)
 
 
-def _to_host(x: Any) -> Any:
-    """What is written for a leaf: of a replay only the filled part, of a key its words."""
-    if isinstance(x, Replay):
-        return replay.filled(x)
-    return np.asarray(jax.random.key_data(x) if _is_special(x) else x)
-
-
-def _to_device(template: Any, saved: Any) -> Any:
-    """The inverse of `_to_host`, with the template's kind, type and sizes."""
-    if isinstance(template, Replay):
-        return replay.refill(template, saved)
-    if _is_special(template):
-        return jax.random.wrap_key_data(jnp.asarray(saved))
-    if np.shape(template) != np.shape(saved):
-        raise ValueError(f"an array has shape {np.shape(saved)}, expected {np.shape(template)}")
-    if isinstance(template, jax.Array):
-        return jnp.array(saved, template.dtype)
-    return np.asarray(saved).astype(np.asarray(template).dtype)[()]
+def _is_key(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def _named(tree: Any) -> dict[str, Any]:
-    """Leaves by name: 'state.networks.encoder.weights.0'."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    """Leaves by name, as in 'state.networks.encoder.weights.0'; a Replay is one leaf."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_replay)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+class NpyHandler(ocp.CheckpointHandler):
+    """Lets Orbax write large host arrays straight from memory to NumPy files, and read them as memory maps.
+
+    Its own writer would hold a second and a third copy of the replay in memory.
+    """
+
+    def save(self, directory: Any, args: NpySave) -> None:
+        """One file an array."""
+        for name, values in args.arrays.items():
+            np.save(str(directory / f"{name}.npy"), values, allow_pickle=False)
+
+    def restore(self, directory: Any, args: NpyRestore) -> dict[str, np.ndarray]:
+        """The arrays by name, not yet in memory."""
+        del args
+        files = sorted(Path(directory).glob("*.npy"))
+        return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in files}
+
+
+@ocp.args.register_with_handler(NpyHandler, for_save=True)
+@dataclass
+class NpySave(ocp.args.CheckpointArgs):
+    """What NpyHandler saves."""
+
+    arrays: dict[str, np.ndarray]
+
+
+@ocp.args.register_with_handler(NpyHandler, for_restore=True)
+@dataclass
+class NpyRestore(ocp.args.CheckpointArgs):
+    """What NpyHandler needs to restore."""
 
 
 class Checkpoints:
@@ -56,37 +73,76 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
         )
-        self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._manager = ocp.CheckpointManager(
+            self._directory,
+            options=options,
+            item_handlers={"state": ocp.PyTreeCheckpointHandler(), "replay": NpyHandler()},
+        )
 
     def save(self, grad_steps: int, tree: Any) -> None:
         """Writes the tree unless this number is there already."""
-        if self._manager.latest_step() != grad_steps:
-            host = jax.tree.map(_to_host, tree, is_leaf=_is_special)
-            self._manager.save(grad_steps, args=ocp.args.StandardSave(_named(host)))
+        if self._manager.latest_step() == grad_steps:
+            return
+        state, buffers = {}, {}
+        for name, leaf in _named(tree).items():
+            if isinstance(leaf, Replay):
+                buffers |= {f"{name}.{part}": values for part, values in replay.filled(leaf).items()}
+            else:
+                state[name] = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), replay=NpySave(buffers))
+        self._manager.save(grad_steps, args=items)
 
     def latest(self) -> int | None:
         """The number of the newest complete checkpoint; None before the first."""
         return self._manager.latest_step()
 
     def restore(self, template: Any) -> Any:
-        """The newest checkpoint, in the shape of `template`. Raises NacreError where it cannot be read."""
+        """The newest checkpoint's values for the leaves of `template`, which is used up; the rest is not read.
+
+        Leaves may be arrays or jax.ShapeDtypeStruct. Raises NacreError where the checkpoint cannot be read or lacks one.
+        """
         grad_steps = self._manager.latest_step()
-        where = self._directory / str(grad_steps)
+        if grad_steps is None:
+            raise NacreError(f"there is no checkpoint in {self._directory}.")
         try:
-            saved = self._manager.restore(grad_steps, args=ocp.args.StandardRestore())
-            host = jax.tree.map(_to_host, template, is_leaf=_is_special)
-            names = list(_named(host))
-            if set(names) != set(saved):
-                raise ValueError(f"it lacks or adds '{min(set(names) ^ set(saved))}'")
-            leaves = [np.asarray(saved[name]) for name in names]
-            host = jax.tree.unflatten(jax.tree.structure(host), leaves)
-            return jax.tree.map(_to_device, template, host, is_leaf=_is_special)
+            return self._restore(grad_steps, template)
         except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
             older = [step for step in self._manager.all_steps() if step != grad_steps]
             hint = f"remove it to go on from update {max(older)}" if older else "there is no older one, so train anew"
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            where = self._directory / str(grad_steps)
             raise NacreError(f"the checkpoint {where} is damaged ({reason}); {hint}.") from error
+
+    def _restore(self, grad_steps: int, template: Any) -> Any:
+        wanted = _named(template)
+        plain = [name for name, leaf in wanted.items() if not isinstance(leaf, Replay)]
+        state_args = ocp.args.PyTreeRestore(
+            item=dict.fromkeys(plain, 0),
+            restore_args={name: ocp.RestoreArgs(restore_type=np.ndarray) for name in plain},
+            partial_restore=True,
+        )
+        items = ocp.args.Composite(state=state_args, replay=NpyRestore())
+        saved = self._manager.restore(grad_steps, args=items)
+
+        def restored(name: str, leaf: Any) -> Any:
+            if isinstance(leaf, Replay):
+                return replay.refill(leaf, {part: saved["replay"][f"{name}.{part}"] for part in Replay._fields})
+            return _as_template(leaf, saved["state"][name])
+
+        leaves = [restored(name, leaf) for name, leaf in wanted.items()]
+        return jax.tree.unflatten(jax.tree.structure(template, is_leaf=_is_replay), leaves)
 
     def close(self) -> None:
         """Releases Orbax's resources."""
         self._manager.close()
+
+
+def _as_template(template: Any, saved: np.ndarray) -> Any:
+    """A saved array as what it was: a key, an array on the device, or a NumPy value."""
+    if _is_key(template):
+        return jax.random.wrap_key_data(jnp.array(saved))
+    if np.shape(template) != saved.shape:
+        raise ValueError(f"an array has shape {saved.shape}, expected {np.shape(template)}")
+    if isinstance(template, jax.Array | jax.ShapeDtypeStruct):
+        return jnp.array(saved, template.dtype)
+    return saved.astype(template.dtype)[()]

@@ -202,17 +202,15 @@ def _train(args: list[str], started: float) -> None:
     from nacre import experiment
     from nacre.config import resolve
 
-    wants_help = "--help" in args or "-h" in args
-    names = [arg for arg in args if not arg.startswith("-")]
-    if len(names) < 2:
-        if wants_help:
+    if len(args) < 2 or any(arg.startswith("-") for arg in args[:2]):
+        if "--help" in args or "-h" in args:
             parse(TrainCommand, ["--help"], "nacre train")
-        raise NacreError("name an algorithm and a family, as in 'nacre train pearl cheetah-vel'; see 'nacre list'.")
+        raise NacreError(
+            "write the algorithm and the family first, as in 'nacre train pearl cheetah-vel --seed 1'; see 'nacre list'."
+        )
     own = [field.name for field in dataclasses.fields(TrainCommand)]
-    preset = _value_of("--preset", args) or "paper"
-    base = resolve(args[0], args[1], preset) if not args[0].startswith("-") and not args[1].startswith("-") else None
-    if base is None:
-        raise NacreError("write the algorithm and the family first, as in 'nacre train pearl cheetah-vel --seed 1'.")
+    # The family and the preset decide which flags there are and what they start from.
+    base = resolve(args[0], args[1], _value_of("--preset", args) or "paper")
     parts = {"settings": base.settings, "family_options": base.family, "options": base.options}
     nested: type[Any] = dataclasses.make_dataclass(
         "TrainArguments",

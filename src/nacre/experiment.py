@@ -18,6 +18,7 @@ import numpy as np
 from nacre.checkpoints import Checkpoints
 from nacre.config import Experiment
 from nacre.errors import NacreError
+from nacre.replay import Replay
 from nacre.rollout import evaluate
 from nacre.run_directory import RunDirectory
 from nacre.sinks import Sinks
@@ -99,13 +100,17 @@ def resume(
     return run
 
 
-def load_state(run: RunDirectory) -> Any:
-    """The state at a run's newest checkpoint."""
+def load_state(run: RunDirectory, *, with_buffers: bool = True) -> Any:
+    """The state at a run's newest checkpoint. Acting does not need the replay buffers: without, they are None."""
     checkpoints = Checkpoints(run.checkpoints)
     if checkpoints.latest() is None:
         raise NacreError(f"the run at {run.path} has no checkpoint yet; continue it with 'nacre resume {run.path}'.")
+    template = _fresh(run) if with_buffers else jax.eval_shape(lambda: _fresh(run))
+    if not with_buffers:
+        is_replay = lambda x: isinstance(x, Replay)  # noqa: E731
+        template = jax.tree.map(lambda x: None if is_replay(x) else x, template, is_leaf=is_replay)
     try:
-        return checkpoints.restore(_fresh(run)).state
+        return checkpoints.restore(template).state
     finally:
         checkpoints.close()
 

@@ -11,6 +11,7 @@ the run needs and no larger, and the part of it that is filled is a prefix, whic
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -22,6 +23,8 @@ from nacre.types import Episode, Key, Transition
 
 PAGE = 200
 """Transitions a page. A task wastes at most one page of the pool."""
+PART = 500 * PAGE
+"""Rows of the pool that are loaded at a time."""
 
 
 class Replay(NamedTuple):
@@ -127,19 +130,22 @@ def sample(replay: Replay, task: Int[Array, " batch"], num: int, obs_dim: int, k
     return unpack(replay.pool[page * PAGE + at % PAGE], obs_dim)
 
 
-def filled(replay: Replay) -> Replay:
-    """The same replay on the host with its pool cut to the pages in use, which is all that a checkpoint needs."""
+def filled(replay: Replay) -> dict[str, np.ndarray]:
+    """The replay as named host arrays, its pool cut to the pages in use: what a checkpoint saves. No copy on a CPU."""
     host = jax.tree.map(np.asarray, replay)
-    return host._replace(pool=host.pool[: int(host.next_page) * PAGE])
+    return host._replace(pool=host.pool[: int(host.next_page) * PAGE])._asdict()
 
 
-def refill(template: Replay, saved: Replay) -> Replay:
-    """The contents of a saved replay in the template's sizes, which may be larger, as in a longer run."""
-    rows, ring_pages = saved.pool.shape[0], saved.pages.shape[1]
-    return Replay(
-        pool=template.pool.at[:rows].set(saved.pool),
-        pages=template.pages.at[:, :ring_pages].set(saved.pages),
-        written=jnp.asarray(saved.written),
-        pages_taken=jnp.asarray(saved.pages_taken),
-        next_page=jnp.asarray(saved.next_page),
-    )
+def refill(template: Replay, saved: dict[str, np.ndarray]) -> Replay:
+    """The inverse of `filled`, in the template's sizes, which may be larger, as in a longer run. Uses up the template."""
+    pool = template.pool
+    for start in range(0, len(saved["pool"]), PART):
+        pool = _overwrite(pool, saved["pool"][start : start + PART], start)
+    small = {name: jnp.array(saved[name]) for name in ("written", "pages_taken", "next_page")}
+    return Replay(pool=pool, pages=_overwrite(template.pages, saved["pages"], 0), **small)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _overwrite(old: Array, new: Array, row: Array) -> Array:
+    """`old` with `new` over its rows from `row` on, in place: a pool is too large to stand in memory twice."""
+    return jax.lax.dynamic_update_slice(old, new.astype(old.dtype), (row, 0))

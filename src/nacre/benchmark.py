@@ -1,0 +1,304 @@
+"""How fast nacre is on this machine: an update, collection, an evaluation, one acting session.
+
+What a figure is compared with is measured beside it, in turns, so that whatever else the machine does slows both alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import jax
+import numpy as np
+
+from nacre import rollout
+from nacre.agent import Session, TrainedAgent
+from nacre.algorithms import pearl
+from nacre.config import Experiment, resolve
+from nacre.errors import NacreError, unknown
+from nacre.families.family import Family, MujocoFamily
+from nacre.presets.pearl import PearlConfig
+from nacre.simulators.mujoco import mujoco_lanes
+
+Result = dict[str, float | int | str]
+
+ROUNDS = 7
+"""Measurements of each figure, interleaved with those of its ceiling; the median counts."""
+UPDATES_PER_ROUND = 10
+CEILING_FLOPS = 5e8
+"""Least work of a timed product, about: one of [4096, 300] x [300, 300] is 7e8."""
+CONTROL_STEPS_PER_ROUND = 10_000
+"""Control steps of all lanes together, rounded up to whole episodes."""
+ACTING_STEPS = 2_000
+"""Steps of the acting session that are timed, once near its beginning and once in its long context."""
+LONG_CONTEXT = 10_000
+"""Transitions the session has seen when it is timed for the second time."""
+
+
+def run(what: str, family: str, preset: str, lanes: int) -> Result:
+    """Times one part of PEARL with the sizes of a preset. `lanes`: simulations side by side, for 'collect'.
+
+    The figures, by name, after what was measured and on which machine:
+
+    update    ms_per_update; flops_per_update (`update_flops`); ceiling_flops_per_s, the machine's float32 rate in products
+              of the update's most frequent shape; fraction_of_ceiling, the update's rate over that of its own round.
+    collect   control_steps_per_s with the policy in the loop, lanes; on MuJoCo also physics_only_steps_per_s (random
+              actions, no policy) and fraction_of_physics.
+    evaluate  seconds of one evaluation of the preset's test tasks, repeats and episodes once compiled; control_steps.
+    act       microseconds_p50 and microseconds_p99 of a session's step (action plus belief update) on one core, and the
+              same with a context of 10,000 transitions (microseconds_p50_long_context, ..._p99_...).
+
+    Raises NacreError for an unknown name and for lanes below 1.
+    """
+    benchmarks = {"update": _update, "collect": _collect, "evaluate": _evaluate, "act": _act}
+    if what not in benchmarks:
+        raise unknown("benchmark", what, benchmarks)
+    if lanes < 1:
+        raise NacreError(f"lanes is {lanes}, but must be at least 1; change --lanes.")
+    experiment = resolve("pearl", family, preset)
+    figures = benchmarks[what](experiment, lanes)
+    about: Result = {"benchmark": what, "family": family, "preset": preset}
+    machine: Result = {
+        "device": jax.devices()[0].device_kind, "cpu_threads": _num_cores(), "jax": jax.__version__,
+    }  # fmt: skip
+    return about | figures | {name: value for name, value in machine.items() if name not in figures}
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The update, against the machine's matrix products
+
+
+def update_flops(obs_dim: int, action_dim: int, config: PearlConfig) -> int:
+    """Floating-point operations of the matrix products that one update needs: 2mnk for [m, k] x [k, n].
+
+    Forward products of every network that a loss reads; weight gradients of the network that it trains; gradients of a
+    layer's input wherever something below is to be trained: not below a first layer, except towards z in the critic
+    loss and towards the action in the policy loss. z enters a first layer once per task, not once per transition.
+    Element-wise work (ReLU, tanh, Adam) is left out.
+
+    At cheetah-vel's paper sizes 26.6e9, of which 25.1e9 are 34 products [4096, 300] x [300, 300]. With the encoder as
+    wide as the other networks it would be 27.7e9; the paper's has 200 units.
+    """
+    c, hidden = config, config.hidden_dim
+    rows, context_rows = c.meta_batch * c.batch_size, c.meta_batch * c.context_batch_size
+
+    def upper(out_dim: int, width: int = hidden) -> int:
+        """Multiplications a row in all layers but the first."""
+        return (c.num_hidden_layers - 1) * width * width + width * out_dim
+
+    obs, obs_action, action = obs_dim * hidden, (obs_dim + action_dim) * hidden, action_dim * hidden
+    seen = (obs_dim * (2 if c.use_next_obs_in_context else 1) + action_dim + 1) * c.encoder_hidden_dim
+    encoded = upper(c.latent_dim * (2 if c.use_information_bottleneck else 1), c.encoder_hidden_dim)
+    critic_step = (obs + upper(1)) + 2 * (2 * obs_action + 3 * upper(1))  # V's target forward; Q1, Q2
+    policy_step = (2 * obs + 3 * upper(2 * action_dim)) + 2 * (obs_action + action + 2 * upper(1))  # pi; Q1, Q2
+    value_step = 2 * obs + 3 * upper(1)
+    # z's share of the first layers: V's target, Q1 and Q2 in both losses, pi, V; forward, weight and z gradients.
+    z = (1 + 2 * 3 + 2 + 2 * 1 + 2) * c.latent_dim * hidden
+    encoder = 2 * seen + 3 * encoded
+    return 2 * (rows * (critic_step + policy_step + value_step) + context_rows * encoder + c.meta_batch * z)
+
+
+def _update(experiment: Experiment, lanes: int) -> Result:
+    """Blocks of updates on transitions that a fresh policy collected, in turns with the ceiling's products."""
+    del lanes
+    family, paper = experiment.family, experiment.settings
+    # A short run: it sizes and fills the buffers. Nothing that an update's cost depends on is changed.
+    config = dataclasses.replace(paper, iterations=1, num_initial_steps=min(paper.num_initial_steps, 200))
+    tasks = family.task_set(experiment.options.task_seed, config.num_train_tasks, config.num_test_tasks)
+    state = pearl.init(family, config, seed=0)
+    everything = np.arange(config.num_train_tasks)
+    state = pearl.collect(family, config, tasks.train, state, everything, (config.num_initial_steps, 0, 0))
+    flops = update_flops(family.obs_dim, family.action_dim, config)
+    ceiling = _product_rate(config.meta_batch * config.batch_size, config.hidden_dim)
+
+    seconds, ceilings = [], []
+    for index in range(ROUNDS + 1):
+        started = time.perf_counter()
+        state, metrics = pearl.train(state, config, family.obs_dim, UPDATES_PER_ROUND)
+        jax.block_until_ready((state.networks, state.optimisers, metrics))
+        if index > 0:  # the first round compiles
+            seconds.append((time.perf_counter() - started) / UPDATES_PER_ROUND)
+            ceilings.append(ceiling())
+    return {
+        "ms_per_update": 1e3 * float(np.median(seconds)),
+        "flops_per_update": flops,
+        "ceiling_flops_per_s": float(np.median(ceilings)),
+        "fraction_of_ceiling": float(np.median(flops / np.array(seconds) / np.array(ceilings))),
+    }
+
+
+def _product_rate(rows: int, width: int) -> Callable[[], float]:
+    """A function that measures floating-point operations per second: the best of 5 products [rows, width] x [width, width].
+
+    A product that is over in microseconds is repeated inside the compiled call, so that the call's own cost does not count.
+    """
+    flops = 2 * rows * width * width
+    num_products = max(1, round(CEILING_FLOPS / flops))
+    x_key, weight_key = jax.random.split(jax.random.key(0))
+    x = jax.random.normal(x_key, (rows, width))
+    weight = jax.random.normal(weight_key, (width, width)) / width**0.5
+
+    @jax.jit
+    def products(x: jax.Array, weight: jax.Array) -> jax.Array:
+        return x @ weight if num_products == 1 else jax.lax.fori_loop(0, num_products, lambda _, x: x @ weight, x)
+
+    products(x, weight).block_until_ready()
+
+    def measure() -> float:
+        seconds = []
+        for _ in range(5):
+            started = time.perf_counter()
+            products(x, weight).block_until_ready()
+            seconds.append(time.perf_counter() - started)
+        return num_products * flops / min(seconds)
+
+    return measure
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Collection, against physics alone; evaluation
+
+
+def _collect(experiment: Experiment, lanes: int) -> Result:
+    """Whole episodes in every lane, as in meta-training: stochastic actions, z from the prior."""
+    family, config = experiment.family, experiment.settings
+    agent, params = pearl._collecting_agent(config), _untrained(experiment)
+    task = family.sample_tasks(np.random.default_rng(0), lanes)
+    memory = rollout.begin(agent, params, task, jax.random.key(1))
+    num_episodes = -(-CONTROL_STEPS_PER_ROUND // (lanes * family.horizon))
+    physics_rate = _physics_rate(family, lanes, num_episodes) if isinstance(family, MujocoFamily) else None
+
+    rates, fractions, physics_rates = [], [], []
+    for index in range(ROUNDS + 1):
+        started, control_steps = time.perf_counter(), 0
+        for number in range(num_episodes):
+            key = jax.random.fold_in(jax.random.key(2), index * num_episodes + number)
+            _, played = rollout.episode(family, agent, params, memory, task, key, explore=True)
+            control_steps += int(np.sum(played.length))
+        rate = control_steps / (time.perf_counter() - started)
+        physics = None if physics_rate is None else physics_rate()
+        if index > 0:  # the first round compiles
+            rates.append(rate)
+            if physics is not None:
+                physics_rates.append(physics)
+                fractions.append(rate / physics)
+    result: Result = {"control_steps_per_s": float(np.median(rates)), "lanes": lanes}
+    if physics_rates:
+        result["physics_only_steps_per_s"] = float(np.median(physics_rates))
+        result["fraction_of_physics"] = float(np.median(fractions))
+    return result
+
+
+def _physics_rate(family: MujocoFamily, lanes: int, num_episodes: int) -> Callable[[], float]:
+    """A function that measures control steps per second of the same lanes under random actions, without a policy."""
+    simulators, rng = mujoco_lanes(family, lanes), np.random.default_rng(0)
+    task = family.sample_tasks(rng, lanes)
+    actions = rng.uniform(-1.0, 1.0, (family.horizon, lanes, family.action_dim)).astype(np.float32)
+
+    def measure() -> float:
+        started = time.perf_counter()
+        for _ in range(num_episodes):
+            simulators.reset(rng)
+            for action in actions:
+                simulators.step(action, task)
+        return num_episodes * lanes * family.horizon / (time.perf_counter() - started)
+
+    return measure
+
+
+def _evaluate(experiment: Experiment, lanes: int) -> Result:
+    """Trials of an untrained agent in all test tasks, side by side, as after every meta-iteration."""
+    del lanes
+    family, config = experiment.family, experiment.settings
+    tasks = family.task_set(experiment.options.task_seed, config.num_train_tasks, config.num_test_tasks).test
+    agent, params = pearl.make_agent(config), _untrained(experiment)
+    sizes = (config.num_evaluation_episodes, config.num_evaluation_repeats)
+    seconds = []
+    for index in range(ROUNDS + 1):
+        started = time.perf_counter()
+        returns = rollout.evaluate(family, tasks, agent, params, jax.random.key(index), *sizes)
+        seconds.append(time.perf_counter() - started)
+    return {"seconds": float(np.median(seconds[1:])), "control_steps": returns.size * family.horizon}  # first: compiles
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Acting, on one core
+
+
+def _act(experiment: Experiment, lanes: int) -> Result:
+    """Random observations and rewards: what they are does not change what a step costs."""
+    del lanes
+    family, config = experiment.family, experiment.settings
+    tasks = family.task_set(experiment.options.task_seed, config.num_train_tasks, config.num_test_tasks)
+    session = TrainedAgent(experiment, tasks, _untrained(experiment)).session()
+    rng = np.random.default_rng(0)
+    with _one_core() as cores:
+        _step_microseconds(session, family, rng, 100)  # compiles
+        early = _step_microseconds(session, family, rng, ACTING_STEPS)
+        _step_microseconds(session, family, rng, LONG_CONTEXT - session.num_steps)
+        late = _step_microseconds(session, family, rng, ACTING_STEPS)
+    return {
+        "microseconds_p50": float(np.percentile(early, 50)),
+        "microseconds_p99": float(np.percentile(early, 99)),
+        "microseconds_p50_long_context": float(np.percentile(late, 50)),
+        "microseconds_p99_long_context": float(np.percentile(late, 99)),
+        "long_context": LONG_CONTEXT,
+        "cpu_threads": cores,
+    }
+
+
+def _step_microseconds(session: Session, family: Family, rng: np.random.Generator, num_steps: int) -> np.ndarray:
+    """Takes `num_steps` steps; the microseconds of each, from an observation to its action and from there to the new belief."""
+    observations = rng.standard_normal((num_steps + 1, family.obs_dim)).astype(np.float32)
+    rewards, microseconds = rng.standard_normal(num_steps), np.empty(num_steps)
+    for index in range(num_steps):
+        started = time.perf_counter()
+        session.act(observations[index])
+        session.observe(observations[index + 1], rewards[index])
+        jax.block_until_ready(session.memory)
+        microseconds[index] = 1e6 * (time.perf_counter() - started)
+        if session.num_steps % family.horizon == 0:
+            session.end_episode()
+    return microseconds
+
+
+@contextmanager
+def _one_core() -> Iterator[int]:
+    """Confines every thread of this process to one core, JAX's included, and lets them go afterwards.
+
+    Yields the number of cores in use: all of them where the operating system cannot confine a thread.
+    """
+    if sys.platform != "linux":
+        yield _num_cores()
+        return
+    before = {int(thread): os.sched_getaffinity(int(thread)) for thread in os.listdir("/proc/self/task")}
+    allowed = os.sched_getaffinity(0)
+
+    def confine(cores: dict[int, set[int]]) -> None:
+        for thread in map(int, os.listdir("/proc/self/task")):
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(thread, cores.get(thread, allowed))
+
+    try:
+        confine(dict.fromkeys(before, {max(allowed)}))
+        yield 1
+    finally:
+        confine(before)
+
+
+def _untrained(experiment: Experiment) -> pearl.Params:
+    family, config = experiment.family, experiment.settings
+    networks = pearl.init_networks(family.obs_dim, family.action_dim, config, jax.random.key(0))
+    return pearl.Params(networks.encoder, networks.policy)
+
+
+def _num_cores() -> int:
+    """Cores that this process may use, which is how many threads JAX and MuJoCo start on a processor."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,227 @@
+"""Learning curves: what the scored episode returns as a run goes on, and how return grows within a trial."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from nacre.config import Experiment, resolve
+from nacre.errors import NacreError
+from nacre.families.family import num_tasks
+from nacre.report import picture
+from nacre.run_directory import EVAL_COLUMNS, RunDirectory
+
+_ROW = np.dtype(list(zip(EVAL_COLUMNS, ("i8", "i8", "f8", "U8", "i8", "i8", "i8", "f8"), strict=True)))
+STAGES = (("first", 0.3), ("middle", 0.6), ("latest", 1.0))
+"""The evaluations whose return by episode is drawn, and how strongly."""
+
+
+class Evaluations(NamedTuple):
+    """All evaluations of a run on its test or its train tasks, oldest first."""
+
+    env_steps: np.ndarray  # [evaluation]
+    returns: np.ndarray  # [evaluation, repeat, task, episode]
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Mean return of the last episode over repeats and tasks, [evaluation]."""
+        return np.asarray(self.returns[..., -1].mean(axis=(1, 2)))
+
+
+class Run(NamedTuple):
+    """What the curves show of one run."""
+
+    experiment: Experiment
+    test: Evaluations
+    train: Evaluations | None  # None before the first evaluation on train tasks
+
+
+def draw(runs: Sequence[Path], out: Path) -> None:
+    """Draws the learning curves of run directories into one picture (.png, .svg or .pdf), a row for every family.
+
+    Left: return of the scored episode against environment steps, a line for each run; runs that differ in nothing but
+    their seed share a colour and are summed up by their mean and their range. Right: return by episode of the trial.
+    Raises NacreError for another kind of file, and for a run that cannot be read or was not evaluated yet.
+    """
+    picture.check_path(out)
+    families: dict[str, dict[str, list[Run]]] = {}
+    for path in dict.fromkeys(path.resolve() for path in runs):
+        run = read_run(path)
+        rows = families.setdefault(run.experiment.family.name, {})
+        rows.setdefault(_label(run.experiment), []).append(run)
+    with picture.drawing(out, 11.0, 3.5 * len(families)) as figure:
+        grid = figure.subplots(len(families), 2, squeeze=False, width_ratios=(1.5, 1.0))
+        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # type: ignore[union-attr]
+        for (family, groups), (left, right) in zip(families.items(), grid, strict=True):
+            _draw_scores(left, groups)
+            _draw_episodes(right, groups)
+            left.set_title(family, fontweight="bold")
+
+
+def read_run(path: Path) -> Run:
+    """A run's evaluations. One that is still being written is left out. Raises NacreError for a damaged or empty eval.csv."""
+    run = RunDirectory(path)
+    file = path / "eval.csv"
+    table = _read_table(file) if file.exists() else np.empty(0, _ROW)
+    shapes = _shapes(run)
+    if not np.isin(table["split"], list(shapes)).all():
+        raise _damaged(file, f"a split is none of {', '.join(shapes)}")
+    found = {split: _evaluations(table[table["split"] == split], shape, file) for split, shape in shapes.items()}
+    if found["test"] is None:
+        raise NacreError(
+            f"the run at {path} has no evaluation to draw yet; wait for its first iteration, or resume it."
+        )
+    return Run(run.experiment, found["test"], found["train"])
+
+
+def _shapes(run: RunDirectory) -> dict[str, tuple[int, int, int]]:
+    """[repeat, task, episode] of an evaluation on each split, as the run was configured."""
+    settings = run.experiment.settings
+    repeats, episodes = settings.num_evaluation_repeats, settings.num_evaluation_episodes
+    return {split: (repeats, num_tasks(getattr(run.tasks, split)), episodes) for split in ("test", "train")}
+
+
+def _read_table(file: Path) -> np.ndarray:
+    """The rows of an eval.csv, [row] of `_ROW`, without a last line that was not finished."""
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _damaged(file, f"{type(error).__name__}: {error}") from error
+    header, _, body = text[: text.rfind("\n") + 1].partition("\n")
+    if not body:
+        return np.empty(0, _ROW)
+    if header != ",".join(EVAL_COLUMNS):
+        raise _damaged(file, f"its first line is not {','.join(EVAL_COLUMNS)}")
+    try:
+        return np.loadtxt(io.StringIO(body), dtype=_ROW, delimiter=",", comments=None, ndmin=1)
+    except ValueError as error:
+        raise _damaged(file, str(error).split(";")[0]) from error
+
+
+def _evaluations(rows: np.ndarray, shape: tuple[int, int, int], file: Path) -> Evaluations | None:
+    """The complete evaluations in the rows of one split; None where there is none."""
+    _, first, evaluation = np.unique(rows["grad_steps"], return_index=True, return_inverse=True)
+    index = np.stack([rows["repeat"], rows["task"], rows["episode"] - 1], axis=1)
+    if ((index < 0) | (index >= shape)).any():
+        raise _damaged(file, "a repeat, task or episode is not one that the run was configured for")
+    returns = np.full((len(first), *shape), np.nan)
+    returns[evaluation, *index.T] = rows["return"]
+    complete = np.isfinite(returns).all(axis=(1, 2, 3))
+    if not complete[:-1].all() or len(rows) > returns.size:
+        raise _damaged(file, "an evaluation lacks returns, or has one twice")
+    return Evaluations(rows["env_steps"][first[complete]], returns[complete]) if complete.any() else None
+
+
+def _damaged(file: Path, reason: str) -> NacreError:
+    return NacreError(f"{file} is damaged ({reason}); restore it, or leave this run out.")
+
+
+def _label(experiment: Experiment) -> str:
+    """What runs share that differ in nothing but seed and length: algorithm, preset and changed fields, for the legend."""
+    preset = resolve(experiment.algorithm_name, experiment.family.name, experiment.preset)
+    pairs = ((preset.settings, experiment.settings), (preset.family, experiment.family))
+    changed = [
+        text for before, after in pairs for text in _changes(before, after) if not text.startswith("iterations=")
+    ]
+    return " ".join([experiment.algorithm_name, f"({experiment.preset})", *changed])
+
+
+def _changes(before: Any, after: Any) -> Iterable[str]:
+    """The fields in which two dataclasses of a kind differ, with the second's values."""
+    for field in fields(after):
+        if getattr(before, field.name) != getattr(after, field.name):
+            yield f"{field.name}={getattr(after, field.name)}"
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The panels of one family; groups: label -> the runs that differ in nothing but their seed
+
+
+def _draw_scores(axes: Axes, groups: dict[str, list[Run]]) -> None:
+    """Return of the scored episode against environment steps."""
+    for colour, (label, runs) in zip(_colours(groups), groups.items(), strict=True):
+        for run in runs:
+            alone = len(runs) == 1
+            text = f"{label}, seed {run.experiment.options.seed}" if alone else None
+            marker = "o" if len(run.test.env_steps) == 1 else None
+            width, strength = (1.8, 1.0) if alone else (0.7, 0.45)
+            axes.plot(
+                run.test.env_steps, run.test.scores, color=colour, lw=width, alpha=strength, marker=marker, label=text
+            )
+            if run.train is not None:
+                axes.plot(run.train.env_steps, run.train.scores, ":", color=colour, lw=1.2, alpha=max(0.6, strength))
+        if len(runs) > 1:
+            env_steps, scores = _on_common_steps([run.test for run in runs])
+            axes.fill_between(env_steps, scores.min(0), scores.max(0), color=colour, alpha=0.15, lw=0)
+            axes.plot(env_steps, scores.mean(0), color=colour, lw=2.2, label=f"{label}, mean of {len(runs)} seeds")
+    everything = [run for runs in groups.values() for run in runs]
+    handles, _ = axes.get_legend_handles_labels()
+    if any(len(runs) > 1 for runs in groups.values()):
+        handles.append(Patch(color=picture.FAINT, alpha=0.3, lw=0, label="lowest to highest seed"))
+    if any(run.train is not None for run in everything):
+        handles.append(Line2D([], [], ls=":", color=picture.FAINT, label="on train tasks"))
+    axes.legend(handles=handles, loc="best")
+    picture.label_steps(axes)
+    held_out = "held-out " if everything[0].experiment.family.disjoint else ""
+    axes.set_ylabel(f"return of {_scored(everything)}\nmean over {held_out}test tasks")
+
+
+def _scored(runs: list[Run]) -> str:
+    """The scored episode in words."""
+    episodes = {run.test.returns.shape[-1] for run in runs}
+    return f"episode {episodes.pop()} of a trial" if len(episodes) == 1 else "the last episode of a trial"
+
+
+def _on_common_steps(evaluations: list[Evaluations]) -> tuple[np.ndarray, np.ndarray]:
+    """(env_steps [point], scores [run, point]) over the steps that all runs have reached, interpolated where they differ."""
+    first = max(run.env_steps[0] for run in evaluations)
+    last = min(run.env_steps[-1] for run in evaluations)
+    env_steps = np.unique(np.concatenate([run.env_steps for run in evaluations]))
+    env_steps = env_steps[(env_steps >= first) & (env_steps <= last)]
+    return env_steps, np.stack([np.interp(env_steps, run.env_steps, run.scores) for run in evaluations])
+
+
+def _draw_episodes(axes: Axes, groups: dict[str, list[Run]]) -> None:
+    """Return by episode of the trial, early, midway and now; the band is the spread over tasks now."""
+    reached: dict[str, set[str]] = {}
+    for colour, runs in zip(_colours(groups), groups.values(), strict=True):
+        count = min(len(run.test.env_steps) for run in runs)
+        stages = {"latest": -1} | ({"first": 0} if count > 1 else {}) | ({"middle": count // 2} if count > 2 else {})
+        for stage, strength in STAGES:
+            if stage not in stages:
+                continue
+            at = stages[stage]
+            returns = np.stack([run.test.returns[at].mean(0) for run in runs]).mean(0)  # [task, episode]
+            reached.setdefault(stage, set()).update(picture.steps_text(run.test.env_steps[at]) for run in runs)
+            episodes = np.arange(1, returns.shape[1] + 1)
+            latest = stage == "latest"
+            if latest:
+                low, high = np.percentile(returns, [10, 90], axis=0)
+                axes.fill_between(episodes, low, high, color=colour, alpha=0.13, lw=0)
+            axes.plot(
+                episodes, returns.mean(0), "o-", color=colour, alpha=strength, lw=2.0 if latest else 1.2,
+                ms=4.5 if latest else 3, mew=0,
+            )  # fmt: skip
+    colour = picture.COLOURS[0] if len(groups) == 1 else picture.INK
+    handles: list[Any] = [Patch(color=colour, alpha=0.15, lw=0, label="middle 80% of tasks, latest")]
+    for stage, strength in STAGES:
+        if stage in reached:
+            steps = f" ({reached[stage].pop()} steps)" if len(reached[stage]) == 1 else ""
+            handles.insert(0, Line2D([], [], color=colour, alpha=strength, marker="o", ms=3, label=stage + steps))
+    axes.legend(handles=handles, loc="best")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlabel("episode of the trial")
+    axes.set_ylabel("return, mean over tasks")
+
+
+def _colours(groups: dict[str, list[Run]]) -> list[str]:
+    return [picture.COLOURS[index % len(picture.COLOURS)] for index in range(len(groups))]

@@ -1,0 +1,83 @@
+"""The look that nacre's pictures share, and how one gets to disk: whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from nacre.errors import NacreError
+
+SUFFIXES = (".png", ".svg", ".pdf")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288", "#882255")
+"""For things of different kinds, told apart by colour-blind readers as well (after Okabe and Ito)."""
+INK, FAINT = "#262626", "#8a8a8a"
+"""Of text and of what stands in the background."""
+
+_STYLE = {
+    "font.size": 9.5, "text.color": INK, "axes.labelcolor": INK, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
+    "axes.edgecolor": "#bfbfbf", "xtick.color": "#bfbfbf", "ytick.color": "#bfbfbf", "axes.linewidth": 0.8,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
+    "grid.color": "#ececec", "grid.linewidth": 0.8, "axes.titlesize": 10.5, "axes.titlelocation": "left",
+    "legend.frameon": False, "legend.fontsize": 8.5, "lines.solid_capstyle": "round", "lines.linewidth": 1.5,
+    "figure.dpi": 100, "savefig.dpi": 180, "figure.facecolor": "white", "svg.hashsalt": "nacre", "pdf.fonttype": 42,
+}  # fmt: skip
+
+
+def check_path(out: Path) -> None:
+    """Raises NacreError unless `out` ends like a picture: to be asked before the work, not after it."""
+    if out.suffix.lower() not in SUFFIXES:
+        raise NacreError(f"{out} does not end like a picture; write a name that ends in {', '.join(SUFFIXES)}.")
+    if out.is_dir():
+        raise NacreError(f"{out} is a directory; write the name of the picture to make.")
+
+
+@contextmanager
+def drawing(out: Path, width: float, height: float) -> Iterator[Figure]:
+    """A figure (inches) to draw on in nacre's look; on leaving, it is saved at `out`, replacing a file of that name.
+
+    Parent directories are made. Where anything fails, nothing is left at `out` that was not there before.
+    """
+    check_path(out)
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        _save(figure, out)
+
+
+def _save(figure: Figure, out: Path) -> None:
+    draft = out.with_name(f".{out.stem}-{os.getpid()}{out.suffix}")
+    # Without a date in it, the same numbers give the same file.
+    undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(out.suffix.lower())
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(draft, metadata=undated)
+        os.replace(draft, out)
+    except OSError as error:
+        raise NacreError(f"cannot write {out} ({error.strerror or error}); choose another place with -o.") from error
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def steps_text(env_steps: float) -> str:
+    """A number of environment steps in few characters: 820, 21k, 1.25M."""
+    for unit, letter in ((1e6, "M"), (1e3, "k")):
+        if env_steps >= unit:
+            return f"{env_steps / unit:.3g}{letter}"
+    return f"{env_steps:.3g}"
+
+
+def label_steps(axes: Axes) -> None:
+    """Labels the x axis as environment steps."""
+    axes.xaxis.set_major_formatter(lambda value, position: steps_text(value))
+    axes.set_xlabel("environment steps")
