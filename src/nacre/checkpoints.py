@@ -83,7 +83,8 @@ class Checkpoints:
         """Writes the tree unless this number is there already."""
         if self._manager.latest_step() == grad_steps:
             return
-        state, buffers = {}, {}
+        state: dict[str, np.ndarray] = {}
+        buffers: dict[str, np.ndarray] = {}
         for name, leaf in _named(tree).items():
             if isinstance(leaf, Replay):
                 buffers |= {f"{name}.{part}": values for part, values in replay.filled(leaf).items()}
@@ -99,7 +100,7 @@ class Checkpoints:
     def restore(self, template: Any) -> Any:
         """The newest checkpoint's values for the leaves of `template`, which is used up; the rest is not read.
 
-        Leaves may be arrays or jax.ShapeDtypeStruct. Raises NacreError where the checkpoint cannot be read or lacks one.
+        Leaves may be arrays or jax.ShapeDtypeStruct. Raises NacreError where one cannot be read.
         """
         grad_steps = self._manager.latest_step()
         if grad_steps is None:

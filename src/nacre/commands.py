@@ -206,7 +206,7 @@ def _train(args: list[str], started: float) -> None:
         if "--help" in args or "-h" in args:
             parse(TrainCommand, ["--help"], "nacre train")
         raise NacreError(
-            "write the algorithm and the family first, as in 'nacre train pearl cheetah-vel --seed 1'; see 'nacre list'."
+            "write the algorithm and the family first, as in 'nacre train pearl cheetah-vel'; see 'nacre list'."
         )
     own = [field.name for field in dataclasses.fields(TrainCommand)]
     # The family and the preset decide which flags there are and what they start from.

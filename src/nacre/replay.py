@@ -137,7 +137,7 @@ def filled(replay: Replay) -> dict[str, np.ndarray]:
 
 
 def refill(template: Replay, saved: dict[str, np.ndarray]) -> Replay:
-    """The inverse of `filled`, in the template's sizes, which may be larger, as in a longer run. Uses up the template."""
+    """The inverse of `filled`, in the template's sizes, perhaps larger, as in a longer run. Uses up the template."""
     pool = template.pool
     for start in range(0, len(saved["pool"]), PART):
         pool = _overwrite(pool, saved["pool"][start : start + PART], start)
