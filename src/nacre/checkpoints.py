@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,6 @@ import orbax.checkpoint as ocp
 from nacre import replay
 from nacre.errors import NacreError
 from nacre.replay import Replay
-
-logging.getLogger("absl").setLevel(logging.ERROR)
 
 
 def _is_replay(x: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 from nacre import STARTED, commands
@@ -10,6 +11,7 @@ from nacre.errors import NacreError
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; 0 when it did what was asked, 2 with one sentence on stderr when it could not."""
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every save
     try:
         return commands.run(sys.argv[1:] if argv is None else argv, started=STARTED)
     except NacreError as error:

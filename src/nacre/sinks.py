@@ -16,11 +16,14 @@ from nacre.errors import NacreError
 from nacre.rollout import score
 from nacre.run_directory import COUNTERS, EVAL_COLUMNS, RunDirectory, eval_rows
 
+LINE_SECONDS = 10.0
+"""Seconds between progress lines where there is no terminal."""
+
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class Sinks:
-    """Receives what a run reports. Text goes to stderr: a live bar on a terminal, else a line an iteration."""
+    """Receives what a run reports. Text goes to stderr: a live bar on a terminal, else a line now and then."""
 
     def __init__(self, run: RunDirectory, grad_steps: int, wandb: bool):
         self._run = run
@@ -37,6 +40,7 @@ class Sinks:
         )
         self._first = (time.monotonic(), grad_steps)
         self._last_return = "-"
+        self._last_line = time.monotonic()
 
     @property
     def _total(self) -> int:
@@ -80,10 +84,12 @@ class Sinks:
         self._log(state, {f"train/{name}": value for name, value in values.items()})
         started, first = self._first
         rate = (int(state.grad_steps) - first) / max(time.monotonic() - started, 1e-9)
-        left = (self._total - int(state.grad_steps)) / max(rate, 1e-9)
-        self._left = _duration(left)
+        left = _duration((self._total - int(state.grad_steps)) / max(rate, 1e-9))
         numbers = f"env steps {state.env_steps}  updates {state.grad_steps}  test return {self._last_return}"
-        self._progress.update(self._bar, completed=int(state.grad_steps), numbers=numbers, left=self._left)
+        self._progress.update(self._bar, completed=int(state.grad_steps), numbers=numbers, left=left)
+        if not console.is_terminal and time.monotonic() - self._last_line > LINE_SECONDS:
+            console.print(f"iteration {state.meta_iterations + 1}/{self._settings.iterations}  {numbers}  left {left}")
+            self._last_line = time.monotonic()
 
     def evaluation(self, state: Any, wall_seconds: float, split: str, returns: np.ndarray) -> None:
         """The rows of eval.csv for returns[repeat, task, episode], and the score."""
@@ -93,12 +99,6 @@ class Sinks:
         self._log(state, {f"{split}/return_episode_{i + 1}": float(value) for i, value in enumerate(by_episode)})
         if split == "test":
             self._last_return = f"{score(returns):.4g}"
-            if not console.is_terminal:
-                console.print(
-                    f"iteration {state.meta_iterations}/{self._settings.iterations}  env steps {state.env_steps}  "
-                    f"updates {state.grad_steps}  {wall_seconds:.0f} s  test return {self._last_return}  "
-                    f"(first episode {by_episode[0]:.4g})  left {self._left}"
-                )
 
     def stopped(self, state: Any, reason: str | None) -> None:
         """Says how the run ended and what can be done next."""
