@@ -15,6 +15,9 @@ from nacre import replay
 from nacre.errors import NacreError
 from nacre.replay import Replay
 
+KEPT = 2
+"""Checkpoints that a run keeps."""
+
 
 def _is_replay(x: Any) -> bool:
     return isinstance(x, Replay)
@@ -65,10 +68,15 @@ class NpyRestore(ocp.args.CheckpointArgs):
 class Checkpoints:
     """The checkpoints of one run, numbered by gradient updates. A save becomes visible only when it is complete."""
 
-    def __init__(self, directory: Path, keep: int = 2):
+    def __init__(self, directory: Path, *, read_only: bool = False):
+        """Opens them to go on saving, or only to read, which may be done beside a process that is saving."""
         self._directory = directory.absolute()
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+            max_to_keep=KEPT,
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=not read_only,
+            create=not read_only,
+            read_only=read_only,
         )
         self._manager = ocp.CheckpointManager(
             self._directory,

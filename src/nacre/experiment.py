@@ -78,7 +78,8 @@ def train(
 ) -> RunDirectory:
     """Meta-trains from nothing in a new run directory. `time_limit` in minutes; `started` by time.monotonic()."""
     run = RunDirectory.create(path, experiment)
-    _run(run, Checkpoints(run.checkpoints), time_limit, wandb, started)
+    with run.locked():
+        _run(run, time_limit, wandb, started)
     return run
 
 
@@ -88,28 +89,32 @@ def resume(
 ) -> RunDirectory:  # fmt: skip
     """Continues a run exactly where its last checkpoint stands; `iterations` sets a new total."""
     run = RunDirectory(path)
-    if iterations is not None:
-        settings = dataclasses.replace(run.experiment.settings, iterations=iterations)
-        if iterations < run.experiment.settings.iterations:
-            raise NacreError(
-                f"the run at {path} is set to {run.experiment.settings.iterations} iterations; "
-                "--iterations can only raise that."
-            )
-        run.rewrite_config(dataclasses.replace(run.experiment, settings=settings))
-    _run(run, Checkpoints(run.checkpoints), time_limit, wandb, started)
+    with run.locked():
+        if iterations is not None:
+            settings = dataclasses.replace(run.experiment.settings, iterations=iterations)
+            if iterations < run.experiment.settings.iterations:
+                raise NacreError(
+                    f"the run at {path} is set to {run.experiment.settings.iterations} iterations; "
+                    "--iterations can only raise that."
+                )
+            run.rewrite_config(dataclasses.replace(run.experiment, settings=settings))
+        _run(run, time_limit, wandb, started)
     return run
 
 
 def load_state(run: RunDirectory, *, with_buffers: bool = True) -> Any:
     """The state at a run's newest checkpoint. Acting does not need the replay buffers: without, they are None."""
-    checkpoints = Checkpoints(run.checkpoints)
-    if checkpoints.latest() is None:
-        raise NacreError(f"the run at {run.path} has no checkpoint yet; continue it with 'nacre resume {run.path}'.")
+    missing = f"the run at {run.path} has no checkpoint yet; continue it with 'nacre resume {run.path}'."
+    if not run.checkpoints.is_dir():
+        raise NacreError(missing)
+    checkpoints = Checkpoints(run.checkpoints, read_only=True)
     template = _fresh(run) if with_buffers else jax.eval_shape(lambda: _fresh(run))
     if not with_buffers:
         is_replay = lambda x: isinstance(x, Replay)  # noqa: E731
         template = jax.tree.map(lambda x: None if is_replay(x) else x, template, is_leaf=is_replay)
     try:
+        if checkpoints.latest() is None:
+            raise NacreError(missing)
         return checkpoints.restore(template).state
     finally:
         checkpoints.close()
@@ -121,15 +126,24 @@ def _fresh(run: RunDirectory) -> Saved:
     return Saved(state, np.float64(0.0), tasks.train, tasks.test)
 
 
-def _run(
-    run: RunDirectory, checkpoints: Checkpoints, time_limit: float | None, wandb: bool, started: float | None
-) -> None:
+def _newest(run: RunDirectory, checkpoints: Checkpoints) -> Saved:
+    """The newest checkpoint, or the beginning of the run."""
+    fresh = _fresh(run)
+    if checkpoints.latest() is None:
+        return fresh
+    saved = checkpoints.restore(fresh)
+    for name, values in [*saved.train_tasks.items(), *saved.test_tasks.items()]:
+        if not any(np.array_equal(values, tasks[name]) for tasks in (run.tasks.train, run.tasks.test)):
+            raise NacreError(f"the tasks in {run.path / 'tasks.json'} are not the checkpoint's; restore that file.")
+    return saved
+
+
+def _run(run: RunDirectory, time_limit: float | None, wandb: bool, started: float | None) -> None:
     """From the newest checkpoint (or from nothing) to the last iteration or a request to stop."""
     started = time.monotonic() if started is None else started
     experiment, tasks = run.experiment, run.tasks
-    saved = _fresh(run)
-    if checkpoints.latest() is not None:
-        saved = checkpoints.restore(saved)
+    checkpoints = Checkpoints(run.checkpoints)
+    saved = _newest(run, checkpoints)
     state = saved.state
     run.cut_back(int(state.grad_steps))
     stop = StopRequest(time_limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -10,7 +11,8 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,18 @@ class RunDirectory:
             shutil.rmtree(draft, ignore_errors=True)
             raise
         return cls(path)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Makes sure that no other process trains this run meanwhile. The lock ends with the process."""
+        with (self.path / "lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise NacreError(
+                    f"another process is training the run at {self.path}; wait for it or stop it."
+                ) from error
+            yield
 
     def rewrite_config(self, experiment: Experiment) -> None:
         """Replaces config.json, as `resume --iterations` does."""
