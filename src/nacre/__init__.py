@@ -37,9 +37,11 @@ def train(
     return _experiment.train(chosen, path, time_limit=time_limit, wandb=wandb)
 
 
-def resume(run: str | Path, *, iterations: int | None = None, time_limit: float | None = None) -> RunDirectory:
+def resume(
+    run: str | Path, *, iterations: int | None = None, time_limit: float | None = None, wandb: bool = False
+) -> RunDirectory:
     """Continues a run exactly where its last checkpoint stands; `iterations` sets a larger total."""
-    return _experiment.resume(Path(run), iterations=iterations, time_limit=time_limit)
+    return _experiment.resume(Path(run), iterations=iterations, time_limit=time_limit, wandb=wandb)
 
 
 __all__ = [

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from nacre import rollout
-from nacre.config import Experiment
+from nacre.config import Experiment, check_seed
 from nacre.errors import NacreError
 from nacre.experiment import load_state
 from nacre.families.family import TaskSet, num_tasks, take
@@ -53,13 +53,10 @@ class TrainedAgent:
         self, tasks: str = "test", episodes: int | None = None, repeats: int | None = None, seed: int = 0
     ) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """returns[repeat, task, episode] on 'test', 'train' or 'fresh:N' tasks, and the tasks. None: as configured."""
-        settings = self.experiment.settings
-        chosen = self.choose_tasks(tasks, seed)
-        episodes = settings.num_evaluation_episodes if episodes is None else episodes
-        repeats = settings.num_evaluation_repeats if repeats is None else repeats
-        for name, value in (("episodes", episodes), ("repeats", repeats)):
-            if value < 1:
-                raise NacreError(f"{name} is {value}, but a trial needs at least 1; change --{name}.")
+        chosen, episodes = self.choose_tasks(tasks, seed), self._num_episodes(episodes)
+        repeats = self.experiment.settings.num_evaluation_repeats if repeats is None else repeats
+        if repeats < 1:
+            raise NacreError(f"repeats is {repeats}, but an evaluation needs at least 1; change --repeats.")
         key = _seed_key(seed)
         returns = rollout.evaluate(self.family, chosen, self.functions, self.params, key, episodes, repeats)
         return returns, [describe(chosen, index) for index in range(num_tasks(chosen))]
@@ -71,14 +68,13 @@ class TrainedAgent:
         kind, _, number = which.partition(":")
         if kind != "fresh" or not number.isdecimal() or int(number) == 0:
             raise NacreError(f"'{which}' names no tasks; write test, train, or fresh:N with N of at least 1.")
-        return self.family.sample_tasks(np.random.default_rng(_checked_seed(seed)), int(number))
+        check_seed("seed", seed)
+        return self.family.sample_tasks(np.random.default_rng(seed), int(number))
 
     def meet(self, task: str, episodes: int | None = None, *, allow_ood: bool = False, seed: int = 0) -> TrialReport:
         """A trial on one task in the family's simulator. `task` as in 'velocity=1.3' or 'goal=0.6,0.8'."""
         parsed = self.family.parse_task(task, allow_ood=allow_ood)
-        episodes = self.experiment.settings.num_evaluation_episodes if episodes is None else episodes
-        if episodes < 1:
-            raise NacreError(f"episodes is {episodes}, but a trial needs at least 1; change --episodes.")
+        episodes = self._num_episodes(episodes)
         lanes = rollout.trial(self.family, self.functions, self.params, parsed, _seed_key(seed), episodes)
         reports = [
             self._report(index, float(played.episode.returns()[0]), int(played.episode.length[0]), played.memory_after)
@@ -86,13 +82,13 @@ class TrainedAgent:
         ]
         return TrialReport(describe(parsed, 0), reports)
 
-    def adapt(self, env: Any, episodes: int = 3, seed: int = 0) -> TrialReport:
+    def adapt(self, env: Any, episodes: int | None = None, seed: int = 0) -> TrialReport:
         """A trial in any object with Gymnasium's `reset` and `step` whose spaces are the family's (actions in [-1, 1]).
 
-        Raises NacreError when the spaces differ or the environment returns a number that is not finite.
+        `episodes` None: as many as the run was configured with. Raises NacreError when the spaces differ or the
+        environment returns a number that is not finite.
         """
-        if episodes < 1:
-            raise NacreError(f"episodes is {episodes}, but a trial needs at least 1.")
+        episodes = self._num_episodes(episodes)
         self._check_spaces(env)
         session, reports = self.session(seed), []
         for index in range(episodes):
@@ -111,6 +107,12 @@ class TrainedAgent:
     def session(self, seed: int = 0) -> Session:
         """The same, one step at a time, for a loop that is not nacre's."""
         return Session(self, seed)
+
+    def _num_episodes(self, asked: int | None) -> int:
+        """Episodes of a trial: as asked, else as the run was configured."""
+        if asked is not None and asked < 1:
+            raise NacreError(f"episodes is {asked}, but a trial needs at least 1; change --episodes.")
+        return self.experiment.settings.num_evaluation_episodes if asked is None else asked
 
     def _report(self, index: int, episode_return: float, length: int, memory: Any) -> EpisodeReport:
         belief = self.experiment.algorithm.belief
@@ -207,11 +209,6 @@ def describe(tasks: Tasks, index: int) -> dict[str, Any]:
     return {name: value.tolist() for name, value in take(tasks, index).items()}
 
 
-def _checked_seed(seed: int) -> int:
-    if seed < 0:
-        raise NacreError(f"seed is {seed}, but must be at least 0; change --seed.")
-    return seed
-
-
 def _seed_key(seed: int) -> jax.Array:
-    return jax.random.key(_checked_seed(seed))
+    check_seed("seed", seed)
+    return jax.random.key(seed)

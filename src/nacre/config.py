@@ -9,6 +9,8 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from nacre.algorithms.catalog import Algorithm, find_algorithm
 from nacre.errors import NacreError, unknown
 from nacre.families.catalog import FAMILIES, make_family
@@ -29,8 +31,8 @@ class RunOptions:
     """Iterations between evaluations on train tasks; test tasks are evaluated after every iteration."""
 
     def __post_init__(self) -> None:
-        if self.seed < 0 or not 0 <= self.task_seed < 2**32:
-            raise NacreError("a seed must be 0 or more (task_seed below 2^32); change --seed or --task-seed.")
+        for name in ("seed", "task_seed"):
+            check_seed(name, getattr(self, name))
         if not self.checkpoint_minutes >= 0:
             raise NacreError(
                 f"checkpoint_minutes is {self.checkpoint_minutes}, but must be at least 0; change --checkpoint-minutes."
@@ -53,6 +55,12 @@ class Experiment:
     def algorithm(self) -> Algorithm:
         """The algorithm's functions."""
         return find_algorithm(self.algorithm_name)
+
+
+def check_seed(name: str, seed: int) -> None:
+    """Raises NacreError for a number that is no seed."""
+    if not 0 <= seed < 2**32:
+        raise NacreError(f"{name} is {seed}, but must be from 0 to 2^32 - 1; change --{name.replace('_', '-')}.")
 
 
 def resolve(algorithm_name: str, family_name: str, preset: str = "paper", **overrides: Any) -> Experiment:
@@ -86,9 +94,19 @@ def resolve(algorithm_name: str, family_name: str, preset: str = "paper", **over
         algorithm.config(**values[0]),
         RunOptions(**values[2]),
     )
-    settings = experiment.settings
-    experiment.family.task_set(experiment.options.task_seed, settings.num_train_tasks, settings.num_test_tasks)
+    _check_tasks(experiment)
     return experiment
+
+
+def _check_tasks(experiment: Experiment) -> None:
+    """Draws the task sets, which a family may refuse, and checks that no test task is trained on."""
+    family, settings = experiment.family, experiment.settings
+    tasks = family.task_set(experiment.options.task_seed, settings.num_train_tasks, settings.num_test_tasks)
+    names = list(family.parameters)
+    rows = [np.concatenate([part[name].reshape(len(part[name]), -1) for name in names], axis=1) for part in tasks[:2]]
+    shared = {tuple(row) for row in rows[0]} & {tuple(row) for row in rows[1]}
+    if family.disjoint and shared:
+        raise NacreError(f"{len(shared)} of {family.name}'s tasks are both train and test tasks; change --task-seed.")
 
 
 def field_types(config: type[Any]) -> dict[str, type]:
@@ -99,6 +117,7 @@ def field_types(config: type[Any]) -> dict[str, type]:
 
 def _checked(name: str, value: Any, kind: type) -> Any:
     """`value` as the field's type, or a NacreError."""
+    value = value.item() if isinstance(value, np.generic) else value
     right = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value, right = float(value), True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import signal
 import threading
 import time
@@ -38,6 +39,10 @@ class StopRequest:
     """Whether something asked the run to stop: Ctrl-C, SIGTERM, or its time limit."""
 
     def __init__(self, time_limit_minutes: float | None):
+        if time_limit_minutes is not None and not 0 < time_limit_minutes < math.inf:
+            raise NacreError(
+                f"the time limit is {time_limit_minutes} minutes, but must be above 0; change --time-limit."
+            )
         self._deadline = None if time_limit_minutes is None else time.monotonic() + 60 * time_limit_minutes
         self._signal: str | None = None
 
@@ -77,9 +82,10 @@ def train(
     started: float | None = None,
 ) -> RunDirectory:
     """Meta-trains from nothing in a new run directory. `time_limit` in minutes; `started` by time.monotonic()."""
+    stop = StopRequest(time_limit)
     run = RunDirectory.create(path, experiment)
     with run.locked():
-        _run(run, time_limit, wandb, started)
+        _run(run, stop, wandb, started)
     return run
 
 
@@ -88,6 +94,7 @@ def resume(
     started: float | None = None,
 ) -> RunDirectory:  # fmt: skip
     """Continues a run exactly where its last checkpoint stands; `iterations` sets a new total."""
+    stop = StopRequest(time_limit)
     run = RunDirectory(path)
     with run.locked():
         if iterations is not None:
@@ -98,7 +105,7 @@ def resume(
                     "--iterations can only raise that."
                 )
             run.rewrite_config(dataclasses.replace(run.experiment, settings=settings))
-        _run(run, time_limit, wandb, started)
+        _run(run, stop, wandb, started)
     return run
 
 
@@ -132,13 +139,13 @@ def _newest(run: RunDirectory, checkpoints: Checkpoints) -> Saved:
     if checkpoints.latest() is None:
         return fresh
     saved = checkpoints.restore(fresh)
-    for name, values in [*saved.train_tasks.items(), *saved.test_tasks.items()]:
-        if not any(np.array_equal(values, tasks[name]) for tasks in (run.tasks.train, run.tasks.test)):
+    for there, here in ((saved.train_tasks, run.tasks.train), (saved.test_tasks, run.tasks.test)):
+        if not all(np.array_equal(there[name], here[name]) for name in here):
             raise NacreError(f"the tasks in {run.path / 'tasks.json'} are not the checkpoint's; restore that file.")
     return saved
 
 
-def _run(run: RunDirectory, time_limit: float | None, wandb: bool, started: float | None) -> None:
+def _run(run: RunDirectory, stop: StopRequest, wandb: bool, started: float | None) -> None:
     """From the newest checkpoint (or from nothing) to the last iteration or a request to stop."""
     started = time.monotonic() if started is None else started
     experiment, tasks = run.experiment, run.tasks
@@ -146,7 +153,6 @@ def _run(run: RunDirectory, time_limit: float | None, wandb: bool, started: floa
     saved = _newest(run, checkpoints)
     state = saved.state
     run.cut_back(int(state.grad_steps))
-    stop = StopRequest(time_limit)
     num_updates = experiment.settings.num_train_steps_per_iteration
 
     def wall_seconds() -> float:

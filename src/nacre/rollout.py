@@ -74,12 +74,12 @@ def _stepped_episode(
         transition = Transition(obs, action, result.reward, result.training_reward, discount, result.obs)
         transitions.append(transition)
         alive_at.append(alive)
-        observed, obs, alive = alive, result.obs, alive & ~result.terminated
+        before, obs, alive = alive, result.obs, alive & ~result.terminated
         if time == family.horizon or not alive.any():
-            memory = observe(agent, params, memory, transition, observed)
+            memory = observe(agent, params, memory, transition, before)
             break
         device_action, memory = _observe_act(
-            agent, params, memory, transition, observed, obs, act_key, time, explore=explore
+            agent, params, memory, transition, np.stack([before, alive]), obs, act_key, time, explore=explore
         )
     padding = family.horizon - len(transitions)
     stacked = Transition(*(_pad_time(np.stack(field, axis=1), padding) for field in zip(*transitions, strict=True)))
@@ -120,9 +120,11 @@ def end_episode(agent: Agent, params: Any, memory: Any, key: Key) -> Any:
 @functools.partial(jax.jit, static_argnames=("agent", "explore"))
 def _observe_act(
     agent: Agent, params: Any, memory: Any, transition: Any, alive: Any, obs: Any, key: Key, time: Any, *, explore: bool
-) -> Any:
-    memory = observe(agent, params, memory, transition, alive)
-    return act(agent, params, memory, obs, key, time, explore=explore)
+) -> tuple[Any, Any]:
+    """Observes a step, then acts. `alive` [2, lane]: the lanes that took the step, and those that go on after it."""
+    memory = observe(agent, params, memory, transition, alive[0])
+    action, acted = act(agent, params, memory, obs, key, time, explore=explore)
+    return action, select(alive[1], acted, memory)
 
 
 def _check_finite(family: Family, result: Episode) -> None:

@@ -104,11 +104,11 @@ class RunDirectory:
             path = self.path / file
             if not path.exists():
                 continue
-            header, *rows = path.read_text().splitlines(keepends=True) or ["\n"]
-            column = header.strip().split(",").index("grad_steps") if "grad_steps" in header else None
-            if column is None:
+            header, *rows = path.read_text().splitlines(keepends=True) or [""]
+            if not rows:  # perhaps not even the header was finished
                 path.unlink()
                 continue
+            column = header.strip().split(",").index("grad_steps")
             kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[column]) <= grad_steps]
             _replace(path, "".join([header, *kept]))
 

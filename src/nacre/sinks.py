@@ -81,14 +81,14 @@ class Sinks:
         """One row of metrics.csv: counters, then the means over the last block of updates."""
         counters = [int(state.env_steps), int(state.grad_steps), int(state.meta_iterations), f"{wall_seconds:.1f}"]
         self._run.append("metrics.csv", [*COUNTERS, *values], [[*counters, *(f"{v:.6g}" for v in values.values())]])
-        self._log(state, {f"train/{name}": value for name, value in values.items()})
+        self._log(state, {f"update/{name}": value for name, value in values.items()})
         started, first = self._first
         rate = (int(state.grad_steps) - first) / max(time.monotonic() - started, 1e-9)
         left = _duration((self._total - int(state.grad_steps)) / max(rate, 1e-9))
         numbers = f"env steps {state.env_steps}  updates {state.grad_steps}  test return {self._last_return}"
         self._progress.update(self._bar, completed=int(state.grad_steps), numbers=numbers, left=left)
         if not console.is_terminal and time.monotonic() - self._last_line > LINE_SECONDS:
-            console.print(f"iteration {state.meta_iterations + 1}/{self._settings.iterations}  {numbers}  left {left}")
+            console.print(f"iterations {state.meta_iterations}/{self._settings.iterations}  {numbers}  left {left}")
             self._last_line = time.monotonic()
 
     def evaluation(self, state: Any, wall_seconds: float, split: str, returns: np.ndarray) -> None:

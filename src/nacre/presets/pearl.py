@@ -96,6 +96,11 @@ class PearlConfig:
                 raise NacreError(
                     f"{name} is {getattr(self, name)}, but must be at most 1; change --{name.replace('_', '-')}."
                 )
+        if self.num_exploration_episodes >= self.num_evaluation_episodes:
+            raise NacreError(
+                f"all {self.num_evaluation_episodes} episodes of a trial explore (num_exploration_episodes is "
+                f"{self.num_exploration_episodes}), so none uses the belief; set --num-evaluation-episodes higher."
+            )
         if self.num_initial_steps == 0:
             raise NacreError(
                 "num_initial_steps is 0, so the first update has no data; set --num-initial-steps above 0."
