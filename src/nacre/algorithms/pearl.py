@@ -28,6 +28,9 @@ MIN_VARIANCE = 1e-7
 UPDATES_PER_CALL = 50
 """Updates in one compiled scan: few enough to show progress and stop soon, enough that Python costs nothing."""
 
+INITIAL_STEPS = 50_000
+"""Environment steps of the initial collection that run side by side, for the sake of memory."""
+
 # ----------------------------------------------------------------------------------------------------------------------
 # The belief q(z | c): a product of one Gaussian factor per transition (paper, section 4.1)
 
@@ -287,16 +290,13 @@ class State(NamedTuple):
 def init(family: Family, config: PearlConfig, seed: int) -> State:
     """The state before the first environment step, buffers sized for the whole run."""
     network_key, run_key = jax.random.split(jax.random.key(seed))
-    networks = init_networks(family.obs_dim, family.action_dim, config, network_key)
-    adam = _adam(config)
+    networks, optimisers = _init_learner(family.obs_dim, family.action_dim, config, network_key)
     rl_total, context_capacity = buffer_sizes(family, config)
     dims = (family.obs_dim, family.action_dim)
     num_train = config.num_train_tasks
     return State(
         networks=networks,
-        optimisers=Optimisers(
-            adam.init((networks.encoder, networks.critics)), adam.init(networks.policy), adam.init(networks.value)
-        ),
+        optimisers=optimisers,
         rl_buffer=rings.empty(num_train, config.replay_capacity, rl_total, *dims),
         context_buffer=rings.empty(num_train, context_capacity, num_train * context_capacity, *dims),
         key=run_key,
@@ -321,6 +321,20 @@ def init_networks(obs_dim: int, action_dim: int, config: PearlConfig, key: Key) 
         value=value,
         target_value=jax.tree.map(jnp.copy, value),
     )
+
+
+def init_optimisers(networks: Networks, config: PearlConfig) -> Optimisers:
+    """Adam before its first step."""
+    adam = _adam(config)
+    return Optimisers(
+        adam.init((networks.encoder, networks.critics)), adam.init(networks.policy), adam.init(networks.value)
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _init_learner(obs_dim: int, action_dim: int, config: PearlConfig, key: Key) -> tuple[Networks, Optimisers]:
+    networks = init_networks(obs_dim, action_dim, config, key)
+    return networks, init_optimisers(networks, config)
 
 
 def buffer_sizes(family: Family, config: PearlConfig) -> tuple[int, int]:
@@ -348,8 +362,10 @@ def meta_train(family: Family, config: PearlConfig, tasks: TaskSet, state: State
     An iteration is complete when `meta_iterations` has risen. Asking for the next state uses up the one before.
     """
     if state.env_steps == 0:
-        everything = np.arange(config.num_train_tasks)
-        state = collect(family, config, tasks.train, state, everything, (config.num_initial_steps, 0, 0))
+        num_groups = -(-config.num_train_tasks * config.num_initial_steps // INITIAL_STEPS)
+        for group in np.array_split(np.arange(config.num_train_tasks), num_groups):
+            phases = (config.num_initial_steps, 0, 0)
+            state = collect(family, config, tasks.train, state, group, phases, hold_noise=config.hold_initial_noise)
     num_updates = config.num_train_steps_per_iteration
     while state.meta_iterations < config.iterations:
         done = int(state.grad_steps) - int(state.meta_iterations) * num_updates
@@ -366,15 +382,16 @@ def meta_train(family: Family, config: PearlConfig, tasks: TaskSet, state: State
 
 
 def collect(
-    family: Family, config: PearlConfig, tasks: Tasks, state: State, drawn: np.ndarray, phases: tuple[int, int, int]
-) -> State:
-    """Algorithm 1, lines 4 to 8, for all drawn tasks side by side: prior, posterior and extra posterior steps per draw.
+    family: Family, config: PearlConfig, tasks: Tasks, state: State, drawn: np.ndarray, phases: tuple[int, int, int],
+    *, hold_noise: bool = False,
+) -> State:  # fmt: skip
+    """Algorithm 1's collection for all drawn tasks side by side; phases: prior, posterior and extra posterior steps.
 
     Each draw infers its posterior from its own context. A task drawn twice keeps the context of its last draw and
     all of its RL data.
     """
     num_prior, num_posterior, num_extra = phases
-    agent = _collecting_agent(config)
+    agent = _collecting_agent(config, hold_noise=hold_noise)
     params = agent_params(state)
     rl_buffer, context_buffer = state.rl_buffer, _clear(state.context_buffer, drawn)
     dims = (family.obs_dim, family.action_dim)
@@ -410,7 +427,7 @@ def collect(
 
 
 def train(state: State, config: PearlConfig, obs_dim: int, num_updates: int) -> tuple[State, Metrics]:
-    """Algorithm 1, lines 9 to 17: `num_updates` updates in one compiled scan. Metrics come back [update]."""
+    """Algorithm 1's training: `num_updates` updates in one compiled scan. Metrics come back [update]."""
     networks, optimisers, metrics = _train(
         state.networks, state.optimisers, state.rl_buffer, state.context_buffer, stream(state.key, "train"),
         np.int32(state.grad_steps), obs_dim=obs_dim, config=config, num_updates=num_updates,
@@ -443,9 +460,19 @@ def _train(
 
 
 @functools.cache
-def _collecting_agent(config: PearlConfig) -> Agent:
-    """The agent without its observing: meta-training takes the belief from the context buffer, not from a trial."""
-    return make_agent(config)._replace(observe=lambda params, memory, transition: memory)
+def _collecting_agent(config: PearlConfig, *, hold_noise: bool) -> Agent:
+    """The agent without its observing: meta-training takes the belief from the context buffer, not from a trial.
+
+    With `hold_noise`, z is also the noise of every action of its episode.
+    """
+    agent = make_agent(config)._replace(observe=lambda params, memory, transition: memory)
+
+    def act_along_z(params: Params, memory: Memory, obs: Array, key: Key, explore: bool) -> tuple[Array, Memory]:
+        output = params.policy(obs, memory.z)
+        component = jnp.arange(output.mean.shape[-1]) % config.latent_dim
+        return sample_action(output, memory.z[:, component])[0], memory
+
+    return agent._replace(act=act_along_z) if hold_noise else agent
 
 
 @functools.partial(jax.jit, static_argnames=("obs_dim", "config"))

@@ -22,6 +22,9 @@ class PearlConfig:
     """Meta-iterations of the whole run; `resume --iterations` raises it."""
     num_initial_steps: int = 2000
     """Environment steps per train task before the first update, z from the prior."""
+    hold_initial_noise: bool = False
+    """Whether the initial collection holds one draw of action noise (z itself) for a whole episode instead of drawing
+    noise at every step, as the paper does. Straight paths reach farther than random walks: they meet sparse rewards."""
     num_tasks_sample: int = 5
     """Train tasks drawn (with replacement) for collection in each iteration."""
     num_steps_prior: int = 400
