@@ -135,11 +135,19 @@ _PAPER: dict[str, dict[str, object]] = {
 
 # The demo's departures from the paper, for a laptop's processor: smaller batches and networks, a larger step size.
 _DEMO_DEPARTURES: dict[str, object] = dict(
-    batch_size=64, hidden_dim=128, encoder_hidden_dim=128, learning_rate=1e-3, num_train_steps_per_iteration=200,
+    batch_size=64, hidden_dim=64, encoder_hidden_dim=64, learning_rate=1e-3, num_train_steps_per_iteration=200,
 )  # fmt: skip
 _DEMO: dict[str, dict[str, object]] = {
     "point-robot": _DEMO_DEPARTURES | dict(iterations=100),
-    "sparse-point-robot": _DEMO_DEPARTURES | dict(iterations=200, context_batch_size=256, num_tasks_sample=5),
+    # Sparse goals also need a first reward to learn from: straight paths in the initial collection, and more of them.
+    "sparse-point-robot": _DEMO_DEPARTURES
+    | dict(
+        iterations=250,
+        context_batch_size=256,
+        num_tasks_sample=5,
+        num_initial_steps=400,
+        hold_initial_noise=True,
+    ),
 }
 
 # Everything a run does, as small as it can be: for tests and a first look at an installation. It does not learn.
