@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,8 +128,8 @@ def _checked(name: str, value: Any, kind: type) -> Any:
     return value
 
 
-def to_json(experiment: Experiment, versions: dict[str, str]) -> str:
-    """The whole resolved configuration, with versions, as the text of config.json."""
+def to_json(experiment: Experiment, versions: dict[str, str], resumed: Sequence[dict[str, Any]] = ()) -> str:
+    """The whole resolved configuration as the text of config.json, with the versions that began and resumed the run."""
     return json.dumps(
         {
             "algorithm": experiment.algorithm_name,
@@ -138,13 +139,14 @@ def to_json(experiment: Experiment, versions: dict[str, str]) -> str:
             "family_options": dataclasses.asdict(experiment.family),
             "options": dataclasses.asdict(experiment.options),
             "versions": versions,
+            "resumed": list(resumed),
         },
         indent=2,
     )
 
 
 def from_json(text: str) -> Experiment:
-    """The experiment of a config.json; every field must be there, so that a changed default changes no old run."""
+    """The experiment of a config.json. A field that came later takes its default, which therefore means "as before"."""
     data = json.loads(text)
     algorithm, family = find_algorithm(data["algorithm"]), data["family"]
     if family not in FAMILIES:
@@ -153,10 +155,10 @@ def from_json(text: str) -> Experiment:
         "settings": algorithm.config, "family_options": FAMILIES[family], "options": RunOptions,
     }  # fmt: skip
     for part, group in groups.items():
-        wanted, found = set(field_types(group)), set(data[part])
-        if wanted != found:
+        strangers = set(data[part]) - set(field_types(group))
+        if strangers:
             raise NacreError(
-                f"the configuration's {part} do not fit this version of nacre (field '{min(wanted ^ found)}'); "
+                f"its {part} have a field that this version of nacre does not know ('{min(strangers)}'); "
                 "install the version named in its config.json."
             )
     return Experiment(

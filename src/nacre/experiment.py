@@ -98,16 +98,17 @@ def resume(
     """Continues a run exactly where its last checkpoint stands; `iterations` sets a new total."""
     stop = StopRequest(time_limit)
     run = RunDirectory(path)
+    experiment = run.experiment
+    if iterations is not None:
+        if iterations < experiment.settings.iterations:
+            raise NacreError(
+                f"the run at {path} is set to {experiment.settings.iterations} iterations; "
+                "--iterations can only raise that."
+            )
+        settings = dataclasses.replace(experiment.settings, iterations=iterations)
+        experiment = dataclasses.replace(experiment, settings=settings)
     with run.locked():
-        if iterations is not None:
-            settings = dataclasses.replace(run.experiment.settings, iterations=iterations)
-            if iterations < run.experiment.settings.iterations:
-                raise NacreError(
-                    f"the run at {path} is set to {run.experiment.settings.iterations} iterations; "
-                    "--iterations can only raise that."
-                )
-            run.rewrite_config(dataclasses.replace(run.experiment, settings=settings))
-        _run(run, stop, wandb, started)
+        _run(run, stop, wandb, started, resumed=experiment)
     return run
 
 
@@ -147,11 +148,15 @@ def _newest(run: RunDirectory, checkpoints: Checkpoints) -> Saved:
     return saved
 
 
-def _run(run: RunDirectory, stop: StopRequest, wandb: bool, started: float | None) -> None:
+def _run(
+    run: RunDirectory, stop: StopRequest, wandb: bool, started: float | None, resumed: Experiment | None = None
+) -> None:
     """From the newest checkpoint (or from nothing) to the last iteration or a request to stop."""
     started = time.monotonic() if started is None else started
-    experiment, tasks = run.experiment, run.tasks
     checkpoints = Checkpoints(run.checkpoints)
+    if resumed is not None:
+        run.record_resume(resumed, checkpoints.latest() or 0)
+    experiment, tasks = run.experiment, run.tasks
     saved = _newest(run, checkpoints)
     _release_memory()
     state = saved.state

@@ -83,9 +83,11 @@ class RunDirectory:
                 ) from error
             yield
 
-    def rewrite_config(self, experiment: Experiment) -> None:
-        """Replaces config.json, as `resume --iterations` does."""
-        _replace(self.path / "config.json", to_json(experiment, versions()))
+    def record_resume(self, experiment: Experiment, grad_steps: int) -> None:
+        """Rewrites config.json as a run goes on, with what may have changed in `experiment` and what resumes it."""
+        before = json.loads((self.path / "config.json").read_text())
+        resumed = [*before.get("resumed", []), {"grad_steps": grad_steps} | versions()]
+        _replace(self.path / "config.json", to_json(experiment, before["versions"], resumed))
         self.experiment = experiment
 
     def append(self, file: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
