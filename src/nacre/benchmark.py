@@ -6,12 +6,12 @@ What a figure is compared with is measured beside it, in turns, so that whatever
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import jax
 import numpy as np
@@ -21,14 +21,14 @@ from nacre.agent import Session, TrainedAgent
 from nacre.algorithms import pearl
 from nacre.config import Experiment, resolve
 from nacre.errors import NacreError, unknown
-from nacre.families.family import Family, MujocoFamily
+from nacre.families.family import Family, MujocoFamily, TaskSet
 from nacre.presets.pearl import PearlConfig
 from nacre.simulators.mujoco import mujoco_lanes
 
 Result = dict[str, float | int | str]
 
 ROUNDS = 7
-"""Measurements of each figure, interleaved with those of its ceiling; the median counts."""
+"""Measurements of each figure, in turns with those of its ceiling, after one that compiles; the median counts."""
 UPDATES_PER_ROUND = 10
 CEILING_FLOPS = 5e8
 """Least work of a timed product, about: one of [4096, 300] x [300, 300] is 7e8."""
@@ -45,8 +45,8 @@ def run(what: str, family: str, preset: str, lanes: int) -> Result:
 
     The figures, by name, after what was measured and on which machine:
 
-    update    ms_per_update; flops_per_update (`update_flops`); ceiling_flops_per_s, the machine's float32 rate in products
-              of the update's most frequent shape; fraction_of_ceiling, the update's rate over that of its own round.
+    update    ms_per_update; flops_per_update (`update_flops`); ceiling_flops_per_s, the machine's float32 rate in
+              products of the update's most frequent shape; fraction_of_ceiling, of the rate in the same round.
     collect   control_steps_per_s with the policy in the loop, lanes; on MuJoCo also physics_only_steps_per_s (random
               actions, no policy) and fraction_of_physics.
     evaluate  seconds of one evaluation of the preset's test tasks, repeats and episodes once compiled; control_steps.
@@ -55,18 +55,17 @@ def run(what: str, family: str, preset: str, lanes: int) -> Result:
 
     Raises NacreError for an unknown name and for lanes below 1.
     """
-    benchmarks = {"update": _update, "collect": _collect, "evaluate": _evaluate, "act": _act}
+    benchmarks: dict[str, Callable[[Experiment], Result]] = {
+        "update": _update, "collect": functools.partial(_collect, lanes=lanes), "evaluate": _evaluate, "act": _act,
+    }  # fmt: skip
     if what not in benchmarks:
         raise unknown("benchmark", what, benchmarks)
     if lanes < 1:
         raise NacreError(f"lanes is {lanes}, but must be at least 1; change --lanes.")
     experiment = resolve("pearl", family, preset)
-    figures = benchmarks[what](experiment, lanes)
-    about: Result = {"benchmark": what, "family": family, "preset": preset}
-    machine: Result = {
-        "device": jax.devices()[0].device_kind, "cpu_threads": _num_cores(), "jax": jax.__version__,
-    }  # fmt: skip
-    return about | figures | {name: value for name, value in machine.items() if name not in figures}
+    figures = benchmarks[what](experiment)
+    machine = {"device": jax.devices()[0].device_kind, "cpu_threads": _num_cores(), "jax": jax.__version__}
+    return {"benchmark": what, "family": family, "preset": preset, **machine, **figures}
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -103,16 +102,14 @@ def update_flops(obs_dim: int, action_dim: int, config: PearlConfig) -> int:
     return 2 * (rows * (critic_step + policy_step + value_step) + context_rows * encoder + c.meta_batch * z)
 
 
-def _update(experiment: Experiment, lanes: int) -> Result:
+def _update(experiment: Experiment) -> Result:
     """Blocks of updates on transitions that a fresh policy collected, in turns with the ceiling's products."""
-    del lanes
     family, paper = experiment.family, experiment.settings
-    # A short run: it sizes and fills the buffers. Nothing that an update's cost depends on is changed.
+    # A short run sizes and fills the buffers, smaller than a real one; an update's own sizes are the preset's.
     config = dataclasses.replace(paper, iterations=1, num_initial_steps=min(paper.num_initial_steps, 200))
-    tasks = family.task_set(experiment.options.task_seed, config.num_train_tasks, config.num_test_tasks)
-    state = pearl.init(family, config, seed=0)
-    everything = np.arange(config.num_train_tasks)
-    state = pearl.collect(family, config, tasks.train, state, everything, (config.num_initial_steps, 0, 0))
+    state, everything = pearl.init(family, config, seed=0), np.arange(config.num_train_tasks)
+    phases = (config.num_initial_steps, 0, 0)
+    state = pearl.collect(family, config, _task_set(experiment).train, state, everything, phases)
     flops = update_flops(family.obs_dim, family.action_dim, config)
     ceiling = _product_rate(config.meta_batch * config.batch_size, config.hidden_dim)
 
@@ -133,9 +130,9 @@ def _update(experiment: Experiment, lanes: int) -> Result:
 
 
 def _product_rate(rows: int, width: int) -> Callable[[], float]:
-    """A function that measures floating-point operations per second: the best of 5 products [rows, width] x [width, width].
+    """A function that measures operations per second: the best of 5 products [rows, width] x [width, width].
 
-    A product that is over in microseconds is repeated inside the compiled call, so that the call's own cost does not count.
+    A product that is over in microseconds is repeated inside the compiled call, so that calling it costs nothing.
     """
     flops = 2 * rows * width * width
     num_products = max(1, round(CEILING_FLOPS / flops))
@@ -167,30 +164,28 @@ def _product_rate(rows: int, width: int) -> Callable[[], float]:
 def _collect(experiment: Experiment, lanes: int) -> Result:
     """Whole episodes in every lane, as in meta-training: stochastic actions, z from the prior."""
     family, config = experiment.family, experiment.settings
-    agent, params = pearl._collecting_agent(config), _untrained(experiment)
+    # Meta-training takes the belief from the context buffer: no lane observes.
+    agent = pearl.make_agent(config)._replace(observe=lambda params, memory, transition: memory)
+    params = _untrained(experiment)
     task = family.sample_tasks(np.random.default_rng(0), lanes)
     memory = rollout.begin(agent, params, task, jax.random.key(1))
     num_episodes = -(-CONTROL_STEPS_PER_ROUND // (lanes * family.horizon))
     physics_rate = _physics_rate(family, lanes, num_episodes) if isinstance(family, MujocoFamily) else None
 
-    rates, fractions, physics_rates = [], [], []
+    rates, physics_rates = [], []
     for index in range(ROUNDS + 1):
         started, control_steps = time.perf_counter(), 0
         for number in range(num_episodes):
             key = jax.random.fold_in(jax.random.key(2), index * num_episodes + number)
             _, played = rollout.episode(family, agent, params, memory, task, key, explore=True)
             control_steps += int(np.sum(played.length))
-        rate = control_steps / (time.perf_counter() - started)
-        physics = None if physics_rate is None else physics_rate()
-        if index > 0:  # the first round compiles
-            rates.append(rate)
-            if physics is not None:
-                physics_rates.append(physics)
-                fractions.append(rate / physics)
-    result: Result = {"control_steps_per_s": float(np.median(rates)), "lanes": lanes}
+        rates.append(control_steps / (time.perf_counter() - started))
+        if physics_rate is not None:
+            physics_rates.append(physics_rate())
+    result: Result = {"control_steps_per_s": float(np.median(rates[1:])), "lanes": lanes}  # the first round compiles
     if physics_rates:
-        result["physics_only_steps_per_s"] = float(np.median(physics_rates))
-        result["fraction_of_physics"] = float(np.median(fractions))
+        result["physics_only_steps_per_s"] = float(np.median(physics_rates[1:]))
+        result["fraction_of_physics"] = float(np.median(np.array(rates[1:]) / np.array(physics_rates[1:])))
     return result
 
 
@@ -211,12 +206,10 @@ def _physics_rate(family: MujocoFamily, lanes: int, num_episodes: int) -> Callab
     return measure
 
 
-def _evaluate(experiment: Experiment, lanes: int) -> Result:
+def _evaluate(experiment: Experiment) -> Result:
     """Trials of an untrained agent in all test tasks, side by side, as after every meta-iteration."""
-    del lanes
     family, config = experiment.family, experiment.settings
-    tasks = family.task_set(experiment.options.task_seed, config.num_train_tasks, config.num_test_tasks).test
-    agent, params = pearl.make_agent(config), _untrained(experiment)
+    tasks, agent, params = _task_set(experiment).test, pearl.make_agent(config), _untrained(experiment)
     sizes = (config.num_evaluation_episodes, config.num_evaluation_repeats)
     seconds = []
     for index in range(ROUNDS + 1):
@@ -230,30 +223,27 @@ def _evaluate(experiment: Experiment, lanes: int) -> Result:
 # Acting, on one core
 
 
-def _act(experiment: Experiment, lanes: int) -> Result:
+def _act(experiment: Experiment) -> Result:
     """Random observations and rewards: what they are does not change what a step costs."""
-    del lanes
-    family, config = experiment.family, experiment.settings
-    tasks = family.task_set(experiment.options.task_seed, config.num_train_tasks, config.num_test_tasks)
-    session = TrainedAgent(experiment, tasks, _untrained(experiment)).session()
-    rng = np.random.default_rng(0)
-    with _one_core() as cores:
+    family, rng = experiment.family, np.random.default_rng(0)
+    session = TrainedAgent(experiment, _task_set(experiment), _untrained(experiment)).session()
+    with _one_core():
         _step_microseconds(session, family, rng, 100)  # compiles
         early = _step_microseconds(session, family, rng, ACTING_STEPS)
         _step_microseconds(session, family, rng, LONG_CONTEXT - session.num_steps)
-        late = _step_microseconds(session, family, rng, ACTING_STEPS)
+        late, cpu_threads = _step_microseconds(session, family, rng, ACTING_STEPS), _num_cores()
     return {
         "microseconds_p50": float(np.percentile(early, 50)),
         "microseconds_p99": float(np.percentile(early, 99)),
         "microseconds_p50_long_context": float(np.percentile(late, 50)),
         "microseconds_p99_long_context": float(np.percentile(late, 99)),
         "long_context": LONG_CONTEXT,
-        "cpu_threads": cores,
+        "cpu_threads": cpu_threads,
     }
 
 
 def _step_microseconds(session: Session, family: Family, rng: np.random.Generator, num_steps: int) -> np.ndarray:
-    """Takes `num_steps` steps; the microseconds of each, from an observation to its action and from there to the new belief."""
+    """Takes `num_steps` steps; the microseconds of each, from an observation to its action and on to the new belief."""
     observations = rng.standard_normal((num_steps + 1, family.obs_dim)).astype(np.float32)
     rewards, microseconds = rng.standard_normal(num_steps), np.empty(num_steps)
     for index in range(num_steps):
@@ -264,31 +254,35 @@ def _step_microseconds(session: Session, family: Family, rng: np.random.Generato
         microseconds[index] = 1e6 * (time.perf_counter() - started)
         if session.num_steps % family.horizon == 0:
             session.end_episode()
+            jax.block_until_ready(session.memory)
     return microseconds
 
 
 @contextmanager
-def _one_core() -> Iterator[int]:
-    """Confines every thread of this process to one core, JAX's included, and lets them go afterwards.
-
-    Yields the number of cores in use: all of them where the operating system cannot confine a thread.
-    """
+def _one_core() -> Iterator[None]:
+    """Confines every thread of this process, JAX's included, to one core for a while, where the system can do that."""
     if sys.platform != "linux":
-        yield _num_cores()
+        yield
         return
-    before = {int(thread): os.sched_getaffinity(int(thread)) for thread in os.listdir("/proc/self/task")}
     allowed = os.sched_getaffinity(0)
-
-    def confine(cores: dict[int, set[int]]) -> None:
-        for thread in map(int, os.listdir("/proc/self/task")):
-            with suppress(ProcessLookupError):
-                os.sched_setaffinity(thread, cores.get(thread, allowed))
-
     try:
-        confine(dict.fromkeys(before, {max(allowed)}))
-        yield 1
+        _confine({max(allowed)})
+        yield
     finally:
-        confine(before)
+        _confine(allowed)
+
+
+def _confine(cores: set[int]) -> None:
+    """Lets every thread of this process run on these cores only."""
+    if sys.platform == "linux":
+        for thread in os.listdir("/proc/self/task"):
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(int(thread), cores)
+
+
+def _task_set(experiment: Experiment) -> TaskSet:
+    settings = experiment.settings
+    return experiment.family.task_set(experiment.options.task_seed, settings.num_train_tasks, settings.num_test_tasks)
 
 
 def _untrained(experiment: Experiment) -> pearl.Params:

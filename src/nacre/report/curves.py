@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -12,7 +13,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from nacre.config import Experiment, resolve
 from nacre.errors import NacreError
@@ -60,15 +60,14 @@ def draw(runs: Sequence[Path], out: Path) -> None:
         rows.setdefault(_label(run.experiment), []).append(run)
     with picture.drawing(out, 11.0, 3.5 * len(families)) as figure:
         grid = figure.subplots(len(families), 2, squeeze=False, width_ratios=(1.5, 1.0))
-        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # type: ignore[union-attr]
         for (family, groups), (left, right) in zip(families.items(), grid, strict=True):
             _draw_scores(left, groups)
             _draw_episodes(right, groups)
-            left.set_title(family, fontweight="bold")
+            left.get_legend().set_title(family, {"weight": "bold", "size": 11})
 
 
 def read_run(path: Path) -> Run:
-    """A run's evaluations. One that is still being written is left out. Raises NacreError for a damaged or empty eval.csv."""
+    """A run's evaluations, without one that is still being written. Raises NacreError for a damaged or empty file."""
     run = RunDirectory(path)
     file = path / "eval.csv"
     table = _read_table(file) if file.exists() else np.empty(0, _ROW)
@@ -126,7 +125,7 @@ def _damaged(file: Path, reason: str) -> NacreError:
 
 
 def _label(experiment: Experiment) -> str:
-    """What runs share that differ in nothing but seed and length: algorithm, preset and changed fields, for the legend."""
+    """What runs share that differ in seed and length only: algorithm, preset and changed fields, for the legend."""
     preset = resolve(experiment.algorithm_name, experiment.family.name, experiment.preset)
     pairs = ((preset.settings, experiment.settings), (preset.family, experiment.family))
     changed = [
@@ -155,24 +154,39 @@ def _draw_scores(axes: Axes, groups: dict[str, list[Run]]) -> None:
             marker = "o" if len(run.test.env_steps) == 1 else None
             width, strength = (1.8, 1.0) if alone else (0.7, 0.45)
             axes.plot(
-                run.test.env_steps, run.test.scores, color=colour, lw=width, alpha=strength, marker=marker, label=text
+                run.test.env_steps,
+                run.test.scores,
+                color=colour,
+                lw=width,
+                alpha=strength,
+                marker=marker,
+                label=text and _wrapped(text),
             )
             if run.train is not None:
                 axes.plot(run.train.env_steps, run.train.scores, ":", color=colour, lw=1.2, alpha=max(0.6, strength))
         if len(runs) > 1:
             env_steps, scores = _on_common_steps([run.test for run in runs])
             axes.fill_between(env_steps, scores.min(0), scores.max(0), color=colour, alpha=0.15, lw=0)
-            axes.plot(env_steps, scores.mean(0), color=colour, lw=2.2, label=f"{label}, mean of {len(runs)} seeds")
+            axes.plot(
+                env_steps, scores.mean(0), color=colour, lw=2.2, label=_wrapped(f"{label}, mean of {len(runs)} seeds")
+            )
     everything = [run for runs in groups.values() for run in runs]
     handles, _ = axes.get_legend_handles_labels()
     if any(len(runs) > 1 for runs in groups.values()):
         handles.append(Patch(color=picture.FAINT, alpha=0.3, lw=0, label="lowest to highest seed"))
     if any(run.train is not None for run in everything):
         handles.append(Line2D([], [], ls=":", color=picture.FAINT, label="on train tasks"))
-    axes.legend(handles=handles, loc="best")
+    short = max(len(str(handle.get_label())) for handle in handles) < 40
+    picture.legend_above(axes, handles, columns=2 if short else 1)
     picture.label_steps(axes)
+    axes.set_xlim(left=0)
     held_out = "held-out " if everything[0].experiment.family.disjoint else ""
     axes.set_ylabel(f"return of {_scored(everything)}\nmean over {held_out}test tasks")
+
+
+def _wrapped(text: str) -> str:
+    """A label in lines that fit over the panel."""
+    return textwrap.fill(text, 76, break_long_words=False, break_on_hyphens=False)
 
 
 def _scored(runs: list[Run]) -> str:
@@ -182,7 +196,7 @@ def _scored(runs: list[Run]) -> str:
 
 
 def _on_common_steps(evaluations: list[Evaluations]) -> tuple[np.ndarray, np.ndarray]:
-    """(env_steps [point], scores [run, point]) over the steps that all runs have reached, interpolated where they differ."""
+    """(env_steps [point], scores [run, point]) over the steps that all runs reached, interpolated where they differ."""
     first = max(run.env_steps[0] for run in evaluations)
     last = min(run.env_steps[-1] for run in evaluations)
     env_steps = np.unique(np.concatenate([run.env_steps for run in evaluations]))
@@ -212,15 +226,28 @@ def _draw_episodes(axes: Axes, groups: dict[str, list[Run]]) -> None:
                 ms=4.5 if latest else 3, mew=0,
             )  # fmt: skip
     colour = picture.COLOURS[0] if len(groups) == 1 else picture.INK
-    handles: list[Any] = [Patch(color=colour, alpha=0.15, lw=0, label="middle 80% of tasks, latest")]
+    handles: list[Any] = []
     for stage, strength in STAGES:
         if stage in reached:
-            steps = f" ({reached[stage].pop()} steps)" if len(reached[stage]) == 1 else ""
-            handles.insert(0, Line2D([], [], color=colour, alpha=strength, marker="o", ms=3, label=stage + steps))
-    axes.legend(handles=handles, loc="best")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_xlabel("episode of the trial")
+            steps = f", {reached[stage].pop()} steps" if len(reached[stage]) == 1 else ""
+            handles.append(Line2D([], [], color=colour, alpha=strength, marker="o", ms=3, label=stage + steps))
+    handles.append(Patch(color=colour, alpha=0.15, lw=0, label="middle 80% of tasks, latest"))
+    picture.legend_above(axes, handles, columns=2)
+    _mark_exploration(axes, [run for runs in groups.values() for run in runs])
+    picture.label_episodes(axes, max(run.test.returns.shape[-1] for runs in groups.values() for run in runs))
     axes.set_ylabel("return, mean over tasks")
+
+
+def _mark_exploration(axes: Axes, runs: list[Run]) -> None:
+    """Shades the episodes in which every run acts on its prior alone."""
+    explored = {getattr(run.experiment.settings, "num_exploration_episodes", 0) for run in runs}
+    last = min(explored.pop(), runs[0].test.returns.shape[-1]) if len(explored) == 1 else 0
+    if last > 0:
+        axes.axvspan(0.5, last + 0.5, color="#f3f3f3", lw=0, zorder=0)
+        axes.annotate(
+            "exploring", (0.5, 1.0), (3, -3), xycoords=("data", "axes fraction"), textcoords="offset points",
+            va="top", fontsize=8, color=picture.FAINT,
+        )  # fmt: skip
 
 
 def _colours(groups: dict[str, list[Run]]) -> list[str]:

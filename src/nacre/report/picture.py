@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from nacre.errors import NacreError
 
@@ -20,7 +22,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#3
 INK, FAINT = "#262626", "#8a8a8a"
 """Of text and of what stands in the background."""
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9.5, "text.color": INK, "axes.labelcolor": INK, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
     "axes.edgecolor": "#bfbfbf", "xtick.color": "#bfbfbf", "ytick.color": "#bfbfbf", "axes.linewidth": 0.8,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
@@ -48,7 +50,7 @@ def drawing(out: Path, width: float, height: float) -> Iterator[Figure]:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
         FigureCanvasAgg(figure)
         yield figure
         _save(figure, out)
@@ -69,6 +71,14 @@ def _save(figure: Figure, out: Path) -> None:
             draft.unlink(missing_ok=True)
 
 
+def legend_above(axes: Axes, handles: Sequence[Any], columns: int = 1) -> None:
+    """A legend over the panel, where it covers no data."""
+    axes.legend(
+        handles=handles, ncols=columns, loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.3, borderpad=0.0,
+        alignment="left", columnspacing=1.5, handlelength=1.6,
+    )  # fmt: skip
+
+
 def steps_text(env_steps: float) -> str:
     """A number of environment steps in few characters: 820, 21k, 1.25M."""
     for unit, letter in ((1e6, "M"), (1e3, "k")):
@@ -81,3 +91,11 @@ def label_steps(axes: Axes) -> None:
     """Labels the x axis as environment steps."""
     axes.xaxis.set_major_formatter(lambda value, position: steps_text(value))
     axes.set_xlabel("environment steps")
+
+
+def label_episodes(axes: Axes, num_episodes: int) -> None:
+    """Labels the x axis as the episodes 1 to `num_episodes` of a trial."""
+    step = next(step for step in (1, 5, 10, 50, num_episodes) if num_episodes <= 10 * step)
+    axes.set_xticks(sorted({1, *range(step, num_episodes + 1, step)}))
+    axes.set_xlim(0.5, num_episodes + 0.5)
+    axes.set_xlabel("episode of the trial")
