@@ -183,7 +183,9 @@ def parse(kind: type[Parsed], args: Sequence[str], prog: str) -> Parsed:
         if stop.code in (0, None):
             raise
         words = re.sub(r"[╭╮╰╯│─]+|\x1b\[[0-9;]*m", " ", heard.getvalue())
-        words = re.sub(r"\s+", " ", words).strip().removeprefix("Parsing error ").split(" For full helptext")[0]
+        words = re.sub(r"\s+", " ", words).strip()
+        words = re.sub(r"^(Parsing|Value) error |^Required options ", "", words)
+        words = re.split(r" Argument helptext| For full helptext", words)[0]
         raise NacreError(f"{words.rstrip('.')}; see '{prog} --help'.") from None
 
 
