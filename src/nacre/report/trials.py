@@ -1,0 +1,268 @@
+"""Trials of a trained agent on test tasks: what it does, episode by episode, and how its belief narrows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Arc, Circle, Rectangle
+from matplotlib.ticker import NullFormatter
+
+from nacre import rollout
+from nacre.agent import TrainedAgent, describe
+from nacre.experiment import load_state
+from nacre.families.family import Family, num_tasks, take
+from nacre.families.point import PointRobot, SparsePointRobot
+from nacre.report import picture
+from nacre.run_directory import RunDirectory
+from nacre.types import Episode, Tasks
+
+NUM_TASKS = 6
+SMOOTHED_STEPS = 10
+"""Control steps over which a reward curve is averaged."""
+EXPLORATION_COLOURS = ("#f0b27a", "#b9770e")
+"""First and last exploration episode."""
+EXPLOITATION_COLOURS = ("#a9cce3", "#0072B2")
+"""First exploitation episode and the one before the last; the last is drawn in `LAST_COLOUR`."""
+LAST_COLOUR = "#08306b"
+GOAL_COLOUR = "#009E73"
+
+
+class Trials(NamedTuple):
+    """One trial in each of a few tasks, side by side."""
+
+    tasks: Tasks  # [task, ...]
+    episodes: list[Episode]  # in order; lanes are tasks
+    belief_stds: list[np.ndarray]  # of each task [transitions seen, latent_dim], from none on; empty without a belief
+    num_exploration_episodes: int
+
+    @property
+    def returns(self) -> np.ndarray:
+        """[task, episode]"""
+        return np.stack([episode.returns() for episode in self.episodes], axis=1)
+
+
+def draw(run: Path, out: Path) -> None:
+    """Draws one trial on each of a few of a run's test tasks into one picture (.png, .svg or .pdf), a column for each.
+
+    First row: the paths in the plane of the point families; in other families the reward of every control step. Below:
+    the standard deviation of the belief over each latent dimension as transitions come in, and the return by episode.
+    The same run gives the same picture. Raises NacreError for another kind of file and for a run without a checkpoint.
+    """
+    picture.check_path(out)
+    directory = RunDirectory(run)
+    state = load_state(directory, with_buffers=False)
+    experiment = directory.experiment
+    agent = TrainedAgent(experiment, directory.tasks, experiment.algorithm.agent_params(state))
+    trials = play(agent, choose_tasks(agent.tasks.test))
+    num_rows = 3 if trials.belief_stds else 2
+    num_columns = num_tasks(trials.tasks)
+    width, top = max(2.3 * num_columns, 8.0), 2.0
+    if isinstance(agent.family, PointRobot):
+        x_range, y_range = _plane(agent.family)
+        top = 0.92 * width / num_columns * (y_range[1] - y_range[0]) / (x_range[1] - x_range[0])
+    heights = [top] + [1.6] * (num_rows - 1)
+    with picture.drawing(out, 0.8 + width, 1.5 + sum(heights) + 0.4 * (num_rows - 1)) as figure:
+        held_out = "held-out " if agent.family.disjoint else ""
+        figure.suptitle(
+            f"{agent.family.name}, {experiment.algorithm_name} ({experiment.preset}) after "
+            f"{picture.steps_text(int(state.env_steps))} environment steps: a trial on each of {num_columns} "
+            f"{held_out}tasks",
+            x=0.01, ha="left", fontsize=11.5, fontweight="bold",
+        )  # fmt: skip
+        _draw_columns(figure, agent, trials, heights)
+
+
+def choose_tasks(tasks: Tasks, num: int = NUM_TASKS) -> Tasks:
+    """At most `num` of the tasks, spread evenly: goals by angle, from left to right; others by first parameter."""
+    first = next(iter(tasks.values()))
+    place = -np.arctan2(first[:, 1], first[:, 0]) if first.ndim == 2 else first
+    left, chosen = place.astype(float), []
+    for wanted in np.linspace(place.min(), place.max(), min(num, len(place))):
+        chosen.append(int(np.nanargmin(abs(left - wanted))))
+        left[chosen[-1]] = np.nan
+    return take(tasks, sorted(chosen, key=lambda index: float(place[index])))
+
+
+def play(agent: TrainedAgent, tasks: Tasks, seed: int = 0) -> Trials:
+    """One trial of the configured length in each task, with the belief after every transition."""
+    settings = agent.experiment.settings
+    num_episodes = settings.num_evaluation_episodes
+    key = jax.random.key(seed)
+    played = list(rollout.trial(agent.family, agent.functions, agent.params, tasks, key, num_episodes))
+    stds = [] if agent.experiment.algorithm.belief is None else _belief_stds(agent, played)
+    explored = min(getattr(settings, "num_exploration_episodes", num_episodes - 1), num_episodes - 1)
+    return Trials(tasks, [jax.tree.map(np.asarray, part.episode) for part in played], stds, explored)
+
+
+def _belief_stds(agent: TrainedAgent, played: list[rollout.Played]) -> list[np.ndarray]:
+    """Of each task, the belief's standard deviation after each transition of the trial, [transitions, latent_dim]."""
+    belief, settings = agent.experiment.algorithm.belief, agent.experiment.settings
+    assert belief is not None
+
+    @jax.jit
+    def stds(params: Any, memory: Any, transitions: Any) -> jax.Array:
+        """[time, task, latent_dim] for transitions [time, task, ...]."""
+
+        def step(memory: Any, transition: Any) -> tuple[Any, jax.Array]:
+            memory = agent.functions.observe(params, memory, transition)
+            return memory, jnp.sqrt(belief(memory, settings).variance)
+
+        return jax.lax.scan(step, memory, transitions)[1]
+
+    rows = [[std[None]] for std in np.sqrt(np.asarray(belief(played[0].memory_before, settings).variance))]
+    for part in played:
+        by_time = jax.tree.map(lambda x: jnp.asarray(x).swapaxes(0, 1), part.episode.transitions)
+        after = np.asarray(stds(agent.params, part.memory_before, by_time))
+        for task, length in enumerate(np.asarray(part.episode.length)):
+            rows[task].append(after[:length, task])
+    return [np.concatenate(parts) for parts in rows]
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The picture
+
+
+def _draw_columns(figure: Figure, agent: TrainedAgent, trials: Trials, heights: list[float]) -> None:
+    """A column of panels for each task, the rows on shared scales."""
+    in_plane = isinstance(agent.family, PointRobot)
+    grid = figure.subplots(
+        len(heights), num_tasks(trials.tasks), squeeze=False, sharey="row", sharex="row", height_ratios=heights,
+    )  # fmt: skip
+    for task, column in enumerate(grid.T):
+        if in_plane:
+            _draw_paths(column[0], agent, trials, task)
+        else:
+            _draw_rewards(column[0], trials, task)
+        first, last = trials.returns[task, [0, -1]]
+        column[0].set_title(
+            f"{_task_text(trials.tasks, task)}\nreturn: first {first:.1f}, last {last:.1f}", fontsize=9.5
+        )
+        _draw_returns(column[1], trials, task)
+        if trials.belief_stds:
+            _draw_belief(column[2], trials, task)
+    for axes in grid[:, 0]:
+        axes.yaxis.set_tick_params(labelleft=True)
+    grid[0, 0].set_ylabel("" if in_plane else f"reward per control step\n(mean of {SMOOTHED_STEPS})")
+    grid[1, 0].set_ylabel("return")
+    if trials.belief_stds:
+        grid[2, 0].set_ylabel("standard deviation\nof the belief")
+    _draw_legend(figure, agent, trials, in_plane)
+
+
+def _task_text(tasks: Tasks, index: int) -> str:
+    """One task as `nacre adapt --task` takes it: 'goal=0.6,0.8', 'velocity=1.3'."""
+    return " ".join(
+        f"{name}={','.join(f'{number:.2f}' for number in np.atleast_1d(value).round(2) + 0.0)}"
+        for name, value in describe(tasks, index).items()
+    )
+
+
+def _styles(trials: Trials) -> list[dict[str, Any]]:
+    """How each episode is drawn: exploration faint, then ever stronger, the last one boldest."""
+    explored, count = trials.num_exploration_episodes, len(trials.episodes)
+
+    def blend(ends: tuple[str, str], share: float) -> tuple[float, ...]:
+        return tuple((1 - share) * np.array(to_rgb(ends[0])) + share * np.array(to_rgb(ends[1])))
+
+    styles = []
+    for index in range(count):
+        if index == count - 1:
+            styles.append(dict(color=LAST_COLOUR, lw=2.4, alpha=1.0))
+        elif index < explored:
+            colour = blend(EXPLORATION_COLOURS, index / (explored - 1) if explored > 1 else 1.0)
+            styles.append(dict(color=colour, lw=1.1, alpha=0.75))
+        else:
+            share = (index - explored) / (count - 2 - explored) if count - 2 > explored else 1.0
+            styles.append(dict(color=blend(EXPLOITATION_COLOURS, share), lw=1.3, alpha=0.9))
+    return styles
+
+
+def _plane(family: Family) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The part of the plane that is drawn: ranges of x and y, the goals with a margin."""
+    return (-1.4, 1.4), (-0.45 if isinstance(family, SparsePointRobot) else -1.4, 1.4)
+
+
+def _draw_paths(axes: Axes, agent: TrainedAgent, trials: Trials, task: int) -> None:
+    """The plane with the goal, and the path of every episode."""
+    goal = trials.tasks["goal"][task]
+    if isinstance(agent.family, SparsePointRobot):
+        axes.add_patch(Arc((0, 0), 2, 2, theta1=0, theta2=180, color="#c8c8c8", lw=1.2, ls=(0, (4, 3))))
+        axes.add_patch(Circle(goal, agent.family.goal_radius, color=GOAL_COLOUR, alpha=0.22, lw=0))
+    else:
+        axes.add_patch(Rectangle((-1, -1), 2, 2, fill=False, edgecolor="#c8c8c8", lw=1.2, ls=(0, (4, 3))))
+    for episode, style in zip(trials.episodes, _styles(trials), strict=True):
+        length, steps = episode.length[task], episode.transitions
+        path = np.concatenate([steps.obs[task, :1], steps.next_obs[task, :length]])
+        axes.plot(*path.T, **style)
+        axes.plot(*path[0], "o", color=style["color"], ms=2.5)
+    axes.plot(*goal, "*", color=GOAL_COLOUR, ms=12, mec="white", mew=0.8, zorder=5)
+    x_range, y_range = _plane(agent.family)
+    ticks = np.array([-1, 0, 1])
+    axes.set(xlim=x_range, ylim=y_range, aspect="equal", xticks=ticks, yticks=ticks[ticks > y_range[0]])
+    axes.grid(False)
+
+
+def _draw_rewards(axes: Axes, trials: Trials, task: int) -> None:
+    """The reward of every control step of each episode, smoothed."""
+    for episode, style in zip(trials.episodes, _styles(trials), strict=True):
+        reward = np.asarray(episode.transitions.reward[task, : episode.length[task]], np.float64)
+        width = min(SMOOTHED_STEPS, len(reward))
+        smoothed = np.convolve(reward, np.full(width, 1 / width), mode="valid")
+        axes.plot(np.arange(len(smoothed)) + width, smoothed, **style)
+    axes.set_xlabel("control step")
+
+
+def _draw_returns(axes: Axes, trials: Trials, task: int) -> None:
+    """Return by episode, each in the colour of its path."""
+    episodes = np.arange(1, len(trials.episodes) + 1)
+    axes.plot(episodes, trials.returns[task], color="#c8c8c8", lw=1.2)
+    for episode, style, value in zip(episodes, _styles(trials), trials.returns[task], strict=True):
+        axes.plot(episode, value, "o", color=style["color"], ms=5.5 if episode == len(episodes) else 4)
+    picture.label_episodes(axes, len(episodes))
+
+
+def _draw_belief(axes: Axes, trials: Trials, task: int) -> None:
+    """Standard deviation of each latent dimension against the transitions seen; the mean over dimensions is bold."""
+    stds = trials.belief_stds[task]
+    axes.plot(stds, color="#cc79a7", lw=0.8, alpha=0.7)
+    axes.plot(stds.mean(axis=1), color="#882255", lw=2.0)
+    explored = sum(int(episode.length[task]) for episode in trials.episodes[: trials.num_exploration_episodes])
+    axes.axvline(explored, color=picture.FAINT, lw=0.9, ls=":")
+    axes.set_xscale("symlog", linthresh=1)
+    axes.xaxis.set_major_formatter(lambda value, position: f"{value:g}")
+    axes.set_xlim(0, len(stds) - 1)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda value, position: f"{value:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("transitions seen (0: prior)")
+
+
+def _draw_legend(figure: Figure, agent: TrainedAgent, trials: Trials, in_plane: bool) -> None:
+    explored, count = trials.num_exploration_episodes, len(trials.episodes)
+    handles: list[Any] = []
+    for first, last, colour, what in (
+        (1, explored, EXPLORATION_COLOURS[1], "exploring"),
+        (explored + 1, count - 1, EXPLOITATION_COLOURS[1], "acting on the belief"),
+    ):
+        if first <= last:
+            number = f"episode {first}" if first == last else f"episodes {first} to {last}"
+            handles.append(Line2D([], [], color=colour, lw=1.4, label=f"{number}, {what}"))
+    handles.append(Line2D([], [], color=LAST_COLOUR, lw=2.4, label=f"episode {count}, scored"))
+    if in_plane:
+        star = Line2D([], [], color=GOAL_COLOUR, marker="*", ms=11, ls="", label="goal (unknown to the agent)")
+        handles.append(star)
+    if trials.belief_stds:
+        handles.append(Line2D([], [], color="#cc79a7", lw=0.8, label="latent dimensions"))
+        handles.append(Line2D([], [], color="#882255", lw=2.0, label="their mean"))
+        if explored > 0:
+            handles.append(Line2D([], [], color=picture.FAINT, lw=0.9, ls=":", label="exploration ends"))
+    columns = len(handles) if figure.get_figwidth() > 12 else 3
+    figure.legend(handles=handles, loc="outside lower left", ncols=columns, fontsize=9)

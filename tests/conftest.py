@@ -1,0 +1,36 @@
+"""What the tests share: a compilation cache for this session and its processes, and one smoke run per family."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Read by JAX when it is imported, here and in the processes that tests start: what one compiles, the others load.
+_cache = tempfile.mkdtemp(prefix="nacre-tests-")
+atexit.register(shutil.rmtree, _cache, ignore_errors=True)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """family -> the run directory of its smoke preset, trained on first use. Shared: copy it before changing it."""
+    runs: dict[str, Path] = {}
+
+    def trained(family: str) -> Path:
+        from nacre import cli
+
+        if family not in runs:
+            path = tmp_path_factory.mktemp(family) / "run"
+            arguments = ["train", "pearl", family, "--preset", "smoke", "--checkpoint-minutes", "0", "--out", str(path)]
+            assert cli.main(arguments) == 0
+            runs[family] = path
+        return runs[family]
+
+    return trained

@@ -1,0 +1,198 @@
+"""Benchmarks: the operations they count, and that each gives the figures of its contract."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nacre import benchmark, cli
+from nacre.algorithms import pearl
+from nacre.benchmark import update_flops
+from nacre.config import resolve
+from nacre.errors import NacreError
+from nacre.presets.pearl import PearlConfig
+from nacre.types import Transition
+
+PAPER = PearlConfig()
+CHEETAH = (20, 6)
+MACHINE = {"benchmark", "family", "preset", "device", "cpu_threads", "jax"}
+FIGURES = {
+    "update": {"ms_per_update", "flops_per_update", "ceiling_flops_per_s", "fraction_of_ceiling"},
+    "collect": {"control_steps_per_s", "lanes"},
+    "evaluate": {"seconds", "control_steps"},
+    "act": {
+        "microseconds_p50", "microseconds_p99", "microseconds_p50_long_context", "microseconds_p99_long_context",
+        "long_context",
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Benchmarks that measure next to nothing: what they come to is not what these tests are about."""
+    small = dict(ROUNDS=2, UPDATES_PER_ROUND=2, CONTROL_STEPS_PER_ROUND=1, ACTING_STEPS=20, LONG_CONTEXT=200)
+    for name, value in small.items():
+        monkeypatch.setattr(benchmark, name, value)
+
+
+def products_of_update(obs_dim: int, action_dim: int, config: PearlConfig) -> int:
+    """2mnk over the matrix products in the program of one update, as JAX traces it."""
+
+    def zeros(num: int) -> Transition:
+        rows = (config.meta_batch, num)
+        obs, action, scalar = (jnp.zeros(rows + dims) for dims in ((obs_dim,), (action_dim,), ()))
+        return Transition(obs, action, scalar, scalar, scalar, obs)
+
+    def update(batch: Transition, context: Transition, noise: pearl.Noise) -> Any:
+        networks = pearl.init_networks(obs_dim, action_dim, config, jax.random.key(0))
+        trained = ((networks.encoder, networks.critics), networks.policy, networks.value)
+        optimisers = pearl.Optimisers(*(pearl._adam(config).init(part) for part in trained))
+        return pearl.update(networks, optimisers, batch, context, noise, config)
+
+    noise = pearl.Noise(
+        jnp.zeros((config.meta_batch, config.latent_dim)),
+        jnp.zeros((config.meta_batch, config.batch_size, action_dim)),
+    )
+    program = jax.make_jaxpr(update)(zeros(config.batch_size), zeros(config.context_batch_size), noise)
+    return _products(program.jaxpr)
+
+
+def _products(program: Any) -> int:
+    total = 0
+    for equation in program.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            total += 2 * equation.outvars[0].aval.size * int(np.prod([shape[axis] for axis in contracted]))
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "jaxpr")):
+            if hasattr(inner, "jaxpr"):
+                total += _products(inner.jaxpr)
+    return total
+
+
+def test_operations_of_an_update_by_hand():
+    config = dataclasses.replace(
+        PAPER, meta_batch=1, batch_size=1, context_batch_size=1, latent_dim=1, hidden_dim=2, num_hidden_layers=1,
+        encoder_hidden_dim=3,
+    )  # fmt: skip
+    # Multiplications of the two layers' products, for obs_dim 2 and action_dim 1: forward + weights + inputs.
+    target_value = 2 * 2 + 2 * 1
+    critic = (3 * 2 + 2 * 1) + (3 * 2 + 2 * 1) + 2 * 1
+    policy = (2 * 2 + 2 * 2) + (2 * 2 + 2 * 2) + 2 * 2
+    critic_of_new_action = (3 * 2 + 2 * 1) + (2 * 1 + 1 * 2)  # no weights; towards the action
+    value = (2 * 2 + 2 * 1) + (2 * 2 + 2 * 1) + 2 * 1
+    encoder = (4 * 3 + 3 * 2) + (4 * 3 + 3 * 2) + 3 * 2  # from obs, action and reward to mean and variance
+    z = 13 * (1 * 2)  # forward: V target, 2 Q, pi, 2 Q, V; weights: 2 Q, pi, V; towards z: 2 Q
+    by_hand = target_value + 2 * critic + policy + 2 * critic_of_new_action + value + encoder + z
+    assert update_flops(2, 1, config) == 2 * by_hand == 336
+
+
+def test_operations_at_the_sizes_of_cheetah_vel():
+    hidden_products = 34 * 2 * 4096 * 300 * 300
+    assert update_flops(*CHEETAH, PAPER) == pytest.approx(26.67e9, rel=1e-3)
+    assert hidden_products == pytest.approx(25.07e9, rel=1e-3)
+    as_wide = dataclasses.replace(PAPER, encoder_hidden_dim=300)
+    assert update_flops(*CHEETAH, as_wide) == pytest.approx(27.66e9, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"use_next_obs_in_context": True}, {"use_information_bottleneck": False}, {"num_hidden_layers": 1}],
+    ids=str,
+)
+def test_the_program_of_an_update_computes_what_is_counted_and_less_than_1_percent_more(changes: dict[str, Any]):
+    config = dataclasses.replace(PAPER, **changes)
+    needed, computed = update_flops(*CHEETAH, config), products_of_update(*CHEETAH, config)
+    assert needed <= computed
+    if config.num_hidden_layers == PAPER.num_hidden_layers:
+        assert computed < 1.01 * needed
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize(
+    ("what", "family"),
+    [("update", "point-robot"), ("collect", "point-robot"), ("collect", "cheetah-dir"), ("evaluate", "cheetah-dir"),
+     ("act", "cheetah-dir")],
+)  # fmt: skip
+def test_a_benchmark_gives_the_figures_of_its_contract(what: str, family: str):
+    result = benchmark.run(what, family, "smoke", lanes=4)
+    on_mujoco = what == "collect" and family == "cheetah-dir"
+    physics = {"physics_only_steps_per_s", "fraction_of_physics"} if on_mujoco else set()
+    assert set(result) == MACHINE | FIGURES[what] | physics
+    assert list(result)[:3] == ["benchmark", "family", "preset"]
+    assert (result["benchmark"], result["family"], result["preset"]) == (what, family, "smoke")
+    numbers = [value for value in result.values() if not isinstance(value, str)]
+    assert np.isfinite(numbers).all()
+    assert min(numbers) > 0
+
+
+@pytest.mark.usefixtures("short")
+def test_the_fraction_is_the_rate_of_the_updates_over_that_of_the_products(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(benchmark, "ROUNDS", 1)
+    monkeypatch.setattr(benchmark, "_product_rate", lambda rows, width: lambda: float(1e6 * rows + width))
+    result = benchmark.run("update", "point-robot", "smoke", lanes=1)
+    flops = update_flops(2, 2, resolve("pearl", "point-robot", "smoke").settings)
+    assert result["flops_per_update"] == flops
+    assert result["ceiling_flops_per_s"] == 1e6 * 2 * 16 + 32  # meta_batch * batch_size rows, hidden_dim
+    rate = flops / (1e-3 * result["ms_per_update"])
+    assert result["fraction_of_ceiling"] == pytest.approx(rate / result["ceiling_flops_per_s"])
+
+
+@pytest.mark.usefixtures("short")
+def test_an_evaluation_is_the_one_that_the_preset_asks_for():
+    result = benchmark.run("evaluate", "point-robot", "smoke", lanes=1)
+    assert result["control_steps"] == 3 * 1 * 3 * 20  # tasks, repeats, episodes, horizon
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux confines threads to cores")
+@pytest.mark.usefixtures("short")
+def test_acting_is_timed_on_one_core_and_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch):
+    def cores() -> dict[str, set[int]]:
+        return {thread: os.sched_getaffinity(int(thread)) for thread in os.listdir("/proc/self/task")}
+
+    during: list[dict[str, set[int]]] = []
+    measure = benchmark._step_microseconds
+
+    def observed(*args: Any) -> Any:
+        during.append(cores())
+        return measure(*args)
+
+    monkeypatch.setattr(benchmark, "_step_microseconds", observed)
+    before = os.sched_getaffinity(0)
+    result = benchmark.run("act", "point-robot", "smoke", lanes=1)
+    assert (result["cpu_threads"], result["long_context"]) == (1, 200)
+    assert len(during) == 4
+    assert all(allowed == {max(before)} for threads in during for allowed in threads.values())
+    assert all(allowed == before for allowed in cores().values())
+
+
+@pytest.mark.parametrize(
+    ("what", "family", "preset", "lanes", "words"),
+    [
+        ("updaet", "point-robot", "smoke", 4, "did you mean 'update'"),
+        ("update", "point-robt", "smoke", 4, "did you mean 'point-robot'"),
+        ("update", "point-robot", "smok", 4, "did you mean 'smoke'"),
+        ("collect", "point-robot", "smoke", 0, "--lanes"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_with_a_sentence(
+    what: str, family: str, preset: str, lanes: int, words: str
+):
+    with pytest.raises(NacreError, match=words):
+        benchmark.run(what, family, preset, lanes)
+
+
+@pytest.mark.usefixtures("short")
+def test_json_prints_one_object_and_nothing_else(capsys: pytest.CaptureFixture[str]):
+    arguments = ["benchmark", "collect", "--family", "point-robot", "--preset", "smoke", "--lanes", "4", "--json"]
+    assert cli.main(arguments) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["benchmark"], result["lanes"]) == ("collect", 4)

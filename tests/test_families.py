@@ -1,0 +1,392 @@
+"""The contract that every family of the catalog satisfies, then task sets and rewards of each by hand."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nacre import rollout
+from nacre.errors import NacreError
+from nacre.families.catalog import FAMILIES, make_family
+from nacre.families.family import Family, JaxFamily, MujocoFamily, Physics, num_tasks, take
+from nacre.families.half_cheetah import CheetahDir, CheetahVel
+from nacre.families.point import PointRobot, SparsePointRobot
+from nacre.presets.pearl import PRESETS, PearlConfig
+from nacre.types import Agent, Episode, Tasks
+
+LANES = 3
+
+
+@pytest.fixture(scope="module", params=sorted(FAMILIES))
+def family(request) -> Family:
+    return make_family(request.param)
+
+
+def task_set(family: Family, task_seed: int = 1337) -> Any:
+    """The family's task set in the sizes of the paper preset."""
+    config = PearlConfig(**PRESETS["paper"][family.name])
+    return family.task_set(task_seed, config.num_train_tasks, config.num_test_tasks)
+
+
+@functools.cache
+def flailing(action_dim: int) -> Agent:
+    """An agent of random actions, uniform in [-2, 2] and then within +-params; it remembers nothing."""
+
+    def act(params, memory, obs, key, explore):
+        action = jax.random.uniform(key, (obs.shape[0], action_dim), minval=-2.0, maxval=2.0)
+        return jnp.clip(action, -params, params), memory
+
+    return Agent(
+        begin=lambda params, task, key: jnp.zeros(num_tasks(task)),
+        act=act,
+        observe=lambda params, memory, transition: memory,
+        end_episode=lambda params, memory, key: memory,
+        explores=lambda episode, scored_episode: True,
+    )
+
+
+def play(family: Family, tasks: Tasks, key: int = 0, bound: float = 2.0) -> Episode:
+    """One episode of random actions in each of these tasks."""
+    memory, agent = jnp.zeros(num_tasks(tasks)), flailing(family.action_dim)
+    _, result = rollout.episode(family, agent, np.float32(bound), memory, tasks, jax.random.key(key), explore=True)
+    return jax.device_get(result)
+
+
+@pytest.fixture(scope="module")
+def tasks(family) -> Tasks:
+    return family.sample_tasks(np.random.default_rng(0), LANES)
+
+
+@pytest.fixture(scope="module")
+def played(family, tasks) -> Episode:
+    return play(family, tasks)
+
+
+def real(episode: Episode) -> np.ndarray:
+    """Which rows of an episode are no padding, [lane, time]."""
+    return np.arange(episode.transitions.reward.shape[1]) < episode.length[:, None]
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The contract: episodes
+
+
+def test_family_is_stepped_by_one_of_the_simulators_and_known_by_its_name(family):
+    assert isinstance(family, JaxFamily | MujocoFamily)
+    assert FAMILIES[family.name] is type(family)
+    assert family == make_family(family.name) and hash(family) == hash(make_family(family.name))
+
+
+def test_episodes_have_the_declared_shapes_in_finite_float32(family, played):
+    shape = (LANES, family.horizon)
+    for name, dims in (
+        ("obs", (family.obs_dim,)),
+        ("action", (family.action_dim,)),
+        ("reward", ()),
+        ("training_reward", ()),
+        ("discount", ()),
+        ("next_obs", (family.obs_dim,)),
+    ):
+        values = getattr(played.transitions, name)
+        assert values.shape == shape + dims, name
+        assert values.dtype == np.float32, name
+        assert np.isfinite(values).all(), name
+
+
+def test_next_obs_is_the_obs_of_the_next_step(played):
+    within = real(played)[:, 1:]
+    np.testing.assert_array_equal(played.transitions.next_obs[:, :-1][within], played.transitions.obs[:, 1:][within])
+
+
+def test_a_time_limit_is_no_termination(family, played):
+    """discount is 0 at the last transition of an episode that ended before its horizon, and 1 everywhere else."""
+    ends_early = played.length < family.horizon
+    assert family.can_terminate or not ends_early.any()
+    last = np.arange(family.horizon) == played.length[:, None] - 1
+    terminal = played.transitions.discount == 0.0
+    np.testing.assert_array_equal((last & terminal).any(axis=1)[ends_early], True)
+    assert not (terminal & real(played) & ~last).any()
+    if not family.can_terminate:
+        assert (played.transitions.discount == 1.0).all()
+
+
+def test_same_key_same_episode_and_another_key_another(family, tasks, played):
+    again, other = play(family, tasks), play(family, tasks, key=1)
+    for first, second in zip(played.transitions, again.transitions, strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert (played.transitions.action != other.transitions.action).any()
+    assert (played.transitions.next_obs[:, 0] != other.transitions.next_obs[:, 0]).any(axis=-1).all()
+
+
+def test_actions_beyond_one_act_as_one_and_are_recorded_as_emitted(family, tasks, played):
+    clipped = play(family, tasks, bound=1.0)
+    assert np.abs(played.transitions.action).max() > 1.5
+    np.testing.assert_array_equal(np.clip(played.transitions.action, -1, 1), clipped.transitions.action)
+    for name in ("obs", "reward", "training_reward", "next_obs"):
+        unclipped = getattr(played.transitions, name)
+        np.testing.assert_allclose(unclipped, getattr(clipped.transitions, name), rtol=1e-6, err_msg=name)
+
+
+def test_every_lane_is_in_its_own_task(family, tasks, played):
+    """Lane i of a batch goes as lane i does where all lanes are in its task; in another task it does not."""
+    for lane in range(LANES):
+        alone = play(family, take(tasks, np.full(LANES, lane)))
+        for together, by_itself in zip(played.transitions, alone.transitions, strict=True):
+            np.testing.assert_allclose(together[lane], by_itself[lane], rtol=1e-5, atol=1e-6)
+    test = task_set(family).test
+    there, here = (play(family, take(test, np.full(LANES, index))) for index in (0, -1))
+    differs = [(x != y).any() for x, y in zip(there.transitions, here.transitions, strict=True)]
+    assert any(differs), "tasks that cannot be told apart"
+
+
+def test_families_neither_use_nor_move_numpys_global_random_state(family, tasks, played):
+    np.random.seed(99)
+    before = np.random.get_state()
+    again = play(family, tasks)
+    first = task_set(family)
+    family.sample_tasks(np.random.default_rng(0), LANES)
+    after = np.random.get_state()
+    np.testing.assert_array_equal(before[1], after[1])
+    assert before[2:] == after[2:]
+    np.testing.assert_array_equal(again.transitions.obs, played.transitions.obs)
+    np.random.seed(98)
+    assert_same_tasks(task_set(family).train, first.train)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The contract: tasks
+
+
+def assert_same_tasks(a: Tasks, b: Tasks) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+
+
+def table(tasks: Tasks) -> np.ndarray:
+    """One row of numbers a task."""
+    return np.concatenate([values.reshape(len(values), -1) for values in tasks.values()], axis=1)
+
+
+def test_tasks_have_the_declared_parameters_and_numbers(family):
+    train, test, task_seed, version = task_set(family)
+    config = PearlConfig(**PRESETS["paper"][family.name])
+    for tasks, number in (
+        (train, config.num_train_tasks),
+        (test, config.num_test_tasks),
+        (family.sample_tasks(np.random.default_rng(0), 7), 7),
+    ):
+        assert num_tasks(tasks) == number
+        assert tasks.keys() == family.parameters.keys()
+        for name, size in family.parameters.items():
+            assert tasks[name].shape == ((number, size) if size else (number,))
+            assert np.isfinite(tasks[name]).all()
+        assert family.in_range(tasks).shape == (number,)
+        assert family.in_range(tasks).all()
+    assert task_seed == 1337
+    assert version >= 1
+
+
+def test_task_sets_follow_from_their_seed(family):
+    first, again, other = (task_set(family, seed) for seed in (5, 5, 6))
+    assert_same_tasks(first.train, again.train)
+    assert_same_tasks(first.test, again.test)
+    if family.disjoint:
+        assert (table(first.test) != table(other.test)).any(axis=1).mean() > 0.5
+
+
+def test_sampled_tasks_follow_from_their_generator(family):
+    first, again, other = (family.sample_tasks(np.random.default_rng(seed), 20) for seed in (1, 1, 2))
+    assert_same_tasks(first, again)
+    assert (table(first) != table(other)).any()
+    assert len(np.unique(table(first), axis=0)) > 1
+
+
+def test_train_and_test_tasks_are_disjoint_where_the_family_says_so(family):
+    tasks = task_set(family)
+    shared = {tuple(row) for row in table(tasks.train)} & {tuple(row) for row in table(tasks.test)}
+    assert (not shared) == family.disjoint
+
+
+def written(task: Tasks) -> str:
+    """The first of these tasks as a person writes it."""
+    ((name, values),) = task.items()
+    return f"{name}=" + ",".join(repr(float(number)) for number in np.atleast_1d(values[0]))
+
+
+def test_a_task_that_is_written_down_reads_back_the_same(family):
+    test = task_set(family).test
+    for index in range(num_tasks(test)):
+        task = take(test, [index])
+        assert_same_tasks(family.parse_task(written(task)), task)
+
+
+def test_what_is_no_task_is_refused_with_the_way_to_write_one(family):
+    ((name, size),) = family.parameters.items()
+    right = ["0.5"] * max(1, size)
+    for text in (
+        "",
+        name,
+        f"{name}=",
+        f"{name}=fast",
+        f"{name}=" + ",".join([*right, "0.5"]),
+        f"{name}=" + ",".join([*right[:-1], "nan"]),
+        f"{name}=" + ",".join([*right[:-1], "inf"]),
+        "colour=" + ",".join(right),
+        ",".join(right),
+    ):
+        for allow_ood in (False, True):
+            with pytest.raises(NacreError, match=f"is not a task of {family.name}; write {name}=NUMBER"):
+                family.parse_task(text, allow_ood=allow_ood)
+
+
+def test_a_task_outside_the_range_is_refused_unless_asked_for(family):
+    ((name, size),) = family.parameters.items()
+    text = f"{name}=" + ",".join(["1000000.0"] * max(1, size))
+    with pytest.raises(NacreError, match=f"outside {family.name}'s range, .*--allow-ood"):
+        family.parse_task(text)
+    task = family.parse_task(text, allow_ood=True)
+    assert (task[name] == 1e6).all() and not family.in_range(task).any()
+
+
+def test_an_unknown_family_is_named_with_the_nearest_known():
+    with pytest.raises(NacreError, match="'cheetah-val'; did you mean 'cheetah-vel'"):
+        make_family("cheetah-val")
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The paper's task sets
+
+
+def test_cheetah_vel_has_the_references_velocities():
+    tasks = CheetahVel().task_set(1337, 100, 30)
+    velocities = np.random.RandomState(1337).uniform(0, 3, 130)
+    np.testing.assert_array_equal(tasks.train["velocity"], velocities[:100])
+    np.testing.assert_array_equal(tasks.test["velocity"], velocities[100:])
+    np.testing.assert_allclose(tasks.train["velocity"][:3], [0.7860740, 0.4760519, 0.8343796], atol=1e-6)
+
+
+def test_sparse_goals_are_spread_evenly_over_the_half_circle_and_shuffled():
+    tasks = SparsePointRobot().task_set(1337, 80, 20)
+    angle = np.linspace(0.0, np.pi, 100)
+    np.random.RandomState(1337).shuffle(angle)
+    expected = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    np.testing.assert_allclose(tasks.train["goal"], expected[:80], atol=1e-12)
+    np.testing.assert_allclose(tasks.test["goal"], expected[80:], atol=1e-12)
+
+
+def test_cheetah_dir_has_two_tasks_and_says_so():
+    train, test, *_ = CheetahDir().task_set(1337, 2, 2)
+    assert train["direction"].tolist() == test["direction"].tolist() == [-1.0, 1.0]
+    with pytest.raises(NacreError, match="cheetah-dir has 2 tasks, but 10 train and 2 test"):
+        CheetahDir().task_set(1337, 10, 2)
+
+
+def test_point_robot_goals_fill_the_square():
+    goals = PointRobot().task_set(1337, 80, 20).train["goal"]
+    assert (np.abs(goals) <= 1).all() and (np.abs(goals).max(axis=0) > 0.9).all()
+    assert (np.abs(goals.mean(axis=0)) < 0.25).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "inside", "outside"),
+    [
+        ("cheetah-vel", ["velocity=0", "velocity=3"], ["velocity=-0.01", "velocity=3.01"]),
+        ("cheetah-dir", ["direction=1", "direction=-1"], ["direction=0", "direction=0.5"]),
+        ("point-robot", ["goal=1,-1", "goal=0,0"], ["goal=1.01,0", "goal=0,-1.01"]),
+        ("sparse-point-robot", ["goal=0.6,0.8", "goal=-1,0"], ["goal=0.6,-0.8", "goal=0.5,0.5", "goal=0,1.01"]),
+    ],
+)
+def test_ranges_end_where_the_paper_says(name, inside, outside):
+    family = make_family(name)
+    for text in inside:
+        assert family.in_range(family.parse_task(text)).all()
+    for text in outside:
+        with pytest.raises(NacreError, match="outside"):
+            family.parse_task(text)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Rewards by hand
+
+
+def test_point_robot_moves_a_tenth_of_the_action_and_is_paid_minus_the_distance():
+    family = PointRobot()
+    goals = {"goal": np.array([[0.5, -0.5], [1.0, 1.0], [0.0, 0.0]])}
+    t = play(family, goals).transitions
+    np.testing.assert_allclose(t.next_obs, t.obs + 0.1 * np.clip(t.action, -1, 1), atol=1e-6)
+    offset = t.next_obs.astype(np.float64) - goals["goal"][:, None]
+    distance = np.sqrt(offset[..., 0] ** 2 + offset[..., 1] ** 2)
+    np.testing.assert_allclose(t.reward, -distance, rtol=1e-5)
+    np.testing.assert_array_equal(t.training_reward, t.reward)
+    assert (np.abs(t.obs[:, 0]) <= 1).all() and len(np.unique(t.obs[:, 0])) == 2 * LANES, "each lane starts elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("radius", "expected"),
+    [(0.2, [1.0, 0.9, 0.85, 0.0, 0.0, 0.0, 0.0]), (0.8, [1.0, 0.9, 0.85, 0.75, 0.5, 0.25, 0.0])],
+)
+def test_sparse_point_robot_pays_one_minus_distance_within_the_radius_and_trains_on_the_distance(radius, expected):
+    family = make_family("sparse-point-robot", goal_radius=radius)
+    distance = np.array([0.0, 0.1, 0.15, 0.25, 0.5, 0.75, 0.85])
+    positions = np.stack([0.6 + distance * 0.6, 0.8 - distance * 0.8], axis=1)  # along a direction of length 1
+    reward, training_reward = family.rewards(positions, {"goal": np.array([0.6, 0.8])})
+    np.testing.assert_allclose(reward, expected, atol=1e-12)
+    np.testing.assert_allclose(training_reward, -distance, atol=1e-12)
+
+
+def test_sparse_point_robot_starts_at_the_origin_and_keeps_both_rewards_apart():
+    family = make_family("sparse-point-robot", goal_radius=0.8)
+    near = {"goal": np.array([[0.3, 0.4], [0.6, 0.8], [-1.0, 0.0]])}
+    t = play(family, near).transitions
+    assert (t.obs[:, 0] == 0.0).all()
+    distance = np.linalg.norm(t.next_obs - near["goal"][:, None], axis=-1)
+    np.testing.assert_allclose(t.training_reward, -distance, rtol=1e-5)
+    clear = np.abs(distance - 0.8) > 1e-5
+    np.testing.assert_allclose(t.reward[clear], np.where(distance <= 0.8, 1 - distance, 0)[clear], atol=1e-6)
+    assert (t.reward[0] > 0).all() and (t.reward != t.training_reward).all()
+
+
+@pytest.mark.parametrize("radius", [0.0, -0.2, 1.5])
+def test_a_goal_radius_that_cannot_be_is_refused(radius):
+    with pytest.raises(NacreError, match="change --goal-radius"):
+        make_family("sparse-point-robot", goal_radius=radius)
+
+
+def cheetah_physics(x: list[float]) -> Physics:
+    lanes = len(x)
+    qpos = np.zeros((lanes, 9))
+    qpos[:, 0] = x
+    return Physics(qpos, np.full((lanes, 9), 0.3), np.zeros((lanes, 8, 3)))
+
+
+BEFORE, AFTER = cheetah_physics([1.0, 1.0, -2.0]), cheetah_physics([1.1, 0.95, -2.0])
+"""A control step lasts 0.05 s: forward velocities of 2, -1 and 0 m/s."""
+ACTION = np.array([[1.0, 0, 0, 0, 0, 0], [0.5, -0.5, 0, 0, 0, 0], [0.0, 0, 0, 0, 0, 0]])
+"""Control costs of 0.05, 0.025 and 0."""
+
+
+def test_cheetah_vel_pays_minus_the_velocity_error_minus_the_control_cost():
+    reward, training_reward = CheetahVel().rewards(BEFORE, AFTER, ACTION, {"velocity": np.array([1.5, 1.0, 3.0])})
+    np.testing.assert_allclose(reward, [-0.5 - 0.05, -2.0 - 0.025, -3.0], atol=1e-12)
+    np.testing.assert_array_equal(training_reward, reward)
+
+
+def test_cheetah_dir_pays_the_velocity_in_its_direction_minus_the_control_cost():
+    reward, training_reward = CheetahDir().rewards(BEFORE, AFTER, ACTION, {"direction": np.array([1.0, -1.0, -1.0])})
+    np.testing.assert_allclose(reward, [2.0 - 0.05, 1.0 - 0.025, 0.0], atol=1e-12)
+    np.testing.assert_array_equal(training_reward, reward)
+
+
+def test_cheetahs_start_near_their_rest_within_the_references_spread():
+    qpos, qvel = np.full((2000, 9), 0.5), np.zeros((2000, 9))
+    start, speed = CheetahVel().reset_state(qpos, qvel, np.random.default_rng(0))
+    assert (np.abs(start - 0.5) <= 0.1).all() and np.abs(start - 0.5).max() > 0.099
+    np.testing.assert_allclose((start - 0.5).std(), 0.2 / np.sqrt(12), rtol=0.02)
+    np.testing.assert_allclose(speed.std(), 0.1, rtol=0.02)
+    assert np.abs(speed).max() > 0.3, "normal, not uniform"

@@ -1,0 +1,183 @@
+"""The shape of the source: which module may import which, what none may do, and that the docs name what exists."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from functools import cache, reduce
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nacre
+
+SOURCE = Path(nacre.__file__).parent
+DOCS = Path(__file__).parents[1] / "docs"
+
+# From the ground up. A module imports from its own row and the rows above it, never from a row below.
+LAYERS = (
+    ("errors", "types"),
+    ("networks", "replay", "families", "presets"),
+    ("simulators",),
+    ("rollout",),
+    ("algorithms",),
+    ("config", "checkpoints", "run_directory", "sinks", "experiment", "agent"),
+    ("report", "benchmark", "commands", "cli", "__main__"),
+)
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def module_name(file: Path) -> str:
+    """'algorithms.pearl' for src/nacre/algorithms/pearl.py; '' for the package itself."""
+    parts = file.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(file): file for file in FILES}
+
+
+@cache
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(), str(file))
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Names of the nacre modules that a file imports, wherever in it."""
+    for node in ast.walk(tree_of(file)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "nacre":
+                    yield alias.name.removeprefix("nacre").removeprefix(".")
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} imports relatively"
+            module = node.module or ""
+            if module.split(".")[0] == "nacre":
+                inside = module.removeprefix("nacre").removeprefix(".")
+                for alias in node.names:
+                    below = f"{inside}.{alias.name}" if inside else alias.name
+                    yield below if below in MODULES else inside
+
+
+def layer(module: str) -> int:
+    return next(i for i, names in enumerate(LAYERS) if module.split(".")[0] in names)
+
+
+def test_every_module_has_its_place_in_the_layers() -> None:
+    known = {name for names in LAYERS for name in names}
+    assert {module.split(".")[0] for module in MODULES} - {""} <= known
+
+
+def test_imports_point_one_way() -> None:
+    for module, file in MODULES.items():
+        if module:
+            for other in imported(file):
+                if other:  # the package itself is for the command line alone, see below
+                    assert layer(other) <= layer(module), f"nacre.{module} imports nacre.{other}"
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {module: {other for other in imported(file) if other} for module, file in MODULES.items()}
+    list(TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+def test_only_the_command_line_imports_the_package_as_a_whole() -> None:
+    assert [module for module, file in MODULES.items() if module and "" in set(imported(file))] == ["cli"]
+
+
+def test_no_algorithm_imports_another() -> None:
+    algorithms = {module for module in MODULES if module.startswith("algorithms.")} - {"algorithms.catalog"}
+    assert algorithms
+    for module in algorithms:
+        assert not set(imported(MODULES[module])) & (algorithms - {module})
+
+
+def test_no_family_imports_a_simulator_or_an_algorithm() -> None:
+    for module in (module for module in MODULES if module.startswith("families.")):
+        assert {other.split(".")[0] for other in imported(MODULES[module])} <= {"families", "errors", "types"}
+
+
+def dotted(node: ast.expr) -> str:
+    """'np.random.seed' for that expression; '' for one that is no chain of names."""
+    if isinstance(node, ast.Attribute):
+        before = dotted(node.value)
+        return f"{before}.{node.attr}" if before else ""
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+@pytest.mark.parametrize("file", FILES, ids=module_name)
+def test_nothing_unpickles_or_evaluates_text(file: Path) -> None:
+    for node in ast.walk(tree_of(file)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            sources = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            assert not {name.split(".")[0] for name in sources} & {"pickle", "cloudpickle", "dill", "marshal", "shelve"}
+        if isinstance(node, ast.Call):
+            assert dotted(node.func) not in ("eval", "exec", "compile", "__import__", "builtins.eval", "builtins.exec")
+            for keyword in node.keywords:
+                assert keyword.arg != "allow_pickle" or ast.unparse(keyword.value) == "False"
+
+
+@pytest.mark.parametrize("file", FILES, ids=module_name)
+def test_no_random_number_comes_from_a_global_generator(file: Path) -> None:
+    """A generator that is made from a seed is a value; np.random.uniform() and random.random() are hidden state."""
+    made = {"default_rng", "Generator", "RandomState", "SeedSequence"}
+    for node in ast.walk(tree_of(file)):
+        if isinstance(node, ast.Import):
+            assert "random" not in [alias.name for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
+            assert node.module not in ("random", "numpy.random")
+        if isinstance(node, ast.Attribute) and dotted(node).startswith(("np.random.", "numpy.random.")):
+            assert dotted(node).split(".")[2] in made, dotted(node)
+        if isinstance(node, ast.Call) and dotted(node.func).split(".")[-1] in made:
+            assert node.args or node.keywords, "a generator without a seed"
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# docs/pearl.md
+
+
+def named_in(text: str) -> list[str]:
+    """Backquoted names of things in modules, such as `pearl.critic_loss` or `replay.sample(...)`."""
+    modules = {module.split(".")[-1] for module in MODULES if module}
+    names = re.findall(r"`([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)(?:\([^`]*\))?`", text)
+    return [name for name in names if name.removeprefix("nacre.").split(".")[0] in modules and not name.endswith(".py")]
+
+
+def found(name: str) -> Any:
+    """What a name of the documents stands for: the longest module path in front, attributes behind."""
+    parts = name.removeprefix("nacre.").split(".")
+    for module in sorted(MODULES):
+        if module and (module.split(".")[-1] == parts[0] or module == ".".join(parts[:-1])):
+            inside = parts[1:] if module.split(".")[-1] == parts[0] else parts[-1:]
+            try:
+                return reduce(getattr, inside, importlib.import_module(f"nacre.{module}"))
+            except AttributeError:
+                continue
+    raise AssertionError(f"docs/pearl.md names {name}, which does not exist")
+
+
+def test_names_are_read_from_documents_and_looked_up() -> None:
+    text = (
+        "| Eq. 3 | `pearl.critic_loss`, `nacre.rollout.trial` | `presets/pearl.py`, `math.pi` | `pearl.update(...)` |"
+    )
+    assert named_in(text) == ["pearl.critic_loss", "nacre.rollout.trial", "pearl.update"]
+    assert [found(name).__name__ for name in named_in(text)] == ["critic_loss", "trial", "update"]
+    with pytest.raises(AssertionError, match=r"pearl\.actor_loss"):
+        found("pearl.actor_loss")
+
+
+def test_every_name_in_the_tables_of_docs_pearl_exists() -> None:
+    text = (DOCS / "pearl.md").read_text()
+    names = named_in(text)
+    assert len(set(names)) >= 15
+    for name in names:
+        found(name)
+
+
+def test_docs_pearl_says_where_every_loss_and_step_of_the_algorithm_is() -> None:
+    names = {name.removeprefix("nacre.") for name in named_in((DOCS / "pearl.md").read_text())}
+    parts = ("posterior", "kl_to_prior", "critic_loss", "policy_loss", "value_loss", "update", "collect", "meta_train")
+    assert {f"pearl.{part}" for part in parts} <= names
