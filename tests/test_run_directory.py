@@ -100,9 +100,9 @@ def test_a_place_below_a_file_is_refused(chosen: Experiment, tmp_path: Path) -> 
 
 
 def test_one_run_is_trained_by_one_at_a_time(run: RunDirectory) -> None:
-    with run.locked():
-        with pytest.raises(NacreError, match="another process is training"), RunDirectory(run.path).locked():
-            pass
+    second = RunDirectory(run.path).locked()
+    with run.locked(), pytest.raises(NacreError, match="another process is training"):
+        second.__enter__()
     with RunDirectory(run.path).locked():  # free again
         assert RunDirectory(run.path).experiment == run.experiment  # reading needs no lock
 
