@@ -110,8 +110,12 @@ class RunDirectory:
             if not rows:  # perhaps not even the header was finished
                 path.unlink()
                 continue
-            column = header.strip().split(",").index("grad_steps")
-            kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[column]) <= grad_steps]
+            rows = [row for row in rows if row.endswith("\n")]
+            try:
+                column = header.strip().split(",").index("grad_steps")
+                kept = [row for row in rows if int(row.split(",")[column]) <= grad_steps]
+            except (ValueError, IndexError) as error:
+                raise NacreError(f"{path} is damaged ({error}); mend that row or move the file away.") from error
             _replace(path, "".join([header, *kept]))
 
     @property
