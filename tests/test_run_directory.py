@@ -125,10 +125,10 @@ def test_every_resumption_is_recorded_beside_the_versions_that_began_the_run(
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_tasks_json_gives_back_exactly_the_tasks_that_it_was_written_from(name: str) -> None:
-    family = FAMILIES[name]()
-    num_train, num_test = (80, 20) if family.disjoint else (2, 2)
-    tasks = family.task_set(1337, num_train, num_test)
-    again = tasks_from_json(tasks_to_json(tasks), family)
+    experiment = resolve("pearl", name)
+    family, settings = experiment.family, experiment.settings
+    tasks = family.task_set(1337, settings.num_train_tasks, settings.num_test_tasks)
+    again = tasks_from_json(tasks_to_json(tasks), experiment)
     assert (again.task_seed, again.version) == (tasks.task_seed, tasks.version)
     for split in ("train", "test"):
         before, after = getattr(tasks, split), getattr(again, split)

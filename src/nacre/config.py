@@ -161,6 +161,7 @@ def from_json(text: str) -> Experiment:
                 f"its {part} have a field that this version of nacre does not know ('{min(strangers)}'); "
                 "install the version named in its config.json."
             )
+        data[part] = {name: _checked(name, value, field_types(group)[name]) for name, value in data[part].items()}
     return Experiment(
         data["algorithm"], data["preset"], make_family(family, **data["family_options"]),
         algorithm.config(**data["settings"]), RunOptions(**data["options"]),

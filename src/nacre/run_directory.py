@@ -20,7 +20,7 @@ import numpy as np
 
 from nacre.config import Experiment, from_json, to_json
 from nacre.errors import NacreError
-from nacre.families.family import TASK_SET_VERSION, Family, TaskSet, num_tasks, take
+from nacre.families.family import TASK_SET_VERSION, TaskSet, num_tasks, take
 from nacre.types import Tasks
 
 EVAL_COLUMNS = ("env_steps", "grad_steps", "wall_seconds", "split", "task", "repeat", "episode", "return")
@@ -36,7 +36,7 @@ class RunDirectory:
             raise NacreError(f"there is no run at {path}; check the path, or start one with 'nacre train'.")
         try:
             self.experiment = from_json((path / "config.json").read_text())
-            self.tasks = tasks_from_json((path / "tasks.json").read_text(), self.experiment.family)
+            self.tasks = tasks_from_json((path / "tasks.json").read_text(), self.experiment)
         except NacreError as error:
             raise NacreError(f"the run at {path} cannot be used: {error}") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -48,7 +48,7 @@ class RunDirectory:
     @classmethod
     def create(cls, path: Path, experiment: Experiment) -> RunDirectory:
         """Makes a run directory, whole or not at all."""
-        if path.exists():
+        if path.exists() or path.is_symlink():
             raise NacreError(
                 f"{path} exists; continue it with 'nacre resume {path}', or choose another place with --out."
             )
@@ -106,12 +106,12 @@ class RunDirectory:
             path = self.path / file
             if not path.exists():
                 continue
-            header, *rows = path.read_text().splitlines(keepends=True) or [""]
-            if not rows:  # perhaps not even the header was finished
-                path.unlink()
-                continue
-            rows = [row for row in rows if row.endswith("\n")]
             try:
+                header, *rows = path.read_text().splitlines(keepends=True) or [""]
+                if not rows:  # perhaps not even the header was finished
+                    path.unlink()
+                    continue
+                rows = [row for row in rows if row.endswith("\n")]
                 column = header.strip().split(",").index("grad_steps")
                 kept = [row for row in rows if int(row.split(",")[column]) <= grad_steps]
             except (ValueError, IndexError) as error:
@@ -153,18 +153,26 @@ def tasks_to_json(tasks: TaskSet) -> str:
     return json.dumps(data, indent=1)
 
 
-def tasks_from_json(text: str, family: Family) -> TaskSet:
-    """The task set of a tasks.json."""
+def tasks_from_json(text: str, experiment: Experiment) -> TaskSet:
+    """The task set of a tasks.json, checked against the experiment that it belongs to."""
     data = json.loads(text)
     if data["version"] != TASK_SET_VERSION:
         raise NacreError(
             f"tasks.json has version {data['version']}, not {TASK_SET_VERSION}; use the nacre that wrote it."
         )
 
-    def gathered(group: list[dict[str, Any]]) -> Tasks:
-        return {name: np.array([task[name] for task in group], dtype=np.float64) for name in family.parameters}
+    def gathered(split: str, number: int) -> Tasks:
+        tasks = {}
+        for name, size in experiment.family.parameters.items():
+            values = np.array([task[name] for task in data[split]], dtype=np.float64)
+            if values.shape != (number, size)[: 1 + (size > 0)] or not np.isfinite(values).all():
+                raise ValueError(f"tasks.json does not hold {number} {split} tasks with a {name} each")
+            tasks[name] = values
+        return tasks
 
-    return TaskSet(gathered(data["train"]), gathered(data["test"]), data["task_seed"], data["version"])
+    settings = experiment.settings
+    train, test = gathered("train", settings.num_train_tasks), gathered("test", settings.num_test_tasks)
+    return TaskSet(train, test, data["task_seed"], data["version"])
 
 
 def versions() -> dict[str, str]:
