@@ -171,50 +171,50 @@ def test_a_damaged_file_is_refused_with_a_sentence_that_names_the_run(
     assert str(run.path) in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda data: data.update(algorithm="perl"),
-        lambda data: data.update(family="point-robt"),
-        lambda data: data.pop("settings"),
-        lambda data: data.update(settings=3),
-        lambda data: data.update(options=None),
-        lambda data: data["settings"].update(latent_dims=5),
-        lambda data: data["settings"].update(latent_dim="5"),
-        lambda data: data["settings"].update(latent_dim=5.5),
-        lambda data: data["settings"].update(latent_dim=None),
-        lambda data: data["settings"].update(latent_dim=0),
-        lambda data: data["settings"].update(use_next_obs_in_context="no"),
-        lambda data: data["settings"].update(learning_rate=float("nan")),
-        lambda data: data["options"].update(seed="x"),
-        lambda data: data["options"].update(seed=-1),
-        lambda data: data["family_options"].update(goal_radius=0.2),
-    ],
-)
-def test_a_configuration_with_wrong_contents_is_refused(change: Callable[[dict], object], run: RunDirectory) -> None:
-    edited(run.path / "config.json", change)
+WRONG_CONFIGURATIONS: dict[str, Callable[[dict], object]] = {
+    "unknown algorithm": lambda data: data.update(algorithm="perl"),
+    "unknown family": lambda data: data.update(family="point-robt"),
+    "no settings": lambda data: data.pop("settings"),
+    "settings are a number": lambda data: data.update(settings=3),
+    "options are nothing": lambda data: data.update(options=None),
+    "unknown setting": lambda data: data["settings"].update(latent_dims=5),
+    "text for a whole number": lambda data: data["settings"].update(latent_dim="5"),
+    "a fraction for a whole number": lambda data: data["settings"].update(latent_dim=5.5),
+    "null for a whole number": lambda data: data["settings"].update(latent_dim=None),
+    "zero of what is needed": lambda data: data["settings"].update(latent_dim=0),
+    "text for yes or no": lambda data: data["settings"].update(use_next_obs_in_context="no"),
+    "not a number": lambda data: data["settings"].update(learning_rate=float("nan")),
+    "text for a seed": lambda data: data["options"].update(seed="x"),
+    "negative seed": lambda data: data["options"].update(seed=-1),
+    "option of another family": lambda data: data["family_options"].update(goal_radius=0.2),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_CONFIGURATIONS)
+def test_a_configuration_with_wrong_contents_is_refused(wrong: str, run: RunDirectory) -> None:
+    edited(run.path / "config.json", WRONG_CONFIGURATIONS[wrong])
     with pytest.raises(NacreError) as raised:
         RunDirectory(run.path)
     assert_one_sentence(raised.value)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda data: data.update(version=2),
-        lambda data: data.pop("train"),
-        lambda data: data["train"].pop(),
-        lambda data: data["test"].append(data["test"][0]),
-        lambda data: data["test"].clear(),
-        lambda data: data["train"][0].pop("goal"),
-        lambda data: data["train"][0].update(goal=[1.0]),
-        lambda data: data["train"][0].update(goal="here"),
-        lambda data: data["train"][0].update(goal=[float("nan"), 0.0]),
-        lambda data: [task.update(goal=0.5) for task in data["test"]],
-    ],
-)
-def test_tasks_with_wrong_contents_are_refused(change: Callable[[dict], object], run: RunDirectory) -> None:
-    edited(run.path / "tasks.json", change)
+WRONG_TASKS: dict[str, Callable[[dict], object]] = {
+    "another version": lambda data: data.update(version=2),
+    "no train tasks": lambda data: data.pop("train"),
+    "a train task too few": lambda data: data["train"].pop(),
+    "a test task too many": lambda data: data["test"].append(data["test"][0]),
+    "an empty list of test tasks": lambda data: data["test"].clear(),
+    "a task without its parameter": lambda data: data["train"][0].pop("goal"),
+    "a goal with one component in one task": lambda data: data["train"][0].update(goal=[1.0]),
+    "a goal with one component in all tasks": lambda data: [task.update(goal=0.5) for task in data["test"]],
+    "text for a goal": lambda data: data["train"][0].update(goal="here"),
+    "not a number": lambda data: data["train"][0].update(goal=[float("nan"), 0.0]),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_TASKS)
+def test_tasks_with_wrong_contents_are_refused(wrong: str, run: RunDirectory) -> None:
+    edited(run.path / "tasks.json", WRONG_TASKS[wrong])
     with pytest.raises(NacreError) as raised:
         RunDirectory(run.path)
     assert_one_sentence(raised.value)

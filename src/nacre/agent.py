@@ -132,7 +132,8 @@ class TrainedAgent:
                     f"the environment's {name} is {space}, but an agent of {self.family.name} needs shape {shape}."
                 )
         actions = getattr(env, "action_space", None)
-        if actions is not None and not (np.allclose(actions.low, -1.0) and np.allclose(actions.high, 1.0)):
+        bounds = (getattr(actions, "low", np.nan), getattr(actions, "high", np.nan))
+        if actions is not None and not (np.allclose(bounds[0], -1.0) and np.allclose(bounds[1], 1.0)):
             raise NacreError(
                 "the environment's actions are not in [-1, 1]; wrap it in gymnasium.wrappers.RescaleAction."
             )
@@ -167,11 +168,12 @@ class Session:
         """What the last action led to: the true next observation and the reward. A time limit is not a termination."""
         if self._action is None:
             raise NacreError("observe was called before act; call act first, then observe what it led to.")
-        if not np.isfinite(reward):
+        with np.errstate(over="ignore"):
+            rewards = np.array([reward], np.float32)
+        if not np.isfinite(rewards).all():
             raise NacreError(
                 f"the reward at step {self.num_steps + 1} is {reward}, which is not finite; check the environment."
             )
-        rewards = np.array([reward], np.float32)
         discount = np.array([0.0 if terminated else 1.0], np.float32)
         next_obs = self._checked_obs(next_obs)
         transition = Transition(self._obs, self._action, rewards, rewards, discount, next_obs)
@@ -189,7 +191,14 @@ class Session:
 
     def _checked_obs(self, obs: Any) -> np.ndarray:
         """As [1, obs_dim] float32."""
-        array, wanted = np.asarray(obs, dtype=np.float32), (self._agent.family.obs_dim,)
+        wanted = (self._agent.family.obs_dim,)
+        try:
+            with np.errstate(over="ignore"):
+                array = np.asarray(obs, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise NacreError(
+                f"an observation is no array of numbers ({error}); it must have shape {wanted}."
+            ) from error
         if array.shape != wanted:
             raise NacreError(f"an observation has shape {array.shape}, but {self._agent.family.name} has {wanted}.")
         if not np.isfinite(array).all():

@@ -78,11 +78,13 @@ class Checkpoints:
             create=not read_only,
             read_only=read_only,
         )
-        self._manager = ocp.CheckpointManager(
-            self._directory,
-            options=options,
-            item_handlers={"state": ocp.PyTreeCheckpointHandler(), "replay": NpyHandler()},
-        )
+        handlers = {"state": ocp.PyTreeCheckpointHandler(), "replay": NpyHandler()}
+        try:
+            self._manager = ocp.CheckpointManager(self._directory, options=options, item_handlers=handlers)
+        except OSError as error:
+            raise NacreError(
+                f"{self._directory} cannot be used for checkpoints ({error.strerror}); clear it."
+            ) from error
 
     def save(self, grad_steps: int, tree: Any) -> None:
         """Writes the tree unless this number is there already."""

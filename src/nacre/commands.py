@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from nacre.errors import NacreError, unknown
 
@@ -182,11 +182,15 @@ def parse(kind: type[Parsed], args: Sequence[str], prog: str) -> Parsed:
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        words = re.sub(r"[╭╮╰╯│─]+|\x1b\[[0-9;]*m", " ", heard.getvalue())
-        words = re.sub(r"\s+", " ", words).strip()
-        words = re.sub(r"^(Parsing|Value) error |^Required options ", "", words)
-        words = re.split(r" Argument helptext| For full helptext", words)[0]
-        raise NacreError(f"{words.rstrip('.')}; see '{prog} --help'.") from None
+        raise NacreError(f"{_sentence(heard.getvalue())}; see '{prog} --help'.") from None
+
+
+def _sentence(drawn: str) -> str:
+    """What tyro says in a box (with or without line-drawing characters): its title and its advice left out."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m|[╭╮╰╯│─]", "", line).strip() for line in drawn.splitlines()]
+    words = [line for line in lines if line.strip("-")][1:]
+    advice = [i for i, line in enumerate(words) if line.startswith(("For full helptext", "Argument helptext"))]
+    return " ".join(words[: min(advice, default=len(words))]).rstrip(".")
 
 
 def _flags(kind: type[Any]) -> set[str]:
@@ -262,7 +266,7 @@ def _list(command: ListCommand, started: float) -> None:
     if command.json:
         print(json.dumps({"families": list(FAMILIES), "algorithms": list(ALGORITHMS), "presets": presets}))
         return
-    table = Table("family", "tasks", "obs", "action", "horizon", "presets of pearl")
+    table = Table(Column("family", no_wrap=True), "tasks", "obs", "action", "horizon", "presets of pearl")
     for name, family in FAMILIES.items():
         having = [preset for preset, families in ALGORITHMS["pearl"].presets.items() if name in families]
         table.add_row(

@@ -24,7 +24,7 @@ from nacre.errors import NacreError
 from nacre.replay import Replay
 from nacre.rollout import evaluate
 from nacre.run_directory import RunDirectory
-from nacre.sinks import Sinks
+from nacre.sinks import Sinks, import_wandb
 from nacre.types import Tasks, stream
 
 
@@ -85,6 +85,8 @@ def train(
 ) -> RunDirectory:
     """Meta-trains from nothing in a new run directory. `time_limit` in minutes; `started` by time.monotonic()."""
     stop = StopRequest(time_limit)
+    if wandb:
+        import_wandb()
     run = RunDirectory.create(path, experiment)
     with run.locked():
         _run(run, stop, wandb, started)
@@ -154,10 +156,11 @@ def _run(
     """From the newest checkpoint (or from nothing) to the last iteration or a request to stop."""
     started = time.monotonic() if started is None else started
     checkpoints = Checkpoints(run.checkpoints)
-    if resumed is not None:
-        run.record_resume(resumed, checkpoints.latest() or 0)
+    run.experiment = resumed or run.experiment
     experiment, tasks = run.experiment, run.tasks
     saved = _newest(run, checkpoints)
+    if resumed is not None:
+        run.record_resume(resumed, int(saved.state.grad_steps))
     _release_memory()
     state = saved.state
     run.cut_back(int(state.grad_steps))

@@ -124,15 +124,20 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min" if minutes else f"{int(seconds)} s"
 
 
-def _start_wandb(run: RunDirectory) -> Any:
+def import_wandb() -> Any:
+    """The module of Weights & Biases, or a NacreError where it is not installed."""
     try:
         import wandb
     except ImportError as error:
         raise NacreError(
             "Weights & Biases is not installed; install nacre with its extra: pip install 'nacre[wandb]'."
         ) from error
+    return wandb
+
+
+def _start_wandb(run: RunDirectory) -> Any:
     experiment = run.experiment
-    return wandb.init(
+    return import_wandb().init(
         project="nacre", name=str(run.path), dir=str(run.path), resume="allow",
         config={"family": experiment.family.name}
         | dataclasses.asdict(experiment.settings)
