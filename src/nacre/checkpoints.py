@@ -79,12 +79,9 @@ class Checkpoints:
             read_only=read_only,
         )
         handlers = {"state": ocp.PyTreeCheckpointHandler(), "replay": NpyHandler()}
-        try:
-            self._manager = ocp.CheckpointManager(self._directory, options=options, item_handlers=handlers)
-        except OSError as error:
-            raise NacreError(
-                f"{self._directory} cannot be used for checkpoints ({error.strerror}); clear it."
-            ) from error
+        if self._directory.exists() and not self._directory.is_dir():
+            raise NacreError(f"{self._directory} is in the way: checkpoints go into a directory of that name; move it.")
+        self._manager = ocp.CheckpointManager(self._directory, options=options, item_handlers=handlers)
 
     def save(self, grad_steps: int, tree: Any) -> None:
         """Writes the tree unless this number is there already."""
