@@ -1,6 +1,8 @@
 """Gathers the eval.csv of runs into one long-format table: algorithm, family, preset and seed before each row.
 
-    python benchmarks/gather.py RUN... -o benchmarks/results/NAME.csv
+    python benchmarks/gather.py RUN... -o benchmarks/results/NAME.csv [--every K]
+
+With --every K, of each split only every K-th evaluation and the last one: trials of 20 episodes make long tables.
 
 benchmarks/README.md holds the command of every table.
 """
@@ -16,11 +18,21 @@ from nacre.run_directory import EVAL_COLUMNS, RunDirectory
 COLUMNS = ("algorithm", "family", "preset", "seed")
 
 
+def thinned(rows: list[dict[str, str]], every: int) -> list[dict[str, str]]:
+    """The rows of every K-th evaluation of each split, and of its last one."""
+    kept = set()
+    for split in ("test", "train"):
+        evaluations = sorted({int(row["grad_steps"]) for row in rows if row["split"] == split})
+        kept |= {(split, grad_steps) for grad_steps in [*evaluations[every - 1 :: every], *evaluations[-1:]]}
+    return [row for row in rows if (row["split"], int(row["grad_steps"])) in kept]
+
+
 def main() -> None:
     """Reads the command line, writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("-o", "--out", required=True, type=Path)
+    parser.add_argument("--every", type=int, default=1)
     args = parser.parse_args()
     with args.out.open("w", newline="") as handle:
         writer = csv.writer(handle, lineterminator="\n")
@@ -29,8 +41,9 @@ def main() -> None:
             run = RunDirectory(path)
             experiment = run.experiment
             key = [experiment.algorithm_name, experiment.family.name, experiment.preset, experiment.options.seed]
-            with (path / "eval.csv").open() as rows:
-                writer.writerows([*key, *row] for row in list(csv.reader(rows))[1:])
+            with (path / "eval.csv").open() as table:
+                rows = thinned(list(csv.DictReader(table)), args.every)
+            writer.writerows([*key, *(row[column] for column in EVAL_COLUMNS)] for row in rows)
 
 
 if __name__ == "__main__":

@@ -351,10 +351,17 @@ def test_a_reward_that_is_not_finite_stops_the_run_and_names_the_family_and_the_
 PATIENCE = 120.0
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "nacre.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+@contextlib.contextmanager
+def nacre_process(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The command line in a process of its own, which does not outlive the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nacre", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def train_arguments(out: Path) -> list[str]:
@@ -400,16 +407,17 @@ def test_a_run_killed_at_any_moment_also_during_a_save_resumes_to_the_same_numbe
         (resume, "later"),
         (resume, "during a save"),
     ):
-        process, started = start(*arguments), time.time()
-        if moment == "before its first checkpoint":
-            wait_until(run.exists, process)
-        else:
-            wait_until(lambda: bool(being_saved(run, since=started)), process)  # noqa: B023
-        if moment == "later":
-            time.sleep(random.Random(0).uniform(0.1, 0.3))
-        process.kill()
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+        started = time.time()
+        with nacre_process(*arguments) as process:
+            if moment == "before its first checkpoint":
+                wait_until(run.exists, process)
+            else:
+                wait_until(lambda: bool(being_saved(run, since=started)), process)  # noqa: B023
+            if moment == "later":
+                time.sleep(random.Random(0).uniform(0.1, 0.3))
+            process.kill()
+            process.wait()
+            assert process.returncode == -signal.SIGKILL
         killed_during_a_save += bool(being_saved(run, since=started))
     assert killed_during_a_save > 0
     nacre.resume(run)
@@ -426,10 +434,10 @@ def test_sigterm_and_ctrl_c_stop_a_run_cleanly_with_a_checkpoint_from_which_it_g
         (["resume", str(path)], signal.SIGINT, "Ctrl-C"),
     ):
         logged = len(names(path)) and len(rows(path / "metrics.csv"))
-        process = start(*arguments)
-        wait_until(lambda: (path / "metrics.csv").exists() and len(rows(path / "metrics.csv")) > logged, process)  # noqa: B023
-        process.send_signal(number)
-        out, err = process.communicate(timeout=PATIENCE)
+        with nacre_process(*arguments) as process:
+            wait_until(lambda: (path / "metrics.csv").exists() and len(rows(path / "metrics.csv")) > logged, process)  # noqa: B023
+            process.send_signal(number)
+            out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0
         assert out == ""
         assert f"stopped by {name}" in err
