@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 from nacre import STARTED, commands
 from nacre.errors import NacreError
@@ -12,6 +13,8 @@ from nacre.errors import NacreError
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; 0 when it did what was asked, 2 with one sentence on stderr when it could not."""
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every save
+    if argv is None:
+        sys.unraisablehook = _unraisable
     try:
         return commands.run(sys.argv[1:] if argv is None else argv, started=STARTED)
     except NacreError as error:
@@ -23,6 +26,12 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("nacre: stopped at once; a run goes on from its last checkpoint with 'nacre resume'", file=sys.stderr)
         return 130
+
+
+def _unraisable(raised: Any) -> None:
+    """Keeps to itself that reads of a damaged checkpoint end after Orbax stopped waiting for them."""
+    if not (isinstance(raised.exc_value, RuntimeError) and "Event loop is closed" in str(raised.exc_value)):
+        sys.__unraisablehook__(raised)
 
 
 if __name__ == "__main__":
