@@ -143,7 +143,7 @@ _DEMO: dict[str, dict[str, object]] = {
     # A heavier KL keeps the belief wide while no reward was found, so that exploration goes on after episode 5.
     "sparse-point-robot": _DEMO_DEPARTURES
     | dict(
-        iterations=280,
+        iterations=220,
         kl_weight=5.0,
         context_batch_size=256,
         num_tasks_sample=5,
