@@ -430,40 +430,6 @@ def test_what_cannot_be_adapted_to_is_refused(flags: list[str], part: str, point
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# report
-
-
-@pytest.mark.parametrize("kind", ["curves", "trials"])
-def test_report_writes_a_picture_and_nothing_on_stdout(
-    kind: str, point_run: str, capsys: Capture, tmp_path: Path
-) -> None:
-    picture = tmp_path / "picture.png"
-    assert output(capsys, "report", point_run, "-o", str(picture), "--kind", kind) == ""
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
-
-
-@pytest.mark.parametrize("kind", ["curves", "trials"])
-@pytest.mark.parametrize(
-    ("runs", "picture"),
-    [(["nowhere"], "picture.png"), ([], "picture.png"), (["RUN"], "picture.xyz"), (["RUN"], "file/picture.png")],
-    ids=["no such run", "no run", "no picture format", "no directory"],
-)
-def test_what_cannot_be_reported_is_refused_and_nothing_is_drawn(
-    runs: list[str], picture: str, kind: str, point_run: str, capsys: Capture, tmp_path: Path
-) -> None:
-    (tmp_path / "file").write_text("mine")
-    named = [point_run if run == "RUN" else str(tmp_path / run) for run in runs]
-    refusal(capsys, "report", *named, "-o", str(tmp_path / picture), "--kind", kind)
-    assert [path.name for path in tmp_path.rglob("*")] == ["file"]
-
-
-def test_trials_are_drawn_of_one_run(point_run: str, capsys: Capture, tmp_path: Path) -> None:
-    picture = str(tmp_path / "picture.png")
-    assert "one" in refusal(capsys, "report", point_run, point_run, "-o", picture, "--kind", "trials")
-
-
-# ----------------------------------------------------------------------------------------------------------------------
 # Other bad input
 
 

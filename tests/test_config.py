@@ -231,6 +231,11 @@ def test_a_seed_that_would_repeat_the_run_of_another_seed_is_refused() -> None:
         assert "seed" in refusal("pearl", "point-robot", "smoke", seed=seed)
 
 
+def test_noise_held_from_z_is_refused_where_z_is_a_point() -> None:
+    fields = {"hold_initial_noise": True, "use_information_bottleneck": False}
+    assert "hold_initial_noise" in refusal("pearl", "point-robot", "smoke", **fields)
+
+
 def test_a_trial_that_only_explores_is_refused() -> None:
     sentence = refusal("pearl", "point-robot", "smoke", num_exploration_episodes=3, num_evaluation_episodes=3)
     assert "num_exploration_episodes" in sentence

@@ -154,11 +154,11 @@ class BrokenCheetah(CheetahVel):
         return reward, training_reward
 
 
-def resting(family: Family, tasks: dict[str, np.ndarray]) -> rollout.Episode:
-    """An episode of an agent that does nothing."""
+def resting(family: Family, tasks: dict[str, np.ndarray], action: float = 0.0) -> rollout.Episode:
+    """An episode of an agent that does nothing, or the same all the time."""
     agent = Agent(
         begin=lambda params, task, key: jnp.zeros(num_tasks(task)),
-        act=lambda params, memory, obs, key, explore: (jnp.zeros((len(obs), family.action_dim)), memory),
+        act=lambda params, memory, obs, key, explore: (jnp.full((len(obs), family.action_dim), action), memory),
         observe=lambda params, memory, transition: memory,
         end_episode=lambda params, memory, key: memory,
         explores=lambda episode, scored_episode: False,
@@ -183,6 +183,11 @@ def test_a_jax_family_that_returns_nan_is_named_with_the_step(family, field):
 def test_a_mujoco_family_that_returns_infinity_is_named_with_the_step():
     with pytest.raises(NacreError, match=r"broken-cheetah returned a reward that is not finite at step 5 .*lane 1"):
         resting(BrokenCheetah(), {"velocity": np.ones(3)})
+
+
+def test_an_agent_that_diverged_is_named_rather_than_its_environment():
+    with pytest.raises(NacreError, match="the agent's actions in point-robot are not finite"):
+        resting(PointRobot(), GOALS, action=np.nan)
 
 
 def test_what_an_environment_returns_after_its_end_does_not_matter():

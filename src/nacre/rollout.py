@@ -130,6 +130,8 @@ def _observe_act(
 def _check_finite(family: Family, result: Episode) -> None:
     """The environment's numbers, padding aside: a NaN that reached replay would spoil a run without a word."""
     real = np.arange(family.horizon) < np.asarray(result.length)[:, None]
+    if not np.isfinite(np.asarray(result.transitions.action)[real]).all():
+        raise NacreError(f"the agent's actions in {family.name} are not finite: its networks diverged; train anew.")
     for name in ("reward", "training_reward", "next_obs"):
         values = np.asarray(getattr(result.transitions, name))
         finite = np.isfinite(values.reshape(*real.shape, -1)).all(axis=-1)

@@ -233,9 +233,8 @@ class Memory(NamedTuple):
 def belief(memory: Memory, config: PearlConfig) -> Belief:
     """The belief after all transitions of the trial so far; the prior before the first."""
     seen = memory.num_transitions > 0
-    precision = jnp.where(seen[:, None], memory.factors.precision, 1.0)
-    inferred = posterior(Factors(precision, memory.factors.weighted_mean), config)
-    return select(seen, inferred, prior(memory.z.shape, config))
+    precision = jnp.where(seen[:, None], memory.factors.precision, 1.0)  # with no factor, the prior's
+    return posterior(Factors(precision, memory.factors.weighted_mean), config)
 
 
 @functools.cache

@@ -104,6 +104,11 @@ class PearlConfig:
                 f"all {self.num_evaluation_episodes} episodes of a trial explore (num_exploration_episodes is "
                 f"{self.num_exploration_episodes}), so none uses the belief; set --num-evaluation-episodes higher."
             )
+        if self.hold_initial_noise and not self.use_information_bottleneck:
+            raise NacreError(
+                "hold_initial_noise takes its noise from z, which is a point without the information bottleneck; "
+                "leave one of --hold-initial-noise and --no-use-information-bottleneck out."
+            )
         if self.num_initial_steps == 0:
             raise NacreError(
                 "num_initial_steps is 0, so the first update has no data; set --num-initial-steps above 0."
