@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Column, Table
@@ -292,13 +293,12 @@ def _evaluate(command: EvaluateCommand, started: float) -> None:
         }
         print(json.dumps(data))
         return
-    table = Table(
-        "task", *(f"episode {i + 1}" for i in range(returns.shape[2])), title=f"returns, {command.tasks} tasks"
-    )
-    for task, values in zip(tasks, returns.mean(axis=0), strict=True):
+    shown = np.unique(np.linspace(0, returns.shape[2] - 1, 6).astype(int))  # as many as fit a line; --json has all
+    table = Table("task", *(f"episode {i + 1}" for i in shown), title=f"returns, {command.tasks} tasks")
+    for task, values in zip(tasks, returns.mean(axis=0)[:, shown], strict=True):
         table.add_row(_task_text(task), *(f"{value:.2f}" for value in values))
     table.add_section()
-    table.add_row("mean", *(f"{value:.2f}" for value in returns.mean(axis=(0, 1))))
+    table.add_row("mean", *(f"{value:.2f}" for value in returns.mean(axis=(0, 1))[shown]))
     Console(highlight=False).print(table)
     print(f"score (mean return of episode {returns.shape[2]}): {score(returns):.3f}")
 
