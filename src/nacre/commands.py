@@ -293,10 +293,12 @@ def _evaluate(command: EvaluateCommand, started: float) -> None:
         }
         print(json.dumps(data))
         return
-    shown = np.unique(np.linspace(0, returns.shape[2] - 1, 6).astype(int))  # as many as fit a line; --json has all
-    table = Table("task", *(f"episode {i + 1}" for i in shown), title=f"returns, {command.tasks} tasks")
-    for task, values in zip(tasks, returns.mean(axis=0)[:, shown], strict=True):
-        table.add_row(_task_text(task), *(f"{value:.2f}" for value in values))
+    shown = np.unique(np.linspace(0, returns.shape[2] - 1, 5).astype(int))  # as many as fit a line; --json has all
+    names = [_task_text(task) for task in tasks]
+    first = Column("task", no_wrap=True, min_width=max(map(len, names)))
+    table = Table(first, *(f"episode {i + 1}" for i in shown), title=f"returns, {command.tasks} tasks")
+    for name, values in zip(names, returns.mean(axis=0)[:, shown], strict=True):
+        table.add_row(name, *(f"{value:.2f}" for value in values))
     table.add_section()
     table.add_row("mean", *(f"{value:.2f}" for value in returns.mean(axis=(0, 1))[shown]))
     Console(highlight=False).print(table)
