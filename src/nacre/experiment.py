@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from nacre.checkpoints import Checkpoints
@@ -170,6 +171,7 @@ def _run(
         return float(saved.wall_seconds) + time.monotonic() - started
 
     def save() -> None:
+        _check_learnt(state, run)
         tree = Saved(state, np.float64(wall_seconds()), tasks.train, tasks.test)
         checkpoints.save(int(state.grad_steps), tree)
 
@@ -194,6 +196,17 @@ def _run(
         save()
         sinks.stopped(state, stop.reason)
     checkpoints.close()
+
+
+def _check_learnt(state: Any, run: RunDirectory) -> None:
+    """A block's last update may spoil the networks while its losses are still finite: that must not be saved."""
+    for leaf in jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, Replay)):
+        floats = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.floating)
+        if floats and not bool(jnp.isfinite(leaf).all()):
+            raise NacreError(
+                f"the networks are not finite after gradient update {state.grad_steps} of {run.path}; the checkpoint "
+                "before is kept; train anew with a smaller --learning-rate or --reward-scale."
+            )
 
 
 def _release_memory() -> None:
