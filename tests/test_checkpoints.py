@@ -41,7 +41,7 @@ def collected(tasks: nacre.TaskSet) -> Saved:
     """The state of a run after its initial collection, with large counters, and awkward numbers in the optimisers."""
     state = fresh(tasks, seed=3).state
     drawn = np.arange(CHOSEN.settings.num_train_tasks)
-    state = pearl.collect(CHOSEN.family, CHOSEN.settings, tasks.train, state, drawn, (40, 0, 0))
+    state = pearl.collect(CHOSEN.family, CHOSEN.settings, tasks.train, state, drawn, pearl.Phases(prior=40))
     awkward = jnp.array([-0.0, 1e-40, np.pi, np.inf, -np.inf, np.nan, 3e38, -1.5], jnp.float32)
     optimisers = jax.tree.map(
         lambda x: jnp.resize(awkward, x.shape) if jnp.issubdtype(x.dtype, jnp.floating) else x + 7, state.optimisers
@@ -102,7 +102,14 @@ def test_what_is_restored_owns_its_memory(saved: Path, tasks: nacre.TaskSet) -> 
     """A run changes its buffers in place, which must not reach the files that they were read from."""
     before = {file: file.read_bytes() for file in files_of(saved)}
     state = Checkpoints(saved).restore(fresh(tasks)).state._replace(env_steps=np.int64(160))
-    pearl.collect(CHOSEN.family, CHOSEN.settings, tasks.train, state, np.array([0, 1]), (40, 0, 40))
+    pearl.collect(
+        CHOSEN.family,
+        CHOSEN.settings,
+        tasks.train,
+        state,
+        np.array([0, 1]),
+        pearl.Phases(prior=40, extra_rl_posterior=40),
+    )
     assert {file: file.read_bytes() for file in files_of(saved)} == before
 
 
@@ -178,6 +185,25 @@ def test_loading_an_agent_does_not_disturb_a_save_under_way(smoke_run: Callable[
     nacre.load(run)
     experiment.load_state(nacre.RunDirectory(run))
     assert files_of(run) == before
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_read_is_left_for_the_newest(
+    smoke_run: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = nacre.RunDirectory(Path(shutil.copytree(smoke_run("point-robot"), tmp_path / "run")))
+    newer = shutil.copytree(run.checkpoints / "20", tmp_path / "30")
+    read = Checkpoints.restore
+
+    def replaced(self: Checkpoints, template: Any) -> Any:
+        if not (run.checkpoints / "30").exists():  # as another process would, at the worst moment
+            shutil.rmtree(run.checkpoints / "20")
+            newer.rename(run.checkpoints / "30")
+        return read(self, template)
+
+    expected = experiment.load_state(run)
+    monkeypatch.setattr(Checkpoints, "restore", replaced)
+    assert_equal_bits(experiment.load_state(run), expected)
+    assert (run.checkpoints / "30").exists()
 
 
 def test_a_run_that_has_no_checkpoint_yet_cannot_be_loaded_and_stays_as_it_is(tmp_path: Path) -> None:

@@ -39,12 +39,13 @@ PAPER = {
     "num_evaluation_episodes": (3, 3, 3, 20),
     "num_exploration_episodes": (2, 2, 1, 5),
     # the same everywhere
-    "hold_initial_noise": (False,) * 4,
+    "num_steps_straight": (0,) * 4,
     "latent_dim": (5,) * 4,
     "hidden_dim": (300,) * 4,
     "num_hidden_layers": (3,) * 4,
     "encoder_hidden_dim": (200,) * 4,
     "learning_rate": (3e-4,) * 4,
+    "learning_rate_decay": (1.0,) * 4,
     "soft_target_tau": (0.005,) * 4,
     "policy_mean_reg_weight": (1e-3,) * 4,
     "policy_std_reg_weight": (1e-3,) * 4,
@@ -217,8 +218,10 @@ def test_a_value_of_the_wrong_type_or_one_that_is_not_finite_is_refused_by_name(
 @pytest.mark.parametrize(
     "fields",
     [
+        {"learning_rate_decay": 1.5}, {"learning_rate_decay": 0.0},
         {"discount": 1.01}, {"soft_target_tau": 1.5}, {"goal_radius": 0.0}, {"goal_radius": -0.2}, {"goal_radius": 1.5},
         {"seed": -1}, {"task_seed": -1}, {"task_seed": 2**32}, {"checkpoint_minutes": -1.0},
+        {"num_train_tasks": 10**6 + 1}, {"num_test_tasks": 10**6 + 1},
     ],
     ids=str,
 )  # fmt: skip
@@ -229,11 +232,6 @@ def test_a_value_out_of_range_is_refused_by_name(fields: dict[str, Any]) -> None
 def test_a_seed_that_would_repeat_the_run_of_another_seed_is_refused() -> None:
     for seed in (2**32, 2**64):  # a key has 32 bits of seed here: 2**32 would be seed 0 again
         assert "seed" in refusal("pearl", "point-robot", "smoke", seed=seed)
-
-
-def test_noise_held_from_z_is_refused_where_z_is_a_point() -> None:
-    fields = {"hold_initial_noise": True, "use_information_bottleneck": False}
-    assert "hold_initial_noise" in refusal("pearl", "point-robot", "smoke", **fields)
 
 
 def test_a_trial_that_only_explores_is_refused() -> None:
@@ -268,8 +266,8 @@ def test_config_json_keeps_the_familys_options_and_says_everything_with_versions
 
 def test_a_field_that_a_configuration_does_not_have_yet_takes_its_default() -> None:
     data = json.loads(to_json(resolve("pearl", "point-robot", "smoke", seed=3), {}))
-    del data["settings"]["hold_initial_noise"]
-    assert from_json(json.dumps(data)) == resolve("pearl", "point-robot", "smoke", seed=3, hold_initial_noise=False)
+    del data["settings"]["num_steps_straight"]
+    assert from_json(json.dumps(data)) == resolve("pearl", "point-robot", "smoke", seed=3, num_steps_straight=0)
 
 
 @pytest.mark.parametrize("part", ["settings", "family_options", "options"])

@@ -337,6 +337,51 @@ def test_a_learning_rate_that_diverges_ends_in_one_sentence_that_names_a_metric_
     assert "no checkpoint" in lines[0]
 
 
+@pytest.mark.parametrize(
+    "flag", [("--hidden-dim", "1000000000"), ("--replay-capacity", "1000000000000"), ("--latent-dim", "1000000000")]
+)
+def test_a_run_that_no_memory_holds_is_refused_before_anything_is_made(
+    flag: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert cli.main(["train", "pearl", "point-robot", "--preset", "smoke", "--out", str(out), *flag]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(r"nacre: this run would need [\d,.]+ GB for its replay and networks, but there are", line)
+    assert not out.exists()
+
+
+def test_an_update_that_no_memory_holds_ends_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--preset", "smoke", "--meta-batch", "100000000", "--out", str(tmp_path / "run")]
+    assert cli.main(["train", "pearl", "point-robot", *flags]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nacre: ")]
+    assert len(lines) == 1
+    assert "not enough memory" in lines[0]
+
+
+def test_the_update_is_compiled_once_and_before_the_buffers_take_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[str] = []
+
+    def tracked_init(*args: Any) -> pearl.State:
+        state = pearl.init(*args)
+        if not isinstance(state.rl_buffer.pool, jax.core.Tracer):
+            seen.extend(record.getMessage() for record in caplog.records)
+            seen.append("buffers made")
+            caplog.clear()
+        return state
+
+    monkeypatch.setitem(ALGORITHMS, "pearl", ALGORITHMS["pearl"]._replace(init=tracked_init))
+    with jax.log_compiles():
+        nacre.train("pearl", "point-robot", preset="smoke", batch_size=17, out=tmp_path / "run")
+    seen.extend(record.getMessage() for record in caplog.records)
+    compiled = [i for i, message in enumerate(seen) if message.startswith("Finished XLA compilation of jit(_train)")]
+    assert len(compiled) == 1
+    assert compiled[0] < seen.index("buffers made")
+
+
 def test_a_reward_that_is_not_finite_stops_the_run_and_names_the_family_and_the_step(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -474,7 +474,7 @@ def rows(replay: Replay, task: int) -> Transition:
 class Recorded(NamedTuple):
     """What one round of collection handed to `episode`, and got."""
 
-    z: np.ndarray  # [lane, latent_dim]
+    z: np.ndarray  # [lane, latent_dim]; of straight episodes the action, [lane, action_dim]
     goal: np.ndarray  # [lane, 2]
     transitions: Transition  # [lane, time, ...]
     length: np.ndarray  # [lane]
@@ -488,7 +488,7 @@ class Collected(NamedTuple):
     rounds: list[Recorded]
 
 
-DRAWN, PHASES = np.array([0, 2, 0]), (20, 40, 20)
+DRAWN, PHASES = np.array([0, 2, 0]), pearl.Phases(prior=20, posterior=40, extra_rl_posterior=20)
 
 
 @contextlib.contextmanager
@@ -500,7 +500,8 @@ def recording() -> Iterator[list[Recorded]]:
         assert explore
         after, result = original(family, agent, params, memory, task, key, explore=explore)
         transitions, length = jax.device_get(result)
-        rounds.append(Recorded(np.asarray(memory.z), task["goal"], transitions, length))
+        z = np.asarray(getattr(memory, "z", memory))
+        rounds.append(Recorded(z, task["goal"], transitions, length))
         return after, result
 
     with pytest.MonkeyPatch.context() as patch:
@@ -509,7 +510,7 @@ def recording() -> Iterator[list[Recorded]]:
 
 
 def collect_recorded(
-    state: pearl.State, config: PearlConfig, drawn: np.ndarray, phases: Any, family: Family = FAMILY
+    state: pearl.State, config: PearlConfig, drawn: np.ndarray, phases: pearl.Phases, family: Family = FAMILY
 ) -> Collected:
     before = copied(state)
     with recording() as rounds:
@@ -532,7 +533,7 @@ def initial() -> pearl.State:
     """After the initial collection; its encoder is sure that z is 0.7."""
     state = pearl.init(FAMILY, SMALL, seed=0)
     state = with_encoder(state, sure_encoder(state.networks.encoder, 0.7))
-    return pearl.collect(FAMILY, SMALL, GOALS, state, np.arange(3), (20, 0, 0))
+    return pearl.collect(FAMILY, SMALL, GOALS, state, np.arange(3), pearl.Phases(prior=20))
 
 
 @pytest.fixture(scope="module")
@@ -617,7 +618,7 @@ def test_every_draw_infers_its_posterior_from_its_own_context(initial):
 
 
 def test_phases_collect_whole_episodes_until_they_have_the_steps_asked_for(initial):
-    after = pearl.collect(FAMILY, SMALL, GOALS, copied(initial), np.array([1]), (41, 0, 0))
+    after = pearl.collect(FAMILY, SMALL, GOALS, copied(initial), np.array([1]), pearl.Phases(prior=41))
     assert after.env_steps - initial.env_steps == 60
     assert np.asarray(after.context_buffer.size).tolist() == [20, 60, 20]
     assert np.asarray(after.rl_buffer.size).tolist() == [20, 80, 20]
@@ -640,7 +641,7 @@ class Falling(PointRobot):
 
 def test_phases_go_on_until_they_have_real_transitions_enough(initial):
     """20 prior and 20 extra steps: of episodes that end at their tenth step it takes two, as padding does not count."""
-    collected = collect_recorded(initial, SMALL, DRAWN, (20, 0, 20), Falling())
+    collected = collect_recorded(initial, SMALL, DRAWN, pearl.Phases(prior=20, extra_rl_posterior=20), Falling())
     assert [recorded.length.tolist() for recorded in collected.rounds] == [[20, 10, 20], [10], [20, 10, 20], [10]]
     assert collected.after.env_steps - initial.env_steps == 6 * 20
     assert np.asarray(collected.after.rl_buffer.size).tolist() == [20 + 4 * 20, 20, 20 + 2 * 20]
@@ -652,7 +653,7 @@ def test_phases_go_on_until_they_have_real_transitions_enough(initial):
 
 def test_collections_of_one_run_use_new_random_numbers(collected, initial):
     once = collected.rounds[0]
-    again = collect_recorded(collected.after, SMALL, DRAWN, (20, 0, 0)).rounds[0]
+    again = collect_recorded(collected.after, SMALL, DRAWN, pearl.Phases(prior=20)).rounds[0]
     assert (once.transitions.obs != again.transitions.obs).all()
     assert (once.z != again.z).all()
 
@@ -667,20 +668,30 @@ def first_iteration(config: PearlConfig) -> tuple[pearl.State, pearl.State, list
     return start, after, rounds
 
 
-@pytest.mark.parametrize("hold", [False, True])
-def test_initial_collection_holds_its_action_noise_when_asked_to_and_later_collections_never(hold):
-    """The noise is told from the actions: (artanh action - mean) / std; held, it is z at every step of the episode."""
-    start, _, rounds = first_iteration(change(SMALL, hold_initial_noise=hold))
-    assert len(rounds) == 1 + 4
-    for index, recorded in enumerate(rounds):
-        t = recorded.transitions
-        z = np.broadcast_to(recorded.z[:, None], (3, 20, LATENT_DIM))
-        mean, log_std = np.split(forward(start.networks.policy.mlp, t.obs, z), 2, axis=-1)
-        noise = (np.arctanh(t.action.astype(np.float64)) - mean) / np.exp(log_std)
-        if hold and index == 0:
-            np.testing.assert_allclose(noise, z[..., :ACTION_DIM], atol=1e-3)
-        else:
-            assert (noise.std(axis=1) > 0.4).all()
+@pytest.mark.parametrize("num_steps", [0, 40])
+def test_straight_episodes_hold_one_random_action_and_come_first(num_steps):
+    """Initial collection; then straight, prior, posterior (two rounds), extra."""
+    _, after, rounds = first_iteration(change(SMALL, num_steps_straight=num_steps))
+    held = [bool((t.action == t.action[:, :1]).all()) for t in (recorded.transitions for recorded in rounds)]
+    assert held == ([True, True] if num_steps else [False]) + [False] * 4
+    assert [len(recorded.length) for recorded in rounds] == [3, *([6] if num_steps else []), 3, 3, 3, 3]
+    assert after.env_steps == 3 * (20 + num_steps + 20 + 40 + 20)
+    drawn = {tuple(goal) for goal in rounds[-1].goal}
+    sizes = [20 if tuple(goal) not in drawn else num_steps + 60 for goal in GOALS["goal"]]
+    assert np.asarray(after.context_buffer.size).tolist() == sizes, "into both buffers"
+    if num_steps:
+        actions = np.concatenate([recorded.transitions.action[:, 0] for recorded in rounds[:2]])
+        assert len(np.unique(actions)) == actions.size, "every episode and every axis has an action of its own"
+
+
+def test_straight_actions_are_the_tanh_of_standard_normals_and_ask_no_policy():
+    agent = pearl._straight_agent(ACTION_DIM)
+    memory = agent.begin(None, {"goal": np.zeros((20_000, 2))}, jax.random.key(0))
+    action, after = agent.act(None, memory, np.ones((20_000, 2)), jax.random.key(1), True)
+    np.testing.assert_array_equal(after, memory)
+    noise = np.arctanh(np.asarray(action, np.float64))
+    np.testing.assert_allclose(noise.mean(axis=0), 0.0, atol=0.03)
+    np.testing.assert_allclose(noise.std(axis=0), 1.0, atol=0.03)
 
 
 def test_initial_collection_in_groups_of_tasks_reaches_every_task_once(monkeypatch):
@@ -782,6 +793,21 @@ def test_a_deterministic_encoder_of_next_observations_trains(collected):
     assert before[0].shape == (OBS_DIM + ACTION_DIM + 1 + OBS_DIM, 32) and before[-1].shape == (32, LATENT_DIM)
     for x, y in zip(before, moved, strict=True):
         assert (np.asarray(x) != np.asarray(y)).any()
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.1])
+def test_the_step_size_falls_along_a_straight_line_to_its_share_at_the_end_of_the_run(decay):
+    """With a gradient that stays, Adam's steps are the step size itself."""
+    config = change(
+        SMALL, learning_rate=0.01, learning_rate_decay=decay, iterations=2, num_train_steps_per_iteration=50
+    )
+    adam, gradient, steps = pearl._adam(config), jnp.ones(()), []
+    state = adam.init(gradient)
+    for _ in range(101):
+        change_, state = adam.update(gradient, state)
+        steps.append(-float(change_))
+    expected = 0.01 * (1.0 + (decay - 1.0) * np.arange(101) / 100)
+    np.testing.assert_allclose(steps, expected, rtol=1e-3)
 
 
 TASKS = FAMILY.task_set(1337, 3, 2)

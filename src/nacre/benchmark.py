@@ -108,7 +108,7 @@ def _update(experiment: Experiment) -> Result:
     # A short run sizes and fills the buffers, smaller than a real one; an update's own sizes are the preset's.
     config = dataclasses.replace(paper, iterations=1, num_initial_steps=min(paper.num_initial_steps, 200))
     state, everything = pearl.init(family, config, seed=0), np.arange(config.num_train_tasks)
-    phases = (config.num_initial_steps, 0, 0)
+    phases = pearl.Phases(prior=config.num_initial_steps)
     state = pearl.collect(family, config, _task_set(experiment).train, state, everything, phases)
     flops = update_flops(family.obs_dim, family.action_dim, config)
     ceiling = _product_rate(config.meta_batch * config.batch_size, config.hidden_dim)

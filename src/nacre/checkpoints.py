@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,17 +74,18 @@ class Checkpoints:
     def __init__(self, directory: Path, *, read_only: bool = False):
         """Opens them to go on saving, or only to read, which may be done beside a process that is saving."""
         self._directory = directory.absolute()
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=KEPT,
-            enable_async_checkpointing=False,
-            cleanup_tmp_directories=not read_only,
-            create=not read_only,
-            read_only=read_only,
-        )
-        handlers = {"state": ocp.PyTreeCheckpointHandler(), "replay": NpyHandler()}
         if self._directory.exists() and not self._directory.is_dir():
             raise NacreError(f"{self._directory} is in the way: checkpoints go into a directory of that name; move it.")
-        self._manager = ocp.CheckpointManager(self._directory, options=options, item_handlers=handlers)
+        handlers = {"state": ocp.PyTreeCheckpointHandler(), "replay": NpyHandler()}
+        with _quiet_absl():
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=KEPT,
+                enable_async_checkpointing=False,
+                cleanup_tmp_directories=not read_only,
+                create=not read_only,
+                read_only=read_only,
+            )
+            self._manager = ocp.CheckpointManager(self._directory, options=options, item_handlers=handlers)
 
     def save(self, grad_steps: int, tree: Any) -> None:
         """Writes the tree unless this number is there already."""
@@ -140,6 +144,18 @@ class Checkpoints:
     def close(self) -> None:
         """Releases Orbax's resources."""
         self._manager.close()
+
+
+@contextmanager
+def _quiet_absl() -> Iterator[None]:
+    """Orbax warns, through absl, that reading neither saves nor removes anything."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _as_template(template: Any, saved: np.ndarray) -> Any:

@@ -6,8 +6,15 @@ import logging
 import sys
 from typing import Any
 
+import jax
+
 from nacre import STARTED, commands
 from nacre.errors import NacreError
+
+_OUT_OF_MEMORY = (
+    "there was not enough memory; lower --meta-batch, --batch-size, --context-batch-size or the hidden dimensions, "
+    "or leave other programs out."
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,6 +26,11 @@ def main(argv: list[str] | None = None) -> int:
         return commands.run(sys.argv[1:] if argv is None else argv, started=STARTED)
     except NacreError as error:
         print(f"nacre: {error}", file=sys.stderr)
+        return 2
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "memory" not in str(error):
+            raise
+        print(f"nacre: {_OUT_OF_MEMORY}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         sys.stderr.close()

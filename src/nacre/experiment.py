@@ -6,6 +6,7 @@ import ctypes
 import dataclasses
 import gc
 import math
+import os
 import signal
 import threading
 import time
@@ -88,6 +89,7 @@ def train(
     stop = StopRequest(time_limit)
     if wandb:
         import_wandb()
+    _check_memory(experiment)
     run = RunDirectory.create(path, experiment)
     with run.locked():
         _run(run, stop, wandb, started)
@@ -110,24 +112,42 @@ def resume(
             )
         settings = dataclasses.replace(experiment.settings, iterations=iterations)
         experiment = dataclasses.replace(experiment, settings=settings)
+    _check_memory(experiment)
     with run.locked():
         _run(run, stop, wandb, started, resumed=experiment)
     return run
 
 
 def load_state(run: RunDirectory, *, with_buffers: bool = True) -> Any:
-    """The state at a run's newest checkpoint. Acting does not need the replay buffers: without, they are None."""
-    missing = f"the run at {run.path} has no checkpoint yet; continue it with 'nacre resume {run.path}'."
-    if not run.checkpoints.is_dir():
-        raise NacreError(missing)
-    checkpoints = Checkpoints(run.checkpoints, read_only=True)
+    """The state at a run's newest checkpoint. Acting does not need the replay buffers: without, they are None.
+
+    Another process may train the run meanwhile: a checkpoint that it replaces while it is read is left for the newest.
+    """
+    while True:
+        newest = _numbers(run)
+        if not newest:
+            raise NacreError(
+                f"the run at {run.path} has no checkpoint yet; continue it with 'nacre resume {run.path}'."
+            )
+        try:
+            return _load_newest(run, with_buffers)
+        except (OSError, NacreError):
+            if _numbers(run) == newest:
+                raise
+
+
+def _numbers(run: RunDirectory) -> list[str]:
+    """The complete checkpoints that a run has now."""
+    return sorted(path.name for path in run.checkpoints.glob("*") if path.name.isdigit())
+
+
+def _load_newest(run: RunDirectory, with_buffers: bool) -> Any:
     template = _fresh(run) if with_buffers else jax.eval_shape(lambda: _fresh(run))
     if not with_buffers:
         is_replay = lambda x: isinstance(x, Replay)  # noqa: E731
         template = jax.tree.map(lambda x: None if is_replay(x) else x, template, is_leaf=is_replay)
+    checkpoints = Checkpoints(run.checkpoints, read_only=True)
     try:
-        if checkpoints.latest() is None:
-            raise NacreError(missing)
         return checkpoints.restore(template).state
     finally:
         checkpoints.close()
@@ -159,6 +179,8 @@ def _run(
     checkpoints = Checkpoints(run.checkpoints)
     run.experiment = resumed or run.experiment
     experiment, tasks = run.experiment, run.tasks
+    experiment.algorithm.compile(experiment.family, experiment.settings)
+    _release_memory()
     saved = _newest(run, checkpoints)
     if resumed is not None:
         run.record_resume(resumed, int(saved.state.grad_steps))
@@ -207,6 +229,27 @@ def _check_learnt(state: Any, run: RunDirectory) -> None:
                 f"the networks are not finite after gradient update {state.grad_steps} of {run.path}; the checkpoint "
                 "before is kept; train anew with a smaller --learning-rate or --reward-scale."
             )
+
+
+def _check_memory(experiment: Experiment) -> None:
+    """Refuses a run whose state alone is larger than the memory that is to hold it, before anything is made."""
+    init, settings = experiment.algorithm.init, experiment.settings
+    shapes = jax.eval_shape(lambda: init(experiment.family, settings, experiment.options.seed))
+    needed = sum(math.prod(leaf.shape) * np.dtype(np.float32).itemsize for leaf in jax.tree.leaves(shapes))
+    limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", _machine_memory())
+    if needed > limit:
+        raise NacreError(
+            f"this run would need {needed / 1e9:,.1f} GB for its replay and networks, but there are "
+            f"{limit / 1e9:,.1f}; lower --iterations, --num-train-tasks, the steps per iteration or the network."
+        )
+
+
+def _machine_memory() -> float:
+    """Bytes of this machine's memory, where the system tells."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):
+        return math.inf
 
 
 def _release_memory() -> None:

@@ -15,6 +15,7 @@ class Algorithm(NamedTuple):
 
     config: type[Any]
     presets: dict[str, dict[str, dict[str, object]]]
+    compile: Callable[..., None]  # (family, config); what needs much memory to compile, before `init` takes memory
     init: Callable[..., Any]  # (family, config, seed) -> state
     meta_train: Callable[
         ..., Iterator[tuple[Any, Any]]
@@ -26,7 +27,14 @@ class Algorithm(NamedTuple):
 
 ALGORITHMS: dict[str, Algorithm] = {
     "pearl": Algorithm(
-        PearlConfig, PRESETS, pearl.init, pearl.meta_train, pearl.make_agent, pearl.agent_params, pearl.belief
+        PearlConfig,
+        PRESETS,
+        pearl.compile_update,
+        pearl.init,
+        pearl.meta_train,
+        pearl.make_agent,
+        pearl.agent_params,
+        pearl.belief,
     ),
 }
 

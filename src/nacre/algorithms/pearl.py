@@ -207,7 +207,11 @@ def update(
 
 
 def _adam(config: PearlConfig) -> optax.GradientTransformation:
-    return optax.adam(config.learning_rate)
+    if config.learning_rate_decay == 1.0:
+        return optax.adam(config.learning_rate)
+    num_updates = config.iterations * config.num_train_steps_per_iteration
+    last = config.learning_rate * config.learning_rate_decay
+    return optax.adam(optax.linear_schedule(config.learning_rate, last, num_updates))
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -343,8 +347,9 @@ def buffer_sizes(family: Family, config: PearlConfig) -> tuple[int, int]:
         overshoot = family.horizon - 1 if family.can_terminate else -num_steps % family.horizon
         return num_steps + overshoot if num_steps else 0
 
-    context = collected(config.num_steps_prior) + collected(config.num_steps_posterior)
-    drawn = context + collected(config.num_extra_rl_steps_posterior)
+    phases = iteration_phases(config)
+    drawn = sum(map(collected, phases))
+    context = drawn - collected(phases.extra_rl_posterior)
     initial = collected(config.num_initial_steps)
     total = config.num_train_tasks * initial + config.iterations * config.num_tasks_sample * drawn
     return total, max(initial, context)
@@ -355,6 +360,13 @@ def agent_params(state: State) -> Params:
     return Params(state.networks.encoder, state.networks.policy)
 
 
+def compile_update(family: Family, config: PearlConfig) -> None:
+    """Compiles a block of updates. Done before the buffers are made, so that the two are not in memory at once."""
+    shapes = jax.eval_shape(functools.partial(init, family, config, 0))
+    block = min(UPDATES_PER_CALL, config.num_train_steps_per_iteration)
+    _train.lower(*shapes[:5], np.int32(0), obs_dim=family.obs_dim, config=config, num_updates=block).compile()
+
+
 def meta_train(family: Family, config: PearlConfig, tasks: TaskSet, state: State) -> Iterator[tuple[State, Metrics]]:
     """Continues a run from `state`; yields (state, metrics [update]) after every block of updates.
 
@@ -363,16 +375,16 @@ def meta_train(family: Family, config: PearlConfig, tasks: TaskSet, state: State
     if state.env_steps == 0:
         num_groups = -(-config.num_train_tasks * config.num_initial_steps // INITIAL_STEPS)
         for group in np.array_split(np.arange(config.num_train_tasks), num_groups):
-            phases = (config.num_initial_steps, 0, 0)
-            state = collect(family, config, tasks.train, state, group, phases, hold_noise=config.hold_initial_noise)
+            straight = config.num_steps_straight > 0
+            phases = Phases(straight=config.num_initial_steps) if straight else Phases(prior=config.num_initial_steps)
+            state = collect(family, config, tasks.train, state, group, phases)
     num_updates = config.num_train_steps_per_iteration
     while state.meta_iterations < config.iterations:
         done = int(state.grad_steps) - int(state.meta_iterations) * num_updates
         if done == 0:
             key = jax.random.fold_in(stream(state.key, "tasks"), int(state.meta_iterations))
             drawn = np.asarray(jax.random.randint(key, (config.num_tasks_sample,), 0, config.num_train_tasks))
-            phases = (config.num_steps_prior, config.num_steps_posterior, config.num_extra_rl_steps_posterior)
-            state = collect(family, config, tasks.train, state, drawn, phases)
+            state = collect(family, config, tasks.train, state, drawn, iteration_phases(config))
         block = min(UPDATES_PER_CALL, num_updates - done)
         state, metrics = train(state, config, family.obs_dim, block)
         if done + block == num_updates:
@@ -380,17 +392,29 @@ def meta_train(family: Family, config: PearlConfig, tasks: TaskSet, state: State
         yield state, metrics
 
 
+class Phases(NamedTuple):
+    """Environment steps per drawn task of a collection, in its order; whole episodes until they are reached."""
+
+    straight: int = 0  # one random action held for an episode; both buffers
+    prior: int = 0  # z from the prior; both buffers
+    posterior: int = 0  # z from the posterior; both buffers
+    extra_rl_posterior: int = 0  # z from the posterior; RL buffer only
+
+
+def iteration_phases(config: PearlConfig) -> Phases:
+    """The collection of every iteration."""
+    c = config
+    return Phases(c.num_steps_straight, c.num_steps_prior, c.num_steps_posterior, c.num_extra_rl_steps_posterior)
+
+
 def collect(
-    family: Family, config: PearlConfig, tasks: Tasks, state: State, drawn: np.ndarray, phases: tuple[int, int, int],
-    *, hold_noise: bool = False,
-) -> State:  # fmt: skip
-    """Algorithm 1's collection for all drawn tasks side by side; phases: prior, posterior and extra posterior steps.
+    family: Family, config: PearlConfig, tasks: Tasks, state: State, drawn: np.ndarray, phases: Phases
+) -> State:
+    """Algorithm 1's collection for all drawn tasks side by side.
 
     Each draw infers its posterior from its own context. A task drawn twice keeps the context of its last draw and
     all of its RL data.
     """
-    num_prior, num_posterior, num_extra = phases
-    agent = _collecting_agent(config, hold_noise=hold_noise)
     params = agent_params(state)
     rl_buffer, context_buffer = state.rl_buffer, _clear(state.context_buffer, drawn)
     dims = (family.obs_dim, family.action_dim)
@@ -399,9 +423,9 @@ def collect(
     key = jax.random.fold_in(stream(state.key, "collect"), int(state.env_steps))
     env_steps = 0
 
-    for phase, (num_steps, from_posterior, into_context) in enumerate(
-        ((num_prior, False, True), (num_posterior, True, True), (num_extra, True, False))
-    ):
+    for phase, (kind, num_steps) in enumerate(phases._asdict().items()):
+        agent = _straight_agent(family.action_dim) if kind == "straight" else _collecting_agent(config)
+        from_posterior, into_context = kind.endswith("posterior"), kind != "extra_rl_posterior"
         missing, rounds = np.full(len(drawn), num_steps), 0
         while (missing > 0).any():
             round_key = jax.random.fold_in(jax.random.fold_in(key, phase), rounds)
@@ -459,19 +483,25 @@ def _train(
 
 
 @functools.cache
-def _collecting_agent(config: PearlConfig, *, hold_noise: bool) -> Agent:
-    """The agent without its observing: meta-training takes the belief from the context buffer, not from a trial.
+def _collecting_agent(config: PearlConfig) -> Agent:
+    """The agent without its observing: meta-training takes the belief from the context buffer, not from a trial."""
+    return make_agent(config)._replace(observe=lambda params, memory, transition: memory)
 
-    With `hold_noise`, z is also the noise of every action of its episode.
-    """
-    agent = make_agent(config)._replace(observe=lambda params, memory, transition: memory)
 
-    def act_along_z(params: Params, memory: Memory, obs: Array, key: Key, explore: bool) -> tuple[Array, Memory]:
-        output = params.policy(obs, memory.z)
-        component = jnp.arange(output.mean.shape[-1]) % config.latent_dim
-        return sample_action(output, memory.z[:, component])[0], memory
+@functools.cache
+def _straight_agent(action_dim: int) -> Agent:
+    """Holds one random action, tanh of a standard normal, for a whole episode; its memory is that action."""
 
-    return agent._replace(act=act_along_z) if hold_noise else agent
+    def begin(params: Params, task: Any, key: Key) -> Array:
+        return jnp.tanh(jax.random.normal(key, (num_tasks(task), action_dim)))
+
+    return Agent(
+        begin=begin,
+        act=lambda params, memory, obs, key, explore: (memory, memory),
+        observe=lambda params, memory, transition: memory,
+        end_episode=lambda params, memory, key: memory,
+        explores=lambda index, scored_episode: True,
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("obs_dim", "config"))

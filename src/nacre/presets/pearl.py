@@ -6,6 +6,9 @@ from dataclasses import dataclass, fields
 
 from nacre.errors import NacreError
 
+MAX_TASKS = 1_000_000
+"""Tasks of a task set at most: tasks.json names each."""
+
 
 @dataclass(frozen=True)
 class PearlConfig:
@@ -22,11 +25,11 @@ class PearlConfig:
     """Meta-iterations of the whole run; `resume --iterations` raises it."""
     num_initial_steps: int = 2000
     """Environment steps per train task before the first update, z from the prior."""
-    hold_initial_noise: bool = False
-    """Whether the initial collection holds one draw of action noise (z itself) for a whole episode instead of drawing
-    noise at every step, as the paper does. Straight paths reach farther than random walks: they meet sparse rewards."""
     num_tasks_sample: int = 5
     """Train tasks drawn (with replacement) for collection in each iteration."""
+    num_steps_straight: int = 0
+    """Steps per drawn task that hold one random action for a whole episode, into both buffers; above 0, the initial
+    collection does so too. nacre's own: straight paths reach farther than random walks, so they meet sparse rewards."""
     num_steps_prior: int = 400
     """Steps per drawn task with z from the prior, into both buffers."""
     num_steps_posterior: int = 0
@@ -68,6 +71,9 @@ class PearlConfig:
     as in the reference: doubling meta_batch doubles the KL's weight."""
     learning_rate: float = 3e-4
     """Adam's step size for every network."""
+    learning_rate_decay: float = 1.0
+    """What the step size is multiplied by at the last update, along a straight line from 1 at the first. The paper's
+    stays; nacre's own. `resume --iterations` stretches the line."""
     soft_target_tau: float = 0.005
     """Share of V that its target takes over after each update."""
     policy_mean_reg_weight: float = 1e-3
@@ -84,7 +90,13 @@ class PearlConfig:
     """Independent trials per task in an evaluation."""
 
     def __post_init__(self) -> None:
-        may_be_zero = {"num_initial_steps", "num_steps_prior", "num_steps_posterior", "num_extra_rl_steps_posterior"}
+        may_be_zero = {
+            "num_initial_steps",
+            "num_steps_straight",
+            "num_steps_prior",
+            "num_steps_posterior",
+            "num_extra_rl_steps_posterior",
+        }
         may_be_zero |= {"kl_weight", "policy_mean_reg_weight", "policy_std_reg_weight", "discount"}
         may_be_zero |= {"num_exploration_episodes"}
         for field in fields(self):
@@ -94,7 +106,13 @@ class PearlConfig:
             if not value > 0 and not (value == 0 and field.name in may_be_zero):
                 least = "at least 0" if field.name in may_be_zero else "more than 0"
                 raise NacreError(f"{field.name} is {value}, but must be {least}; change {flag}.")
-        for name in ("discount", "soft_target_tau"):
+        for name in ("num_train_tasks", "num_test_tasks"):
+            if getattr(self, name) > MAX_TASKS:
+                raise NacreError(
+                    f"{name} is {getattr(self, name)}, but must be at most {MAX_TASKS}; "
+                    f"change --{name.replace('_', '-')}."
+                )
+        for name in ("discount", "soft_target_tau", "learning_rate_decay"):
             if getattr(self, name) > 1:
                 raise NacreError(
                     f"{name} is {getattr(self, name)}, but must be at most 1; change --{name.replace('_', '-')}."
@@ -103,11 +121,6 @@ class PearlConfig:
             raise NacreError(
                 f"all {self.num_evaluation_episodes} episodes of a trial explore (num_exploration_episodes is "
                 f"{self.num_exploration_episodes}), so none uses the belief; set --num-evaluation-episodes higher."
-            )
-        if self.hold_initial_noise and not self.use_information_bottleneck:
-            raise NacreError(
-                "hold_initial_noise takes its noise from z, which is a point without the information bottleneck; "
-                "leave one of --hold-initial-noise and --no-use-information-bottleneck out."
             )
         if self.num_initial_steps == 0:
             raise NacreError(
@@ -140,20 +153,25 @@ _PAPER: dict[str, dict[str, object]] = {
 
 # The demo's departures from the paper, for a laptop's processor: smaller batches and networks, a larger step size.
 _DEMO_DEPARTURES: dict[str, object] = dict(
-    batch_size=64, hidden_dim=64, encoder_hidden_dim=64, learning_rate=1e-3, num_train_steps_per_iteration=200,
+    batch_size=64, hidden_dim=64, encoder_hidden_dim=64, learning_rate=1e-3, learning_rate_decay=0.1,
+    num_train_steps_per_iteration=200,
 )  # fmt: skip
 _DEMO: dict[str, dict[str, object]] = {
     "point-robot": _DEMO_DEPARTURES | dict(iterations=100),
-    # Sparse goals also need a first reward to learn from: straight paths in the initial collection, and more of them.
-    # A heavier KL keeps the belief wide while no reward was found, so that exploration goes on after episode 5.
+    # Sparse goals also need straight paths, which find rewards for the context, and a belief that sweeps over the half
+    # circle until a goal is found: one latent dimension and a heavier KL.
     "sparse-point-robot": _DEMO_DEPARTURES
     | dict(
         iterations=220,
-        kl_weight=5.0,
-        context_batch_size=256,
+        num_initial_steps=2000,
         num_tasks_sample=5,
-        num_initial_steps=400,
-        hold_initial_noise=True,
+        num_steps_straight=600,
+        num_steps_prior=400,
+        num_steps_posterior=0,
+        num_extra_rl_steps_posterior=400,
+        context_batch_size=256,
+        latent_dim=1,
+        kl_weight=5.0,
     ),
 }
 
