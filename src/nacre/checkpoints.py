@@ -115,6 +115,8 @@ class Checkpoints:
             raise NacreError(f"there is no checkpoint in {self._directory}.")
         try:
             return self._restore(grad_steps, template)
+        except (MemoryError, jax.errors.JaxRuntimeError):  # says nothing about the files
+            raise
         except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
             older = [step for step in self._manager.all_steps() if step != grad_steps]
             hint = f"remove it to go on from update {max(older)}" if older else "there is no older one, so train anew"

@@ -9,12 +9,7 @@ from typing import Any
 import jax
 
 from nacre import STARTED, commands
-from nacre.errors import NacreError
-
-_OUT_OF_MEMORY = (
-    "there was not enough memory; lower --meta-batch, --batch-size, --context-batch-size or the hidden dimensions, "
-    "or leave other programs out."
-)
+from nacre.errors import NacreError, is_out_of_memory
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,9 +23,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"nacre: {error}", file=sys.stderr)
         return 2
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if isinstance(error, jax.errors.JaxRuntimeError) and "memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
-        print(f"nacre: {_OUT_OF_MEMORY}", file=sys.stderr)
+        print("nacre: there was not enough memory; ask for less at once, or close other programs", file=sys.stderr)
         return 2
     except BrokenPipeError:
         sys.stderr.close()

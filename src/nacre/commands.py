@@ -58,7 +58,7 @@ class ResumeCommand:
     run: RunPath
     """Run directory."""
     iterations: int | None = None
-    """New total of meta-iterations, more than before."""
+    """New total of meta-iterations, more than before. A step size that decays does so over the new total from here."""
     time_limit: float | None = None
     """Stop after this many minutes, with a checkpoint."""
     wandb: bool = False

@@ -16,3 +16,10 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> NacreError:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else f"choose one of: {', '.join(known)}."
     return NacreError(f"unknown {kind} '{name}'; {hint}")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python or the device ran out of memory; JAX has no type of its own for it."""
+    return isinstance(error, MemoryError) or any(
+        words in str(error) for words in ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
+    )

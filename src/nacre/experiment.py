@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ import numpy as np
 
 from nacre.checkpoints import Checkpoints
 from nacre.config import Experiment
-from nacre.errors import NacreError
+from nacre.errors import NacreError, is_out_of_memory
 from nacre.replay import Replay
 from nacre.rollout import evaluate
 from nacre.run_directory import RunDirectory
@@ -91,7 +91,7 @@ def train(
         import_wandb()
     _check_memory(experiment)
     run = RunDirectory.create(path, experiment)
-    with run.locked():
+    with run.locked(), _memory_errors(run):
         _run(run, stop, wandb, started)
     return run
 
@@ -113,7 +113,7 @@ def resume(
         settings = dataclasses.replace(experiment.settings, iterations=iterations)
         experiment = dataclasses.replace(experiment, settings=settings)
     _check_memory(experiment)
-    with run.locked():
+    with run.locked(), _memory_errors(run):
         _run(run, stop, wandb, started, resumed=experiment)
     return run
 
@@ -124,19 +124,19 @@ def load_state(run: RunDirectory, *, with_buffers: bool = True) -> Any:
     Another process may train the run meanwhile: a checkpoint that it replaces while it is read is left for the newest.
     """
     while True:
-        newest = _numbers(run)
-        if not newest:
+        before = _checkpoint_numbers(run)
+        if not before:
             raise NacreError(
                 f"the run at {run.path} has no checkpoint yet; continue it with 'nacre resume {run.path}'."
             )
         try:
             return _load_newest(run, with_buffers)
         except (OSError, NacreError):
-            if _numbers(run) == newest:
+            if _checkpoint_numbers(run) == before:
                 raise
 
 
-def _numbers(run: RunDirectory) -> list[str]:
+def _checkpoint_numbers(run: RunDirectory) -> list[str]:
     """The complete checkpoints that a run has now."""
     return sorted(path.name for path in run.checkpoints.glob("*") if path.name.isdigit())
 
@@ -179,15 +179,16 @@ def _run(
     checkpoints = Checkpoints(run.checkpoints)
     run.experiment = resumed or run.experiment
     experiment, tasks = run.experiment, run.tasks
-    experiment.algorithm.compile(experiment.family, experiment.settings)
-    _release_memory()
+    num_updates = experiment.settings.num_train_steps_per_iteration
+    if (checkpoints.latest() or 0) < experiment.settings.iterations * num_updates:
+        experiment.algorithm.compile(experiment.family, experiment.settings)
+        _release_memory()
     saved = _newest(run, checkpoints)
     if resumed is not None:
         run.record_resume(resumed, int(saved.state.grad_steps))
     _release_memory()
     state = saved.state
     run.cut_back(int(state.grad_steps))
-    num_updates = experiment.settings.num_train_steps_per_iteration
 
     def wall_seconds() -> float:
         return float(saved.wall_seconds) + time.monotonic() - started
@@ -239,17 +240,33 @@ def _check_memory(experiment: Experiment) -> None:
     limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", _machine_memory())
     if needed > limit:
         raise NacreError(
-            f"this run would need {needed / 1e9:,.1f} GB for its replay and networks, but there are "
-            f"{limit / 1e9:,.1f}; lower --iterations, --num-train-tasks, the steps per iteration or the network."
+            f"this run would need {needed / 1e9:,.1f} GB for its replay and networks, but the machine has "
+            f"{limit / 1e9:,.1f} GB; ask for fewer iterations, train tasks or steps, or for smaller networks."
         )
 
 
-def _machine_memory() -> float:
-    """Bytes of this machine's memory, where the system tells."""
+@contextmanager
+def _memory_errors(run: RunDirectory) -> Iterator[None]:
+    """What did not fit into memory, in one sentence."""
     try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, OSError, ValueError):
-        return math.inf
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise NacreError(
+            f"the run at {run.path} did not fit into memory; close other programs and resume it, or remove it and "
+            "train anew with a smaller --meta-batch, --batch-size, --context-batch-size or smaller networks."
+        ) from error
+
+
+def _machine_memory() -> float:
+    """Bytes of memory that this machine or container has, as far as the system tells."""
+    limits = [math.inf]
+    with suppress(AttributeError, OSError, ValueError):
+        limits.append(float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
+    with suppress(OSError, ValueError):  # "max" where a container has no limit
+        limits.append(float(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(limits)
 
 
 def _release_memory() -> None:

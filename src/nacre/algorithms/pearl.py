@@ -207,7 +207,7 @@ def update(
 
 
 def _adam(config: PearlConfig) -> optax.GradientTransformation:
-    if config.learning_rate_decay == 1.0:
+    if config.learning_rate_decay == 1.0:  # without a schedule's counter, as in the paper
         return optax.adam(config.learning_rate)
     num_updates = config.iterations * config.num_train_steps_per_iteration
     last = config.learning_rate * config.learning_rate_decay
@@ -361,10 +361,12 @@ def agent_params(state: State) -> Params:
 
 
 def compile_update(family: Family, config: PearlConfig) -> None:
-    """Compiles a block of updates. Done before the buffers are made, so that the two are not in memory at once."""
-    shapes = jax.eval_shape(functools.partial(init, family, config, 0))
-    block = min(UPDATES_PER_CALL, config.num_train_steps_per_iteration)
-    _train.lower(*shapes[:5], np.int32(0), obs_dim=family.obs_dim, config=config, num_updates=block).compile()
+    """Compiles a whole block of updates, before the buffers are made, so that memory does not hold both at once."""
+    state = jax.eval_shape(functools.partial(init, family, config, 0))
+    _train.lower(
+        state.networks, state.optimisers, state.rl_buffer, state.context_buffer, state.key, np.int32(0),
+        obs_dim=family.obs_dim, config=config, num_updates=min(UPDATES_PER_CALL, config.num_train_steps_per_iteration),
+    ).compile()  # fmt: skip
 
 
 def meta_train(family: Family, config: PearlConfig, tasks: TaskSet, state: State) -> Iterator[tuple[State, Metrics]]:

@@ -24,7 +24,7 @@ class PearlConfig:
     iterations: int = 500
     """Meta-iterations of the whole run; `resume --iterations` raises it."""
     num_initial_steps: int = 2000
-    """Environment steps per train task before the first update, z from the prior."""
+    """Environment steps per train task before the first update, z from the prior (or see num_steps_straight)."""
     num_tasks_sample: int = 5
     """Train tasks drawn (with replacement) for collection in each iteration."""
     num_steps_straight: int = 0
@@ -126,7 +126,7 @@ class PearlConfig:
             raise NacreError(
                 "num_initial_steps is 0, so the first update has no data; set --num-initial-steps above 0."
             )
-        if self.num_steps_prior == 0:
+        if self.num_steps_prior == 0 and self.num_steps_straight == 0:
             raise NacreError(
                 "num_steps_prior is 0, so the context of a drawn task stays empty; set --num-steps-prior above 0."
             )
