@@ -185,6 +185,17 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit_on_mujoco(smal
     assert_same_run(run, straight)
 
 
+def test_a_run_with_straight_episodes_and_a_decaying_step_size_resumes_bit_for_bit_too(
+    small_blocks: None, tmp_path: Path
+) -> None:
+    fields = dict(preset="smoke", num_steps_straight=40, learning_rate_decay=0.1)
+    whole = nacre.train("pearl", "sparse-point-robot", **fields, out=tmp_path / "whole")
+    run = nacre.train("pearl", "sparse-point-robot", **fields, time_limit=AT_ONCE, out=tmp_path / "run")
+    assert saved_steps(run) == [5]
+    nacre.resume(run.path)
+    assert_same_run(run, whole)
+
+
 def test_a_raised_total_gives_the_run_that_had_it_from_the_start(
     uninterrupted: nacre.RunDirectory, tmp_path: Path
 ) -> None:
@@ -346,18 +357,37 @@ def test_a_run_that_no_memory_holds_is_refused_before_anything_is_made(
     out = tmp_path / "run"
     assert cli.main(["train", "pearl", "point-robot", "--preset", "smoke", "--out", str(out), *flag]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.match(r"nacre: this run would need [\d,.]+ GB for its replay and networks, but there are", line)
+    assert re.match(
+        r"nacre: this run would need [\d,.]+ GB for its replay and networks, but the machine has [\d.]+ GB", line
+    )
     assert not out.exists()
 
 
-def test_an_update_that_no_memory_holds_ends_in_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_running_out_of_memory_ends_in_one_sentence_and_the_run_can_go_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ["--preset", "smoke", "--meta-batch", "100000000", "--out", str(tmp_path / "run")]
-    assert cli.main(["train", "pearl", "point-robot", *flags]) == 2
+    def exhausted(*args: Any) -> None:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 6970800034328 bytes.")
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(pearl, "train", exhausted)
+        assert cli.main(["train", "pearl", "point-robot", "--preset", "smoke", "--out", str(out)]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nacre: ")]
     assert len(lines) == 1
-    assert "not enough memory" in lines[0]
+    assert f"the run at {out} did not fit into memory" in lines[0]
+    assert cli.main(["resume", str(out)]) == 0
+
+
+def test_another_failure_of_the_device_is_not_taken_for_a_lack_of_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def failing(*args: Any) -> None:
+        raise jax.errors.JaxRuntimeError("INTERNAL: an illegal memory access was encountered")
+
+    monkeypatch.setattr(pearl, "train", failing)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="illegal"):
+        cli.main(["train", "pearl", "point-robot", "--preset", "smoke", "--out", str(tmp_path / "run")])
 
 
 def test_the_update_is_compiled_once_and_before_the_buffers_take_memory(

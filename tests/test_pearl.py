@@ -678,7 +678,8 @@ def test_straight_episodes_hold_one_random_action_and_come_first(num_steps):
     assert after.env_steps == 3 * (20 + num_steps + 20 + 40 + 20)
     drawn = {tuple(goal) for goal in rounds[-1].goal}
     sizes = [20 if tuple(goal) not in drawn else num_steps + 60 for goal in GOALS["goal"]]
-    assert np.asarray(after.context_buffer.size).tolist() == sizes, "into both buffers"
+    assert np.asarray(after.context_buffer.size).tolist() == sizes
+    assert int(after.rl_buffer.size.sum()) == after.env_steps, "into both buffers"
     if num_steps:
         actions = np.concatenate([recorded.transitions.action[:, 0] for recorded in rounds[:2]])
         assert len(np.unique(actions)) == actions.size, "every episode and every axis has an action of its own"

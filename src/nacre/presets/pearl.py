@@ -162,7 +162,7 @@ _DEMO: dict[str, dict[str, object]] = {
     # circle until a goal is found: one latent dimension and a heavier KL.
     "sparse-point-robot": _DEMO_DEPARTURES
     | dict(
-        iterations=300,
+        iterations=240,
         num_initial_steps=2000,
         num_tasks_sample=5,
         num_steps_straight=600,
