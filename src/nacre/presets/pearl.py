@@ -172,6 +172,7 @@ _DEMO: dict[str, dict[str, object]] = {
         context_batch_size=256,
         latent_dim=1,
         kl_weight=5.0,
+        num_exploration_episodes=15,
     ),
 }
 
