@@ -53,9 +53,7 @@ def products_of_update(obs_dim: int, action_dim: int, config: PearlConfig) -> in
 
     def update(batch: Transition, context: Transition, noise: pearl.Noise) -> Any:
         networks = pearl.init_networks(obs_dim, action_dim, config, jax.random.key(0))
-        trained = ((networks.encoder, networks.critics), networks.policy, networks.value)
-        optimisers = pearl.Optimisers(*(pearl._adam(config).init(part) for part in trained))
-        return pearl.update(networks, optimisers, batch, context, noise, config)
+        return pearl.update(networks, pearl.init_optimisers(networks, config), batch, context, noise, config)
 
     noise = pearl.Noise(
         jnp.zeros((config.meta_batch, config.latent_dim)),

@@ -17,6 +17,7 @@ import pytest
 import nacre
 from nacre import experiment
 from nacre.algorithms import pearl
+from nacre.algorithms.collection import Phases
 from nacre.checkpoints import Checkpoints
 from nacre.config import resolve
 from nacre.experiment import Saved
@@ -41,7 +42,7 @@ def collected(tasks: nacre.TaskSet) -> Saved:
     """The state of a run after its initial collection, with large counters, and awkward numbers in the optimisers."""
     state = fresh(tasks, seed=3).state
     drawn = np.arange(CHOSEN.settings.num_train_tasks)
-    state = pearl.collect(CHOSEN.family, CHOSEN.settings, tasks.train, state, drawn, pearl.Phases(prior=40))
+    (state,) = pearl.collect(CHOSEN.family, CHOSEN.settings, tasks.train, [state], drawn[None], Phases(prior=40))
     awkward = jnp.array([-0.0, 1e-40, np.pi, np.inf, -np.inf, np.nan, 3e38, -1.5], jnp.float32)
     optimisers = jax.tree.map(
         lambda x: jnp.resize(awkward, x.shape) if jnp.issubdtype(x.dtype, jnp.floating) else x + 7, state.optimisers
@@ -106,9 +107,9 @@ def test_what_is_restored_owns_its_memory(saved: Path, tasks: nacre.TaskSet) -> 
         CHOSEN.family,
         CHOSEN.settings,
         tasks.train,
-        state,
-        np.array([0, 1]),
-        pearl.Phases(prior=40, extra_rl_posterior=40),
+        [state],
+        np.array([[0, 1]]),
+        Phases(prior=40, extra_rl_posterior=40),
     )
     assert {file: file.read_bytes() for file in files_of(saved)} == before
 

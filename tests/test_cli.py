@@ -122,9 +122,11 @@ def test_the_help_of_train_with_a_family_lists_every_field_and_the_presets_value
 def untrained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Path, dict[str, Any]]]:
     """Lets `nacre train` do everything but train: collects what it would have trained, and where."""
     asked: list[tuple[Any, Path, dict[str, Any]]] = []
-    monkeypatch.setattr(
-        "nacre.experiment.train", lambda experiment, path, **options: asked.append((experiment, path, options))
-    )
+
+    def train(experiments: list[Any], paths: list[Path], **options: Any) -> None:
+        asked.extend((experiment, path, options) for experiment, path in zip(experiments, paths, strict=True))
+
+    monkeypatch.setattr("nacre.experiment.train", train)
     return asked
 
 

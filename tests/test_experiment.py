@@ -259,10 +259,10 @@ def test_resuming_a_finished_run_changes_no_number(uninterrupted: nacre.RunDirec
 def test_wall_seconds_count_from_the_start_of_the_process_and_add_up_over_resumptions(
     uninterrupted: nacre.RunDirectory, tmp_path: Path
 ) -> None:
-    run = experiment.train(
-        uninterrupted.experiment, tmp_path / "run", time_limit=AT_ONCE, started=time.monotonic() - 1000.0
+    (run,) = experiment.train(
+        [uninterrupted.experiment], [tmp_path / "run"], time_limit=AT_ONCE, started=time.monotonic() - 1000.0
     )
-    experiment.resume(run.path, started=time.monotonic() - 2000.0)
+    experiment.resume([run.path], started=time.monotonic() - 2000.0)
     seconds = [float(row["wall_seconds"]) for row in rows(run.path / "metrics.csv")]
     assert 1000 <= seconds[0] < 1500
     assert 3000 <= seconds[1] < 3500
@@ -308,11 +308,11 @@ def poisoned(name: str, update: int) -> Callable[..., Iterator[tuple[Any, Any]]]
     meta_train = ALGORITHMS["pearl"].meta_train
 
     def train(*args: Any) -> Iterator[tuple[Any, Any]]:
-        for state, metrics in meta_train(*args):
-            first = int(state.grad_steps) - BLOCK + 1
-            if first <= update <= state.grad_steps:
+        for states, (metrics,) in meta_train(*args):
+            first = int(states[0].grad_steps) - BLOCK + 1
+            if first <= update <= states[0].grad_steps:
                 metrics = metrics | {name: metrics[name].at[update - first].set(np.nan)}
-            yield state, metrics
+            yield states, [metrics]
 
     return train
 

@@ -175,7 +175,7 @@ def examine(networks: pearl.Networks, new_critics: Any, inputs: StepInputs, conf
     factors = pearl.encode(encoder, context, config)
     belief = pearl.infer_posterior(encoder, context, config)
     (_, (z, critic_metrics)), critic_gradient = jax.value_and_grad(pearl.critic_loss, has_aux=True)(
-        (encoder, old_critics), networks.target_value, batch, context, noise.z, config
+        (encoder, old_critics), networks, batch, context, noise, config
     )
     outputs = {"enc_raw": raw, "z_mean": belief.mean, "z": z[:, 0]}
     losses = {"qf_loss": critic_metrics["critic_loss"]}
@@ -201,7 +201,8 @@ def examine(networks: pearl.Networks, new_critics: Any, inputs: StepInputs, conf
     def row_target(row: Transition, context: Transition, z_noise: jax.Array) -> jax.Array:
         one_row = jax.tree.map(lambda x: x[None, None], row)
         one_task = jax.tree.map(lambda x: x[None], context)
-        args = ((encoder, old_critics), networks.target_value, one_row, one_task, z_noise[None], config)
+        one_noise = noise._replace(z=z_noise[None])
+        args = ((encoder, old_critics), networks, one_row, one_task, one_noise, config)
         return pearl.critic_loss(*args)[1][1]["q_target_mean"]
 
     targets = jax.vmap(jax.vmap(row_target, in_axes=(0, None, None)))(batch, context, noise.z)

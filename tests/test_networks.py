@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nacre.algorithms import pearl
-from nacre.networks import MLP, PolicyOutput, TanhGaussianPolicy, sample_action
+from nacre.networks import MLP, PRECISIONS, PolicyOutput, TanhGaussianPolicy, product, sample_action
 from nacre.presets.pearl import PearlConfig
 
 
@@ -30,6 +30,51 @@ def test_z_as_second_input_gives_what_z_beside_the_first_gives():
         h = h @ np.asarray(mlp.weights[layer], np.float64) + np.asarray(mlp.biases[layer], np.float64)
         h = np.maximum(h, 0.0) if layer < 2 else h
     np.testing.assert_allclose(split, h, rtol=1e-4, atol=1e-5)
+
+
+def test_a_normalised_network_has_mean_0_and_variance_1_over_the_units_of_every_hidden_layer():
+    mlp = MLP(5, 16, 2, 3, out_scale=1.0, normalised=True, key=jax.random.key(0))
+    x = 10 * np.random.default_rng(0).standard_normal((4, 6, 5))
+    h = x
+    for layer in range(3):
+        h = h @ np.asarray(mlp.weights[layer], np.float64) + np.asarray(mlp.biases[layer], np.float64)
+        if layer < 2:
+            h = (h - h.mean(axis=-1, keepdims=True)) / np.sqrt(h.var(axis=-1, keepdims=True) + 1e-5)
+            h = np.maximum(h, 0.0)
+    np.testing.assert_allclose(mlp(jnp.asarray(x, jnp.float32)), h, rtol=1e-3, atol=1e-4)
+    plain = MLP(5, 16, 2, 3, out_scale=1.0, key=jax.random.key(0))
+    assert jax.tree.map(jnp.shape, plain.weights) == jax.tree.map(jnp.shape, mlp.weights)
+
+
+def rounded(x: np.ndarray) -> np.ndarray:
+    """To the nearest number with 8 significant bits, as bfloat16 has them."""
+    mantissa, exponent = np.frexp(x)
+    return np.ldexp(np.rint(mantissa * 2**8) / 2**8, exponent)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_product_and_both_its_gradients_round_their_inputs_and_add_in_float32(precision):
+    rng = np.random.default_rng(0)
+    x, weight, gradient = (
+        rng.standard_normal(shape).astype(np.float32) for shape in ((2, 64, 40), (40, 30), (2, 64, 30))
+    )
+    y, back = jax.vjp(lambda x, weight: product(x, weight, precision), x, weight)
+    to_x, to_weight = back(jnp.asarray(gradient))
+    assert y.dtype == to_x.dtype == to_weight.dtype == jnp.float32
+    inputs = [a.astype(np.float64) for a in (x, weight, gradient)]
+    a, w, g = map(rounded, inputs) if precision == "bfloat16" else inputs
+    for ours, by_hand in (
+        (y, a @ w), (to_x, g @ w.T), (to_weight, np.einsum("tbi,tbo->io", a, g)),
+    ):  # fmt: skip
+        np.testing.assert_allclose(ours, by_hand, rtol=1e-5, atol=1e-4)
+    if precision == "bfloat16":
+        assert np.abs(np.asarray(y) - inputs[0] @ inputs[1]).max() > 1e-3, "the rounding is there to be seen"
+
+
+def test_a_product_in_float32_leaves_float64_alone():
+    with jax.enable_x64(True):
+        x, weight = (np.random.default_rng(i).standard_normal((8, 8)) for i in range(2))
+        np.testing.assert_allclose(product(jnp.asarray(x), jnp.asarray(weight), "float32"), x @ weight, rtol=1e-14)
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 
 from nacre import rollout
-from nacre.algorithms import pearl
+from nacre.algorithms import collection, pearl
+from nacre.algorithms.collection import Phases
 from nacre.families.family import Family, JaxStep, TaskSet
 from nacre.families.point import PointRobot
 from nacre.networks import MLP
 from nacre.presets.pearl import PearlConfig
 from nacre.replay import PAGE, Replay, unpack
-from nacre.types import Belief, Transition
+from nacre.types import Belief, Transition, stream
 
 FAMILY = PointRobot()
 OBS_DIM, ACTION_DIM, LATENT_DIM = 2, 2, 3
@@ -211,6 +212,7 @@ BATCH = made_up_transitions(2, 2, 32)
 LONG_CONTEXT = made_up_transitions(3, 2, 32)
 Z_NOISE = np.random.default_rng(4).standard_normal((2, LATENT_DIM)).astype(np.float32)
 ACTION_NOISE = np.random.default_rng(5).standard_normal((2, 32, ACTION_DIM)).astype(np.float32)
+NOISE = pearl.Noise(Z_NOISE, ACTION_NOISE)
 
 
 def critic_gradients(networks: pearl.Networks, configs: tuple[PearlConfig, ...]) -> list[tuple[MLP, Any]]:
@@ -219,7 +221,7 @@ def critic_gradients(networks: pearl.Networks, configs: tuple[PearlConfig, ...])
     @jax.jit
     def gradients(networks):
         trained = (networks.encoder, networks.critics)
-        args = (networks.target_value, BATCH, LONG_CONTEXT, Z_NOISE)
+        args = (networks, BATCH, LONG_CONTEXT, NOISE)
         return [jax.grad(pearl.critic_loss, has_aux=True)(trained, *args, config)[0] for config in configs]
 
     return gradients(networks)
@@ -258,7 +260,7 @@ def test_policy_and_value_losses_do_not_reach_the_encoder(networks):
     def gradients(networks):
         def z_of(encoder):
             trained = (encoder, networks.critics)
-            return pearl.critic_loss(trained, networks.target_value, BATCH, LONG_CONTEXT, Z_NOISE, SMALL)[1][0]
+            return pearl.critic_loss(trained, networks, BATCH, LONG_CONTEXT, NOISE, SMALL)[1][0]
 
         def policy_loss(z):
             return pearl.policy_loss(networks.policy, networks.critics, BATCH.obs, z, ACTION_NOISE, SMALL)[0]
@@ -314,7 +316,9 @@ def test_bellman_target_uses_the_scaled_training_reward_and_bootstraps_unless_te
     def targets(target_value):
         def target_of(row):
             one = jax.tree.map(lambda x: x[:, row : row + 1], batch)
-            return pearl.critic_loss(trained, target_value, one, context, Z_NOISE[:1], SMALL)[1]
+            noise = pearl.Noise(Z_NOISE[:1], ACTION_NOISE[:1])
+            bootstrapping = networks._replace(target_value=target_value)
+            return pearl.critic_loss(trained, bootstrapping, one, context, noise, SMALL)[1]
 
         return [target_of(row) for row in range(2)]
 
@@ -329,6 +333,90 @@ def test_bellman_target_uses_the_scaled_training_reward_and_bootstraps_unless_te
     x = (batch.obs[0], batch.action[0], np.broadcast_to(z[0], (2, LATENT_DIM)))
     q = np.stack([forward(critic, *x)[:, 0] for critic in networks.critics])
     np.testing.assert_allclose(at_limit["critic_loss"], ((q[:, 1] - expected) ** 2).sum(), rtol=1e-4)
+
+
+# Without V, and with a learnt temperature
+
+DOUBLE_Q = change(SMALL, use_value_network=False, automatic_temperature=True)
+NEXT_NOISE = np.random.default_rng(6).standard_normal((2, 32, ACTION_DIM)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def double_q() -> pearl.Networks:
+    """Fast and slow critics that differ, and a temperature of 0.3."""
+    fresh, other = fresh_networks(DOUBLE_Q, seed=0), fresh_networks(DOUBLE_Q, seed=1)
+    heads = np.random.default_rng(7).standard_normal((2, 32, 1)).astype(np.float32)
+    biases = np.float32([[2.0], [0.0]])  # so that neither is always the smaller one
+    slow = [last_layer(*parts) for parts in zip(other.critics, heads, biases, strict=True)]
+    return fresh._replace(
+        encoder=louder(fresh.encoder),
+        critics=tuple(louder(critic) for critic in fresh.critics),
+        target_critics=(slow[0], slow[1]),
+        log_temperature=jnp.log(0.3),
+    )
+
+
+def squashed(networks: pearl.Networks, obs: Any, z: Any, noise: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The policy's action and its log density, in NumPy."""
+    mean, log_std = np.split(forward(networks.policy.mlp, obs, z), 2, axis=-1)
+    action = np.tanh(mean + np.exp(log_std) * noise)
+    gaussian = -0.5 * np.float64(noise) ** 2 - log_std - 0.5 * np.log(2 * np.pi)
+    return action, (gaussian - np.log(1 - action**2 + 1e-6)).sum(axis=-1)
+
+
+def test_without_v_the_target_is_the_smaller_slow_critic_at_a_fresh_next_action_less_its_log_density(double_q):
+    noise = pearl.Noise(Z_NOISE, ACTION_NOISE, NEXT_NOISE)
+    trained = (double_q.encoder, double_q.critics)
+    z, metrics = jax.jit(pearl.critic_loss, static_argnames="config")(
+        trained, double_q, BATCH, LONG_CONTEXT, noise, DOUBLE_Q
+    )[1]
+    z_rows = np.broadcast_to(z, (2, 32, LATENT_DIM))
+    action, log_pi = squashed(double_q, BATCH.next_obs, z_rows, NEXT_NOISE)
+    q1, q2 = (forward(critic, BATCH.next_obs, action, z_rows)[..., 0] for critic in double_q.target_critics)
+    assert 0.1 < (q1 < q2).mean() < 0.9, "each of the two is the smaller one somewhere"
+    target = 5.0 * BATCH.training_reward + BATCH.discount * 0.5 * (np.minimum(q1, q2) - 0.3 * log_pi)
+    np.testing.assert_allclose(metrics["q_target_mean"], target.mean(), rtol=1e-4)
+    fast = [forward(critic, BATCH.obs, BATCH.action, z_rows)[..., 0] for critic in double_q.critics]
+    np.testing.assert_allclose(metrics["critic_loss"], sum(((q - target) ** 2).mean() for q in fast), rtol=1e-4)
+
+
+def test_the_temperature_weighs_the_log_density_in_the_policys_loss(double_q):
+    z = jnp.asarray(Z_NOISE)[:, None]
+    config = change(DOUBLE_Q, policy_mean_reg_weight=0.0, policy_std_reg_weight=0.0)
+    loss, (v_target, _) = pearl.policy_loss(
+        double_q.policy, double_q.critics, BATCH.obs, z, ACTION_NOISE, config, pearl.temperature(double_q)
+    )
+    z_rows = np.broadcast_to(z, (2, 32, LATENT_DIM))
+    action, log_pi = squashed(double_q, BATCH.obs, z_rows, ACTION_NOISE)
+    min_q = np.minimum(*(forward(critic, BATCH.obs, action, z_rows)[..., 0] for critic in double_q.critics))
+    np.testing.assert_allclose(loss, (0.3 * log_pi - min_q).mean(), rtol=1e-4)
+    np.testing.assert_allclose(v_target, min_q - 0.3 * log_pi, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("log_pi", "rises"), [(2.5, True), (1.5, False)])
+def test_the_temperature_rises_while_the_entropy_is_below_minus_action_dim(log_pi, rises):
+    """Entropy is -log_pi; the target for two action dimensions is -2 nats."""
+    gradient = jax.grad(lambda x: pearl.temperature_loss(x, jnp.asarray(log_pi), ACTION_DIM)[0])(jnp.asarray(0.7))
+    np.testing.assert_allclose(gradient, -(log_pi - 2.0), rtol=1e-6)
+    assert (gradient < 0) == rises
+
+
+@pytest.mark.parametrize("use_value_network", [True, False])
+@pytest.mark.parametrize("automatic", [True, False])
+def test_every_network_that_the_settings_ask_for_learns_and_no_other_is_there(collected, use_value_network, automatic):
+    config = change(SMALL, use_value_network=use_value_network, automatic_temperature=automatic)
+    fresh = pearl.init(FAMILY, config, seed=1)
+    networks = fresh.networks
+    assert (networks.value is None) == (networks.target_value is None) == (not use_value_network)
+    assert (networks.target_critics is None) == use_value_network
+    assert (networks.log_temperature is None) == (not automatic)
+    if networks.target_critics is not None:
+        assert_trees_equal(networks.critics, networks.target_critics)
+    start = fresh._replace(rl_buffer=collected.after.rl_buffer, context_buffer=collected.after.context_buffer)
+    after, metrics = train(copied(start), 20, config)
+    assert_all_networks_changed(start, after)
+    assert ("value_loss" in metrics) == use_value_network and ("temperature" in metrics) == automatic
+    assert all(np.isfinite(values).all() and values.shape == (20,) for values in metrics.values())
 
 
 def test_the_two_critics_start_different_and_the_target_starts_as_v():
@@ -488,13 +576,26 @@ class Collected(NamedTuple):
     rounds: list[Recorded]
 
 
-DRAWN, PHASES = np.array([0, 2, 0]), pearl.Phases(prior=20, posterior=40, extra_rl_posterior=20)
+DRAWN, PHASES = np.array([0, 2, 0]), Phases(prior=20, posterior=40, extra_rl_posterior=20)
+
+
+def collect(
+    state: pearl.State, drawn: np.ndarray, phases: Phases, config: PearlConfig = SMALL, family: Family = FAMILY
+) -> pearl.State:
+    """One run's collection."""
+    return pearl.collect(family, config, GOALS, [state], drawn[None], phases)[0]
+
+
+def train(state: pearl.State, num_updates: int, config: PearlConfig = SMALL) -> tuple[pearl.State, pearl.Metrics]:
+    """One run's updates."""
+    (after,), (metrics,) = pearl.train([state], config, OBS_DIM, num_updates)
+    return after, metrics
 
 
 @contextlib.contextmanager
 def recording() -> Iterator[list[Recorded]]:
     """The rounds that are collected meanwhile."""
-    rounds, original = [], pearl.episode
+    rounds, original = [], collection.episode
 
     def recording_episode(family, agent, params, memory, task, key, *, explore):
         assert explore
@@ -505,16 +606,16 @@ def recording() -> Iterator[list[Recorded]]:
         return after, result
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pearl, "episode", recording_episode)
+        patch.setattr(collection, "episode", recording_episode)
         yield rounds
 
 
 def collect_recorded(
-    state: pearl.State, config: PearlConfig, drawn: np.ndarray, phases: pearl.Phases, family: Family = FAMILY
+    state: pearl.State, config: PearlConfig, drawn: np.ndarray, phases: Phases, family: Family = FAMILY
 ) -> Collected:
     before = copied(state)
     with recording() as rounds:
-        after = pearl.collect(family, config, GOALS, copied(state), drawn, phases)
+        after = collect(copied(state), drawn, phases, config, family)
     return Collected(before, after, rounds)
 
 
@@ -533,7 +634,7 @@ def initial() -> pearl.State:
     """After the initial collection; its encoder is sure that z is 0.7."""
     state = pearl.init(FAMILY, SMALL, seed=0)
     state = with_encoder(state, sure_encoder(state.networks.encoder, 0.7))
-    return pearl.collect(FAMILY, SMALL, GOALS, state, np.arange(3), pearl.Phases(prior=20))
+    return collect(state, np.arange(3), Phases(prior=20))
 
 
 @pytest.fixture(scope="module")
@@ -618,7 +719,7 @@ def test_every_draw_infers_its_posterior_from_its_own_context(initial):
 
 
 def test_phases_collect_whole_episodes_until_they_have_the_steps_asked_for(initial):
-    after = pearl.collect(FAMILY, SMALL, GOALS, copied(initial), np.array([1]), pearl.Phases(prior=41))
+    after = collect(copied(initial), np.array([1]), Phases(prior=41))
     assert after.env_steps - initial.env_steps == 60
     assert np.asarray(after.context_buffer.size).tolist() == [20, 60, 20]
     assert np.asarray(after.rl_buffer.size).tolist() == [20, 80, 20]
@@ -641,7 +742,7 @@ class Falling(PointRobot):
 
 def test_phases_go_on_until_they_have_real_transitions_enough(initial):
     """20 prior and 20 extra steps: of episodes that end at their tenth step it takes two, as padding does not count."""
-    collected = collect_recorded(initial, SMALL, DRAWN, pearl.Phases(prior=20, extra_rl_posterior=20), Falling())
+    collected = collect_recorded(initial, SMALL, DRAWN, Phases(prior=20, extra_rl_posterior=20), Falling())
     assert [recorded.length.tolist() for recorded in collected.rounds] == [[20, 10, 20], [10], [20, 10, 20], [10]]
     assert collected.after.env_steps - initial.env_steps == 6 * 20
     assert np.asarray(collected.after.rl_buffer.size).tolist() == [20 + 4 * 20, 20, 20 + 2 * 20]
@@ -653,7 +754,7 @@ def test_phases_go_on_until_they_have_real_transitions_enough(initial):
 
 def test_collections_of_one_run_use_new_random_numbers(collected, initial):
     once = collected.rounds[0]
-    again = collect_recorded(collected.after, SMALL, DRAWN, pearl.Phases(prior=20)).rounds[0]
+    again = collect_recorded(collected.after, SMALL, DRAWN, Phases(prior=20)).rounds[0]
     assert (once.transitions.obs != again.transitions.obs).all()
     assert (once.z != again.z).all()
 
@@ -663,8 +764,8 @@ def first_iteration(config: PearlConfig) -> tuple[pearl.State, pearl.State, list
     tasks = TaskSet(GOALS, GOALS, 0)
     start = pearl.init(FAMILY, config, seed=4)
     with recording() as rounds, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pearl, "train", lambda state, config, obs_dim, num_updates: (state, {}))
-        after, _ = next(pearl.meta_train(FAMILY, config, tasks, copied(start)))
+        patch.setattr(pearl, "train", lambda states, config, obs_dim, num_updates: (states, [{}]))
+        (after,), _ = next(pearl.meta_train(FAMILY, config, tasks, [copied(start)]))
     return start, after, rounds
 
 
@@ -686,7 +787,7 @@ def test_straight_episodes_hold_one_random_action_and_come_first(num_steps):
 
 
 def test_straight_actions_are_the_tanh_of_standard_normals_and_ask_no_policy():
-    agent = pearl._straight_agent(ACTION_DIM)
+    agent = collection._straight_agent(ACTION_DIM)
     memory = agent.begin(None, {"goal": np.zeros((20_000, 2))}, jax.random.key(0))
     action, after = agent.act(None, memory, np.ones((20_000, 2)), jax.random.key(1), True)
     np.testing.assert_array_equal(after, memory)
@@ -730,10 +831,10 @@ def blocks(collected) -> Blocks:
     fresh = pearl.init(FAMILY, SMALL, seed=1)
     start = fresh._replace(rl_buffer=collected.after.rl_buffer, context_buffer=collected.after.context_buffer)
     compiled_before = pearl._train._cache_size()
-    halfway, first = pearl.train(copied(start), SMALL, OBS_DIM, 200)
-    in_two, second = pearl.train(copied(halfway), SMALL, OBS_DIM, 200)
+    halfway, first = train(copied(start), 200)
+    in_two, second = train(copied(halfway), 200)
     compilations = pearl._train._cache_size() - compiled_before
-    at_once, metrics = pearl.train(copied(start), SMALL, OBS_DIM, 400)
+    at_once, metrics = train(copied(start), 400)
     return Blocks(
         start, halfway, in_two, at_once, jax.device_get([first, second]), jax.device_get(metrics), compilations
     )
@@ -751,10 +852,28 @@ def test_400_updates_at_once_are_twice_200_updates(blocks):
         np.testing.assert_array_equal(np.concatenate([block[name] for block in blocks.metrics_in_two]), at_once)
 
 
-def test_updates_change_every_network_and_leave_the_buffers_alone(blocks):
+def assert_all_networks_changed(start: pearl.State, end: pearl.State) -> None:
     for name in pearl.Networks._fields:
-        before, after = (jax.tree.leaves(getattr(state.networks, name)) for state in (blocks.start, blocks.halfway))
-        assert any((np.asarray(x) != np.asarray(y)).any() for x, y in zip(before, after, strict=True)), name
+        before, after = (jax.tree.leaves(getattr(state.networks, name)) for state in (start, end))
+        changed = [(np.asarray(x) != np.asarray(y)).any() for x, y in zip(before, after, strict=True)]
+        assert any(changed) or getattr(start.networks, name) is None, name
+
+
+def test_a_block_is_one_update_after_another_on_what_is_drawn_from_the_replay(blocks):
+    """The compiled scan against a plain loop, for as long as rounding stays small."""
+    start = blocks.start
+    learner, losses = (start.networks, start.optimisers), []
+    update = jax.jit(pearl.update, static_argnames="config")
+    for grad_step in range(5):
+        key = jax.random.fold_in(stream(start.key, "train"), grad_step)
+        drawn = pearl.draw(start.rl_buffer, start.context_buffer, key, OBS_DIM, SMALL)
+        *learner, metrics = update(*learner, *drawn, config=SMALL)
+        losses.append(metrics["critic_loss"])
+    np.testing.assert_allclose(losses, blocks.metrics_at_once["critic_loss"][:5], rtol=1e-3)
+
+
+def test_updates_change_every_network_and_leave_the_buffers_alone(blocks):
+    assert_all_networks_changed(blocks.start, blocks.halfway)
     assert_trees_equal(blocks.start.rl_buffer, blocks.halfway.rl_buffer)
     assert_trees_equal(blocks.start.context_buffer, blocks.halfway.context_buffer)
     assert len(np.unique(blocks.metrics_at_once["q_target_mean"])) == 400, "every update draws its own batch"
@@ -764,7 +883,7 @@ def test_critics_learn_from_the_rl_buffer_and_the_encoder_from_the_context_buffe
     """What the first update of a block reports when one number of every transition in one of the buffers is raised."""
 
     def first_metrics(**changed: Replay) -> dict[str, float]:
-        _, metrics = pearl.train(copied(blocks.start._replace(**changed)), SMALL, OBS_DIM, 200)
+        _, metrics = train(copied(blocks.start._replace(**changed)), 200)
         return {name: float(values[0]) for name, values in metrics.items()}
 
     def raised(replay: Replay, scalar: int) -> Replay:
@@ -787,7 +906,7 @@ def test_a_deterministic_encoder_of_next_observations_trains(collected):
     config = change(SMALL, use_next_obs_in_context=True, use_information_bottleneck=False)
     fresh = pearl.init(FAMILY, config, seed=1)
     start = fresh._replace(rl_buffer=collected.after.rl_buffer, context_buffer=collected.after.context_buffer)
-    after, metrics = pearl.train(copied(start), config, OBS_DIM, 200)
+    after, metrics = train(copied(start), 200, config)
     assert all(np.isfinite(values).all() and values.shape == (200,) for values in metrics.values())
     assert (np.asarray(metrics["kl"]) == 0).all() and (np.asarray(metrics["posterior_variance"]) == 0).all()
     before, moved = fresh.networks.encoder.weights, after.networks.encoder.weights
@@ -817,9 +936,9 @@ TASKS = FAMILY.task_set(1337, 3, 2)
 def finished(state: pearl.State) -> tuple[pearl.State, list[dict[str, np.ndarray]]]:
     """The end of the run from this state on, and the metrics of every block."""
     metrics = []
-    for yielded in pearl.meta_train(FAMILY, SMALL, TASKS, state):
-        state = yielded[0]
-        metrics.append(jax.device_get(yielded[1]))
+    for (after,), (block,) in pearl.meta_train(FAMILY, SMALL, TASKS, [state]):
+        state = after
+        metrics.append(jax.device_get(block))
     return state, metrics
 
 
@@ -848,8 +967,8 @@ def test_a_run_counts_its_steps_updates_and_iterations(run):
 
 def test_a_run_continued_in_the_middle_of_an_iteration_is_the_run_uninterrupted(run, monkeypatch):
     monkeypatch.setattr(pearl, "UPDATES_PER_CALL", 200)
-    blocks = pearl.meta_train(FAMILY, SMALL, TASKS, pearl.init(FAMILY, SMALL, 5))
-    first, second, (third, _) = (next(blocks) for _ in range(3))
+    blocks = pearl.meta_train(FAMILY, SMALL, TASKS, [pearl.init(FAMILY, SMALL, 5)])
+    first, second, ((third,), _) = (next(blocks) for _ in range(3))
     del first, second
     assert (third.grad_steps, third.meta_iterations) == (600, 1)
     end, metrics = finished(copied(third))
@@ -861,7 +980,7 @@ def test_critics_and_encoder_learn_what_only_the_context_tells(blocks):
     """Most of Q is the scaled reward, which depends on the goal: in the end a wrong context costs dearly."""
     state, losses = copied(blocks.at_once), [blocks.metrics_at_once["critic_loss"]]
     for _ in range(3):
-        state, metrics = pearl.train(state, SMALL, OBS_DIM, 200)
+        state, metrics = train(state, 200)
         losses.append(np.asarray(metrics["critic_loss"]))
     loss = np.concatenate(losses)
     assert loss[-50:].mean() < 0.05 * loss[:10].mean()
@@ -874,7 +993,66 @@ def test_critics_and_encoder_learn_what_only_the_context_tells(blocks):
 
     @jax.jit
     def critic_loss(context):
-        no_noise = np.zeros((2, LATENT_DIM))
-        return pearl.critic_loss(trained, state.networks.target_value, batch, context, no_noise, SMALL)[1][1]
+        no_noise = pearl.Noise(np.zeros((2, LATENT_DIM)), np.zeros(batch.action.shape))
+        return pearl.critic_loss(trained, state.networks, batch, context, no_noise, SMALL)[1][1]
 
     assert critic_loss(swapped)["critic_loss"] > 10 * critic_loss(context)["critic_loss"]
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Seeds side by side
+
+
+def assert_trees_close(a: Any, b: Any, rtol: float = 1e-4, atol: float = 1e-5) -> None:
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        if jnp.issubdtype(jnp.asarray(x).dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=rtol, atol=atol)
+
+
+SEEDS_DRAWN = np.array([[0, 2, 0], [1, 1, 2]])
+
+
+@pytest.mark.parametrize("family", [FAMILY, Falling()], ids=["to the horizon", "falling"])
+def test_seeds_side_by_side_collect_what_each_collects_alone(family):
+    """With their own parameters, tasks and random numbers. Where episodes end early, they need different numbers."""
+    phases = Phases(straight=20, prior=20, posterior=40, extra_rl_posterior=20)
+    config = change(SMALL, num_steps_straight=20)
+
+    def start(seed: int) -> pearl.State:
+        return collect(pearl.init(family, config, seed), np.arange(3), Phases(prior=20), config, family)
+
+    together = pearl.collect(family, config, GOALS, [start(1), start(2)], SEEDS_DRAWN, phases)
+    for seed, drawn, state in zip((1, 2), SEEDS_DRAWN, together, strict=True):
+        alone = collect(start(seed), drawn, phases, config, family)
+        assert state.env_steps == alone.env_steps
+        for ours, theirs in ((state.rl_buffer, alone.rl_buffer), (state.context_buffer, alone.context_buffer)):
+            np.testing.assert_array_equal(ours.written, theirs.written)
+            assert_trees_close(ours.pool, theirs.pool)
+    assert (np.asarray(together[0].rl_buffer.pool[:20]) != np.asarray(together[1].rl_buffer.pool[:20])).any()
+
+
+@pytest.mark.parametrize("config", [SMALL, change(DOUBLE_Q, normalise_critics=True)], ids=["paper", "without V"])
+def test_seeds_side_by_side_learn_what_each_learns_alone(config, collected):
+    """Over 20 updates from equal states; rounding grows with every update."""
+    buffers = dict(rl_buffer=collected.after.rl_buffer, context_buffer=collected.after.context_buffer)
+    config = change(config, learning_rate=1e-3)
+    starts = [pearl.init(FAMILY, config, seed)._replace(**buffers) for seed in (1, 2, 3)]
+    states, metrics = pearl.train(copied(starts), config, OBS_DIM, 20)
+    for start, state, measured in zip(starts, states, metrics, strict=True):
+        alone, measured_alone = train(copied(start), 20, config)
+        assert_trees_close(state, alone)
+        assert_trees_close(measured, measured_alone, rtol=1e-3)
+    assert_trees_equal(states[0].rl_buffer, starts[0].rl_buffer)
+
+
+def test_seeds_side_by_side_go_through_a_run_together():
+    config = change(SMALL, num_train_steps_per_iteration=10)
+    starts = [pearl.init(FAMILY, config, seed) for seed in (1, 2)]
+    for states, metrics in pearl.meta_train(FAMILY, config, TASKS, copied(starts)):  # noqa: B007
+        assert [len(values["kl"]) for values in metrics] == [10, 10]
+    assert [(s.env_steps, s.grad_steps, s.meta_iterations) for s in states] == [(60 + 2 * 240, 20, 2)] * 2
+    for start, state in zip(starts, states, strict=True):
+        (alone,) = list(pearl.meta_train(FAMILY, config, TASKS, [copied(start)]))[-1][0]
+        np.testing.assert_array_equal(state.rl_buffer.written, alone.rl_buffer.written)
+        assert_trees_close(state.networks.encoder, alone.networks.encoder, rtol=1e-2, atol=1e-3)

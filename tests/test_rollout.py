@@ -57,6 +57,23 @@ def test_returns_stand_by_repeat_task_and_episode_and_are_those_of_a_hand_loop_o
     assert len(np.unique(returns)) == returns.size, "every trial has its own random numbers"
 
 
+@pytest.mark.parametrize("family", [FAMILY, CheetahVel()], ids=lambda family: family.name)
+def test_agents_side_by_side_meet_what_each_meets_alone(family):
+    """Each with its own parameters and its own key, in compiled episodes and in MuJoCo."""
+    config = PearlConfig(latent_dim=2, hidden_dim=8, num_hidden_layers=1, encoder_hidden_dim=8)
+    agent, tasks = pearl.make_agent(config), family.sample_tasks(np.random.default_rng(0), 2)
+    keys, params = jax.random.split(jax.random.key(3), 3), []
+    for seed in range(3):
+        networks = pearl.init_networks(family.obs_dim, family.action_dim, config, jax.random.key(seed))
+        params.append(pearl.Params(networks.encoder, networks.policy))
+    together = rollout.evaluate_side_by_side(family, tasks, agent, params, keys, 2, NUM_REPEATS)
+    assert together.shape == (3, NUM_REPEATS, 2, 2)
+    for ours, one, key in zip(together, params, keys, strict=True):
+        alone = rollout.evaluate(family, tasks, agent, one, key, 2, NUM_REPEATS)
+        np.testing.assert_allclose(ours, alone, rtol=1e-3)
+    assert len(np.unique(together)) == together.size
+
+
 def test_an_evaluation_follows_from_its_key():
     first, again, other = (
         rollout.evaluate(FAMILY, TASKS, SEEKING, {}, jax.random.key(key), NUM_EPISODES, NUM_REPEATS)

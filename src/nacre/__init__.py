@@ -7,6 +7,7 @@ import time
 STARTED = time.monotonic()
 """When the process began, as nearly as a package can tell: `wall_seconds` of a command counts from here."""
 
+from collections.abc import Iterable  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -34,14 +35,38 @@ def train(
     """
     chosen = resolve(algorithm, family, preset, **fields)
     path = Path(out) if out is not None else _default_path(algorithm, family, chosen.options.seed)
-    return _experiment.train(chosen, path, time_limit=time_limit, wandb=wandb)
+    return _experiment.train([chosen], [path], time_limit=time_limit, wandb=wandb)[0]
+
+
+def train_seeds(
+    algorithm: str, family: str, seeds: Iterable[int], *, preset: str = "paper", out: str | Path | None = None,
+    time_limit: float | None = None, wandb: bool = False, **fields: Any,
+) -> list[RunDirectory]:  # fmt: skip
+    """Meta-trains several seeds side by side in one program, as `train` would one after the other; a run each.
+
+    The runs are `out`/seed-SEED. Numbers are those of single runs but for rounding.
+    """
+    chosen = [resolve(algorithm, family, preset, seed=seed, **fields) for seed in seeds]
+    each = [one.options.seed for one in chosen]
+    if not each or len(set(each)) < len(each):
+        raise NacreError(f"seeds are {each}, but must be one or more different numbers.")
+    paths = [_default_path(algorithm, family, s) if out is None else Path(out) / f"seed-{s}" for s in each]
+    return _experiment.train(chosen, paths, time_limit=time_limit, wandb=wandb)
 
 
 def resume(
     run: str | Path, *, iterations: int | None = None, time_limit: float | None = None, wandb: bool = False
 ) -> RunDirectory:
     """Continues a run exactly where its last checkpoint stands; `iterations` sets a larger total."""
-    return _experiment.resume(Path(run), iterations=iterations, time_limit=time_limit, wandb=wandb)
+    return _experiment.resume([Path(run)], iterations=iterations, time_limit=time_limit, wandb=wandb)[0]
+
+
+def resume_seeds(
+    runs: Iterable[str | Path], *, iterations: int | None = None, time_limit: float | None = None, wandb: bool = False
+) -> list[RunDirectory]:
+    """Continues runs that differ in nothing but their seed, side by side in one program."""
+    paths = [Path(run) for run in runs]
+    return _experiment.resume(paths, iterations=iterations, time_limit=time_limit, wandb=wandb)
 
 
 __all__ = [
@@ -65,6 +90,8 @@ __all__ = [
     "make_family",
     "resolve",
     "resume",
+    "resume_seeds",
     "score",
     "train",
+    "train_seeds",
 ]

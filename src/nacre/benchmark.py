@@ -19,6 +19,7 @@ import numpy as np
 from nacre import rollout
 from nacre.agent import Session, TrainedAgent
 from nacre.algorithms import pearl
+from nacre.algorithms.collection import Phases
 from nacre.config import Experiment, resolve
 from nacre.errors import NacreError, unknown
 from nacre.families.family import Family, MujocoFamily, TaskSet
@@ -107,17 +108,17 @@ def _update(experiment: Experiment) -> Result:
     family, paper = experiment.family, experiment.settings
     # A short run sizes and fills the buffers, smaller than a real one; an update's own sizes are the preset's.
     config = dataclasses.replace(paper, iterations=1, num_initial_steps=min(paper.num_initial_steps, 200))
-    state, everything = pearl.init(family, config, seed=0), np.arange(config.num_train_tasks)
-    phases = pearl.Phases(prior=config.num_initial_steps)
-    state = pearl.collect(family, config, _task_set(experiment).train, state, everything, phases)
+    states, everything = [pearl.init(family, config, seed=0)], np.arange(config.num_train_tasks)
+    phases = Phases(prior=config.num_initial_steps)
+    states = pearl.collect(family, config, _task_set(experiment).train, states, everything[None], phases)
     flops = update_flops(family.obs_dim, family.action_dim, config)
     ceiling = _product_rate(config.meta_batch * config.batch_size, config.hidden_dim)
 
     seconds, ceilings = [], []
     for index in range(ROUNDS + 1):
         started = time.perf_counter()
-        state, metrics = pearl.train(state, config, family.obs_dim, UPDATES_PER_ROUND)
-        jax.block_until_ready((state.networks, state.optimisers, metrics))
+        states, metrics = pearl.train(states, config, family.obs_dim, UPDATES_PER_ROUND)
+        jax.block_until_ready((states[0].networks, states[0].optimisers, metrics))
         if index > 0:  # the first round compiles
             seconds.append((time.perf_counter() - started) / UPDATES_PER_ROUND)
             ceilings.append(ceiling())

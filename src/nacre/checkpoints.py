@@ -101,16 +101,21 @@ class Checkpoints:
         items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), replay=NpySave(buffers))
         self._manager.save(grad_steps, args=items)
 
+    def steps(self) -> list[int]:
+        """The numbers of all complete checkpoints."""
+        return list(self._manager.all_steps())
+
     def latest(self) -> int | None:
         """The number of the newest complete checkpoint; None before the first."""
         return self._manager.latest_step()
 
-    def restore(self, template: Any) -> Any:
-        """The newest checkpoint's values for the leaves of `template`, which is used up; the rest is not read.
+    def restore(self, template: Any, grad_steps: int | None = None) -> Any:
+        """A checkpoint's values for the leaves of `template`, which is used up; the rest is not read.
 
-        Leaves may be arrays or jax.ShapeDtypeStruct. Raises NacreError where one cannot be read.
+        The newest checkpoint unless another is named. Leaves may be arrays or jax.ShapeDtypeStruct. Raises NacreError
+        where one cannot be read.
         """
-        grad_steps = self._manager.latest_step()
+        grad_steps = self._manager.latest_step() if grad_steps is None else grad_steps
         if grad_steps is None:
             raise NacreError(f"there is no checkpoint in {self._directory}.")
         try:

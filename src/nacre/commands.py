@@ -21,6 +21,9 @@ from rich.table import Column, Table
 
 from nacre.errors import NacreError, unknown
 
+MAX_SEEDS = 256
+"""Runs that one program trains side by side, at most."""
+
 Parsed = TypeVar("Parsed")
 RunPath = tyro.conf.Positional[Path]
 
@@ -43,8 +46,10 @@ class TrainCommand:
     """The task family, as in 'nacre list'."""
     preset: str = "paper"
     """Which settings to start from."""
+    seeds: str | None = None
+    """Several seeds side by side in one program, a run directory each: 0:8 (0 to 7) or 0,3,5. Instead of --seed."""
     out: Path | None = None
-    """Run directory; runs/FAMILY/ALGORITHM/seed-SEED unless given."""
+    """Run directory; runs/FAMILY/ALGORITHM/seed-SEED unless given. With --seeds, the directory that holds seed-SEED."""
     time_limit: float | None = None
     """Stop after this many minutes, with a checkpoint."""
     wandb: bool = False
@@ -53,10 +58,10 @@ class TrainCommand:
 
 @dataclass(frozen=True)
 class ResumeCommand:
-    """Continue a run exactly where its last checkpoint stands."""
+    """Continue a run exactly where its last checkpoint stands; several seeds of a run go on side by side."""
 
-    run: RunPath
-    """Run directory."""
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run directory, or several that differ in nothing but their seed."""
     iterations: int | None = None
     """New total of meta-iterations, more than before. A step size that decays does so over the new total from here."""
     time_limit: float | None = None
@@ -231,9 +236,30 @@ def _train(args: list[str], started: float) -> None:
     for name in parts:
         overrides |= dataclasses.asdict(getattr(chosen, name))
     command = TrainCommand(**{name: getattr(chosen, name) for name in own})
-    final = resolve(command.algorithm, command.family, command.preset, **overrides)
-    out = command.out or default_path(command.algorithm, command.family, final.options.seed)
-    experiment.train(final, out, time_limit=command.time_limit, wandb=command.wandb, started=started)
+    if command.seeds is not None and _value_of("--seed", args) is not None:
+        raise NacreError("both --seed and --seeds were given; leave one out.")
+    seed = overrides.pop("seed")
+    seeds = [seed] if command.seeds is None else parse_seeds(command.seeds)
+    experiments = [resolve(command.algorithm, command.family, command.preset, seed=seed, **overrides) for seed in seeds]
+    paths = [default_path(command.algorithm, command.family, seed) for seed in seeds]
+    if command.out is not None:
+        paths = [command.out] if command.seeds is None else [command.out / f"seed-{seed}" for seed in seeds]
+    experiment.train(experiments, paths, time_limit=command.time_limit, wandb=command.wandb, started=started)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """'0:8' as 0 to 7, '0,3,5' as these, '4' as this one."""
+    span = re.fullmatch(r"(\d{1,10}):(\d{1,10})", text)
+    seeds: Sequence[int] = []
+    if span is not None:
+        seeds = range(int(span[1]), int(span[2]))
+    elif re.fullmatch(r"\d{1,10}(,\d{1,10})*", text):
+        seeds = [int(number) for number in text.split(",")]
+    if not 0 < len(seeds) <= MAX_SEEDS or len(set(seeds)) < len(seeds):
+        raise NacreError(
+            f"--seeds is '{text}'; write 0:8 for 0 to 7, or different numbers such as 0,3,5, at most {MAX_SEEDS}."
+        )
+    return list(seeds)
 
 
 def default_path(algorithm: str, family: str, seed: int) -> Path:
@@ -254,9 +280,14 @@ def _value_of(flag: str, args: Sequence[str]) -> str | None:
 def _resume(command: ResumeCommand, started: float) -> None:
     from nacre import experiment
 
+    if not command.runs:
+        raise NacreError(
+            "name a run directory, as in 'nacre resume runs/cheetah-vel/pearl/seed-0'; see 'nacre resume --help'."
+        )
     experiment.resume(
-        command.run, iterations=command.iterations, time_limit=command.time_limit, wandb=command.wandb, started=started
-    )
+        command.runs, iterations=command.iterations, time_limit=command.time_limit, wandb=command.wandb,
+        started=started,
+    )  # fmt: skip
 
 
 def _list(command: ListCommand, started: float) -> None:

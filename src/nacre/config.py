@@ -110,14 +110,18 @@ def _check_tasks(experiment: Experiment) -> None:
         raise NacreError(f"{len(shared)} of {family.name}'s tasks are both train and test tasks; change --task-seed.")
 
 
-def field_types(config: type[Any]) -> dict[str, type]:
+def field_types(config: type[Any]) -> dict[str, Any]:
     """The fields of a configuration dataclass and their types."""
     hints = typing.get_type_hints(config)
     return {field.name: hints[field.name] for field in dataclasses.fields(config)}
 
 
-def _checked(name: str, value: Any, kind: type) -> Any:
+def _checked(name: str, value: Any, kind: Any) -> Any:
     """`value` as the field's type, or a NacreError."""
+    if typing.get_origin(kind) is typing.Literal:
+        if value not in typing.get_args(kind):
+            raise unknown(name, str(value), typing.get_args(kind))
+        return value
     value = value.item() if isinstance(value, np.generic) else value
     right = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

@@ -10,8 +10,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from nacre.checkpoints import Checkpoints
 from nacre.config import Experiment
 from nacre.errors import NacreError, is_out_of_memory
 from nacre.replay import Replay
-from nacre.rollout import evaluate
+from nacre.rollout import evaluate_side_by_side
 from nacre.run_directory import RunDirectory
 from nacre.sinks import Sinks, import_wandb
 from nacre.types import Tasks, stream
@@ -78,44 +78,81 @@ class StopRequest:
 
 
 def train(
-    experiment: Experiment,
-    path: Path,
+    experiments: Sequence[Experiment],
+    paths: Sequence[Path],
     *,
     time_limit: float | None = None,
     wandb: bool = False,
     started: float | None = None,
-) -> RunDirectory:
-    """Meta-trains from nothing in a new run directory. `time_limit` in minutes; `started` by time.monotonic()."""
+) -> list[RunDirectory]:
+    """Meta-trains from nothing in new run directories: one, or one a seed, side by side in one program.
+
+    `time_limit` in minutes; `started` by time.monotonic().
+    """
     stop = StopRequest(time_limit)
     if wandb:
         import_wandb()
-    _check_memory(experiment)
-    run = RunDirectory.create(path, experiment)
-    with run.locked(), _memory_errors(run):
-        _run(run, stop, wandb, started)
-    return run
+    _check_memory(experiments)
+    for path in paths:
+        RunDirectory.check_free(path)
+    runs = [RunDirectory.create(path, experiment) for path, experiment in zip(paths, experiments, strict=True)]
+    with _training(runs):
+        _run(runs, stop, wandb, started)
+    return runs
 
 
 def resume(
-    path: Path, *, iterations: int | None = None, time_limit: float | None = None, wandb: bool = False,
+    paths: Sequence[Path], *, iterations: int | None = None, time_limit: float | None = None, wandb: bool = False,
     started: float | None = None,
-) -> RunDirectory:  # fmt: skip
-    """Continues a run exactly where its last checkpoint stands; `iterations` sets a new total."""
+) -> list[RunDirectory]:  # fmt: skip
+    """Continues runs exactly where their last checkpoints stand; `iterations` sets a new total.
+
+    Several runs go on side by side, from the newest update of which all have a checkpoint; they must differ in
+    nothing but their seed.
+    """
     stop = StopRequest(time_limit)
-    run = RunDirectory(path)
-    experiment = run.experiment
-    if iterations is not None:
-        if iterations < experiment.settings.iterations:
+    runs = [RunDirectory(path) for path in paths]
+    resumed = []
+    for run in runs:
+        experiment = run.experiment
+        if iterations is not None:
+            if iterations < experiment.settings.iterations:
+                raise NacreError(
+                    f"the run at {run.path} is set to {experiment.settings.iterations} iterations; "
+                    "--iterations can only raise that."
+                )
+            settings = dataclasses.replace(experiment.settings, iterations=iterations)
+            experiment = dataclasses.replace(experiment, settings=settings)
+        resumed.append(experiment)
+    _check_alike(runs, resumed)
+    _check_memory(resumed)
+    with _training(runs):
+        _run(runs, stop, wandb, started, resumed)
+    return runs
+
+
+def _check_alike(runs: Sequence[RunDirectory], experiments: Sequence[Experiment]) -> None:
+    """Runs go on side by side only if they differ in nothing but seed and preset name."""
+
+    def seedless(experiment: Experiment) -> Experiment:
+        options = dataclasses.replace(experiment.options, seed=0)
+        return dataclasses.replace(experiment, options=options, preset="")
+
+    for run, experiment in zip(runs, experiments, strict=True):
+        if seedless(experiment) != seedless(experiments[0]):
             raise NacreError(
-                f"the run at {path} is set to {experiment.settings.iterations} iterations; "
-                "--iterations can only raise that."
+                f"the runs at {runs[0].path} and {run.path} differ in more than their seed; resume them apart."
             )
-        settings = dataclasses.replace(experiment.settings, iterations=iterations)
-        experiment = dataclasses.replace(experiment, settings=settings)
-    _check_memory(experiment)
-    with run.locked(), _memory_errors(run):
-        _run(run, stop, wandb, started, resumed=experiment)
-    return run
+
+
+@contextmanager
+def _training(runs: Sequence[RunDirectory]) -> Iterator[None]:
+    """Locks the runs; what does not fit into memory ends in one sentence."""
+    with ExitStack() as locks:
+        for run in runs:
+            locks.enter_context(run.locked())
+        locks.enter_context(_memory_errors(runs[0]))
+        yield
 
 
 def load_state(run: RunDirectory, *, with_buffers: bool = True) -> Any:
@@ -159,66 +196,118 @@ def _fresh(run: RunDirectory) -> Saved:
     return Saved(state, np.float64(0.0), tasks.train, tasks.test)
 
 
-def _newest(run: RunDirectory, checkpoints: Checkpoints) -> Saved:
-    """The newest checkpoint, or the beginning of the run."""
+def _newest(run: RunDirectory, checkpoints: Checkpoints, grad_steps: int | None) -> Saved:
+    """The checkpoint at this update, or (None) the beginning of the run."""
     fresh = _fresh(run)
-    if checkpoints.latest() is None:
+    if grad_steps is None:
         return fresh
-    saved = checkpoints.restore(fresh)
+    saved = checkpoints.restore(fresh, grad_steps)
     for there, here in ((saved.train_tasks, run.tasks.train), (saved.test_tasks, run.tasks.test)):
         if not all(np.array_equal(there[name], here[name]) for name in here):
             raise NacreError(f"the tasks in {run.path / 'tasks.json'} are not the checkpoint's; restore that file.")
     return saved
 
 
-def _run(
-    run: RunDirectory, stop: StopRequest, wandb: bool, started: float | None, resumed: Experiment | None = None
-) -> None:
-    """From the newest checkpoint (or from nothing) to the last iteration or a request to stop."""
-    started = time.monotonic() if started is None else started
-    checkpoints = Checkpoints(run.checkpoints)
-    run.experiment = resumed or run.experiment
-    experiment, tasks = run.experiment, run.tasks
-    num_updates = experiment.settings.num_train_steps_per_iteration
-    if (checkpoints.latest() or 0) < experiment.settings.iterations * num_updates:
-        experiment.algorithm.compile(experiment.family, experiment.settings)
-        _release_memory()
-    saved = _newest(run, checkpoints)
-    if resumed is not None:
-        run.record_resume(resumed, int(saved.state.grad_steps))
-    _release_memory()
-    state = saved.state
-    run.cut_back(int(state.grad_steps))
+def _newest_common(runs: Sequence[RunDirectory], checkpoints: Sequence[Checkpoints]) -> int | None:
+    """The newest update of which every run has a checkpoint; None if none has any."""
+    steps = [set(one.steps()) for one in checkpoints]
+    common = set.intersection(*steps)
+    if not common and any(steps):
+        raise NacreError(
+            f"the runs at {runs[0].path} and its neighbours have no checkpoint at the same update; resume them apart."
+        )
+    return max(common, default=None)
 
-    def wall_seconds() -> float:
-        return float(saved.wall_seconds) + time.monotonic() - started
+
+class _Trained:
+    """One run while it is trained: its files and logs, and what it had when this process took it up."""
+
+    def __init__(self, run: RunDirectory, checkpoints: Checkpoints, saved: Saved, started: float, wandb: bool):
+        self.run = run
+        self.experiment = run.experiment
+        self.checkpoints = checkpoints
+        self._earlier = float(saved.wall_seconds) - started
+        run.cut_back(int(saved.state.grad_steps))
+        self.sinks = Sinks(run, int(saved.state.grad_steps), wandb)
+
+    def wall_seconds(self) -> float:
+        """Seconds that processes have spent on this run so far."""
+        return self._earlier + time.monotonic()
+
+    def save(self, state: Any) -> None:
+        """A checkpoint, unless the networks are spoilt."""
+        _check_learnt(state, self.run)
+        tasks = self.run.tasks
+        tree = Saved(state, np.float64(self.wall_seconds()), tasks.train, tasks.test)
+        self.checkpoints.save(int(state.grad_steps), tree)
+
+    def log(self, state: Any, metrics: dict[str, Any]) -> None:
+        """One row of metrics.csv; NacreError where a number is not finite."""
+        num_updates = self.experiment.settings.num_train_steps_per_iteration
+        values = _finite_means(metrics, int(state.grad_steps), num_updates, self.run, self.checkpoints)
+        self.sinks.metrics(state, self.wall_seconds(), values)
+
+
+def _run(
+    runs: Sequence[RunDirectory], stop: StopRequest, wandb: bool, started: float | None,
+    resumed: Sequence[Experiment] | None = None,
+) -> None:  # fmt: skip
+    """From the newest checkpoints (or from nothing) to the last iteration or a request to stop."""
+    started = time.monotonic() if started is None else started
+    checkpoints = [Checkpoints(run.checkpoints) for run in runs]
+    begin_at = _newest_common(runs, checkpoints)
+    for run, experiment in zip(runs, resumed or [], strict=False):
+        run.experiment = experiment
+    experiment = runs[0].experiment
+    settings = experiment.settings
+    if (begin_at or 0) < settings.iterations * settings.num_train_steps_per_iteration:
+        experiment.algorithm.compile(experiment.family, settings, len(runs))
+        _release_memory()
+    saved = [_newest(run, one, begin_at) for run, one in zip(runs, checkpoints, strict=True)]
+    for run, one in zip(runs, saved, strict=True):
+        if resumed is not None:
+            run.record_resume(run.experiment, int(one.state.grad_steps))
+    _release_memory()
+    states = [one.state for one in saved]
+    trained = [_Trained(*parts, started, wandb) for parts in zip(runs, checkpoints, saved, strict=True)]
+    del saved
+    _train(trained, states, stop)
+    for manager in checkpoints:
+        manager.close()
+
+
+def _train(trained: Sequence[_Trained], states: list[Any], stop: StopRequest) -> None:
+    """The loop: blocks of updates, logs, evaluations, checkpoints."""
+    experiment, tasks = trained[0].experiment, trained[0].run.tasks
+    iterations = int(states[0].meta_iterations)
+    last_save = time.monotonic()
 
     def save() -> None:
-        _check_learnt(state, run)
-        tree = Saved(state, np.float64(wall_seconds()), tasks.train, tasks.test)
-        checkpoints.save(int(state.grad_steps), tree)
+        for one, state in zip(trained, states, strict=True):
+            one.save(state)
 
-    iterations = int(state.meta_iterations)
-    last_save = time.monotonic()
-    with Sinks(run, int(state.grad_steps), wandb) as sinks, stop.listening():
-        sinks.started(state)
-        updates = experiment.algorithm.meta_train(experiment.family, experiment.settings, tasks, state)
-        for state, metrics in updates:
-            values = _finite_means(metrics, int(state.grad_steps), num_updates, run, checkpoints)
-            sinks.metrics(state, wall_seconds(), values)
-            if state.meta_iterations > iterations:
-                iterations = int(state.meta_iterations)
+    with ExitStack() as stack:
+        for one, state in zip(trained, states, strict=True):
+            stack.enter_context(one.sinks)
+            one.sinks.started(state)
+        stack.enter_context(stop.listening())
+        for states, metrics in experiment.algorithm.meta_train(experiment.family, experiment.settings, tasks, states):  # noqa: B020
+            for one, state, values in zip(trained, states, metrics, strict=True):
+                one.log(state, values)
+            if states[0].meta_iterations > iterations:
+                iterations = int(states[0].meta_iterations)
                 for split in _splits(iterations, experiment):
-                    returns = evaluate_state(experiment, state, getattr(tasks, split), split)
-                    sinks.evaluation(state, wall_seconds(), split, returns)
+                    returns = evaluate_states(experiment, states, getattr(tasks, split), split)
+                    for one, state, values in zip(trained, states, returns, strict=True):
+                        one.sinks.evaluation(state, one.wall_seconds(), split, values)
             if stop.reason is not None:
                 break
             if time.monotonic() - last_save >= 60 * experiment.options.checkpoint_minutes:
                 save()
                 last_save = time.monotonic()
         save()
-        sinks.stopped(state, stop.reason)
-    checkpoints.close()
+        for one, state in zip(trained, states, strict=True):
+            one.sinks.stopped(state, stop.reason)
 
 
 def _check_learnt(state: Any, run: RunDirectory) -> None:
@@ -232,16 +321,18 @@ def _check_learnt(state: Any, run: RunDirectory) -> None:
             )
 
 
-def _check_memory(experiment: Experiment) -> None:
-    """Refuses a run whose state alone is larger than the memory that is to hold it, before anything is made."""
+def _check_memory(experiments: Sequence[Experiment]) -> None:
+    """Refuses runs whose state alone is larger than the memory that is to hold it, before anything is made."""
+    experiment = experiments[0]
     init, settings = experiment.algorithm.init, experiment.settings
     shapes = jax.eval_shape(lambda: init(experiment.family, settings, experiment.options.seed))
-    needed = sum(math.prod(leaf.shape) * np.dtype(np.float32).itemsize for leaf in jax.tree.leaves(shapes))
+    each = sum(math.prod(leaf.shape) * np.dtype(np.float32).itemsize for leaf in jax.tree.leaves(shapes))
+    needed = each * len(experiments)
     limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", _machine_memory())
     if needed > limit:
         raise NacreError(
             f"this run would need {needed / 1e9:,.1f} GB for its replay and networks, but the machine has "
-            f"{limit / 1e9:,.1f} GB; ask for fewer iterations, train tasks or steps, or for smaller networks."
+            f"{limit / 1e9:,.1f} GB; ask for fewer seeds, iterations, train tasks or steps, or smaller networks."
         )
 
 
@@ -282,14 +373,17 @@ def _splits(iterations: int, experiment: Experiment) -> list[str]:
     return ["test"] if iterations % experiment.options.train_evaluation_interval else ["test", "train"]
 
 
-def evaluate_state(experiment: Experiment, state: Any, tasks: Tasks, split: str) -> np.ndarray:
-    """The trial on these tasks: returns[repeat, task, episode]. The key follows from the run's and its counters."""
-    key = jax.random.fold_in(stream(state.key, "evaluate"), int(state.meta_iterations))
-    key = jax.random.fold_in(key, ["test", "train"].index(split))
+def evaluate_states(experiment: Experiment, states: Sequence[Any], tasks: Tasks, split: str) -> np.ndarray:
+    """The trial of every run on these tasks: returns[seed, repeat, task, episode]. Keys follow from the runs' own."""
+
+    def key(state: Any) -> jax.Array:
+        of_iteration = jax.random.fold_in(stream(state.key, "evaluate"), int(state.meta_iterations))
+        return jax.random.fold_in(of_iteration, ["test", "train"].index(split))
+
     algorithm, settings = experiment.algorithm, experiment.settings
-    return evaluate(
-        experiment.family, tasks, algorithm.make_agent(settings), algorithm.agent_params(state), key,
-        settings.num_evaluation_episodes, settings.num_evaluation_repeats,
+    return evaluate_side_by_side(
+        experiment.family, tasks, algorithm.make_agent(settings), [algorithm.agent_params(state) for state in states],
+        jnp.stack([key(state) for state in states]), settings.num_evaluation_episodes, settings.num_evaluation_repeats,
     )  # fmt: skip
 
 

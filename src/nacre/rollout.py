@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,13 +14,45 @@ from nacre.errors import NacreError
 from nacre.families.family import Family, JaxFamily, MujocoFamily, num_tasks, take
 from nacre.simulators import jax as jax_lanes
 from nacre.simulators.mujoco import mujoco_lanes
-from nacre.types import Agent, Episode, Key, Tasks, Transition, select
+from nacre.types import Agent, Episode, Key, Tasks, Transition, fold_in, select, split, stacked
+
+
+@functools.lru_cache(maxsize=64)
+def side_by_side(agent: Agent, num_seeds: int) -> Agent:
+    """Agents that learnt apart, as one: params are stacked [seed, ...], and a key is an array of keys [seed].
+
+    The lanes are those of the first agent, then as many of the second, and so on. Each agent acts with its own
+    parameters and its own random numbers, which are those that it would draw alone.
+    """
+
+    def apart(tree: Any) -> Any:
+        return jax.tree.map(lambda x: x.reshape(num_seeds, -1, *x.shape[1:]), tree)
+
+    def joined(tree: Any) -> Any:
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
+
+    def begin(params: Any, task: Any, key: Key) -> Any:
+        return joined(jax.vmap(agent.begin)(params, apart(task), key))
+
+    def act(params: Any, memory: Any, obs: Any, key: Key, explore: bool) -> tuple[Any, Any]:
+        acting = jax.vmap(functools.partial(agent.act, explore=explore))
+        return joined(acting(params, apart(memory), apart(obs), key))
+
+    def observe(params: Any, memory: Any, transition: Any) -> Any:
+        return joined(jax.vmap(agent.observe)(params, apart(memory), apart(transition)))
+
+    def end_episode(params: Any, memory: Any, key: Key) -> Any:
+        return joined(jax.vmap(agent.end_episode)(params, apart(memory), key))
+
+    return Agent(begin, act, observe, end_episode, agent.explores)
 
 
 def episode(
     family: Family, agent: Agent, params: Any, memory: Any, task: Tasks, key: Key, *, explore: bool
 ) -> tuple[Any, Episode]:
     """One episode in every lane: lane i acts with lane i of `memory` in task i. Returns (memory after it, episode).
+
+    With agents side by side `key` is an array of keys [seed]; else it is one key.
 
     Raises NacreError when the environment returns a number that is not finite.
     """
@@ -38,13 +70,13 @@ def episode(
 def _compiled_episode(
     family: JaxFamily, agent: Agent, params: Any, memory: Any, task: Any, key: Key, *, explore: bool
 ) -> tuple[Any, Episode]:
-    reset_key, act_key = jax.random.split(key)
+    reset_key, act_key = split(key)
     num_lanes = num_tasks(task)
     state, obs = jax_lanes.reset(family, num_lanes, reset_key)
 
     def control_step(carry: Any, time: jax.Array) -> tuple[Any, tuple[Transition, jax.Array]]:
         state, obs, alive, memory = carry
-        action, acted = agent.act(params, memory, obs, jax.random.fold_in(act_key, time), explore)
+        action, acted = agent.act(params, memory, obs, fold_in(act_key, time), explore)
         result = jax_lanes.step(family, state, action, task)
         discount = 1.0 - result.terminated
         transition = Transition(obs, action, result.reward, result.training_reward, discount, result.obs)
@@ -60,10 +92,11 @@ def _stepped_episode(
     family: MujocoFamily, agent: Agent, params: Any, memory: Any, task: Tasks, key: Key, *, explore: bool
 ) -> tuple[Any, Episode]:
     """Physics in C; observing the last step and choosing the next action is one compiled call for all lanes."""
-    reset_key, act_key = jax.random.split(key)
+    reset_key, act_key = split(key)
     num_lanes = num_tasks(task)
     lanes = mujoco_lanes(family, num_lanes)
-    obs = lanes.reset(np.random.default_rng(np.asarray(jax.random.key_data(reset_key))))
+    seeds = np.atleast_2d(np.asarray(jax.random.key_data(reset_key)))
+    obs = lanes.reset(*map(np.random.default_rng, seeds))
     alive = np.ones(num_lanes, bool)
     alive_at, transitions = [], []
     device_action, memory = act(agent, params, memory, obs, act_key, 0, explore=explore)
@@ -102,7 +135,7 @@ def begin(agent: Agent, params: Any, task: Any, key: Key) -> Any:
 @functools.partial(jax.jit, static_argnames=("agent", "explore"))
 def act(agent: Agent, params: Any, memory: Any, obs: Any, key: Key, time: Any, *, explore: bool) -> Any:
     """(action, memory) at control step `time` of the episode or session that `key` belongs to."""
-    return agent.act(params, memory, obs, jax.random.fold_in(key, time), explore)
+    return agent.act(params, memory, obs, fold_in(key, time), explore)
 
 
 @functools.partial(jax.jit, static_argnames=("agent",))
@@ -153,10 +186,10 @@ class Played(NamedTuple):
 
 def trial(family: Family, agent: Agent, params: Any, task: Tasks, key: Key, num_episodes: int) -> Iterator[Played]:
     """One trial in every lane, from knowing nothing, episode by episode. The last episode is the scored one."""
-    begin_key, key = jax.random.split(key)
+    begin_key, key = split(key)
     memory = begin(agent, params, task, begin_key)
     for index in range(num_episodes):
-        episode_key, end_key = jax.random.split(jax.random.fold_in(key, index))
+        episode_key, end_key = split(fold_in(key, index))
         explore = agent.explores(index, num_episodes - 1)
         after, result = episode(family, agent, params, memory, task, episode_key, explore=explore)
         yield Played(result, memory, after)
@@ -170,10 +203,18 @@ def evaluate(
 
     The only result type of nacre: scores and plots are functions of it.
     """
-    task_lanes = np.tile(np.arange(num_tasks(tasks)), num_repeats)
-    lanes = trial(family, agent, params, take(tasks, task_lanes), key, num_episodes)
-    returns = np.stack([played.episode.returns() for played in lanes], axis=-1)
-    return returns.reshape(num_repeats, num_tasks(tasks), num_episodes)
+    return evaluate_side_by_side(family, tasks, agent, [params], key[None], num_episodes, num_repeats)[0]
+
+
+def evaluate_side_by_side(
+    family: Family, tasks: Tasks, agent: Agent, params: Sequence[Any], key: Key, num_episodes: int, num_repeats: int
+) -> np.ndarray:
+    """The evaluations of several agents of one kind at once; a key each. returns[seed, repeat, task, episode]."""
+    num_seeds, each = len(params), num_tasks(tasks)
+    lanes = take(tasks, np.tile(np.arange(each), num_seeds * num_repeats))
+    played = trial(family, side_by_side(agent, num_seeds), stacked(params), lanes, key, num_episodes)
+    returns = np.stack([one.episode.returns() for one in played], axis=-1)
+    return returns.reshape(num_seeds, num_repeats, each, num_episodes)
 
 
 def score(returns: np.ndarray) -> float:

@@ -48,10 +48,7 @@ class RunDirectory:
     @classmethod
     def create(cls, path: Path, experiment: Experiment) -> RunDirectory:
         """Makes a run directory, whole or not at all."""
-        if path.exists() or path.is_symlink():
-            raise NacreError(
-                f"{path} exists; continue it with 'nacre resume {path}', or choose another place with --out."
-            )
+        cls.check_free(path)
         settings = experiment.settings
         tasks = experiment.family.task_set(
             experiment.options.task_seed, settings.num_train_tasks, settings.num_test_tasks
@@ -70,6 +67,14 @@ class RunDirectory:
             shutil.rmtree(draft, ignore_errors=True)
             raise
         return cls(path)
+
+    @staticmethod
+    def check_free(path: Path) -> None:
+        """Raises NacreError where something stands already."""
+        if path.exists() or path.is_symlink():
+            raise NacreError(
+                f"{path} exists; continue it with 'nacre resume {path}', or choose another place with --out."
+            )
 
     @contextmanager
     def locked(self) -> Iterator[None]:

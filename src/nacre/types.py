@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +14,8 @@ ArrayLike = jax.Array | np.ndarray
 """A JAX array on the device or a NumPy array on the host: simulators in C speak the one, compiled code the other."""
 
 Key = jax.Array
-"""A typed PRNG key. Whoever receives one splits or folds it; no key is used twice."""
+"""A typed PRNG key. Whoever receives one splits or folds it; no key is used twice. Runs that go side by side have one
+each: an array of keys [seed], which `split` and `fold_in` treat alike."""
 
 Tasks = dict[str, np.ndarray]
 """Task parameters by name, each [task, ...]: {"velocity": [task]} or {"goal": [task, 2]}. A task is data."""
@@ -67,6 +68,21 @@ class Agent(NamedTuple):
 def select(mask: Array, new: Any, old: Any) -> Any:
     """`new` in the lanes where mask [lane] is true, `old` in the others; both are pytrees with leading axis [lane]."""
     return jax.tree.map(lambda n, o: jnp.where(mask.reshape(mask.shape + (1,) * (n.ndim - 1)), n, o), new, old)
+
+
+def stacked(trees: Sequence[Any]) -> Any:
+    """Equal pytrees as one, each leaf with a new leading axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def split(key: Key, num: int = 2) -> Key:
+    """`num` new keys, each of the shape of `key`."""
+    return jax.random.split(key, num) if key.ndim == 0 else jax.vmap(lambda k: split(k, num), out_axes=1)(key)
+
+
+def fold_in(key: Key, data: Any) -> Key:
+    """A new key, of the shape of `key`, that follows from it and a number."""
+    return jax.random.fold_in(key, data) if key.ndim == 0 else jax.vmap(lambda k: fold_in(k, data))(key)
 
 
 STREAMS = ("tasks", "collect", "train", "evaluate")

@@ -15,11 +15,11 @@ class Algorithm(NamedTuple):
 
     config: type[Any]
     presets: dict[str, dict[str, dict[str, object]]]
-    compile: Callable[..., None]  # (family, config); what needs much memory to compile, before `init` takes memory
+    compile: Callable[..., None]  # (family, config, num_seeds); what takes memory to compile, before `init` takes it
     init: Callable[..., Any]  # (family, config, seed) -> state
     meta_train: Callable[
         ..., Iterator[tuple[Any, Any]]
-    ]  # (family, config, tasks, state) -> (state, metrics [update]) ...
+    ]  # (family, config, tasks, states) -> (states, metrics [update] of each) ...; one state a seed, side by side
     make_agent: Callable[..., Any]  # (config) -> Agent
     agent_params: Callable[..., Any]  # (state) -> params
     belief: Callable[..., Any] | None  # (memory, config) -> Belief [lane, latent_dim], for methods that have one

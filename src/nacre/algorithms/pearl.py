@@ -7,7 +7,7 @@ docs/pearl.md maps equations and algorithm lines to these functions; docs/differ
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,12 +17,13 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from nacre import replay as rings
-from nacre.families.family import Family, TaskSet, num_tasks, take
+from nacre.algorithms import collection
+from nacre.algorithms.collection import Buffers, Phases
+from nacre.families.family import Family, TaskSet, num_tasks
 from nacre.networks import MLP, TanhGaussianPolicy, sample_action
 from nacre.presets.pearl import PearlConfig
 from nacre.replay import Replay
-from nacre.rollout import begin, episode
-from nacre.types import Agent, Belief, Key, Tasks, Transition, select, stream
+from nacre.types import Agent, Belief, Key, Tasks, Transition, select, stacked, stream
 
 MIN_VARIANCE = 1e-7
 UPDATES_PER_CALL = 50
@@ -90,13 +91,15 @@ def kl_to_prior(belief: Belief) -> Float[Array, ""]:
 
 
 class Networks(NamedTuple):
-    """Everything that is learnt. The two critics start different."""
+    """Everything that is learnt. The two critics start different. None stands where the settings do without."""
 
     encoder: MLP
     policy: TanhGaussianPolicy
     critics: tuple[MLP, MLP]
-    value: MLP
-    target_value: MLP
+    value: MLP | None
+    target_value: MLP | None
+    target_critics: tuple[MLP, MLP] | None = None  # instead of V and its target
+    log_temperature: Float[Array, ""] | None = None  # where it is learnt
 
 
 class Optimisers(NamedTuple):
@@ -105,6 +108,7 @@ class Optimisers(NamedTuple):
     critic: Any  # encoder and critics
     policy: Any
     value: Any
+    temperature: Any = None
 
 
 class Noise(NamedTuple):
@@ -112,6 +116,7 @@ class Noise(NamedTuple):
 
     z: Float[Array, "task latent_dim"]
     action: Float[Array, "task batch action_dim"]
+    next_action: Float[Array, "task batch action_dim"] | None = None  # where there is no V
 
 
 Metrics = dict[str, Float[Array, ""]]
@@ -124,20 +129,34 @@ def q_values(critics: tuple[MLP, MLP], obs: Array, action: Array, z: Array) -> t
     return q1, q2
 
 
+def temperature(networks: Networks) -> Array | float:
+    """What the policy's entropy is worth against return."""
+    return 1.0 if networks.log_temperature is None else jnp.exp(networks.log_temperature)
+
+
+def next_value(networks: Networks, next_obs: Array, z: Array, noise: Noise) -> Array:
+    """The value [task, batch] that the critics' target bootstraps from."""
+    if networks.target_value is not None:
+        return networks.target_value(next_obs, z)[..., 0]
+    assert networks.target_critics is not None and noise.next_action is not None
+    action, log_pi = sample_action(networks.policy(next_obs, z), noise.next_action)
+    return jnp.minimum(*q_values(networks.target_critics, next_obs, action, z)) - temperature(networks) * log_pi
+
+
 def critic_loss(
     trained: tuple[MLP, tuple[MLP, MLP]],
-    target_value: MLP,
+    networks: Networks,
     batch: Transition,
     context: Transition,
-    z_noise: Array,
+    noise: Noise,
     config: PearlConfig,
 ) -> tuple[Array, tuple[Array, Metrics]]:
     """Bellman error of both critics plus the belief's KL; the only loss that trains the encoder. Also returns z."""
     encoder, critics = trained
     belief = infer_posterior(encoder, context, config)
-    z = sample_z(belief, z_noise)[:, None] if config.use_information_bottleneck else belief.mean[:, None]
-    next_value = target_value(batch.next_obs, jax.lax.stop_gradient(z))[..., 0]
-    target = config.reward_scale * batch.training_reward + batch.discount * config.discount * next_value
+    z = sample_z(belief, noise.z)[:, None] if config.use_information_bottleneck else belief.mean[:, None]
+    bootstrap = next_value(networks, batch.next_obs, jax.lax.stop_gradient(z), noise)
+    target = config.reward_scale * batch.training_reward + batch.discount * config.discount * bootstrap
     target = jax.lax.stop_gradient(target)
     q1, q2 = q_values(critics, batch.obs, batch.action, z)
     bellman_error = jnp.mean((q1 - target) ** 2) + jnp.mean((q2 - target) ** 2)
@@ -154,7 +173,13 @@ def critic_loss(
 
 
 def policy_loss(
-    policy: TanhGaussianPolicy, critics: tuple[MLP, MLP], obs: Array, z: Array, action_noise: Array, config: PearlConfig
+    policy: TanhGaussianPolicy,
+    critics: tuple[MLP, MLP],
+    obs: Array,
+    z: Array,
+    action_noise: Array,
+    config: PearlConfig,
+    temperature: Array | float = 1.0,
 ) -> tuple[Array, tuple[Array, Metrics]]:
     """log pi - min Q of a fresh action, plus the reference's two regularisers; z is data. Also returns V's target."""
     output = policy(obs, z)
@@ -162,15 +187,21 @@ def policy_loss(
     min_q = jnp.minimum(*q_values(critics, obs, action, z))
     mean_penalty = config.policy_mean_reg_weight * jnp.mean(output.mean**2)
     std_penalty = config.policy_std_reg_weight * jnp.mean(output.log_std**2)
-    loss = jnp.mean(log_pi - min_q) + mean_penalty + std_penalty
+    loss = jnp.mean(temperature * log_pi - min_q) + mean_penalty + std_penalty
     metrics = {"policy_loss": loss, "log_pi": jnp.mean(log_pi), "policy_std": jnp.mean(jnp.exp(output.log_std))}
-    return loss, (jax.lax.stop_gradient(min_q - log_pi), metrics)
+    return loss, (jax.lax.stop_gradient(min_q - temperature * log_pi), metrics)
 
 
 def value_loss(value: MLP, target: Array, obs: Array, z: Array) -> tuple[Array, Metrics]:
     """V against min Q - log pi of the fresh action; z is data."""
     loss = jnp.mean((value(obs, z)[..., 0] - target) ** 2)
     return loss, {"value_loss": loss}
+
+
+def temperature_loss(log_temperature: Array, log_pi: Array, action_dim: int) -> tuple[Array, Metrics]:
+    """Raises the temperature while the policy's entropy is below its target, -action_dim nats."""
+    loss = -log_temperature * jax.lax.stop_gradient(log_pi - action_dim)
+    return loss, {"temperature": jnp.exp(log_temperature)}
 
 
 def update(
@@ -189,21 +220,32 @@ def update(
         change, state = adam.update(gradient, state)
         return optax.apply_updates(params, change), state, extra
 
-    trained = (networks.encoder, networks.critics)
-    (encoder, critics), critic_state, (z, critic_metrics) = step(
-        critic_loss, trained, optimisers.critic, networks.target_value, batch, context, noise.z, config
+    trained, obs, alpha = (networks.encoder, networks.critics), batch.obs, temperature(networks)
+    (encoder, critics), critic_state, (z, metrics) = step(
+        critic_loss, trained, optimisers.critic, networks, batch, context, noise, config
     )
     policy, policy_state, (v_target, policy_metrics) = step(
-        policy_loss, networks.policy, optimisers.policy, critics, batch.obs, z, noise.action, config
+        policy_loss, networks.policy, optimisers.policy, critics, obs, z, noise.action, config, alpha
     )
-    value, value_state, value_metrics = step(value_loss, networks.value, optimisers.value, v_target, batch.obs, z)
+    after = networks._replace(encoder=encoder, critics=critics, policy=policy)
+    states = optimisers._replace(critic=critic_state, policy=policy_state)
+    metrics |= policy_metrics
 
-    target_value = optax.incremental_update(value, networks.target_value, config.soft_target_tau)
-    return (
-        Networks(encoder, policy, critics, value, target_value),
-        Optimisers(critic_state, policy_state, value_state),
-        critic_metrics | policy_metrics | value_metrics,
-    )
+    tau = config.soft_target_tau
+    if networks.value is not None:
+        value, state, more = step(value_loss, networks.value, optimisers.value, v_target, obs, z)
+        after = after._replace(value=value, target_value=optax.incremental_update(value, networks.target_value, tau))
+        states, metrics = states._replace(value=state), metrics | more
+    else:
+        after = after._replace(target_critics=optax.incremental_update(critics, networks.target_critics, tau))
+    if networks.log_temperature is not None:
+        log_pi, action_dim = metrics["log_pi"], batch.action.shape[-1]
+        log_alpha, state, more = step(
+            temperature_loss, networks.log_temperature, optimisers.temperature, log_pi, action_dim
+        )
+        after = after._replace(log_temperature=log_alpha)
+        states, metrics = states._replace(temperature=state), metrics | more
+    return after, states, metrics
 
 
 def _adam(config: PearlConfig) -> optax.GradientTransformation:
@@ -315,22 +357,34 @@ def init_networks(obs_dim: int, action_dim: int, config: PearlConfig, key: Key) 
     c, hidden = config, (config.hidden_dim, config.num_hidden_layers)
     seen = obs_dim * (2 if c.use_next_obs_in_context else 1) + action_dim + 1
     encoded = c.latent_dim * (2 if c.use_information_bottleneck else 1)
-    value = MLP(obs_dim + c.latent_dim, *hidden, 1, 3e-3, key=value_key)
     q_dim = obs_dim + action_dim + c.latent_dim
-    return Networks(
-        encoder=MLP(seen, c.encoder_hidden_dim, c.num_hidden_layers, encoded, 3e-3, key=encoder_key),
-        policy=TanhGaussianPolicy(obs_dim, c.latent_dim, action_dim, *hidden, key=policy_key),
-        critics=(MLP(q_dim, *hidden, 1, 3e-3, key=q1_key), MLP(q_dim, *hidden, 1, 3e-3, key=q2_key)),
-        value=value,
-        target_value=jax.tree.map(jnp.copy, value),
+    critic = functools.partial(MLP, q_dim, *hidden, 1, 3e-3, normalised=c.normalise_critics, precision=c.precision)
+    sizes = (seen, c.encoder_hidden_dim, c.num_hidden_layers, encoded)
+    encoder = MLP(*sizes, 3e-3, precision=c.precision, key=encoder_key)
+    policy = TanhGaussianPolicy(obs_dim, c.latent_dim, action_dim, *hidden, precision=c.precision, key=policy_key)
+    networks = Networks(
+        encoder=encoder,
+        policy=policy,
+        critics=(critic(key=q1_key), critic(key=q2_key)),
+        value=None,
+        target_value=None,
+        log_temperature=jnp.zeros(()) if c.automatic_temperature else None,
     )
+    if not c.use_value_network:
+        return networks._replace(target_critics=jax.tree.map(jnp.copy, networks.critics))
+    value = MLP(obs_dim + c.latent_dim, *hidden, 1, 3e-3, precision=c.precision, key=value_key)
+    return networks._replace(value=value, target_value=jax.tree.map(jnp.copy, value))
 
 
 def init_optimisers(networks: Networks, config: PearlConfig) -> Optimisers:
     """Adam before its first step."""
     adam = _adam(config)
+    value, log_temperature = networks.value, networks.log_temperature
     return Optimisers(
-        adam.init((networks.encoder, networks.critics)), adam.init(networks.policy), adam.init(networks.value)
+        critic=adam.init((networks.encoder, networks.critics)),
+        policy=adam.init(networks.policy),
+        value=None if value is None else adam.init(value),
+        temperature=None if log_temperature is None else adam.init(log_temperature),
     )
 
 
@@ -341,16 +395,11 @@ def _init_learner(obs_dim: int, action_dim: int, config: PearlConfig, key: Key) 
 
 
 def buffer_sizes(family: Family, config: PearlConfig) -> tuple[int, int]:
-    """(transitions in all of a run, transitions of one task's context). A phase may overshoot by part of an episode."""
-
-    def collected(num_steps: int) -> int:
-        overshoot = family.horizon - 1 if family.can_terminate else -num_steps % family.horizon
-        return num_steps + overshoot if num_steps else 0
-
+    """(transitions in all of a run, transitions of one task's context)."""
     phases = iteration_phases(config)
-    drawn = sum(map(collected, phases))
-    context = drawn - collected(phases.extra_rl_posterior)
-    initial = collected(config.num_initial_steps)
+    drawn = sum(collection.collected(family, num_steps) for num_steps in phases)
+    context = drawn - collection.collected(family, phases.extra_rl_posterior)
+    initial = collection.collected(family, config.num_initial_steps)
     total = config.num_train_tasks * initial + config.iterations * config.num_tasks_sample * drawn
     return total, max(initial, context)
 
@@ -360,47 +409,46 @@ def agent_params(state: State) -> Params:
     return Params(state.networks.encoder, state.networks.policy)
 
 
-def compile_update(family: Family, config: PearlConfig) -> None:
+def compile_update(family: Family, config: PearlConfig, num_seeds: int) -> None:
     """Compiles a whole block of updates, before the buffers are made, so that memory does not hold both at once."""
     state = jax.eval_shape(functools.partial(init, family, config, 0))
-    _train.lower(
-        state.networks, state.optimisers, state.rl_buffer, state.context_buffer, state.key, np.int32(0),
-        obs_dim=family.obs_dim, config=config, num_updates=min(UPDATES_PER_CALL, config.num_train_steps_per_iteration),
-    ).compile()  # fmt: skip
+    num_updates = min(UPDATES_PER_CALL, config.num_train_steps_per_iteration)
+    sizes: dict[str, Any] = dict(obs_dim=family.obs_dim, config=config, num_updates=num_updates)
+    _train.lower(**_learners([state] * num_seeds), first=np.int32(0), **sizes).compile()
 
 
-def meta_train(family: Family, config: PearlConfig, tasks: TaskSet, state: State) -> Iterator[tuple[State, Metrics]]:
-    """Continues a run from `state`; yields (state, metrics [update]) after every block of updates.
+def meta_train(
+    family: Family, config: PearlConfig, tasks: TaskSet, states: Sequence[State]
+) -> Iterator[tuple[list[State], list[Metrics]]]:
+    """Continues the runs of one or more seeds, side by side, from states with equal numbers of updates.
 
-    An iteration is complete when `meta_iterations` has risen. Asking for the next state uses up the one before.
+    Yields (states, metrics [update] of each) after every block of updates. An iteration is complete when
+    `meta_iterations` has risen. Asking for the next states uses up the ones before.
     """
-    if state.env_steps == 0:
+    states = list(states)
+    if states[0].env_steps == 0:
         num_groups = -(-config.num_train_tasks * config.num_initial_steps // INITIAL_STEPS)
         for group in np.array_split(np.arange(config.num_train_tasks), num_groups):
             straight = config.num_steps_straight > 0
             phases = Phases(straight=config.num_initial_steps) if straight else Phases(prior=config.num_initial_steps)
-            state = collect(family, config, tasks.train, state, group, phases)
+            states = collect(family, config, tasks.train, states, np.tile(group, (len(states), 1)), phases)
     num_updates = config.num_train_steps_per_iteration
-    while state.meta_iterations < config.iterations:
-        done = int(state.grad_steps) - int(state.meta_iterations) * num_updates
+    while states[0].meta_iterations < config.iterations:
+        done = int(states[0].grad_steps) - int(states[0].meta_iterations) * num_updates
         if done == 0:
-            key = jax.random.fold_in(stream(state.key, "tasks"), int(state.meta_iterations))
-            drawn = np.asarray(jax.random.randint(key, (config.num_tasks_sample,), 0, config.num_train_tasks))
-            state = collect(family, config, tasks.train, state, drawn, iteration_phases(config))
+            drawn = np.stack([_draw_tasks(state, config) for state in states])
+            states = collect(family, config, tasks.train, states, drawn, iteration_phases(config))
         block = min(UPDATES_PER_CALL, num_updates - done)
-        state, metrics = train(state, config, family.obs_dim, block)
+        states, metrics = train(states, config, family.obs_dim, block)
         if done + block == num_updates:
-            state = state._replace(meta_iterations=state.meta_iterations + 1)
-        yield state, metrics
+            states = [state._replace(meta_iterations=state.meta_iterations + 1) for state in states]
+        yield states, metrics
 
 
-class Phases(NamedTuple):
-    """Environment steps per drawn task of a collection, in its order; whole episodes until they are reached."""
-
-    straight: int = 0  # one random action held for an episode; both buffers
-    prior: int = 0  # z from the prior; both buffers
-    posterior: int = 0  # z from the posterior; both buffers
-    extra_rl_posterior: int = 0  # z from the posterior; RL buffer only
+def _draw_tasks(state: State, config: PearlConfig) -> np.ndarray:
+    """The train tasks that the next iteration collects in, [draw]."""
+    key = jax.random.fold_in(stream(state.key, "tasks"), int(state.meta_iterations))
+    return np.asarray(jax.random.randint(key, (config.num_tasks_sample,), 0, config.num_train_tasks))
 
 
 def iteration_phases(config: PearlConfig) -> Phases:
@@ -410,78 +458,87 @@ def iteration_phases(config: PearlConfig) -> Phases:
 
 
 def collect(
-    family: Family, config: PearlConfig, tasks: Tasks, state: State, drawn: np.ndarray, phases: Phases
-) -> State:
-    """Algorithm 1's collection for all drawn tasks side by side.
-
-    Each draw infers its posterior from its own context. A task drawn twice keeps the context of its last draw and
-    all of its RL data.
-    """
-    params = agent_params(state)
-    rl_buffer, context_buffer = state.rl_buffer, _clear(state.context_buffer, drawn)
-    dims = (family.obs_dim, family.action_dim)
-    own = rings.empty(len(drawn), context_buffer.capacity, len(drawn) * context_buffer.capacity, *dims)
-    last_draw = np.array([draw not in drawn[i + 1 :] for i, draw in enumerate(drawn)])
-    key = jax.random.fold_in(stream(state.key, "collect"), int(state.env_steps))
-    env_steps = 0
-
-    for phase, (kind, num_steps) in enumerate(phases._asdict().items()):
-        agent = _straight_agent(family.action_dim) if kind == "straight" else _collecting_agent(config)
-        from_posterior, into_context = kind.endswith("posterior"), kind != "extra_rl_posterior"
-        missing, rounds = np.full(len(drawn), num_steps), 0
-        while (missing > 0).any():
-            round_key = jax.random.fold_in(jax.random.fold_in(key, phase), rounds)
-            begin_key, context_key, episode_key = jax.random.split(round_key, 3)
-            # With z from the prior, the episodes of a draw do not depend on each other; with the posterior they do.
-            num_episodes = (missing > 0) if from_posterior else -(-np.maximum(missing, 0) // family.horizon)
-            lane = np.repeat(np.arange(len(drawn)), num_episodes)
-            task = take(tasks, drawn[lane])
-            memory = begin(agent, params, task, begin_key)
-            if from_posterior and rounds > 0:
-                memory = memory._replace(z=_posterior_z(params, own, lane, family.obs_dim, context_key, config))
-            _, result = episode(family, agent, params, memory, task, episode_key, explore=True)
-            rl_buffer = _insert(rl_buffer, drawn[lane], result)
-            if into_context:
-                own = _insert(own, lane, result)
-                kept = result._replace(length=np.where(last_draw[lane], np.asarray(result.length), 0))
-                context_buffer = _insert(context_buffer, drawn[lane], kept)
-            missing = missing - np.bincount(lane, np.asarray(result.length), len(drawn)).astype(int)
-            env_steps += int(np.sum(result.length))
-            rounds += 1
-    return state._replace(rl_buffer=rl_buffer, context_buffer=context_buffer, env_steps=state.env_steps + env_steps)
-
-
-def train(state: State, config: PearlConfig, obs_dim: int, num_updates: int) -> tuple[State, Metrics]:
-    """Algorithm 1's training: `num_updates` updates in one compiled scan. Metrics come back [update]."""
-    networks, optimisers, metrics = _train(
-        state.networks, state.optimisers, state.rl_buffer, state.context_buffer, stream(state.key, "train"),
-        np.int32(state.grad_steps), obs_dim=obs_dim, config=config, num_updates=num_updates,
+    family: Family, config: PearlConfig, tasks: Tasks, states: Sequence[State], drawn: np.ndarray, phases: Phases
+) -> list[State]:
+    """Algorithm 1's collection for the drawn tasks [seed, draw] of every run."""
+    keys = [jax.random.fold_in(stream(state.key, "collect"), int(state.env_steps)) for state in states]
+    posterior_z = functools.partial(_posterior_z, obs_dim=family.obs_dim, config=config)
+    buffers, env_steps = collection.collect(
+        family, _collecting_agent(config), posterior_z, [agent_params(state) for state in states], tasks,
+        [Buffers(state.rl_buffer, state.context_buffer) for state in states], drawn, phases, jnp.stack(keys),
     )  # fmt: skip
-    state = state._replace(networks=networks, optimisers=optimisers, grad_steps=state.grad_steps + num_updates)
-    return state, metrics
+    return [
+        state._replace(rl_buffer=both.rl, context_buffer=both.context, env_steps=state.env_steps + steps)
+        for state, both, steps in zip(states, buffers, env_steps, strict=True)
+    ]
+
+
+def train(
+    states: Sequence[State], config: PearlConfig, obs_dim: int, num_updates: int
+) -> tuple[list[State], list[Metrics]]:
+    """Algorithm 1's training: `num_updates` updates of every run in one compiled scan. Metrics are [update]."""
+    networks, optimisers, metrics = _train(
+        **_learners(states), first=np.int32(states[0].grad_steps), obs_dim=obs_dim, config=config,
+        num_updates=num_updates,
+    )  # fmt: skip
+    after = [
+        state._replace(networks=nets, optimisers=optimiser, grad_steps=state.grad_steps + num_updates)
+        for state, nets, optimiser in zip(states, networks, optimisers, strict=True)
+    ]
+    return after, metrics
+
+
+def _learners(states: Sequence[State]) -> dict[str, list[Any]]:
+    """What `_train` takes of the states."""
+    return {
+        "networks": [state.networks for state in states], "optimisers": [state.optimisers for state in states],
+        "rl_buffers": [state.rl_buffer for state in states], "keys": [state.key for state in states],
+        "context_buffers": [state.context_buffer for state in states],
+    }  # fmt: skip
 
 
 @functools.partial(
     jax.jit, static_argnames=("obs_dim", "config", "num_updates"), donate_argnames=("networks", "optimisers")
 )
 def _train(
-    networks: Networks, optimisers: Optimisers, rl_buffer: Replay, context_buffer: Replay, key: Key, first: Any,
-    *, obs_dim: int, config: PearlConfig, num_updates: int,
-) -> tuple[Networks, Optimisers, Metrics]:  # fmt: skip
+    *, networks: list[Networks], optimisers: list[Optimisers], rl_buffers: list[Replay], context_buffers: list[Replay],
+    keys: list[Key], first: Any, obs_dim: int, config: PearlConfig, num_updates: int,
+) -> tuple[list[Networks], list[Optimisers], list[Metrics]]:  # fmt: skip
+    """The learners of all seeds are one, with a leading axis; what each learns from is drawn from its own replay."""
+    num_seeds = len(networks)
+    learn = jax.vmap(functools.partial(update, config=config))
+
     def body(carry: tuple[Networks, Optimisers], grad_step: Array) -> tuple[tuple[Networks, Optimisers], Metrics]:
-        keys = jax.random.split(jax.random.fold_in(key, grad_step), 5)
-        task = jax.random.randint(keys[0], (config.meta_batch,), 0, config.num_train_tasks)
-        batch = rings.sample(rl_buffer, task, config.batch_size, obs_dim, keys[1])
-        context = rings.sample(context_buffer, task, config.context_batch_size, obs_dim, keys[2])
-        z_shape = (config.meta_batch, config.latent_dim)
-        noise = Noise(jax.random.normal(keys[3], z_shape), jax.random.normal(keys[4], batch.action.shape))
-        networks, optimisers, metrics = update(*carry, batch, context, noise, config)
+        draws = [
+            draw(rl, context, jax.random.fold_in(stream(key, "train"), grad_step), obs_dim, config)
+            for rl, context, key in zip(rl_buffers, context_buffers, keys, strict=True)
+        ]
+        networks, optimisers, metrics = learn(*carry, *stacked(draws))
         return (networks, optimisers), metrics
 
-    (networks, optimisers), metrics = jax.lax.scan(
-        body, (networks, optimisers), first + jnp.arange(num_updates, dtype=jnp.int32)
-    )
-    return networks, optimisers, metrics
+    steps = first + jnp.arange(num_updates, dtype=jnp.int32)
+    (after, states), metrics = jax.lax.scan(body, (stacked(networks), stacked(optimisers)), steps)
+
+    def of_seed(tree: Any, axis: int = 0) -> list[Any]:
+        return [jax.tree.map(lambda x, i=i: jnp.take(x, i, axis), tree) for i in range(num_seeds)]
+
+    return of_seed(after), of_seed(states), of_seed(metrics, axis=1)
+
+
+def draw(
+    rl_buffer: Replay, context_buffer: Replay, key: Key, obs_dim: int, config: PearlConfig
+) -> tuple[Transition, Transition, Noise]:
+    """What one update of one run learns from: (batch, context, noise)."""
+    keys = jax.random.split(key, 5)
+    task = jax.random.randint(keys[0], (config.meta_batch,), 0, config.num_train_tasks)
+    batch = rings.sample(rl_buffer, task, config.batch_size, obs_dim, keys[1])
+    context = rings.sample(context_buffer, task, config.context_batch_size, obs_dim, keys[2])
+    z_noise = jax.random.normal(keys[3], (config.meta_batch, config.latent_dim))
+    noise = Noise(z_noise, jax.random.normal(keys[4], batch.action.shape))
+    if not config.use_value_network:
+        next_key = jax.random.fold_in(keys[4], 1)
+        noise = noise._replace(next_action=jax.random.normal(next_key, batch.action.shape))
+    return batch, context, noise
 
 
 @functools.cache
@@ -490,30 +547,10 @@ def _collecting_agent(config: PearlConfig) -> Agent:
     return make_agent(config)._replace(observe=lambda params, memory, transition: memory)
 
 
-@functools.cache
-def _straight_agent(action_dim: int) -> Agent:
-    """Holds one random action, tanh of a standard normal, for a whole episode; its memory is that action."""
-
-    def begin(params: Params, task: Any, key: Key) -> Array:
-        return jnp.tanh(jax.random.normal(key, (num_tasks(task), action_dim)))
-
-    return Agent(
-        begin=begin,
-        act=lambda params, memory, obs, key, explore: (memory, memory),
-        observe=lambda params, memory, transition: memory,
-        end_episode=lambda params, memory, key: memory,
-        explores=lambda index, scored_episode: True,
-    )
-
-
 @functools.partial(jax.jit, static_argnames=("obs_dim", "config"))
-def _posterior_z(params: Params, own: Replay, lane: Any, obs_dim: int, key: Key, config: PearlConfig) -> Array:
+def _posterior_z(params: Params, own: Replay, lane: Any, key: Key, obs_dim: int, config: PearlConfig) -> Array:
     """z drawn from the posterior of a fresh context batch of each lane's draw, [lane, latent_dim]."""
     context_key, z_key = jax.random.split(key)
     context = rings.sample(own, lane, config.context_batch_size, obs_dim, context_key)
     inferred = infer_posterior(params.encoder, context, config)
     return sample_z(inferred, jax.random.normal(z_key, inferred.mean.shape))
-
-
-_insert = jax.jit(rings.insert, donate_argnums=0)
-_clear = jax.jit(rings.clear, donate_argnums=0)

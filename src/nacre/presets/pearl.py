@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Literal
 
 from nacre.errors import NacreError
 
@@ -60,12 +61,23 @@ class PearlConfig:
     """Whether the encoder sees the next observation (needed where dynamics differ between tasks)."""
     use_information_bottleneck: bool = True
     """True: z ~ q(z | context) with the KL term. False: z is the mean of the encodings, a point estimate without KL."""
+    use_value_network: bool = True
+    """True: critics bootstrap from a slow copy of V, as in the paper. False: from the smaller of two slow critics at a
+    fresh next action (clipped double Q-learning, Fujimoto et al. 2018), without V."""
+    normalise_critics: bool = False
+    """Whether the critics' hidden layers are normalised (Ba et al. 2016), which lets them take larger steps."""
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """What matrix products round their inputs to: float32, tf32 (on NVIDIA GPUs) or bfloat16. Parameters, sums and
+    losses stay in float32."""
 
     # Objective
     discount: float = 0.99
     """Discount factor gamma."""
     reward_scale: float = 5.0
-    """Multiplies rewards in the Bellman target; the inverse of SAC's temperature, which is 1."""
+    """Multiplies rewards in the Bellman target; the inverse of SAC's temperature while that is fixed at 1."""
+    automatic_temperature: bool = False
+    """False: SAC's temperature is 1. True: it is learnt, from 1, so that the policy's entropy stays near
+    -action_dim nats (Haarnoja et al. 2018, 1812.05905)."""
     kl_weight: float = 0.1
     """Weight of KL(q(z | c) || N(0, I)), which is SUMMED over the meta-batch's tasks while the Bellman error is a mean,
     as in the reference: doubling meta_batch doubles the KL's weight."""
@@ -101,7 +113,7 @@ class PearlConfig:
         may_be_zero |= {"num_exploration_episodes"}
         for field in fields(self):
             value, flag = getattr(self, field.name), "--" + field.name.replace("_", "-")
-            if isinstance(value, bool):
+            if isinstance(value, bool | str):
                 continue
             if not value > 0 and not (value == 0 and field.name in may_be_zero):
                 least = "at least 0" if field.name in may_be_zero else "more than 0"

@@ -8,12 +8,16 @@ import jax
 import jax.numpy as jnp
 
 from nacre.families.family import JaxFamily, JaxStep
-from nacre.types import Key
+from nacre.types import Key, split
 
 
 def reset(family: JaxFamily, num_lanes: int, key: Key) -> tuple[Any, jax.Array]:
-    """(states, observations [lane, obs_dim]) at the start of an episode in every lane."""
-    return jax.vmap(family.reset)(jax.random.split(key, num_lanes))
+    """(states, observations [lane, obs_dim]) at the start of an episode in every lane.
+
+    `key` may be an array of keys: each then starts an equal share of the lanes.
+    """
+    keys = split(key, num_lanes // key.size)
+    return jax.vmap(family.reset)(keys.T.reshape(num_lanes))
 
 
 def step(family: JaxFamily, state: Any, action: jax.Array, task: Any) -> JaxStep:

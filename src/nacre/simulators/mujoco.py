@@ -110,10 +110,13 @@ class MujocoLanes:
         low, high = model.actuator_ctrlrange.T
         self._ctrl_middle, self._ctrl_half = (high + low) / 2, (high - low) / 2
 
-    def reset(self, rng: np.random.Generator) -> np.ndarray:
-        """Starts an episode in every lane; observations [lane, obs_dim], float32."""
-        qpos, qvel = np.tile(self._qpos, (self.num_lanes, 1)), np.tile(self._qvel, (self.num_lanes, 1))
-        self.engine.reset(*self.family.reset_state(qpos, qvel, rng))
+    def reset(self, *rngs: np.random.Generator) -> np.ndarray:
+        """Starts an episode in every lane; observations [lane, obs_dim], float32. Each generator serves an equal share
+        of the lanes."""
+        each = self.num_lanes // len(rngs)
+        qpos, qvel = np.tile(self._qpos, (each, 1)), np.tile(self._qvel, (each, 1))
+        starts = [self.family.reset_state(qpos, qvel, rng) for rng in rngs]
+        self.engine.reset(*(np.concatenate(part) for part in zip(*starts, strict=True)))
         return np.asarray(self.family.observe(self.engine.physics()), dtype=np.float32)
 
     def step(self, action: np.ndarray, task: Tasks, lanes: np.ndarray | None = None) -> LaneStep:
