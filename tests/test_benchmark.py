@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from nacre import benchmark, cli
 from nacre.algorithms import pearl
@@ -25,7 +26,8 @@ PAPER = PearlConfig()
 CHEETAH = (20, 6)
 MACHINE = {"benchmark", "family", "preset", "device", "cpu_threads", "jax"}
 FIGURES = {
-    "update": {"ms_per_update", "flops_per_update", "ceiling_flops_per_s", "fraction_of_ceiling"},
+    "update": {"ms_per_update", "flops_per_update", "ceiling_flops_per_s", "fraction_of_ceiling", "seeds", "precision"},
+    "scaling": {"ms_per_update_10", "ms_per_update_20", "slowest_over_fastest", "kilobytes_per_task"},
     "collect": {"control_steps_per_s", "lanes"},
     "evaluate": {"seconds", "control_steps"},
     "act": {
@@ -38,7 +40,10 @@ FIGURES = {
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Benchmarks that measure next to nothing: what they come to is not what these tests are about."""
-    small = dict(ROUNDS=2, UPDATES_PER_ROUND=2, CONTROL_STEPS_PER_ROUND=1, ACTING_STEPS=20, LONG_CONTEXT=200)
+    small: dict[str, Any] = dict(
+        ROUNDS=2, UPDATES_PER_ROUND=2, CONTROL_STEPS_PER_ROUND=1, ACTING_STEPS=20, LONG_CONTEXT=200
+    )
+    small |= dict(SCALING_TASKS=(10, 20))
     for name, value in small.items():
         monkeypatch.setattr(benchmark, name, value)
 
@@ -55,12 +60,10 @@ def products_of_update(obs_dim: int, action_dim: int, config: PearlConfig) -> in
         networks = pearl.init_networks(obs_dim, action_dim, config, jax.random.key(0))
         return pearl.update(networks, pearl.init_optimisers(networks, config), batch, context, noise, config)
 
-    noise = pearl.Noise(
-        jnp.zeros((config.meta_batch, config.latent_dim)),
-        jnp.zeros((config.meta_batch, config.batch_size, action_dim)),
-    )
-    program = jax.make_jaxpr(update)(zeros(config.batch_size), zeros(config.context_batch_size), noise)
-    return _products(program.jaxpr)
+    actions = jnp.zeros((config.meta_batch, config.batch_size, action_dim))
+    noise = pearl.Noise(jnp.zeros((config.meta_batch, config.latent_dim)), actions, actions)
+    program = jax.make_jaxpr(update)(zeros(config.batch_size), zeros(config.context_batch_size), noise).jaxpr
+    return _products(dce_jaxpr(program, [True] * len(program.outvars))[0])  # what nobody reads is not computed
 
 
 def _products(program: Any) -> int:
@@ -92,6 +95,11 @@ def test_operations_of_an_update_by_hand():
     by_hand = target_value + 2 * critic + policy + 2 * critic_of_new_action + value + encoder + z
     assert update_flops(2, 1, config) == 2 * by_hand == 336
 
+    without_v = dataclasses.replace(config, use_value_network=False)
+    slow_critic, next_policy = 3 * 2 + 2 * 1, 2 * 2 + 2 * 2
+    less = target_value + value  # z: V target and V (2) against pi and 2 slow Q
+    assert update_flops(2, 1, without_v) == 2 * (by_hand - less + 2 * slow_critic + next_policy)
+
 
 def test_operations_at_the_sizes_of_cheetah_vel():
     hidden_products = 34 * 2 * 4096 * 300 * 300
@@ -103,7 +111,14 @@ def test_operations_at_the_sizes_of_cheetah_vel():
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"use_next_obs_in_context": True}, {"use_information_bottleneck": False}, {"num_hidden_layers": 1}],
+    [
+        {},
+        {"use_next_obs_in_context": True},
+        {"use_information_bottleneck": False},
+        {"num_hidden_layers": 1},
+        {"use_value_network": False, "normalise_critics": True},
+        {"precision": "bfloat16"},
+    ],
     ids=str,
 )
 def test_the_program_of_an_update_computes_what_is_counted_and_less_than_1_percent_more(changes: dict[str, Any]):
@@ -117,8 +132,8 @@ def test_the_program_of_an_update_computes_what_is_counted_and_less_than_1_perce
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize(
     ("what", "family"),
-    [("update", "point-robot"), ("collect", "point-robot"), ("collect", "cheetah-dir"), ("evaluate", "cheetah-dir"),
-     ("act", "cheetah-dir")],
+    [("update", "point-robot"), ("scaling", "point-robot"), ("collect", "point-robot"), ("collect", "cheetah-dir"),
+     ("evaluate", "cheetah-dir"), ("act", "cheetah-dir")],
 )  # fmt: skip
 def test_a_benchmark_gives_the_figures_of_its_contract(what: str, family: str):
     result = benchmark.run(what, family, "smoke", lanes=4)
@@ -135,13 +150,35 @@ def test_a_benchmark_gives_the_figures_of_its_contract(what: str, family: str):
 @pytest.mark.usefixtures("short")
 def test_the_fraction_is_the_rate_of_the_updates_over_that_of_the_products(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(benchmark, "ROUNDS", 1)
-    monkeypatch.setattr(benchmark, "_product_rate", lambda rows, width: lambda: float(1e6 * rows + width))
+    monkeypatch.setattr(benchmark, "_product_rate", lambda rows, width, precision: lambda: float(1e6 * rows + width))
     result = benchmark.run("update", "point-robot", "smoke", lanes=1)
     flops = update_flops(2, 2, resolve("pearl", "point-robot", "smoke").settings)
     assert result["flops_per_update"] == flops
     assert result["ceiling_flops_per_s"] == 1e6 * 2 * 16 + 32  # meta_batch * batch_size rows, hidden_dim
     rate = flops / (1e-3 * result["ms_per_update"])
     assert result["fraction_of_ceiling"] == pytest.approx(rate / result["ceiling_flops_per_s"])
+
+
+@pytest.mark.usefixtures("short")
+def test_seeds_side_by_side_count_the_operations_of_each():
+    one, three = (benchmark.run("update", "point-robot", "smoke", seeds=seeds) for seeds in (1, 3))
+    assert three["flops_per_update"] == 3 * one["flops_per_update"]
+    assert (three["seeds"], three["precision"]) == (3, "float32")
+    assert benchmark.run("update", "point-robot", "smoke", precision="bfloat16")["precision"] == "bfloat16"
+
+
+@pytest.mark.usefixtures("short")
+def test_a_made_up_replay_gives_every_task_its_own_page():
+    from nacre import replay as rings
+
+    replay = benchmark._made_up_replay(rings.empty(5, 200, 1000, 2, 2), seed=0)
+    assert sorted(np.asarray(replay.pages)[:, 0].tolist()) == [0, 1, 2, 3, 4]
+    drawn = rings.sample(replay, jnp.arange(5), 300, 2, jax.random.key(0))
+    rows = {tuple(row) for task in np.asarray(drawn.obs) for row in task.tolist()}
+    for task, page in enumerate(np.asarray(replay.pages)[:, 0]):
+        own = {tuple(row) for row in np.asarray(replay.pool)[page * 200 : (page + 1) * 200, :2].tolist()}
+        assert {tuple(row) for row in np.asarray(drawn.obs)[task].tolist()} <= own
+    assert len(rows) > 500
 
 
 @pytest.mark.usefixtures("short")
@@ -179,13 +216,14 @@ def test_acting_is_timed_on_one_core_and_leaves_the_process_as_it_was(monkeypatc
         ("update", "point-robt", "smoke", 4, "did you mean 'point-robot'"),
         ("update", "point-robot", "smok", 4, "did you mean 'smoke'"),
         ("collect", "point-robot", "smoke", 0, "--lanes"),
+        ("update", "point-robot", "smoke", 4, "--seeds"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_with_a_sentence(
     what: str, family: str, preset: str, lanes: int, words: str
 ):
     with pytest.raises(NacreError, match=words):
-        benchmark.run(what, family, preset, lanes)
+        benchmark.run(what, family, preset, lanes, seeds=0 if words == "--seeds" else 1)
 
 
 @pytest.mark.usefixtures("short")

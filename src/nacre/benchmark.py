@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from nacre import replay as rings
 from nacre import rollout
 from nacre.agent import Session, TrainedAgent
 from nacre.algorithms import pearl
@@ -23,6 +25,7 @@ from nacre.algorithms.collection import Phases
 from nacre.config import Experiment, resolve
 from nacre.errors import NacreError, unknown
 from nacre.families.family import Family, MujocoFamily, TaskSet
+from nacre.networks import product
 from nacre.presets.pearl import PearlConfig
 from nacre.simulators.mujoco import mujoco_lanes
 
@@ -33,6 +36,7 @@ ROUNDS = 7
 UPDATES_PER_ROUND = 10
 CEILING_FLOPS = 5e8
 """Least work of a timed product, about: one of [4096, 300] x [300, 300] is 7e8."""
+SCALING_TASKS = (10, 100, 1_000, 10_000)
 CONTROL_STEPS_PER_ROUND = 10_000
 """Control steps of all lanes together, rounded up to whole episodes."""
 ACTING_STEPS = 2_000
@@ -41,13 +45,19 @@ LONG_CONTEXT = 10_000
 """Transitions the session has seen when it is timed for the second time."""
 
 
-def run(what: str, family: str, preset: str, lanes: int) -> Result:
-    """Times one part of PEARL with the sizes of a preset. `lanes`: simulations side by side, for 'collect'.
+def run(what: str, family: str, preset: str, lanes: int = 64, seeds: int = 1, precision: str | None = None) -> Result:
+    """Times one part of PEARL with the sizes of a preset.
+
+    `lanes`: simulations side by side, for 'collect'. `seeds`: learners side by side, for 'update'. `precision`: of the
+    products, for 'update' and 'scaling'; the preset's unless given.
 
     The figures, by name, after what was measured and on which machine:
 
-    update    ms_per_update; flops_per_update (`update_flops`); ceiling_flops_per_s, the machine's float32 rate in
-              products of the update's most frequent shape; fraction_of_ceiling, of the rate in the same round.
+    update    ms_per_update, of all seeds together; flops_per_update (`update_flops`), likewise; ceiling_flops_per_s,
+              the machine's rate in products of the update's most frequent shape, in the same precision;
+              fraction_of_ceiling, of the rate in the same round; seeds; precision.
+    scaling   ms_per_update_N with replay of N train tasks for N of 10, 100, 1000 and 10000, in turns; slowest_over_
+              fastest of these; kilobytes_per_task, what a train task's initial collection takes of both buffers.
     collect   control_steps_per_s with the policy in the loop, lanes; on MuJoCo also physics_only_steps_per_s (random
               actions, no policy) and fraction_of_physics.
     evaluate  seconds of one evaluation of the preset's test tasks, repeats and episodes once compiled; control_steps.
@@ -57,13 +67,15 @@ def run(what: str, family: str, preset: str, lanes: int) -> Result:
     Raises NacreError for an unknown name and for lanes below 1.
     """
     benchmarks: dict[str, Callable[[Experiment], Result]] = {
-        "update": _update, "collect": functools.partial(_collect, lanes=lanes), "evaluate": _evaluate, "act": _act,
+        "update": functools.partial(_update, seeds=seeds), "scaling": _scaling,
+        "collect": functools.partial(_collect, lanes=lanes), "evaluate": _evaluate, "act": _act,
     }  # fmt: skip
     if what not in benchmarks:
         raise unknown("benchmark", what, benchmarks)
-    if lanes < 1:
-        raise NacreError(f"lanes is {lanes}, but must be at least 1; change --lanes.")
-    experiment = resolve("pearl", family, preset)
+    for name, number in (("lanes", lanes), ("seeds", seeds)):
+        if number < 1:
+            raise NacreError(f"{name} is {number}, but must be at least 1; change --{name}.")
+    experiment = resolve("pearl", family, preset, **({} if precision is None else {"precision": precision}))
     figures = benchmarks[what](experiment)
     machine = {"device": jax.devices()[0].device_kind, "cpu_threads": _num_cores(), "jax": jax.__version__}
     return {"benchmark": what, "family": family, "preset": preset, **machine, **figures}
@@ -94,43 +106,95 @@ def update_flops(obs_dim: int, action_dim: int, config: PearlConfig) -> int:
     obs, obs_action, action = obs_dim * hidden, (obs_dim + action_dim) * hidden, action_dim * hidden
     seen = (obs_dim * (2 if c.use_next_obs_in_context else 1) + action_dim + 1) * c.encoder_hidden_dim
     encoded = upper(c.latent_dim * (2 if c.use_information_bottleneck else 1), c.encoder_hidden_dim)
-    critic_step = (obs + upper(1)) + 2 * (2 * obs_action + 3 * upper(1))  # V's target forward; Q1, Q2
+    if c.use_value_network:  # V's target forward; V
+        target, value_step, z_target = obs + upper(1), 2 * obs + 3 * upper(1), 1 + 2
+    else:  # pi and the slow Q1 and Q2 forward
+        target, value_step, z_target = (obs + upper(2 * action_dim)) + 2 * (obs_action + upper(1)), 0, 1 + 2
+    critic_step = target + 2 * (2 * obs_action + 3 * upper(1))  # Q1, Q2
     policy_step = (2 * obs + 3 * upper(2 * action_dim)) + 2 * (obs_action + action + 2 * upper(1))  # pi; Q1, Q2
-    value_step = 2 * obs + 3 * upper(1)
-    # z's share of the first layers: V's target, Q1 and Q2 in both losses, pi, V; forward, weight and z gradients.
-    z = (1 + 2 * 3 + 2 + 2 * 1 + 2) * c.latent_dim * hidden
+    # z's share of the first layers: the above; Q1 and Q2 in both losses, pi; forward, weight and z gradients.
+    z = (z_target + 2 * 3 + 2 + 2 * 1) * c.latent_dim * hidden
     encoder = 2 * seen + 3 * encoded
     return 2 * (rows * (critic_step + policy_step + value_step) + context_rows * encoder + c.meta_batch * z)
 
 
-def _update(experiment: Experiment) -> Result:
+def _update(experiment: Experiment, seeds: int) -> Result:
     """Blocks of updates on transitions that a fresh policy collected, in turns with the ceiling's products."""
     family, paper = experiment.family, experiment.settings
     # A short run sizes and fills the buffers, smaller than a real one; an update's own sizes are the preset's.
     config = dataclasses.replace(paper, iterations=1, num_initial_steps=min(paper.num_initial_steps, 200))
-    states, everything = [pearl.init(family, config, seed=0)], np.arange(config.num_train_tasks)
-    phases = Phases(prior=config.num_initial_steps)
-    states = pearl.collect(family, config, _task_set(experiment).train, states, everything[None], phases)
-    flops = update_flops(family.obs_dim, family.action_dim, config)
-    ceiling = _product_rate(config.meta_batch * config.batch_size, config.hidden_dim)
+    states = [pearl.init(family, config, seed) for seed in range(seeds)]
+    everything, phases = np.tile(np.arange(config.num_train_tasks), (seeds, 1)), Phases(prior=config.num_initial_steps)
+    states = pearl.collect(family, config, _task_set(experiment).train, states, everything, phases)
+    flops = seeds * update_flops(family.obs_dim, family.action_dim, config)
+    ceiling = _product_rate(config.meta_batch * config.batch_size, config.hidden_dim, config.precision)
+    update = _update_seconds(states, config, family.obs_dim)
 
     seconds, ceilings = [], []
-    for index in range(ROUNDS + 1):
-        started = time.perf_counter()
-        states, metrics = pearl.train(states, config, family.obs_dim, UPDATES_PER_ROUND)
-        jax.block_until_ready((states[0].networks, states[0].optimisers, metrics))
-        if index > 0:  # the first round compiles
-            seconds.append((time.perf_counter() - started) / UPDATES_PER_ROUND)
-            ceilings.append(ceiling())
+    for _ in range(ROUNDS):
+        seconds.append(update())
+        ceilings.append(ceiling())
     return {
         "ms_per_update": 1e3 * float(np.median(seconds)),
         "flops_per_update": flops,
         "ceiling_flops_per_s": float(np.median(ceilings)),
         "fraction_of_ceiling": float(np.median(flops / np.array(seconds) / np.array(ceilings))),
+        "seeds": seeds,
+        "precision": config.precision,
     }
 
 
-def _product_rate(rows: int, width: int) -> Callable[[], float]:
+def _update_seconds(states: list[pearl.State], config: PearlConfig, obs_dim: int) -> Callable[[], float]:
+    """A function that measures seconds per update of all states together, compiled already."""
+
+    def measure() -> float:
+        nonlocal states
+        started = time.perf_counter()
+        states, metrics = pearl.train(states, config, obs_dim, UPDATES_PER_ROUND)
+        jax.block_until_ready(([(state.networks, state.optimisers) for state in states], metrics))
+        return (time.perf_counter() - started) / UPDATES_PER_ROUND
+
+    measure()
+    return measure
+
+
+def _scaling(experiment: Experiment) -> Result:
+    """The update with replay of few and of many train tasks; made-up transitions, as many a task."""
+    family, preset = experiment.family, experiment.settings
+    updates: dict[int, Callable[[], float]] = {}
+    for num_train in SCALING_TASKS:
+        config = dataclasses.replace(preset, num_train_tasks=num_train, iterations=1, num_initial_steps=rings.PAGE)
+        sizes = (num_train, rings.PAGE, num_train * rings.PAGE, family.obs_dim, family.action_dim)
+        networks, optimisers = pearl.init_learner(family.obs_dim, family.action_dim, config, jax.random.key(0))
+        buffers = [_made_up_replay(rings.empty(*sizes), seed) for seed in range(2)]
+        counters = (jax.random.key(0), np.int64(0), np.int64(0), np.int64(0))
+        state = pearl.State(networks, optimisers, buffers[0], buffers[1], *counters)
+        updates[num_train] = _update_seconds([state], config, family.obs_dim)
+    seconds = np.array([[update() for update in updates.values()] for _ in range(ROUNDS)])
+    result: Result = {
+        f"ms_per_update_{number}": 1e3 * float(each)
+        for number, each in zip(updates, np.median(seconds, axis=0), strict=True)
+    }
+    result["slowest_over_fastest"] = float(np.median(seconds.max(axis=1) / seconds.min(axis=1)))
+    transitions = -(-preset.num_initial_steps // rings.PAGE) * rings.PAGE
+    row_bytes = 4 * rings.row_width(family.obs_dim, family.action_dim)
+    result["kilobytes_per_task"] = 2 * transitions * row_bytes / 1e3
+    return result
+
+
+def _made_up_replay(empty: rings.Replay, seed: int) -> rings.Replay:
+    """Rings of one page each, full of random numbers; the pages lie in the pool in random order."""
+    num_rings, order = len(empty.pages), np.random.default_rng(seed).permutation(len(empty.pages))
+    return empty._replace(
+        pool=jax.random.normal(jax.random.key(seed), empty.pool.shape),
+        pages=jnp.asarray(order[:, None], jnp.int32),
+        written=jnp.full(num_rings, rings.PAGE, jnp.int32),
+        pages_taken=jnp.ones(num_rings, jnp.int32),
+        next_page=jnp.asarray(num_rings, jnp.int32),
+    )
+
+
+def _product_rate(rows: int, width: int, precision: str) -> Callable[[], float]:
     """A function that measures operations per second: the best of 5 products [rows, width] x [width, width].
 
     A product that is over in microseconds is repeated inside the compiled call, so that calling it costs nothing.
@@ -143,7 +207,9 @@ def _product_rate(rows: int, width: int) -> Callable[[], float]:
 
     @jax.jit
     def products(x: jax.Array, weight: jax.Array) -> jax.Array:
-        return x @ weight if num_products == 1 else jax.lax.fori_loop(0, num_products, lambda _, x: x @ weight, x)
+        if num_products == 1:
+            return product(x, weight, precision)
+        return jax.lax.fori_loop(0, num_products, lambda _, x: product(x, weight, precision), x)
 
     products(x, weight).block_until_ready()
 

@@ -122,14 +122,19 @@ class ReportCommand:
 class BenchmarkCommand:
     """Time a part of nacre on this machine: figure, FLOP count, the machine's measured ceiling, and their ratio."""
 
-    what: tyro.conf.Positional[Literal["update", "collect", "evaluate", "act"]]
-    """A gradient update, collection with the policy in the loop, one evaluation, or one acting session's step."""
+    what: tyro.conf.Positional[Literal["update", "scaling", "collect", "evaluate", "act"]]
+    """A gradient update, the same with replay of 10 to 10,000 train tasks, collection with the policy in the loop, one
+    evaluation, or one acting session's step."""
     family: str = "cheetah-vel"
     """Family whose sizes to use."""
     preset: str = "paper"
     """Preset whose sizes to use."""
     lanes: int = 64
     """Simulations side by side (collect)."""
+    seeds: int = 1
+    """Learners side by side (update)."""
+    precision: str | None = None
+    """float32, tf32 or bfloat16 (update, scaling); the preset's unless given."""
     json: bool = False
     """Print one JSON object."""
 
@@ -377,7 +382,9 @@ def _report(command: ReportCommand, started: float) -> None:
 def _benchmark(command: BenchmarkCommand, started: float) -> None:
     from nacre import benchmark
 
-    result = benchmark.run(command.what, command.family, command.preset, command.lanes)
+    result = benchmark.run(
+        command.what, command.family, command.preset, command.lanes, command.seeds, command.precision
+    )
     if command.json:
         print(json.dumps(result))
         return

@@ -335,7 +335,7 @@ class State(NamedTuple):
 def init(family: Family, config: PearlConfig, seed: int) -> State:
     """The state before the first environment step, buffers sized for the whole run."""
     network_key, run_key = jax.random.split(jax.random.key(seed))
-    networks, optimisers = _init_learner(family.obs_dim, family.action_dim, config, network_key)
+    networks, optimisers = init_learner(family.obs_dim, family.action_dim, config, network_key)
     rl_total, context_capacity = buffer_sizes(family, config)
     dims = (family.obs_dim, family.action_dim)
     num_train = config.num_train_tasks
@@ -389,7 +389,8 @@ def init_optimisers(networks: Networks, config: PearlConfig) -> Optimisers:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _init_learner(obs_dim: int, action_dim: int, config: PearlConfig, key: Key) -> tuple[Networks, Optimisers]:
+def init_learner(obs_dim: int, action_dim: int, config: PearlConfig, key: Key) -> tuple[Networks, Optimisers]:
+    """Fresh networks, and Adam before its first step."""
     networks = init_networks(obs_dim, action_dim, config, key)
     return networks, init_optimisers(networks, config)
 
