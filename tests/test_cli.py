@@ -145,6 +145,32 @@ def test_a_flag_may_stand_before_the_preset_and_wins_over_it(untrained: list[Any
     assert experiment == nacre.resolve("pearl", "point-robot", "smoke", hidden_dim=64)
 
 
+@pytest.mark.parametrize(("text", "seeds"), [("0:3", [0, 1, 2]), ("7", [7]), ("5,0,3", [5, 0, 3])])
+def test_seeds_are_a_range_or_a_list_with_a_run_directory_each(
+    text: str, seeds: list[int], untrained: list[Any], tmp_path: Path
+) -> None:
+    assert run("train", "pearl", "point-robot", "--seeds", text, "--latent-dim", "4") == 0
+    assert [experiment.options.seed for experiment, _, _ in untrained] == seeds
+    assert {experiment.settings.latent_dim for experiment, _, _ in untrained} == {4}
+    assert [path for _, path, _ in untrained] == [Path(f"runs/point-robot/pearl/seed-{seed}") for seed in seeds]
+    untrained.clear()
+    assert run("train", "pearl", "point-robot", "--seeds", text, "--out", str(tmp_path / "runs")) == 0
+    assert [path for _, path, _ in untrained] == [tmp_path / "runs" / f"seed-{seed}" for seed in seeds]
+
+
+@pytest.mark.parametrize("text", ["", "3:3", "3:1", "0:", ":4", "a", "1,1", "0:100000", "-1", "1,,2", "0:4294967297"])
+def test_seeds_that_name_none_too_many_or_one_twice_are_refused(
+    text: str, untrained: list[Any], capsys: Capture
+) -> None:
+    assert "--seeds" in refusal(capsys, "train", "pearl", "point-robot", f"--seeds={text}")
+    assert untrained == []
+
+
+def test_seed_and_seeds_exclude_each_other(untrained: list[Any], capsys: Capture) -> None:
+    assert "--seeds" in refusal(capsys, "train", "pearl", "point-robot", "--seed", "1", "--seeds", "0:2")
+    assert untrained == []
+
+
 @pytest.mark.parametrize(
     ("flag", "value"), [("--use-next-obs-in-context", True), ("--no-use-next-obs-in-context", False)]
 )

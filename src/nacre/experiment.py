@@ -138,6 +138,8 @@ def _check_alike(runs: Sequence[RunDirectory], experiments: Sequence[Experiment]
         options = dataclasses.replace(experiment.options, seed=0)
         return dataclasses.replace(experiment, options=options, preset="")
 
+    if len({run.path.resolve() for run in runs}) < len(runs):
+        raise NacreError(f"a run was named twice among {', '.join(str(run.path) for run in runs)}; name each once.")
     for run, experiment in zip(runs, experiments, strict=True):
         if seedless(experiment) != seedless(experiments[0]):
             raise NacreError(
