@@ -17,8 +17,8 @@ import pytest
 import nacre
 from nacre import experiment
 from nacre.algorithms import pearl
-from nacre.algorithms.collection import Phases
 from nacre.checkpoints import Checkpoints
+from nacre.collection import Phases
 from nacre.config import resolve
 from nacre.experiment import Saved
 from nacre.replay import Replay

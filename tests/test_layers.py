@@ -24,8 +24,9 @@ LAYERS = (
     ("networks", "replay", "families", "presets"),
     ("simulators",),
     ("rollout",),
+    ("collection",),
     ("algorithms",),
-    ("config", "checkpoints", "run_directory", "sinks", "experiment", "agent"),
+    ("config", "compilation_cache", "checkpoints", "run_directory", "sinks", "experiment", "agent"),
     ("report", "benchmark", "commands", "cli", "__main__"),
 )
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nacre import rollout
-from nacre.algorithms import collection, pearl
-from nacre.algorithms.collection import Phases
+from nacre import collection, rollout
+from nacre.algorithms import pearl
+from nacre.collection import Phases
 from nacre.families.family import Family, JaxStep, TaskSet
 from nacre.families.point import PointRobot
 from nacre.networks import MLP

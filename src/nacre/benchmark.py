@@ -21,7 +21,8 @@ from nacre import replay as rings
 from nacre import rollout
 from nacre.agent import Session, TrainedAgent
 from nacre.algorithms import pearl
-from nacre.algorithms.collection import Phases
+from nacre.collection import Phases
+from nacre.compilation_cache import num_cores
 from nacre.config import Experiment, resolve
 from nacre.errors import NacreError, unknown
 from nacre.families.family import Family, MujocoFamily, TaskSet
@@ -77,7 +78,7 @@ def run(what: str, family: str, preset: str, lanes: int = 64, seeds: int = 1, pr
             raise NacreError(f"{name} is {number}, but must be at least 1; change --{name}.")
     experiment = resolve("pearl", family, preset, **({} if precision is None else {"precision": precision}))
     figures = benchmarks[what](experiment)
-    machine = {"device": jax.devices()[0].device_kind, "cpu_threads": _num_cores(), "jax": jax.__version__}
+    machine = {"device": jax.devices()[0].device_kind, "cpu_threads": num_cores(), "jax": jax.__version__}
     return {"benchmark": what, "family": family, "preset": preset, **machine, **figures}
 
 
@@ -298,7 +299,7 @@ def _act(experiment: Experiment) -> Result:
         _step_microseconds(session, family, rng, 100)  # compiles
         early = _step_microseconds(session, family, rng, ACTING_STEPS)
         _step_microseconds(session, family, rng, LONG_CONTEXT - session.num_steps)
-        late, cpu_threads = _step_microseconds(session, family, rng, ACTING_STEPS), _num_cores()
+        late, cpu_threads = _step_microseconds(session, family, rng, ACTING_STEPS), num_cores()
     return {
         "microseconds_p50": float(np.percentile(early, 50)),
         "microseconds_p99": float(np.percentile(early, 99)),
@@ -356,10 +357,3 @@ def _untrained(experiment: Experiment) -> pearl.Params:
     family, config = experiment.family, experiment.settings
     networks = pearl.init_networks(family.obs_dim, family.action_dim, config, jax.random.key(0))
     return pearl.Params(networks.encoder, networks.policy)
-
-
-def _num_cores() -> int:
-    """Cores that this process may use, which is how many threads JAX and MuJoCo start on a processor."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

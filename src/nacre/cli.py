@@ -9,12 +9,14 @@ from typing import Any
 import jax
 
 from nacre import STARTED, commands
+from nacre.compilation_cache import use_compilation_cache
 from nacre.errors import NacreError, is_out_of_memory
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; 0 when it did what was asked, 2 with one sentence on stderr when it could not."""
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every save
+    use_compilation_cache()
     if argv is None:
         sys.unraisablehook = _unraisable
     try:

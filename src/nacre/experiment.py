@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nacre.checkpoints import Checkpoints
+from nacre.compilation_cache import use_compilation_cache
 from nacre.config import Experiment
 from nacre.errors import NacreError, is_out_of_memory
 from nacre.replay import Replay
@@ -256,6 +257,7 @@ def _run(
 ) -> None:  # fmt: skip
     """From the newest checkpoints (or from nothing) to the last iteration or a request to stop."""
     started = time.monotonic() if started is None else started
+    use_compilation_cache()
     checkpoints = [Checkpoints(run.checkpoints) for run in runs]
     begin_at = _newest_common(runs, checkpoints)
     for run, experiment in zip(runs, resumed or [], strict=False):

@@ -91,8 +91,13 @@ def _compiled_episode(
 def _stepped_episode(
     family: MujocoFamily, agent: Agent, params: Any, memory: Any, task: Tasks, key: Key, *, explore: bool
 ) -> tuple[Any, Episode]:
-    """Physics in C; observing the last step and choosing the next action is one compiled call for all lanes."""
+    """Physics in C; observing the last step and choosing the next action is one compiled call for all lanes.
+
+    The agent acts where the physics is, on the host: a call and two transfers a step would keep an accelerator waiting.
+    """
     reset_key, act_key = split(key)
+    if jax.default_backend() != "cpu":
+        params, memory, act_key = jax.device_put((params, memory, act_key), jax.local_devices(backend="cpu")[0])
     num_lanes = num_tasks(task)
     lanes = mujoco_lanes(family, num_lanes)
     seeds = np.atleast_2d(np.asarray(jax.random.key_data(reset_key)))

@@ -16,9 +16,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from nacre import collection
 from nacre import replay as rings
-from nacre.algorithms import collection
-from nacre.algorithms.collection import Buffers, Phases
+from nacre.collection import Buffers, Phases
 from nacre.families.family import Family, TaskSet, num_tasks
 from nacre.networks import MLP, TanhGaussianPolicy, sample_action
 from nacre.presets.pearl import PearlConfig
