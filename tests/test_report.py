@@ -43,6 +43,8 @@ def make_run(tmp_path: Path) -> MakeRun:
         seed: int = 0,
         evaluations: int = 3,
         train: int = 0,
+        steps: int = 100,
+        seconds: float = 1.0,
         **fields: Any,
     ) -> Path:
         settings = (
@@ -50,18 +52,20 @@ def make_run(tmp_path: Path) -> MakeRun:
         )
         run = RunDirectory.create(tmp_path / name, resolve("pearl", family, "smoke", seed=seed, **settings, **fields))
         for index in range(1, evaluations + 1):
-            add_evaluation(run, index, "test", seed)
+            add_evaluation(run, index, "test", seed, steps, seconds)
             if index <= train:
-                add_evaluation(run, index, "train", seed)
+                add_evaluation(run, index, "train", seed, steps, seconds)
         return run.path
 
     return make
 
 
-def add_evaluation(run: RunDirectory, index: int, split: str, seed: int) -> None:
+def add_evaluation(
+    run: RunDirectory, index: int, split: str, seed: int, steps: int = 100, seconds: float = 1.0
+) -> None:
     shape = curves._shapes(run)[split]
     returns = returns_of(index, seed) if shape == SHAPE else np.full(shape, float(index))
-    run.append("eval.csv", EVAL_COLUMNS, eval_rows(returns, split, 100 * index, 10 * index, 1.0 * index))
+    run.append("eval.csv", EVAL_COLUMNS, eval_rows(returns, split, steps * index, 10 * index, seconds * index))
 
 
 @pytest.fixture
@@ -159,7 +163,7 @@ def test_a_path_without_a_run_is_refused(tmp_path: Path):
 
 def test_a_single_run_is_a_line_of_its_scores(make_run: MakeRun, drawn: list[Figure]):
     curves.draw([make_run()], Path("curves.png"))
-    left, _ = drawn[0].axes
+    left, *_ = drawn[0].axes
     np.testing.assert_allclose(
         line(left, "pearl (smoke) num_train_tasks=3 num_evaluation_repeats=2, seed 0"),
         [[100, 200, 300], [returns_of(index, 0)[:, :, -1].mean() for index in (1, 2, 3)]],
@@ -168,7 +172,7 @@ def test_a_single_run_is_a_line_of_its_scores(make_run: MakeRun, drawn: list[Fig
 
 def test_seeds_of_the_same_settings_are_summed_up_by_mean_and_range(make_run: MakeRun, drawn: list[Figure]):
     curves.draw([make_run(f"run-{seed}", seed=seed) for seed in range(3)], Path("curves.png"))
-    left, _ = drawn[0].axes
+    left, *_ = drawn[0].axes
     (label,) = [text for text in legend(left) if "mean of 3 seeds" in text]
     scores = np.array([[returns_of(index, seed)[:, :, -1].mean() for index in (1, 2, 3)] for seed in range(3)])
     np.testing.assert_allclose(line(left, label)[1], scores.mean(0))
@@ -190,7 +194,7 @@ def test_runs_with_other_settings_are_no_seeds_of_each_other(make_run: MakeRun, 
 
 def test_a_longer_run_is_a_seed_like_the_others_and_counts_while_all_run(make_run: MakeRun, drawn: list[Figure]):
     curves.draw([make_run("a", iterations=5), make_run("b", seed=1, evaluations=2)], Path("curves.png"))
-    left, _ = drawn[0].axes
+    left, *_ = drawn[0].axes
     (label,) = [text for text in legend(left) if "mean of 2 seeds" in text]
     assert line(left, label)[0].tolist() == [100, 200]
 
@@ -214,7 +218,7 @@ def test_return_by_episode_is_that_of_the_first_the_middle_and_the_latest_evalua
     make_run: MakeRun, drawn: list[Figure]
 ):
     curves.draw([make_run()], Path("curves.png"))
-    right = drawn[0].axes[1]
+    right = drawn[0].axes[2]
     for found, index in zip(right.get_lines(), (1, 2, 3), strict=True):
         assert found.get_xdata().tolist() == [1, 2, 3]
         np.testing.assert_allclose(found.get_ydata(), returns_of(index, 0).mean((0, 1)))
@@ -226,13 +230,39 @@ def test_a_young_run_shows_the_evaluations_it_has(
     make_run: MakeRun, drawn: list[Figure], evaluations: int, stages: int
 ):
     curves.draw([make_run(evaluations=evaluations)], Path("curves.png"))
-    assert len(drawn[0].axes[1].get_lines()) == stages
+    assert len(drawn[0].axes[2].get_lines()) == stages
+
+
+def test_the_middle_panel_shows_the_same_scores_against_the_time_a_run_took(make_run: MakeRun, drawn: list[Figure]):
+    curves.draw([make_run()], Path("curves.png"))
+    left, middle, _ = drawn[0].axes
+    label = "pearl (smoke) num_train_tasks=3 num_evaluation_repeats=2, seed 0"
+    np.testing.assert_array_equal(line(middle, label)[0], [1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(line(middle, label)[1], line(left, label)[1])
+    assert middle.get_xlabel() == "minutes since the run began"
+    curves.draw([make_run(f"long-{seed}", seed=seed, seconds=5000.0) for seed in (1, 2)], Path("curves.png"))
+    middle = drawn[1].axes[1]
+    assert middle.get_xlabel() == "hours since the run began"
+    (label,) = [str(item.get_label()) for item in middle.get_lines() if "mean of 2" in str(item.get_label())]
+    np.testing.assert_array_equal(line(middle, label)[0], [5000.0, 10000.0, 15000.0])
+
+
+def test_points_that_others_published_are_marked_where_a_run_comes_near_them(make_run: MakeRun, drawn: list[Figure]):
+    curves.draw([make_run("short", family="cheetah-dir")], Path("curves.png"))
+    assert not any("reference" in text or "port" in text for text in legend(drawn[0].axes[0]))
+    curves.draw([make_run("long", family="cheetah-dir", steps=100_000, seconds=2000.0)], Path("curves.png"))
+    left, middle, _ = drawn[1].axes
+    np.testing.assert_array_equal(line(left, "the reference code"), [[84e3], [445]])
+    np.testing.assert_array_equal(line(left, "an independent port of PEARL"), [[0.5e6], [1056]])
+    pace = [item for item in middle.get_lines() if "pace" in str(item.get_label())]
+    np.testing.assert_array_equal(np.array(pace[0].get_data()), [[95 * 60, 2.4 * 3600], [1000, 1400]])
+    assert "the reference code" in legend(left)
 
 
 def test_every_family_has_a_row(make_run: MakeRun, drawn: list[Figure]):
     runs = [make_run("a"), make_run("b", family="cheetah-dir"), make_run("c", seed=1)]
     curves.draw(runs, Path("curves.png"))
-    titles = [axes.get_legend().get_title().get_text() for axes in drawn[0].axes[::2]]
+    titles = [axes.get_legend().get_title().get_text() for axes in drawn[0].axes[::3]]
     assert titles == ["point-robot", "cheetah-dir"]
 
 

@@ -18,6 +18,7 @@ from nacre.config import Experiment, resolve
 from nacre.errors import NacreError
 from nacre.families.family import num_tasks
 from nacre.report import picture
+from nacre.report.known import KNOWN_POINTS, KnownPoint
 from nacre.run_directory import EVAL_COLUMNS, RunDirectory
 
 _ROW = np.dtype(list(zip(EVAL_COLUMNS, ("i8", "i8", "f8", "U8", "i8", "i8", "i8", "f8"), strict=True)))
@@ -29,6 +30,7 @@ class Evaluations(NamedTuple):
     """All evaluations of a run on its test or its train tasks, oldest first."""
 
     env_steps: np.ndarray  # [evaluation]
+    wall_seconds: np.ndarray  # [evaluation]
     returns: np.ndarray  # [evaluation, repeat, task, episode]
 
     @property
@@ -49,7 +51,9 @@ def draw(runs: Sequence[Path], out: Path) -> None:
     """Draws the learning curves of run directories into one picture (.png, .svg or .pdf), a row for every family.
 
     Left: return of the scored episode against environment steps, a line for each run; runs that differ in nothing but
-    their seed share a colour and are summed up by their mean and their range. Right: return by episode of the trial.
+    their seed share a colour and are summed up by their mean and their range. Middle: the same against the time that a
+    run took. Hollow marks are what others have published. Right: return by episode of the trial.
+
     Raises NacreError for another kind of file, and for a run that cannot be read or was not evaluated yet.
     """
     picture.check_path(out)
@@ -58,10 +62,15 @@ def draw(runs: Sequence[Path], out: Path) -> None:
         run = read_run(path)
         rows = families.setdefault(run.experiment.family.name, {})
         rows.setdefault(_label(run.experiment), []).append(run)
-    with picture.drawing(out, 11.0, 3.5 * len(families)) as figure:
-        grid = figure.subplots(len(families), 2, squeeze=False, width_ratios=(1.5, 1.0))
-        for (family, groups), (left, right) in zip(families.items(), grid, strict=True):
-            _draw_scores(left, groups)
+    with picture.drawing(out, 15.0, 3.7 * len(families)) as figure:
+        grid = figure.subplots(len(families), 3, squeeze=False, width_ratios=(1.4, 1.1, 1.0))
+        for (family, groups), (left, middle, right) in zip(families.items(), grid, strict=True):
+            known = KNOWN_POINTS.get(family, ())
+            _draw_scores(left, groups, "env_steps")
+            _label_scores(left, groups, _mark_known(left, known, "env_steps"))
+            _draw_scores(middle, groups, "wall_seconds")
+            _mark_known(middle, known, "wall_seconds")
+            picture.label_duration(middle)
             _draw_episodes(right, groups)
             left.get_legend().set_title(family, {"weight": "bold", "size": 11})
 
@@ -117,7 +126,10 @@ def _evaluations(rows: np.ndarray, shape: tuple[int, int, int], file: Path) -> E
     complete = np.isfinite(returns).all(axis=(1, 2, 3))
     if not complete[:-1].all() or len(rows) > returns.size:
         raise _damaged(file, "an evaluation lacks returns, or has one twice")
-    return Evaluations(rows["env_steps"][first[complete]], returns[complete]) if complete.any() else None
+    if not complete.any():
+        return None
+    at = first[complete]
+    return Evaluations(rows["env_steps"][at], rows["wall_seconds"][at], returns[complete])
 
 
 def _damaged(file: Path, reason: str) -> NacreError:
@@ -145,8 +157,8 @@ def _changes(before: Any, after: Any) -> Iterable[str]:
 # The panels of one family; groups: label -> the runs that differ in nothing but their seed
 
 
-def _draw_scores(axes: Axes, groups: dict[str, list[Run]]) -> None:
-    """Return of the scored episode against environment steps."""
+def _draw_scores(axes: Axes, groups: dict[str, list[Run]], against: str) -> None:
+    """Return of the scored episode against a column of Evaluations."""
     for colour, (label, runs) in zip(_colours(groups), groups.items(), strict=True):
         for run in runs:
             alone = len(runs) == 1
@@ -154,32 +166,47 @@ def _draw_scores(axes: Axes, groups: dict[str, list[Run]]) -> None:
             marker = "o" if len(run.test.env_steps) == 1 else None
             width, strength = (1.8, 1.0) if alone else (0.7, 0.45)
             axes.plot(
-                run.test.env_steps,
-                run.test.scores,
-                color=colour,
-                lw=width,
-                alpha=strength,
-                marker=marker,
+                getattr(run.test, against), run.test.scores, color=colour, lw=width, alpha=strength, marker=marker,
                 label=text and _wrapped(text),
-            )
+            )  # fmt: skip
             if run.train is not None:
-                axes.plot(run.train.env_steps, run.train.scores, ":", color=colour, lw=1.2, alpha=max(0.6, strength))
+                x, strength = getattr(run.train, against), max(0.6, strength)
+                axes.plot(x, run.train.scores, ":", color=colour, lw=1.2, alpha=strength)
         if len(runs) > 1:
-            env_steps, scores = _on_common_steps([run.test for run in runs])
-            axes.fill_between(env_steps, scores.min(0), scores.max(0), color=colour, alpha=0.15, lw=0)
-            axes.plot(
-                env_steps, scores.mean(0), color=colour, lw=2.2, label=_wrapped(f"{label}, mean of {len(runs)} seeds")
+            x, scores = _on_common_points([run.test for run in runs], against)
+            axes.fill_between(x, scores.min(0), scores.max(0), color=colour, alpha=0.15, lw=0)
+            axes.plot(x, scores.mean(0), color=colour, lw=2.2, label=_wrapped(f"{label}, mean of {len(runs)} seeds"))
+    axes.set_xlim(left=0)
+
+
+def _mark_known(axes: Axes, known: Sequence[KnownPoint], against: str) -> list[Line2D]:
+    """Hollow marks, a shape for each source; those that lie far behind the runs only widen the panel to twice."""
+    reached, handles = axes.get_xlim()[1], []
+    for marker, source in zip("sD^v", dict.fromkeys(point.source for point in known), strict=False):
+        points = [
+            (getattr(point, against), point.score)
+            for point in known
+            if point.source == source and (getattr(point, against) or np.inf) <= 2 * reached
+        ]
+        if points:
+            handles += axes.plot(
+                *zip(*points, strict=True), ls="", marker=marker, mfc="none", mec=picture.INK, ms=5, label=source
             )
+    return handles
+
+
+def _label_scores(axes: Axes, groups: dict[str, list[Run]], known: list[Line2D]) -> None:
+    """Legend and axes of the left panel."""
     everything = [run for runs in groups.values() for run in runs]
-    handles, _ = axes.get_legend_handles_labels()
+    handles = [handle for handle in axes.get_legend_handles_labels()[0] if handle not in known]
     if any(len(runs) > 1 for runs in groups.values()):
         handles.append(Patch(color=picture.FAINT, alpha=0.3, lw=0, label="lowest to highest seed"))
     if any(run.train is not None for run in everything):
         handles.append(Line2D([], [], ls=":", color=picture.FAINT, label="on train tasks"))
+    handles += known
     short = max(len(str(handle.get_label())) for handle in handles) < 40
     picture.legend_above(axes, handles, columns=2 if short else 1)
     picture.label_steps(axes)
-    axes.set_xlim(left=0)
     held_out = "held-out " if everything[0].experiment.family.disjoint else ""
     axes.set_ylabel(f"return of {_scored(everything)}\nmean over {held_out}test tasks")
 
@@ -195,13 +222,13 @@ def _scored(runs: list[Run]) -> str:
     return f"episode {episodes.pop()} of a trial" if len(episodes) == 1 else "the last episode of a trial"
 
 
-def _on_common_steps(evaluations: list[Evaluations]) -> tuple[np.ndarray, np.ndarray]:
-    """(env_steps [point], scores [run, point]) over the steps that all runs reached, interpolated where they differ."""
-    first = max(run.env_steps[0] for run in evaluations)
-    last = min(run.env_steps[-1] for run in evaluations)
-    env_steps = np.unique(np.concatenate([run.env_steps for run in evaluations]))
-    env_steps = env_steps[(env_steps >= first) & (env_steps <= last)]
-    return env_steps, np.stack([np.interp(env_steps, run.env_steps, run.scores) for run in evaluations])
+def _on_common_points(evaluations: list[Evaluations], against: str) -> tuple[np.ndarray, np.ndarray]:
+    """(x [point], scores [run, point]) over the steps or seconds that all runs reached, interpolated in between."""
+    each = [getattr(run, against) for run in evaluations]
+    first, last = max(x[0] for x in each), min(x[-1] for x in each)
+    points = np.unique(np.concatenate(each))
+    points = points[(points >= first) & (points <= last)]
+    return points, np.stack([np.interp(points, x, run.scores) for x, run in zip(each, evaluations, strict=True)])
 
 
 def _draw_episodes(axes: Axes, groups: dict[str, list[Run]]) -> None:

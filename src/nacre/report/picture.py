@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MultipleLocator
 
 from nacre.errors import NacreError
 
@@ -91,6 +93,20 @@ def label_steps(axes: Axes) -> None:
     """Labels the x axis as environment steps."""
     axes.xaxis.set_major_formatter(lambda value, position: steps_text(value))
     axes.set_xlabel("environment steps")
+
+
+def label_duration(axes: Axes) -> None:
+    """Labels an x axis in seconds as minutes or, from two hours on, as hours."""
+    unit, word = (3600, "hours") if axes.get_xlim()[1] > 2 * 3600 else (60, "minutes")
+    axes.xaxis.set_major_locator(MultipleLocator(unit * _step(axes.get_xlim()[1] / unit)))
+    axes.xaxis.set_major_formatter(lambda value, position: f"{value / unit:.3g}")
+    axes.set_xlabel(f"{word} since the run began")
+
+
+def _step(length: float) -> float:
+    """A round distance between at most eight marks over this length."""
+    power = 10 ** np.floor(np.log10(length / 8))
+    return float(next(power * factor for factor in (1, 2, 5, 10) if power * factor * 8 >= length))
 
 
 def label_episodes(axes: Axes, num_episodes: int) -> None:
