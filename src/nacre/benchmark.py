@@ -266,7 +266,7 @@ def _physics_rate(family: MujocoFamily, lanes: int, num_episodes: int) -> Callab
     def measure() -> float:
         started = time.perf_counter()
         for _ in range(num_episodes):
-            simulators.reset(rng)
+            simulators.reset(task, rng)
             for action in actions:
                 simulators.step(action, task)
         return num_episodes * lanes * family.horizon / (time.perf_counter() - started)

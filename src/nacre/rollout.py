@@ -101,7 +101,7 @@ def _stepped_episode(
     num_lanes = num_tasks(task)
     lanes = mujoco_lanes(family, num_lanes)
     seeds = np.atleast_2d(np.asarray(jax.random.key_data(reset_key)))
-    obs = lanes.reset(*map(np.random.default_rng, seeds))
+    obs = lanes.reset(task, *map(np.random.default_rng, seeds))
     alive = np.ones(num_lanes, bool)
     alive_at, transitions = [], []
     device_action, memory = act(agent, params, memory, obs, act_key, 0, explore=explore)

@@ -5,15 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 from nacre.errors import unknown
+from nacre.families.ant import AntDir, AntDir360, AntGoal, AntGravity
 from nacre.families.family import Family
-from nacre.families.half_cheetah import CheetahDir, CheetahVel
+from nacre.families.half_cheetah import CheetahDir, CheetahGravity, CheetahVel, CheetahVelWide
+from nacre.families.humanoid import HumanoidDir, HumanoidGravity
 from nacre.families.point import PointRobot, SparsePointRobot
+from nacre.families.walker_hopper import HopperGravity, HopperParams, WalkerGravity, WalkerParams
 
+# The paper's, in the order of its settings' table; then those that people have used since.
 FAMILIES: dict[str, type[Family]] = {
     "point-robot": PointRobot,
     "sparse-point-robot": SparsePointRobot,
     "cheetah-dir": CheetahDir,
     "cheetah-vel": CheetahVel,
+    "ant-dir": AntDir,
+    "ant-goal": AntGoal,
+    "humanoid-dir": HumanoidDir,
+    "walker-params": WalkerParams,
+    "hopper-params": HopperParams,
+    "ant-dir-360": AntDir360,
+    "cheetah-vel-wide": CheetahVelWide,
+    "ant-gravity": AntGravity,
+    "cheetah-gravity": CheetahGravity,
+    "hopper-gravity": HopperGravity,
+    "walker-gravity": WalkerGravity,
+    "humanoid-gravity": HumanoidGravity,
 }
 
 

@@ -60,9 +60,10 @@ class Family(ABC):
     def sample_tasks(self, rng: np.random.Generator, num: int) -> Tasks:
         """`num` independent tasks from the distribution."""
 
-    @abstractmethod
     def task_set(self, task_seed: int, num_train: int, num_test: int) -> TaskSet:
-        """The seeded train and test tasks, as the paper's reference draws them where it does."""
+        """The seeded train and test tasks; drawn as in the paper's reference where that has a way of its own."""
+        tasks = self.sample_tasks(np.random.default_rng(task_seed), num_train + num_test)
+        return TaskSet(take(tasks, slice(num_train)), take(tasks, slice(num_train, None)), task_seed)
 
     @abstractmethod
     def in_range(self, task: Tasks) -> np.ndarray:
@@ -115,11 +116,20 @@ class JaxFamily(Family):
 
 
 class Physics(NamedTuple):
-    """What a MuJoCo family sees of the lanes at one moment; each [lane, ...], float64."""
+    """What a MuJoCo family sees of the lanes at one moment; each [lane, ...], float64. None where it did not ask.
+
+    Fields of MuJoCo's MjData by their names. After a step, fields other than qpos and qvel are as the step leaves them,
+    one substep behind; for a family with `needs_contact_forces` they are those of the new state.
+    """
 
     qpos: ArrayLike
     qvel: ArrayLike
-    xpos: ArrayLike  # [lane, body, 3], as the step leaves it: one substep behind qpos
+    xpos: Any = None  # [lane, body, 3] positions of the bodies
+    cfrc_ext: Any = None  # [lane, body, 6] torque and force by contacts, about the centre of mass of the body's tree
+    cinert: Any = None  # [lane, body, 10] inertia about the same point, and mass
+    cvel: Any = None  # [lane, body, 6] angular and linear velocity
+    qfrc_actuator: Any = None  # [lane, dof] force of the actuators
+    subtree_com: Any = None  # [lane, body, 3] centre of mass of everything below a body; of body 0: of the robot
 
 
 class MujocoFamily(Family):
@@ -127,8 +137,18 @@ class MujocoFamily(Family):
 
     model_file: ClassVar[str]
     """Robot description among Gymnasium's MuJoCo assets."""
+    model_timestep: ClassVar[float | None] = None
+    """Seconds of a model step, where the description's is not the family's."""
     frame_skip: ClassVar[int]
     """Model steps in a control step."""
+    physics_fields: ClassVar[tuple[str, ...]] = ("qpos", "qvel")
+    """The fields of `Physics` that it reads."""
+    needs_contact_forces: ClassVar[bool] = False
+    """Whether it reads `cfrc_ext`, which MuJoCo leaves at zero unless it is asked for."""
+
+    def model_parameters(self, model: Any, task: Tasks) -> dict[str, np.ndarray]:
+        """Fields of MjModel that differ between tasks, by name: values [lane, ...], given the robot's own `model`."""
+        return {}
 
     @abstractmethod
     def reset_state(

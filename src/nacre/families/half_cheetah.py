@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nacre.errors import NacreError
+from nacre.families.distributions import Gravities
 from nacre.families.family import MujocoFamily, Physics, TaskSet, take
 from nacre.types import Tasks
 
@@ -26,6 +27,7 @@ class HalfCheetah(MujocoFamily):
     horizon: ClassVar[int] = 200
     model_file: ClassVar[str] = "half_cheetah.xml"
     frame_skip: ClassVar[int] = 5
+    physics_fields: ClassVar[tuple[str, ...]] = ("qpos", "qvel", "xpos")
     time_step: ClassVar[float] = 0.05
     """Seconds a control step: frame_skip times the model's 0.01 s."""
 
@@ -87,18 +89,38 @@ class CheetahVel(HalfCheetah):
     """Run forward at a wanted velocity."""
 
     name: ClassVar[str] = "cheetah-vel"
+    max_velocity: ClassVar[float] = 3.0
     parameters: ClassVar[dict[str, int]] = {"velocity": 0}
     task_range: ClassVar[str] = "velocity in [0, 3] m/s"
 
     def sample_tasks(self, rng: np.random.Generator, num: int) -> Tasks:
-        return {"velocity": rng.uniform(0.0, 3.0, num)}
+        return {"velocity": rng.uniform(0.0, self.max_velocity, num)}
 
     def task_set(self, task_seed: int, num_train: int, num_test: int) -> TaskSet:
-        tasks = {"velocity": np.random.RandomState(task_seed).uniform(0.0, 3.0, num_train + num_test)}
+        tasks = {"velocity": np.random.RandomState(task_seed).uniform(0.0, self.max_velocity, num_train + num_test)}
         return TaskSet(take(tasks, slice(num_train)), take(tasks, slice(num_train, None)), task_seed)
 
     def in_range(self, task: Tasks) -> np.ndarray:
-        return np.asarray((task["velocity"] >= 0.0) & (task["velocity"] <= 3.0))
+        return np.asarray((task["velocity"] >= 0.0) & (task["velocity"] <= self.max_velocity))
 
     def progress(self, velocity: Any, task: Tasks) -> Any:
         return -abs(velocity - task["velocity"])
+
+
+@dataclass(frozen=True)
+class CheetahVelWide(CheetahVel):
+    """Run forward at a wanted velocity, from a wider range."""
+
+    name: ClassVar[str] = "cheetah-vel-wide"
+    max_velocity: ClassVar[float] = 7.0
+    task_range: ClassVar[str] = "velocity in [0, 7] m/s"
+
+
+@dataclass(frozen=True)
+class CheetahGravity(Gravities, HalfCheetah):
+    """Run forward under another gravity."""
+
+    name: ClassVar[str] = "cheetah-gravity"
+
+    def progress(self, velocity: Any, task: Tasks) -> Any:
+        return velocity

@@ -161,7 +161,34 @@ _PAPER: dict[str, dict[str, object]] = {
         context_batch_size=256, num_evaluation_repeats=4,
     ),
     "cheetah-vel": dict(),
+    "ant-dir": dict(
+        num_train_tasks=2, num_test_tasks=2, meta_batch=4, num_train_steps_per_iteration=4000, context_batch_size=256,
+        num_evaluation_repeats=4,
+    ),
+    "ant-goal": dict(
+        num_train_tasks=150, num_test_tasks=30, meta_batch=10, num_train_steps_per_iteration=4000,
+        context_batch_size=256, kl_weight=1.0,
+    ),
+    "humanoid-dir": dict(num_train_steps_per_iteration=4000, context_batch_size=256),
+    "walker-params": dict(
+        num_train_tasks=40, num_test_tasks=10, meta_batch=10, num_train_steps_per_iteration=4000,
+        use_next_obs_in_context=True, num_evaluation_repeats=2,
+    ),
+    "hopper-params": dict(
+        num_train_tasks=40, num_test_tasks=10, meta_batch=10, num_train_steps_per_iteration=4000,
+        use_next_obs_in_context=True, num_evaluation_repeats=2,
+    ),
 }  # fmt: skip
+# Domains that came after the paper take the settings of its nearest one.
+_SINCE: dict[str, dict[str, object]] = {
+    "ant-dir-360": _PAPER["humanoid-dir"],
+    "cheetah-vel-wide": _PAPER["cheetah-vel"],
+}
+_SINCE |= {
+    f"{robot}-gravity": _PAPER["walker-params"] | {"num_test_tasks": 20}
+    for robot in ("ant", "cheetah", "hopper", "walker", "humanoid")
+}
+_PAPER |= _SINCE
 
 # The demo's departures from the paper, for a laptop's processor: smaller batches and networks, a larger step size.
 _DEMO_DEPARTURES: dict[str, object] = dict(
@@ -193,19 +220,15 @@ _SMOKE: dict[str, object] = dict(
     iterations=2, num_train_steps_per_iteration=10, num_tasks_sample=2, meta_batch=2, batch_size=16,
     context_batch_size=16, hidden_dim=32, encoder_hidden_dim=32, num_evaluation_repeats=1,
 )  # fmt: skip
+_FEW_TASKS: dict[str, object] = dict(num_train_tasks=4, num_test_tasks=3)
 _SMOKE_STEPS: dict[str, dict[str, object]] = {
-    "point-robot": dict(
-        num_train_tasks=4, num_test_tasks=3, num_initial_steps=40, num_steps_prior=40, num_extra_rl_steps_posterior=40,
-    ),
-    "sparse-point-robot": dict(
-        num_train_tasks=4, num_test_tasks=3, num_initial_steps=40, num_steps_prior=40, num_steps_posterior=80,
-    ),
-    "cheetah-dir": dict(num_initial_steps=200, num_steps_prior=200, num_extra_rl_steps_posterior=200),
-    "cheetah-vel": dict(
-        num_train_tasks=4, num_test_tasks=3, num_initial_steps=200, num_steps_prior=200,
-        num_extra_rl_steps_posterior=200,
-    ),
-}  # fmt: skip
+    "point-robot": dict(num_initial_steps=40, num_steps_prior=40, num_extra_rl_steps_posterior=40),
+    "sparse-point-robot": dict(num_initial_steps=40, num_steps_prior=40, num_steps_posterior=80),
+}
+for _family, _settings in _PAPER.items():
+    _SMOKE_STEPS.setdefault(_family, dict(num_initial_steps=200, num_steps_prior=200, num_extra_rl_steps_posterior=200))
+    if _settings.get("num_train_tasks") != 2:  # forward and backward are both needed
+        _SMOKE_STEPS[_family] |= _FEW_TASKS
 
 PRESETS: dict[str, dict[str, dict[str, object]]] = {
     "paper": _PAPER,

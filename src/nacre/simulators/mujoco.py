@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import warnings
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import jax
 import mujoco
 import numpy as np
 
@@ -28,7 +31,13 @@ class LaneStep(NamedTuple):
 
 
 class PhysicsEngine(Protocol):
-    """Many copies of one model. The two engines below agree bit for bit."""
+    """Many copies of one model. The two engines below agree bit for bit.
+
+    Made from (model, number of lanes, fields of `Physics` to show, whether they are to be those of the new state).
+    """
+
+    def set_parameters(self, parameters: dict[str, np.ndarray]) -> None:
+        """Gives fields of the model values of each lane's own [lane, ...]; what MuJoCo derives from them follows."""
 
     def reset(self, qpos: np.ndarray, qvel: np.ndarray) -> None:
         """Every lane to its defaults, then to these positions and velocities, with derived fields current."""
@@ -43,10 +52,16 @@ class PhysicsEngine(Protocol):
 class BatchEngine:
     """`mujoco.batch`: a thread pool in C."""
 
-    def __init__(self, model: mujoco.MjModel, num_lanes: int):
+    def __init__(self, model: mujoco.MjModel, num_lanes: int, fields: tuple[str, ...], current: bool):
         self._batch = Batch(model, num_lanes)
-        self._state = Physics(*(self._batch.bind(field) for field in Physics._fields))
+        self._state = Physics(**{field: self._batch.bind(field) for field in fields})
         self._ctrl = self._batch.bind("ctrl")
+        self._stage = mujoco.mjtStage.mjSTAGE_ACC if current else mujoco.mjtStage.mjSTAGE_NONE
+
+    def set_parameters(self, parameters: dict[str, np.ndarray]) -> None:
+        for field, values in parameters.items():
+            self._batch.expand(field)[:] = values
+        self._batch.set_const()
 
     def reset(self, qpos: np.ndarray, qvel: np.ndarray) -> None:
         self._batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE)
@@ -55,7 +70,7 @@ class BatchEngine:
 
     def step(self, ctrl: np.ndarray, num_steps: int, lanes: np.ndarray | None) -> None:
         self._ctrl[:] = ctrl
-        self._batch.step(lanes, nstep=num_steps)
+        self._batch.step(lanes, nstep=num_steps, stage=self._stage)
 
     def physics(self) -> Physics:
         return self._state
@@ -64,55 +79,90 @@ class BatchEngine:
 class SerialEngine:
     """One MjData a lane and a Python loop of mj_step, for MuJoCo before 3.17."""
 
-    def __init__(self, model: mujoco.MjModel, num_lanes: int):
-        self._model = model
+    def __init__(self, model: mujoco.MjModel, num_lanes: int, fields: tuple[str, ...], current: bool):
+        self._models = [model] * num_lanes
         self._data = [mujoco.MjData(model) for _ in range(num_lanes)]
+        self._fields = fields
+        self._current = current
+
+    def set_parameters(self, parameters: dict[str, np.ndarray]) -> None:
+        for lane, data in enumerate(self._data):
+            model = copy.copy(self._models[lane])
+            for field, values in parameters.items():
+                owner, _, name = field.rpartition(".")  # "opt.gravity" is a field of model.opt
+                getattr(getattr(model, owner) if owner else model, name)[:] = values[lane]
+            mujoco.mj_setConst(model, data)
+            self._models[lane] = model
 
     def reset(self, qpos: np.ndarray, qvel: np.ndarray) -> None:
-        for data, position, velocity in zip(self._data, qpos, qvel, strict=True):
-            mujoco.mj_resetData(self._model, data)
+        for model, data, position, velocity in zip(self._models, self._data, qpos, qvel, strict=True):
+            mujoco.mj_resetData(model, data)
             data.qpos[:], data.qvel[:] = position, velocity
-            mujoco.mj_forward(self._model, data)
+            mujoco.mj_forward(model, data)
 
     def step(self, ctrl: np.ndarray, num_steps: int, lanes: np.ndarray | None) -> None:
         for lane in range(len(self._data)) if lanes is None else lanes:
-            self._data[lane].ctrl[:] = ctrl[lane]
-            mujoco.mj_step(self._model, self._data[lane], num_steps)
+            model, data = self._models[lane], self._data[lane]
+            data.ctrl[:] = ctrl[lane]
+            mujoco.mj_step(model, data, num_steps)
+            if self._current:
+                mujoco.mj_forward(model, data)
 
     def physics(self) -> Physics:
-        return Physics(*(np.stack([getattr(data, field) for data in self._data]) for field in Physics._fields))
+        return Physics(**{field: np.stack([getattr(data, field) for data in self._data]) for field in self._fields})
 
 
-def load_model(model_file: str) -> mujoco.MjModel:
-    """A robot among Gymnasium's assets. What the loader warns of (settotalmass) is not written to a log file."""
+def load_model(model_file: str, timestep: float | None = None, contact_forces: bool = False) -> mujoco.MjModel:
+    """A robot among Gymnasium's assets. What the loader warns of (settotalmass) is not written to a log file.
+
+    `timestep` in place of the file's, in seconds. `contact_forces`: MuJoCo computes cfrc_ext only where an acceleration
+    is measured, so the robot's first body gets an accelerometer.
+    """
     from gymnasium.envs.mujoco import mujoco_env
 
     path = Path(mujoco_env.__file__).parent / "assets" / model_file
     mujoco.set_mju_user_warning(lambda message: None)
-    try:
-        return mujoco.MjModel.from_xml_path(str(path))
-    finally:
-        mujoco.set_mju_user_warning(None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        spec = mujoco.MjSpec.from_file(str(path))
+        if contact_forces:
+            spec.bodies[1].add_site(name=_SENSOR)
+            spec.add_sensor(
+                name=_SENSOR, type=mujoco.mjtSensor.mjSENS_ACCELEROMETER, objtype=mujoco.mjtObj.mjOBJ_SITE,
+                objname=_SENSOR,
+            )  # fmt: skip
+        model = spec.compile()
+    mujoco.set_mju_user_warning(None)
+    if timestep is not None:
+        model.opt.timestep = timestep
+    return model
+
+
+_SENSOR = "nacre_contact_forces"
 
 
 class MujocoLanes:
-    """`num_lanes` copies of a family's robot. Holds physics only: the task is an argument of every step."""
+    """`num_lanes` copies of a family's robot. Holds physics only: the task is an argument of every use."""
 
     def __init__(
         self, family: MujocoFamily, num_lanes: int, engine: type[BatchEngine] | type[SerialEngine] | None = None
     ):
-        model = load_model(family.model_file)
+        self.model = load_model(family.model_file, family.model_timestep, family.needs_contact_forces)
         engine = engine or (SerialEngine if Batch is None else BatchEngine)
         self.family = family
         self.num_lanes = num_lanes
-        self.engine: PhysicsEngine = engine(model, num_lanes)
-        self._qpos, self._qvel = model.qpos0.copy(), np.zeros(model.nv)
-        low, high = model.actuator_ctrlrange.T
+        fields = family.physics_fields
+        self.engine: PhysicsEngine = engine(self.model, num_lanes, fields, family.needs_contact_forces)
+        self._qpos, self._qvel = self.model.qpos0.copy(), np.zeros(self.model.nv)
+        low, high = self.model.actuator_ctrlrange.T
         self._ctrl_middle, self._ctrl_half = (high + low) / 2, (high - low) / 2
 
-    def reset(self, *rngs: np.random.Generator) -> np.ndarray:
+    def reset(self, task: Tasks, *rngs: np.random.Generator) -> np.ndarray:
         """Starts an episode in every lane; observations [lane, obs_dim], float32. Each generator serves an equal share
         of the lanes."""
+        parameters = self.family.model_parameters(self.model, task)
+        if parameters:
+            self.engine.set_parameters(parameters)
         each = self.num_lanes // len(rngs)
         qpos, qvel = np.tile(self._qpos, (each, 1)), np.tile(self._qvel, (each, 1))
         starts = [self.family.reset_state(qpos, qvel, rng) for rng in rngs]
@@ -122,7 +172,7 @@ class MujocoLanes:
     def step(self, action: np.ndarray, task: Tasks, lanes: np.ndarray | None = None) -> LaneStep:
         """One control step of all lanes, or of those listed (the others stand still and their rows mean nothing)."""
         action = np.clip(action.astype(np.float64), -1.0, 1.0)
-        before = Physics(*(field.copy() for field in self.engine.physics()))
+        before: Physics = jax.tree.map(np.copy, self.engine.physics())
         self.engine.step(self._ctrl_middle + self._ctrl_half * action, self.family.frame_skip, lanes)
         after = self.engine.physics()
         reward, training_reward = self.family.rewards(before, after, action, task)
