@@ -299,6 +299,12 @@ def test_point_robot_goals_fill_the_square():
         ("cheetah-vel", ["velocity=0", "velocity=3"], ["velocity=-0.01", "velocity=3.01"]),
         ("cheetah-dir", ["direction=1", "direction=-1"], ["direction=0", "direction=0.5"]),
         ("point-robot", ["goal=1,-1", "goal=0,0"], ["goal=1.01,0", "goal=0,-1.01"]),
+        ("cheetah-vel-wide", ["velocity=0", "velocity=7"], ["velocity=-0.01", "velocity=7.01"]),
+        ("ant-dir", ["angle=0", "angle=3.1416"], ["angle=1.57", "angle=6.28"]),
+        ("ant-dir-360", ["angle=0", "angle=6.28"], ["angle=-0.01", "angle=6.29"]),
+        ("humanoid-dir", ["angle=0", "angle=6.28"], ["angle=-0.01", "angle=6.29"]),
+        ("ant-goal", ["goal=0,0", "goal=1.8,-2.4"], ["goal=3.01,0", "goal=2.2,2.2"]),
+        ("ant-gravity", ["gravity_scale=0.2963", "gravity_scale=3.375"], ["gravity_scale=0.29", "gravity_scale=3.38"]),
         ("sparse-point-robot", ["goal=0.6,0.8", "goal=-1,0"], ["goal=0.6,-0.8", "goal=0.5,0.5", "goal=0,1.01"]),
     ],
 )

@@ -55,8 +55,8 @@ class BatchEngine:
     def __init__(self, model: mujoco.MjModel, num_lanes: int, fields: tuple[str, ...], current: bool):
         self._batch = Batch(model, num_lanes)
         self._state = Physics(**{field: self._batch.bind(field) for field in fields})
-        self._ctrl = self._batch.bind("ctrl")
-        self._stage = mujoco.mjtStage.mjSTAGE_ACC if current else mujoco.mjtStage.mjSTAGE_NONE
+        self._ctrl, self._warm_start = self._batch.bind("ctrl"), self._batch.bind("qacc_warmstart")
+        self._current = current
 
     def set_parameters(self, parameters: dict[str, np.ndarray]) -> None:
         for field, values in parameters.items():
@@ -70,7 +70,11 @@ class BatchEngine:
 
     def step(self, ctrl: np.ndarray, num_steps: int, lanes: np.ndarray | None) -> None:
         self._ctrl[:] = ctrl
-        self._batch.step(lanes, nstep=num_steps, stage=self._stage)
+        self._batch.step(lanes, nstep=num_steps)
+        if self._current:  # which is to change nothing for the steps to come
+            warm_start = self._warm_start.copy()
+            self._batch.forward(lanes)
+            self._warm_start[:] = warm_start
 
     def physics(self) -> Physics:
         return self._state
@@ -106,7 +110,9 @@ class SerialEngine:
             data.ctrl[:] = ctrl[lane]
             mujoco.mj_step(model, data, num_steps)
             if self._current:
+                warm_start = data.qacc_warmstart.copy()
                 mujoco.mj_forward(model, data)
+                data.qacc_warmstart[:] = warm_start
 
     def physics(self) -> Physics:
         return Physics(**{field: np.stack([getattr(data, field) for data in self._data]) for field in self._fields})
@@ -122,17 +128,19 @@ def load_model(model_file: str, timestep: float | None = None, contact_forces: b
 
     path = Path(mujoco_env.__file__).parent / "assets" / model_file
     mujoco.set_mju_user_warning(lambda message: None)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        spec = mujoco.MjSpec.from_file(str(path))
-        if contact_forces:
-            spec.bodies[1].add_site(name=_SENSOR)
-            spec.add_sensor(
-                name=_SENSOR, type=mujoco.mjtSensor.mjSENS_ACCELEROMETER, objtype=mujoco.mjtObj.mjOBJ_SITE,
-                objname=_SENSOR,
-            )  # fmt: skip
-        model = spec.compile()
-    mujoco.set_mju_user_warning(None)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            spec = mujoco.MjSpec.from_file(str(path))
+            if contact_forces:
+                spec.bodies[1].add_site(name=_SENSOR)
+                spec.add_sensor(
+                    name=_SENSOR, type=mujoco.mjtSensor.mjSENS_ACCELEROMETER, objtype=mujoco.mjtObj.mjOBJ_SITE,
+                    objname=_SENSOR,
+                )  # fmt: skip
+            model = spec.compile()
+    finally:
+        mujoco.set_mju_user_warning(None)
     if timestep is not None:
         model.opt.timestep = timestep
     return model

@@ -1,0 +1,290 @@
+"""Ant, humanoid, walker and hopper: against Gymnasium's robots, rewards by hand, and models that differ by task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+import pytest
+
+from nacre.errors import NacreError
+from nacre.families.ant import AntDir, AntDir360, AntGoal, AntGravity
+from nacre.families.catalog import make_family
+from nacre.families.distributions import FACTOR_FIELDS
+from nacre.families.family import MujocoFamily, Physics
+from nacre.families.humanoid import HumanoidDir
+from nacre.families.walker_hopper import HopperGravity, HopperParams, WalkerGravity, WalkerParams
+from nacre.simulators.mujoco import BatchEngine, MujocoLanes, SerialEngine, load_model
+
+EARTH = {"gravity_scale": np.ones(1)}
+ENGINES = pytest.mark.parametrize("engine", [BatchEngine, SerialEngine])
+ROBOTS = {
+    "Ant-v5": (AntGravity(), {}),
+    "Humanoid-v5": (make_family("humanoid-gravity"), {}),
+    "Walker2d-v5": (WalkerGravity(), {"xml_file": "walker2d.xml"}),
+    "Hopper-v5": (HopperGravity(), {}),
+}
+
+
+@pytest.fixture(params=ROBOTS)
+def pair(request, tmp_path, monkeypatch) -> tuple[Any, MujocoFamily]:
+    """Gymnasium's environment with the family's time step, and the family."""
+    monkeypatch.chdir(tmp_path)
+    family, options = ROBOTS[request.param]
+    env: Any = gymnasium.make(request.param, **options).unwrapped
+    if family.model_timestep is not None:
+        env.model.opt.timestep = family.model_timestep
+    env.reset(seed=0)
+    yield env, family
+    env.close()
+
+
+def same_start(env: Any, family: MujocoFamily, lanes: MujocoLanes, rng: np.random.Generator) -> None:
+    qpos, qvel = family.reset_state(env.init_qpos[None], env.init_qvel[None], rng)
+    mujoco.mj_resetData(env.model, env.data)
+    env.set_state(qpos[0], qvel[0])
+    lanes.engine.reset(qpos, qvel)
+
+
+@ENGINES
+def test_a_robot_goes_as_gymnasiums_and_falls_where_it_falls(pair, engine):
+    """Same state and actions, same next state and termination; contact forces are those of the state reached."""
+    env, family = pair
+    lanes, rng = MujocoLanes(family, 1, engine), np.random.default_rng(0)
+    low, high = env.model.actuator_ctrlrange.T
+    fallen, largest = [], 0.0
+    for _ in range(3):
+        same_start(env, family, lanes, rng)
+        for _ in range(60):
+            action = rng.uniform(-1, 1, family.action_dim)
+            _, _, terminated, _, _ = env.step((low + high) / 2 + (high - low) / 2 * action)
+            result = lanes.step(action[None], EARTH)
+            state = lanes.engine.physics()
+            np.testing.assert_allclose(state.qpos[0], env.data.qpos, atol=1e-10, rtol=1e-10)
+            np.testing.assert_allclose(state.qvel[0], env.data.qvel, atol=1e-10, rtol=1e-10)
+            assert bool(result.terminated[0]) == terminated
+            if family.needs_contact_forces:
+                now = mujoco.MjData(env.model)
+                now.qpos[:], now.qvel[:], now.ctrl[:] = env.data.qpos, env.data.qvel, env.data.ctrl
+                now.qacc_warmstart[:] = env.data.qacc_warmstart
+                mujoco.mj_forward(env.model, now)
+                mujoco.mj_rnePostConstraint(env.model, now)
+                np.testing.assert_allclose(state.cfrc_ext[0], now.cfrc_ext, atol=1e-6, rtol=1e-6)
+                largest = max(largest, np.abs(now.cfrc_ext).max())
+            if terminated:
+                break
+        fallen.append(terminated)
+    assert any(fallen) or isinstance(family, AntGravity)
+    assert largest > 1.0 or not family.needs_contact_forces, "contact forces are real"
+
+
+def test_humanoids_observation_has_the_parts_and_sizes_of_the_papers():
+    family = HumanoidDir()
+    lanes = MujocoLanes(family, 2)
+    obs = lanes.reset({"angle": np.zeros(2)}, np.random.default_rng(0))
+    state = lanes.engine.physics()
+    parts = np.split(obs[0], np.cumsum([22, 23, 140, 84, 23]))
+    assert [len(part) for part in parts] == [22, 23, 140, 84, 23, 84]
+    for part, field in zip(
+        parts,
+        (state.qpos[0, 2:], state.qvel[0], state.cinert[0], state.cvel[0], state.qfrc_actuator[0], state.cfrc_ext[0]),
+        strict=True,
+    ):
+        np.testing.assert_allclose(part, field.ravel(), rtol=1e-6)
+    mass = lanes.model.body_mass
+    data = mujoco.MjData(lanes.model)
+    data.qpos[:], data.qvel[:] = state.qpos[0], state.qvel[0]
+    mujoco.mj_forward(lanes.model, data)
+    centre = (mass[:, None] * data.xipos).sum(axis=0) / mass.sum()
+    np.testing.assert_allclose(state.subtree_com[0, 0], centre, atol=1e-12)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Rewards by hand
+
+
+def ant_physics(x: float, y: float, force: float) -> Physics:
+    qpos = np.zeros((1, 15))
+    qpos[0, :3] = x, y, 0.5
+    return Physics(qpos, np.zeros((1, 14)), cfrc_ext=np.full((1, 14, 6), force))
+
+
+ACTION = np.array([[1.0, -0.5, 0, 0, 0, 0, 0, 0]])
+"""Its squares add up to 1.25."""
+
+
+@pytest.mark.parametrize(("angle", "progress"), [(0.0, 2.0), (np.pi, -2.0), (np.pi / 2, 1.0)])
+def test_a_running_ant_is_paid_its_velocity_in_the_direction_and_1_for_being_alive(angle, progress):
+    """0.1 m along x and 0.05 m along y in 0.05 s; contact forces of 3, which are clipped to 1, in all 84."""
+    reward, training_reward = AntDir360().rewards(
+        ant_physics(0, 0, 0), ant_physics(0.1, 0.05, 3.0), ACTION, {"angle": np.array([angle])}
+    )
+    np.testing.assert_allclose(reward, progress - 0.5 * 1.25 - 0.0005 * 84 + 1.0, atol=1e-12)
+    np.testing.assert_array_equal(reward, training_reward)
+
+
+def test_ant_goal_pays_minus_the_l1_distance_and_shows_clipped_contact_forces():
+    family, after = AntGoal(), ant_physics(0.5, -0.5, 0.5)
+    reward, _ = family.rewards(ant_physics(0, 0, 0), after, ACTION, {"goal": np.array([[2.0, 1.0]])})
+    np.testing.assert_allclose(reward, -(1.5 + 1.5) - 0.1 * 1.25 - 0.0005 * 84 * 0.25, atol=1e-12)
+    obs = family.observe(ant_physics(0.5, -0.5, -7.0))
+    assert obs.shape == (1, 113) and (obs[0, 29:] == -1.0).all()
+    assert not family.terminated(ant_physics(0, 0, 0)._replace(qpos=np.zeros((1, 15)))).any()
+
+
+@pytest.mark.parametrize(
+    ("height", "falls"), [(0.19, True), (0.21, False), (0.99, False), (1.01, True), (np.nan, True), (np.inf, True)]
+)
+def test_a_running_ant_ends_where_its_height_leaves_the_range_or_is_no_number(height, falls):
+    physics = ant_physics(0, 0, 0)
+    physics.qpos[0, 2] = height
+    assert AntDir().terminated(physics).tolist() == [falls]
+
+
+def test_the_humanoid_is_paid_for_the_displacement_of_its_centre_of_mass_over_a_model_step():
+    def physics(x: float, y: float, force: float) -> Physics:
+        com = np.zeros((1, 14, 3))
+        com[0, 0] = x, y, 1.0
+        return Physics(np.zeros((1, 24)), np.zeros((1, 23)), cfrc_ext=np.full((1, 14, 6), force), subtree_com=com)
+
+    action = np.zeros((1, 17))
+    action[0, :2] = 1.0, -0.5
+    task = {"angle": np.array([np.pi / 2])}
+    reward, _ = HumanoidDir().rewards(physics(0, 0, 0), physics(5.0, 0.003, 100.0), action, task)
+    contact = 5e-7 * 84 * 100.0**2
+    np.testing.assert_allclose(reward, 0.25 * 0.003 / 0.003 - 0.1 * 0.16 * 1.25 - contact + 5.0, atol=1e-9)
+    capped, _ = HumanoidDir().rewards(physics(0, 0, 0), physics(5.0, 0.003, 1e4), action, task)
+    np.testing.assert_allclose(capped, 0.25 - 0.02 - 10.0 + 5.0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "size"), [("walker-params", 6), ("hopper-params", 3)])
+def test_walker_and_hopper_are_paid_their_velocity_over_0_016_seconds(name, size):
+    family = make_family(name)
+    before, after = (Physics(np.full((1, size + 3), x), np.zeros((1, size + 3))) for x in (0.0, 0.032))
+    reward, _ = family.rewards(before, after, np.full((1, size), 0.5), {})
+    np.testing.assert_allclose(reward, 2.0 + 1.0 - 1e-3 * 0.25 * size, atol=1e-12)
+    shown = family.observe(Physics(np.arange(size + 3.0)[None], np.full((1, size + 3), 20.0)))
+    np.testing.assert_array_equal(shown[0], [*range(1, size + 3), *[10.0] * (size + 3)])
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Tasks
+
+
+def test_ant_dir_has_two_directions_and_says_so():
+    train, test, *_ = AntDir().task_set(1337, 2, 2)
+    assert train["angle"].tolist() == test["angle"].tolist() == [0.0, np.pi]
+    with pytest.raises(NacreError, match="ant-dir has 2 tasks"):
+        AntDir().task_set(1337, 3, 2)
+
+
+def test_ant_goals_are_uniform_over_the_disc():
+    """A quarter of the area lies within half the radius."""
+    goals = AntGoal().sample_tasks(np.random.default_rng(0), 20_000)["goal"]
+    radius = np.linalg.norm(goals, axis=1)
+    assert radius.max() <= 3.0
+    np.testing.assert_allclose((radius < 1.5).mean(), 0.25, atol=0.01)
+    np.testing.assert_allclose(goals.mean(axis=0), 0.0, atol=0.04)
+
+
+def test_gravity_is_a_power_of_1_5_with_a_uniform_exponent():
+    scale = AntGravity().sample_tasks(np.random.default_rng(0), 20_000)["gravity_scale"]
+    exponent = np.log(scale) / np.log(1.5)
+    assert exponent.min() >= -3 and exponent.max() <= 3
+    np.testing.assert_allclose([exponent.mean(), exponent.std()], [0.0, 6 / np.sqrt(12)], atol=0.04)
+
+
+@pytest.mark.parametrize("family", [WalkerParams(), HopperParams()], ids=lambda family: family.name)
+def test_every_element_of_mass_inertia_damping_and_friction_has_a_factor_of_its_own(family):
+    model = load_model(family.model_file)
+    sizes = [getattr(model, field).size for field, _ in FACTOR_FIELDS]
+    assert list(family.field_sizes) == sizes and family.parameters["exponents"] == sum(sizes)
+    task = family.sample_tasks(np.random.default_rng(0), 4)
+    values = family.model_parameters(model, task)
+    start = 0
+    for (field, base), size in zip(FACTOR_FIELDS, sizes, strict=True):
+        standard = getattr(model, field)
+        for lane in range(4):
+            exponents = task["exponents"][lane, start : start + size].reshape(standard.shape)
+            np.testing.assert_allclose(values[field][lane], standard * base**exponents, rtol=1e-12)
+        start += size
+    assert [base for _, base in FACTOR_FIELDS] == [1.5, 1.5, 1.3, 1.5]
+
+
+@ENGINES
+@pytest.mark.parametrize("family", [WalkerParams(), HopperParams()], ids=lambda family: family.name)
+def test_a_task_of_factors_is_the_robot_that_was_described_with_them(family, engine):
+    """Against a model that is compiled anew from a description with these numbers: derived constants are consistent."""
+    from pathlib import Path
+
+    from gymnasium.envs.mujoco import mujoco_env
+
+    rng = np.random.default_rng(3)
+    task = family.sample_tasks(rng, 2)
+    # The compiler refuses principal inertias that no body can have: one factor for all three of a body.
+    inertias = slice(family.field_sizes[0], sum(family.field_sizes[:2]))
+    task["exponents"][:, inertias] = np.repeat(task["exponents"][:, inertias][:, ::3], 3, axis=1)
+    lanes = MujocoLanes(family, 2, engine)
+    lanes.reset(task, rng)
+    values = family.model_parameters(lanes.model, task)
+    state = lanes.engine.physics()
+    qpos, qvel = state.qpos.copy(), state.qvel.copy()
+    described = []
+    for lane in range(2):
+        spec = mujoco.MjSpec.from_file(str(Path(mujoco_env.__file__).parent / "assets" / family.model_file))
+        for index, body in enumerate(spec.bodies):
+            if index > 0:
+                body.explicitinertial = True
+                body.mass, body.inertia = values["body_mass"][lane, index], values["body_inertia"][lane, index]
+                body.ipos, body.iquat = lanes.model.body_ipos[index], lanes.model.body_iquat[index]
+        for index, geom in enumerate(spec.geoms):
+            geom.friction = values["geom_friction"][lane, index]
+        for joint in spec.joints:
+            joint.damping[0] = values["dof_damping"][lane, lanes.model.joint(joint.name).dofadr[0]]
+        spec.compiler.inertiafromgeom = mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_FALSE
+        spec.compiler.boundinertia = spec.compiler.boundmass = 0.0
+        model = spec.compile()
+        model.opt.timestep = family.model_timestep
+        data = mujoco.MjData(model)
+        data.qpos[:], data.qvel[:] = qpos[lane], qvel[lane]
+        described.append((model, data))
+    for _ in range(25):
+        action = rng.uniform(-1, 1, (2, family.action_dim))
+        lanes.step(action, task)
+        for lane, (model, data) in enumerate(described):
+            data.ctrl[:] = action[lane]
+            mujoco.mj_step(model, data, family.frame_skip)
+            np.testing.assert_allclose(lanes.engine.physics().qpos[lane], data.qpos, atol=1e-8, rtol=1e-8)
+    assert np.abs(described[0][1].qpos - described[1][1].qpos).max() > 1e-3
+
+
+@ENGINES
+def test_gravity_pulls_as_much_harder(engine):
+    """A hopper in the air: after one model step from rest it falls at g times the step."""
+    family = HopperGravity()
+    lanes = MujocoLanes(family, 3, engine)
+    task = {"gravity_scale": np.array([0.5, 1.0, 3.0])}
+    lanes.reset(task, np.random.default_rng(0))
+    qpos = np.tile(lanes.model.qpos0, (3, 1))
+    qpos[:, 1] = 5.0
+    lanes.engine.reset(qpos, np.zeros((3, 6)))
+    lanes.engine.step(np.zeros((3, 3)), 1, None)
+    np.testing.assert_allclose(lanes.engine.physics().qvel[:, 1], -9.81 * task["gravity_scale"] * 0.004, rtol=1e-6)
+
+
+def test_a_model_is_that_of_its_task_in_every_episode():
+    family, rng = WalkerParams(), np.random.default_rng(0)
+    tasks = [family.sample_tasks(rng, 2) for _ in range(2)]
+    lanes = MujocoLanes(family, 2)
+
+    def after_20_steps(task: dict[str, np.ndarray]) -> np.ndarray:
+        lanes.reset(task, np.random.default_rng(5))
+        for _ in range(20):
+            obs = lanes.step(np.full((2, 6), 0.3), task).obs
+        return obs
+
+    first, second, again = (after_20_steps(task) for task in (tasks[0], tasks[1], tasks[0]))
+    np.testing.assert_array_equal(first, again)
+    assert (first != second).any()
