@@ -27,7 +27,7 @@ LAYERS = (
     ("collection",),
     ("algorithms",),
     ("config", "compilation_cache", "checkpoints", "run_directory", "sinks", "experiment", "agent"),
-    ("report", "benchmark", "commands", "cli", "__main__"),
+    ("report", "benchmark", "environment", "commands", "cli", "__main__"),
 )
 FILES = sorted(SOURCE.rglob("*.py"))
 

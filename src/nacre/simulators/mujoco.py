@@ -84,19 +84,21 @@ class SerialEngine:
     """One MjData a lane and a Python loop of mj_step, for MuJoCo before 3.17."""
 
     def __init__(self, model: mujoco.MjModel, num_lanes: int, fields: tuple[str, ...], current: bool):
-        self._models = [model] * num_lanes
-        self._data = [mujoco.MjData(model) for _ in range(num_lanes)]
+        self._models = [copy.copy(model) for _ in range(num_lanes)]
+        self._data = [mujoco.MjData(model) for model in self._models]
         self._fields = fields
         self._current = current
 
+    def lane(self, index: int) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        """The model and data of one lane, for rendering. They stay the same objects."""
+        return self._models[index], self._data[index]
+
     def set_parameters(self, parameters: dict[str, np.ndarray]) -> None:
-        for lane, data in enumerate(self._data):
-            model = copy.copy(self._models[lane])
+        for lane, (model, data) in enumerate(zip(self._models, self._data, strict=True)):
             for field, values in parameters.items():
                 owner, _, name = field.rpartition(".")  # "opt.gravity" is a field of model.opt
                 getattr(getattr(model, owner) if owner else model, name)[:] = values[lane]
             mujoco.mj_setConst(model, data)
-            self._models[lane] = model
 
     def reset(self, qpos: np.ndarray, qvel: np.ndarray) -> None:
         for model, data, position, velocity in zip(self._models, self._data, qpos, qvel, strict=True):
