@@ -17,8 +17,9 @@ from nacre.algorithms.catalog import ALGORITHMS  # noqa: E402
 from nacre.commands import default_path as _default_path  # noqa: E402
 from nacre.config import resolve  # noqa: E402
 from nacre.errors import NacreError  # noqa: E402
-from nacre.families.catalog import FAMILIES, make_family  # noqa: E402
+from nacre.families.catalog import FAMILIES, make_family, register_family  # noqa: E402
 from nacre.families.family import Family, JaxFamily, MujocoFamily, TaskSet  # noqa: E402
+from nacre.families.gymnasium import GymnasiumFamily  # noqa: E402
 from nacre.rollout import evaluate, score  # noqa: E402
 from nacre.run_directory import RunDirectory  # noqa: E402
 from nacre.types import Agent, Belief, Episode, Transition  # noqa: E402
@@ -76,6 +77,7 @@ __all__ = [
     "Belief",
     "Episode",
     "Family",
+    "GymnasiumFamily",
     "JaxFamily",
     "MujocoFamily",
     "NacreError",
@@ -88,6 +90,7 @@ __all__ = [
     "evaluate",
     "load",
     "make_family",
+    "register_family",
     "resolve",
     "resume",
     "resume_seeds",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import importlib.metadata
 import io
 import json
@@ -158,6 +159,7 @@ def run(argv: Sequence[str], started: float) -> int:
     if argv[0] == "--version":
         print(f"nacre {importlib.metadata.version('nacre')}")
         return 0
+    argv = _without_plugins(argv)
     name, args = argv[0], list(argv[1:])
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS)
@@ -173,10 +175,31 @@ def run(argv: Sequence[str], started: float) -> int:
     return 0
 
 
+def _without_plugins(argv: Sequence[str]) -> list[str]:
+    """Imports what --plugin names, which registers families, and leaves it out."""
+    kept: list[str] = []
+    rest = iter(argv)
+    for arg in rest:
+        flag, equals, module = arg.partition("=")
+        if flag != "--plugin":
+            kept.append(arg)
+            continue
+        module = module if equals else next(rest, "")
+        sys.path.insert(0, "")  # a file in the working directory, as with python -m
+        try:
+            importlib.import_module(module)
+        except (ImportError, ValueError) as error:
+            raise NacreError(f"--plugin {module} cannot be imported ({error}); name a Python module.") from error
+        finally:
+            sys.path.remove("")
+    return kept
+
+
 def _overview() -> str:
     lines = [f"  nacre {name:<10} {(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
     return "\n".join(["nacre: agents that learn a new task within a few episodes.", "", *lines, "",
-                      "Add --help to a command for its arguments; nacre --version."])  # fmt: skip
+                      "Add --help to a command for its arguments; --plugin MODULE to import families of your own;",
+                      "nacre --version."])  # fmt: skip
 
 
 def parse(kind: type[Parsed], args: Sequence[str], prog: str) -> Parsed:
@@ -306,6 +329,7 @@ def _list(command: ListCommand, started: float) -> None:
     table = Table(Column("family", no_wrap=True), "tasks", "obs", "action", "horizon", "presets of pearl")
     for name, family in FAMILIES.items():
         having = [preset for preset, families in ALGORITHMS["pearl"].presets.items() if name in families]
+        having = having or [preset for preset, families in ALGORITHMS["pearl"].presets.items() if "*" in families]
         table.add_row(
             name, family.task_range, str(family.obs_dim), str(family.action_dim), str(family.horizon), ", ".join(having)
         )

@@ -16,6 +16,7 @@ from nacre.algorithms.catalog import Algorithm, find_algorithm
 from nacre.errors import NacreError, unknown
 from nacre.families.catalog import FAMILIES, make_family
 from nacre.families.family import Family
+from nacre.presets.pearl import ANY_FAMILY
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,15 @@ def resolve(algorithm_name: str, family_name: str, preset: str = "paper", **over
         raise unknown("family", family_name, FAMILIES)
     if preset not in algorithm.presets:
         raise unknown("preset", preset, algorithm.presets)
-    if family_name not in algorithm.presets[preset]:
+    rows = algorithm.presets[preset]
+    row = rows.get(family_name, rows.get(ANY_FAMILY))
+    if row is None:
         having = ", ".join(name for name, families in algorithm.presets.items() if family_name in families)
         raise NacreError(
             f"{algorithm_name} has no preset '{preset}' for {family_name}; choose one of: {having or 'none'}."
         )
     groups: tuple[type[Any], ...] = (algorithm.config, FAMILIES[family_name], RunOptions)
-    values: list[dict[str, Any]] = [dict(algorithm.presets[preset][family_name]), {}, {}]
+    values: list[dict[str, Any]] = [dict(row), {}, {}]
     for name, value in overrides.items():
         for group, chosen in zip(groups, values, strict=True):
             if name in field_types(group):
@@ -154,7 +157,9 @@ def from_json(text: str) -> Experiment:
     data = json.loads(text)
     algorithm, family = find_algorithm(data["algorithm"]), data["family"]
     if family not in FAMILIES:
-        raise unknown("family", family, FAMILIES)
+        raise NacreError(
+            f"it is on the family '{family}', which is not known here; name the module that registers it by --plugin."
+        )
     groups: dict[str, type[Any]] = {
         "settings": algorithm.config, "family_options": FAMILIES[family], "options": RunOptions,
     }  # fmt: skip

@@ -12,8 +12,10 @@ import numpy as np
 
 from nacre.errors import NacreError
 from nacre.families.family import Family, JaxFamily, MujocoFamily, num_tasks, take
+from nacre.families.gymnasium import GymnasiumFamily
 from nacre.simulators import jax as jax_lanes
-from nacre.simulators.mujoco import mujoco_lanes
+from nacre.simulators.gymnasium import GymnasiumLanes, gymnasium_lanes
+from nacre.simulators.mujoco import MujocoLanes, mujoco_lanes
 from nacre.types import Agent, Episode, Key, Tasks, Transition, fold_in, select, split, stacked
 
 
@@ -58,10 +60,8 @@ def episode(
     """
     if isinstance(family, JaxFamily):
         memory, result = _compiled_episode(family, agent, params, memory, task, key, explore=explore)
-    elif isinstance(family, MujocoFamily):
-        memory, result = _stepped_episode(family, agent, params, memory, task, key, explore=explore)
     else:
-        raise TypeError(f"{type(family).__name__} is neither a JaxFamily nor a MujocoFamily")
+        memory, result = _stepped_episode(family, agent, params, memory, task, key, explore=explore)
     _check_finite(family, result)
     return memory, result
 
@@ -88,10 +88,19 @@ def _compiled_episode(
     return memory, Episode(jax.tree.map(lambda x: x.swapaxes(0, 1), transitions), alive.sum(axis=0))
 
 
+def stepped_lanes(family: Family, num_lanes: int) -> MujocoLanes | GymnasiumLanes:
+    """The lanes of a family that is stepped from outside compiled code."""
+    if isinstance(family, MujocoFamily):
+        return mujoco_lanes(family, num_lanes)
+    if isinstance(family, GymnasiumFamily):
+        return gymnasium_lanes(family, num_lanes)
+    raise TypeError(f"{type(family).__name__} is neither a JaxFamily nor a MujocoFamily nor a GymnasiumFamily")
+
+
 def _stepped_episode(
-    family: MujocoFamily, agent: Agent, params: Any, memory: Any, task: Tasks, key: Key, *, explore: bool
+    family: Family, agent: Agent, params: Any, memory: Any, task: Tasks, key: Key, *, explore: bool
 ) -> tuple[Any, Episode]:
-    """Physics in C; observing the last step and choosing the next action is one compiled call for all lanes.
+    """Physics outside compiled code; observing the last step and choosing the next action is one compiled call.
 
     The agent acts where the physics is, on the host: a call and two transfers a step would keep an accelerator waiting.
     """
@@ -99,7 +108,7 @@ def _stepped_episode(
     if jax.default_backend() != "cpu":
         params, memory, act_key = jax.device_put((params, memory, act_key), jax.local_devices(backend="cpu")[0])
     num_lanes = num_tasks(task)
-    lanes = mujoco_lanes(family, num_lanes)
+    lanes = stepped_lanes(family, num_lanes)
     seeds = np.atleast_2d(np.asarray(jax.random.key_data(reset_key)))
     obs = lanes.reset(task, *map(np.random.default_rng, seeds))
     alive = np.ones(num_lanes, bool)

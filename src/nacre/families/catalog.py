@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nacre.errors import unknown
+from nacre.errors import NacreError, unknown
 from nacre.families.ant import AntDir, AntDir360, AntGoal, AntGravity
 from nacre.families.family import Family
 from nacre.families.half_cheetah import CheetahDir, CheetahGravity, CheetahVel, CheetahVelWide
@@ -31,6 +31,20 @@ FAMILIES: dict[str, type[Family]] = {
     "walker-gravity": WalkerGravity,
     "humanoid-gravity": HumanoidGravity,
 }
+
+
+_BUILT_IN = frozenset(FAMILIES)
+
+
+def register_family(family: type[Family]) -> type[Family]:
+    """Makes a family of your own known by its name, to `nacre.train` and, with --plugin, to the command line.
+
+    May be used as a decorator. Registering a name anew replaces what it stood for; nacre's own names are taken.
+    """
+    if family.name in _BUILT_IN:
+        raise NacreError(f"'{family.name}' is a family of nacre's own; choose another name.")
+    FAMILIES[family.name] = family
+    return family
 
 
 def make_family(name: str, **options: Any) -> Family:

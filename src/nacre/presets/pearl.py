@@ -190,6 +190,10 @@ _SINCE |= {
 }
 _PAPER |= _SINCE
 
+ANY_FAMILY = "*"
+"""The row of a preset for families that people have registered: the values that the paper's domains share."""
+_PAPER[ANY_FAMILY] = {}
+
 # The demo's departures from the paper, for a laptop's processor: smaller batches and networks, a larger step size.
 _DEMO_DEPARTURES: dict[str, object] = dict(
     batch_size=64, hidden_dim=64, encoder_hidden_dim=64, learning_rate=1e-3, learning_rate_decay=0.1,

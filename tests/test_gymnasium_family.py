@@ -1,0 +1,167 @@
+"""Any Gymnasium environment as a family: the ways to tell it its task, worker processes, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+import pytest
+
+import nacre
+import swinging
+from nacre import cli
+from nacre.errors import NacreError
+from nacre.families.catalog import FAMILIES, register_family
+from nacre.simulators.gymnasium import GymnasiumLanes
+from swinging import Ball, Balls, BallsByArguments, BallsByOptions, BallsInWorkers
+
+PLACES = {"place": np.array([-0.5, 0.0, 0.75])}
+
+
+def by_hand(lane: int, seed: int, actions: np.ndarray) -> list[tuple[Any, ...]]:
+    """(observation, reward) of the steps of one ball until it is lost, by the formulae."""
+    ball = Ball(place=PLACES["place"][lane])
+    ball.reset(seed=seed)
+    x, v, rows = ball.x, 0.0, []
+    for action in actions:
+        v += 0.1 * 2.0 * float(np.clip(action, -1, 1))
+        x += 0.1 * v
+        rows.append(([v, x], -abs(x - PLACES["place"][lane]), abs(x) > 3))
+        if abs(x) > 3:
+            break
+    return rows
+
+
+@pytest.mark.parametrize(
+    "family", [Balls(), BallsByOptions(), BallsByArguments(), BallsInWorkers()], ids=lambda f: f.name
+)
+def test_lanes_are_environments_in_their_own_tasks_however_they_are_told(family):
+    """Dictionary observations are flattened in the order of their names; actions in [-1, 1] reach the box [0, 4]."""
+    lanes = GymnasiumLanes(family, 3)
+    for episode in range(2):
+        seeds = np.random.default_rng(episode).integers(2**31, size=3)
+        actions = np.random.default_rng(9).uniform(-0.5, 1.5, (60, 3, 1)).astype(np.float32)
+        expected = [by_hand(lane, int(seeds[lane]), actions[:, lane, 0]) for lane in range(3)]
+        obs = lanes.reset(PLACES, np.random.default_rng(episode))
+        assert obs.shape == (3, 2) and obs.dtype == np.float32
+        alive = np.ones(3, bool)
+        for time in range(60):
+            step = lanes.step(actions[time], PLACES, None if alive.all() else np.flatnonzero(alive))
+            for lane in np.flatnonzero(alive):
+                wanted, reward, lost = expected[lane][time]
+                np.testing.assert_allclose(step.obs[lane], wanted, rtol=1e-4, atol=1e-5)
+                np.testing.assert_allclose(step.reward[lane], reward, rtol=1e-4, atol=1e-5)
+                np.testing.assert_allclose(step.training_reward[lane], reward - 1.0, rtol=1e-4, atol=1e-5)
+                assert step.terminated[lane] == lost
+            alive &= ~step.terminated
+            if not alive.any():
+                break
+        assert not alive.all(), "some ball was lost"
+
+
+def test_an_environment_is_made_anew_only_where_its_task_has_changed():
+    lanes, before = GymnasiumLanes(BallsByArguments(), 3), Ball.made
+    for places, made in ((PLACES, 3), (PLACES, 3), ({"place": np.array([-0.5, 0.1, 0.75])}, 4)):
+        lanes.reset(places, np.random.default_rng(0))
+        assert Ball.made - before == made
+
+
+class Discrete(Balls):
+    """Its actions are three buttons."""
+
+    name: ClassVar[str] = "buttons"
+
+    def make_env(self, task):
+        return gymnasium.make("MountainCar-v0")
+
+
+class Unbounded(Balls):
+    """Its actions have no bounds."""
+
+    name: ClassVar[str] = "unbounded"
+
+    def make_env(self, task):
+        env = Ball()
+        env.action_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,))
+        return env
+
+
+class Larger(Balls):
+    """It declares another observation than it has."""
+
+    name: ClassVar[str] = "larger"
+    obs_dim: ClassVar[int] = 3
+
+
+class Impatient(Balls):
+    """Its environment has a time limit of its own."""
+
+    name: ClassVar[str] = "impatient"
+
+    def make_env(self, task):
+        return gymnasium.wrappers.TimeLimit(Ball(), 5)
+
+
+@pytest.mark.parametrize(
+    ("family", "words"),
+    [
+        (Discrete(), "takes continuous actions"),
+        (Unbounded(), "without bounds"),
+        (Larger(), "declares obs_dim 3 and action_dim 1, but its environment has 2 and 1"),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_an_environment_that_does_not_fit_is_refused_with_a_sentence(family, words):
+    with pytest.raises(NacreError, match=words):
+        GymnasiumLanes(family, 1)
+
+
+def test_a_time_limit_of_the_environments_own_is_refused():
+    lanes = GymnasiumLanes(Impatient(), 1)
+    lanes.reset({"place": np.zeros(1)}, np.random.default_rng(0))
+    with pytest.raises(NacreError, match="time limit of its own"):
+        for _ in range(6):
+            lanes.step(np.zeros((1, 1)), {})
+
+
+def test_a_registered_family_trains_resumes_and_is_evaluated(tmp_path: Path):
+    run = nacre.train("pearl", "balls", preset="smoke", time_limit=1e-9, out=tmp_path / "run")
+    nacre.resume(run.path)
+    returns, tasks = nacre.load(run.path).evaluate()
+    assert returns.shape == (1, 3, 3) and np.isfinite(returns).all()
+    assert all(-1 <= task["place"] <= 1 for task in tasks)
+
+
+def test_the_command_line_knows_it_from_a_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    monkeypatch.delitem(FAMILIES, "balls")
+    run = tmp_path / "run"
+    train = ["train", "pearl", "balls", "--preset", "smoke", "--out", str(run)]
+    assert cli.main(train) == 2
+    assert "unknown family 'balls'" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_balls.py").write_text("import nacre, swinging\nnacre.register_family(swinging.Balls)\n")
+    assert cli.main([*train, "--plugin", "my_balls"]) == 0
+    monkeypatch.delitem(FAMILIES, "balls")
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(run), "--json"]) == 2
+    assert "name the module that registers it by --plugin" in capsys.readouterr().err
+    register_family(swinging.Balls)
+    assert cli.main(["evaluate", str(run), "--json", "--plugin=my_balls"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["returns"][0]) == 3
+
+
+def test_a_plugin_that_is_none_is_refused(capsys: Any):
+    for arguments in (["list", "--plugin", "no_such_module"], ["list", "--plugin"]):
+        assert cli.main(arguments) == 2
+        assert "cannot be imported" in capsys.readouterr().err
+
+
+def test_nacres_own_names_are_taken():
+    class Impostor(Balls):
+        name: ClassVar[str] = "cheetah-vel"
+
+    with pytest.raises(NacreError, match="choose another name"):
+        register_family(Impostor)
