@@ -347,6 +347,16 @@ def test_sparse_point_robot_pays_one_minus_distance_within_the_radius_and_trains
     np.testing.assert_allclose(training_reward, -distance, atol=1e-12)
 
 
+def test_the_wind_drives_the_point_robot_and_the_goal_stays():
+    family = make_family("point-wind")
+    winds = {"wind": np.array([[0.05, -0.02], [0.0, 0.0], [-0.03, 0.04]])}
+    t = play(family, winds).transitions
+    moved = 0.1 * np.clip(t.action, -1, 1) + winds["wind"][:, None]
+    np.testing.assert_allclose(t.next_obs, t.obs + moved, atol=1e-6)
+    np.testing.assert_allclose(t.reward, -np.hypot(t.next_obs[..., 0], t.next_obs[..., 1] - 1.0), rtol=1e-5)
+    assert (t.obs[:, 0] == 0).all()
+
+
 def test_sparse_point_robot_starts_at_the_origin_and_keeps_both_rewards_apart():
     family = make_family("sparse-point-robot", goal_radius=0.8)
     near = {"goal": np.array([[0.3, 0.4], [0.6, 0.8], [-1.0, 0.0]])}

@@ -15,8 +15,10 @@ from nacre.families.catalog import make_family
 from nacre.families.distributions import FACTOR_FIELDS
 from nacre.families.family import MujocoFamily, Physics
 from nacre.families.humanoid import HumanoidDir
+from nacre.families.inversion import FINGERTIP, SCALED_FIELDS, TARGET, CheetahInversion, ReacherInversion
 from nacre.families.walker_hopper import HopperGravity, HopperParams, WalkerGravity, WalkerParams
-from nacre.simulators.mujoco import BatchEngine, MujocoLanes, SerialEngine, load_model
+from nacre.robots import compile_spec, load_model, load_spec
+from nacre.simulators.mujoco import BatchEngine, MujocoLanes, SerialEngine
 
 EARTH = {"gravity_scale": np.ones(1)}
 ENGINES = pytest.mark.parametrize("engine", [BatchEngine, SerialEngine])
@@ -217,10 +219,6 @@ def test_every_element_of_mass_inertia_damping_and_friction_has_a_factor_of_its_
 @pytest.mark.parametrize("family", [WalkerParams(), HopperParams()], ids=lambda family: family.name)
 def test_a_task_of_factors_is_the_robot_that_was_described_with_them(family, engine):
     """Against a model that is compiled anew from a description with these numbers: derived constants are consistent."""
-    from pathlib import Path
-
-    from gymnasium.envs.mujoco import mujoco_env
-
     rng = np.random.default_rng(3)
     task = family.sample_tasks(rng, 2)
     # The compiler refuses principal inertias that no body can have: one factor for all three of a body.
@@ -233,7 +231,7 @@ def test_a_task_of_factors_is_the_robot_that_was_described_with_them(family, eng
     qpos, qvel = state.qpos.copy(), state.qvel.copy()
     described = []
     for lane in range(2):
-        spec = mujoco.MjSpec.from_file(str(Path(mujoco_env.__file__).parent / "assets" / family.model_file))
+        spec = load_spec(family.model_file)
         for index, body in enumerate(spec.bodies):
             if index > 0:
                 body.explicitinertial = True
@@ -258,6 +256,98 @@ def test_a_task_of_factors_is_the_robot_that_was_described_with_them(family, eng
             mujoco.mj_step(model, data, family.frame_skip)
             np.testing.assert_allclose(lanes.engine.physics().qpos[lane], data.qpos, atol=1e-8, rtol=1e-8)
     assert np.abs(described[0][1].qpos - described[1][1].qpos).max() > 1e-3
+
+
+@ENGINES
+@pytest.mark.parametrize("family", [CheetahInversion(), ReacherInversion()], ids=lambda family: family.name)
+def test_a_robot_of_another_length_is_the_one_that_is_compiled_with_it(family, engine):
+    """Step by step as a model of its own, whose actuators are turned where the sign is -1."""
+    task, rng = {"robot": np.array([[0.4, 1.0], [1.6, -1.0], [1.0, 1.0]])}, np.random.default_rng(0)
+    lanes = MujocoLanes(family, 3, engine)
+    lanes.reset(task, rng)
+    start = lanes.engine.physics()
+    alone = []
+    for lane, (length, sign) in enumerate(task["robot"]):
+        spec = load_spec(family.model_file)
+        family.scale_limbs(spec, length)
+        model = compile_spec(spec)
+        data = mujoco.MjData(model)
+        data.qpos[:], data.qvel[:] = start.qpos[lane], start.qvel[lane]
+        alone.append((model, data, sign))
+    for _ in range(60):
+        action = rng.uniform(-1, 1, (3, family.action_dim))
+        lanes.step(action, task)
+        for lane, (model, data, sign) in enumerate(alone):
+            data.ctrl[:] = sign * action[lane]
+            mujoco.mj_step(model, data, family.frame_skip)
+            np.testing.assert_allclose(lanes.engine.physics().qpos[lane], data.qpos, atol=1e-8, rtol=1e-8)
+    standard = load_model(family.model_file)
+    for field in SCALED_FIELDS:
+        np.testing.assert_allclose(getattr(alone[2][0], field), getattr(standard, field), atol=1e-12)
+    assert np.abs(alone[0][0].geom_size - standard.geom_size).max() > 0.01
+
+
+@pytest.mark.parametrize("length", [0.4, 1.0, 1.6])
+def test_a_half_cheetah_starts_on_its_feet_whatever_their_length(length):
+    """At rest no limb is in the ground, and the lowest is within 10 cm of it."""
+    spec = load_spec("half_cheetah.xml")
+    CheetahInversion.scale_limbs(spec, length)
+    model = compile_spec(spec)
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    assert data.ncon == 0
+    tips = [
+        data.geom_xpos[geom][2] - abs(data.geom_xmat[geom].reshape(3, 3)[2, 2]) * model.geom_size[geom, 1]
+        - model.geom_size[geom, 0]
+        for geom in range(1, model.ngeom)
+    ]  # fmt: skip
+    assert 0.0 < min(tips) < 0.1
+    np.testing.assert_allclose(model.body_mass.sum(), 14.0)
+
+
+def test_an_arm_of_another_length_reaches_as_far():
+    for length in (0.4, 1.6):
+        spec = load_spec("reacher.xml")
+        ReacherInversion.scale_limbs(spec, length)
+        model = compile_spec(spec)
+        data = mujoco.MjData(model)
+        mujoco.mj_forward(model, data)
+        np.testing.assert_allclose(np.linalg.norm(data.xpos[FINGERTIP, :2]), 0.21 * length, atol=1e-9)
+
+
+def test_reacher_is_paid_minus_distance_and_effort_and_its_target_fills_a_disc():
+    family = ReacherInversion()
+    xpos = np.zeros((1, 5, 3))
+    xpos[0, FINGERTIP], xpos[0, TARGET] = [0.3, 0.0, 0.1], [0.0, 0.4, 0.1]
+    physics = Physics(np.array([[0.5, -0.5, 0.0, 0.4]]), np.array([[1.0, 2.0, 0.0, 0.0]]), xpos)
+    reward, _ = family.rewards(physics, physics, np.array([[0.5, -1.0]]), {})
+    np.testing.assert_allclose(reward, -0.5 - 1.25, atol=1e-12)
+    angles = [np.cos(0.5), np.cos(-0.5), np.sin(0.5), np.sin(-0.5)]
+    np.testing.assert_allclose(family.observe(physics)[0], [*angles, 0.0, 0.4, 1.0, 2.0, 0.3, -0.4], atol=1e-12)
+    qpos, qvel = family.reset_state(np.zeros((5000, 4)), np.zeros((5000, 4)), np.random.default_rng(0))
+    radius = np.linalg.norm(qpos[:, 2:], axis=1)
+    assert radius.max() <= 0.2 and (qvel[:, 2:] == 0).all() and np.abs(qpos[:, :2]).max() <= 0.1
+    np.testing.assert_allclose((radius < 0.1).mean(), 0.25, atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["cheetah-inversion", "reacher-inversion", "point-wind"])
+def test_tasks_out_of_distribution_lie_outside_it_and_follow_from_their_generator(name):
+    family = make_family(name)
+    tasks, again = (family.sample_ood_tasks(np.random.default_rng(0), 400) for _ in range(2))
+    assert not family.in_range(tasks).any()
+    ((parameter, values),) = tasks.items()
+    np.testing.assert_array_equal(values, again[parameter])
+    assert values.shape == (400, 2)
+    if name != "point-wind":
+        length, sign = values.T
+        shorter, longer = (length >= 0.4) & (length < 0.8), (length > 1.2) & (length <= 1.6)
+        assert (shorter | longer).all() and 0.4 < shorter.mean() < 0.6
+        assert set(sign) == {-1.0, 1.0}
+
+
+def test_a_family_without_tasks_out_of_distribution_says_so():
+    with pytest.raises(NacreError, match="cheetah-vel has no out-of-distribution tasks"):
+        make_family("cheetah-vel").sample_ood_tasks(np.random.default_rng(0), 3)
 
 
 @ENGINES

@@ -15,7 +15,8 @@ from nacre import rollout
 from nacre.families.family import JaxStep, num_tasks
 from nacre.families.half_cheetah import TORSO, CheetahDir, CheetahVel
 from nacre.families.point import PointRobot
-from nacre.simulators.mujoco import BatchEngine, MujocoLanes, SerialEngine, load_model
+from nacre.robots import load_model
+from nacre.simulators.mujoco import BatchEngine, MujocoLanes, SerialEngine
 from nacre.types import Agent, Episode
 
 FORWARD = {"direction": np.array([1.0])}

@@ -52,7 +52,7 @@ class TrainedAgent:
     def evaluate(
         self, tasks: str = "test", episodes: int | None = None, repeats: int | None = None, seed: int = 0
     ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        """returns[repeat, task, episode] on 'test', 'train' or 'fresh:N' tasks, and the tasks. None: as configured."""
+        """(returns[repeat, task, episode], the tasks) on 'test', 'train', 'ood' or 'fresh:N'. None: as configured."""
         chosen, episodes = self.choose_tasks(tasks, seed), self._num_episodes(episodes)
         repeats = self.experiment.settings.num_evaluation_repeats if repeats is None else repeats
         if repeats < 1:
@@ -62,12 +62,18 @@ class TrainedAgent:
         return returns, [describe(chosen, index) for index in range(num_tasks(chosen))]
 
     def choose_tasks(self, which: str, seed: int = 0) -> Tasks:
-        """The run's 'test' or 'train' tasks, or 'fresh:N' new ones from the family's distribution."""
+        """The run's 'test' or 'train' tasks, 'fresh:N' new ones from the family's distribution, or 'ood'.
+
+        The out-of-distribution tasks of a run are as many as its test tasks and follow from its task_seed.
+        """
         if which in ("test", "train"):
             return self.tasks.test if which == "test" else self.tasks.train
+        if which == "ood":
+            rng = np.random.default_rng([self.tasks.task_seed, 1])
+            return self.family.sample_ood_tasks(rng, num_tasks(self.tasks.test))
         kind, _, number = which.partition(":")
         if kind != "fresh" or not number.isdecimal() or int(number) == 0:
-            raise NacreError(f"'{which}' names no tasks; write test, train, or fresh:N with N of at least 1.")
+            raise NacreError(f"'{which}' names no tasks; write test, train, ood, or fresh:N with N of at least 1.")
         check_seed("seed", seed)
         return self.family.sample_tasks(np.random.default_rng(seed), int(number))
 

@@ -80,7 +80,7 @@ class EvaluateCommand:
     episodes: int | None = None
     """Episodes of a trial, the last one scored; as the run was configured unless given."""
     tasks: str = "test"
-    """'test', 'train', or 'fresh:N' for N new tasks."""
+    """'test', 'train', 'ood' for tasks outside the distribution, or 'fresh:N' for N new ones."""
     repeats: int | None = None
     """Trials per task; as the run was configured unless given."""
     seed: int = 0

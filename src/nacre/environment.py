@@ -174,7 +174,8 @@ class _JaxRobot:
         return jax.device_get(result)
 
     def render(self, task: Tasks, mode: str) -> Any:
-        frame = _draw_point(np.asarray(self._state[0]), np.asarray(task["goal"][0]))
+        goal = task["goal"][0] if "goal" in task else getattr(self._family, "goal", np.full(2, np.nan))
+        frame = _draw_point(np.asarray(self._state[0]), np.asarray(goal))
         if mode == "rgb_array":
             return frame
         from matplotlib import pyplot

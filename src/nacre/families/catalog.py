@@ -9,7 +9,8 @@ from nacre.families.ant import AntDir, AntDir360, AntGoal, AntGravity
 from nacre.families.family import Family
 from nacre.families.half_cheetah import CheetahDir, CheetahGravity, CheetahVel, CheetahVelWide
 from nacre.families.humanoid import HumanoidDir, HumanoidGravity
-from nacre.families.point import PointRobot, SparsePointRobot
+from nacre.families.inversion import CheetahInversion, ReacherInversion
+from nacre.families.point import PointRobot, PointWind, SparsePointRobot
 from nacre.families.walker_hopper import HopperGravity, HopperParams, WalkerGravity, WalkerParams
 
 # The paper's, in the order of its settings' table; then those that people have used since.
@@ -30,6 +31,9 @@ FAMILIES: dict[str, type[Family]] = {
     "hopper-gravity": HopperGravity,
     "walker-gravity": WalkerGravity,
     "humanoid-gravity": HumanoidGravity,
+    "cheetah-inversion": CheetahInversion,
+    "reacher-inversion": ReacherInversion,
+    "point-wind": PointWind,
 }
 
 

@@ -65,6 +65,10 @@ class Family(ABC):
         tasks = self.sample_tasks(np.random.default_rng(task_seed), num_train + num_test)
         return TaskSet(take(tasks, slice(num_train)), take(tasks, slice(num_train, None)), task_seed)
 
+    def sample_ood_tasks(self, rng: np.random.Generator, num: int) -> Tasks:
+        """`num` tasks from outside the distribution, as the family defines them; NacreError where it does not."""
+        raise NacreError(f"{self.name} has no out-of-distribution tasks; choose test, train or fresh:N.")
+
     @abstractmethod
     def in_range(self, task: Tasks) -> np.ndarray:
         """For every task, whether it could come from the distribution, [task] of bool."""

@@ -97,6 +97,43 @@ class SparsePointRobot(PointRobot):
         return (1.0 - gap) * (gap <= self.goal_radius), -gap
 
 
+@dataclass(frozen=True)
+class PointWind(JaxFamily):
+    """Reach the goal (0, 1) from the origin against a wind that differs between tasks; the wind is all that does."""
+
+    name: ClassVar[str] = "point-wind"
+    obs_dim: ClassVar[int] = 2
+    action_dim: ClassVar[int] = 2
+    horizon: ClassVar[int] = 20
+    parameters: ClassVar[dict[str, int]] = {"wind": 2}
+    task_range: ClassVar[str] = "wind=x,y with both in [-0.05, 0.05] (metres a step)"
+    goal: ClassVar[tuple[float, float]] = (0.0, 1.0)
+
+    def sample_tasks(self, rng: np.random.Generator, num: int) -> Tasks:
+        return {"wind": rng.uniform(-0.05, 0.05, (num, 2))}
+
+    def sample_ood_tasks(self, rng: np.random.Generator, num: int) -> Tasks:
+        """Winds of which one component is stronger than any in training, up to 0.08."""
+        wind = rng.uniform(-0.05, 0.05, (num, 2))
+        strong = rng.uniform(0.05, 0.08, num) * rng.choice([-1.0, 1.0], num)
+        wind[np.arange(num), rng.integers(2, size=num)] = strong
+        return {"wind": wind}
+
+    def in_range(self, task: Tasks) -> np.ndarray:
+        return np.asarray((np.abs(task["wind"]) <= 0.05).all(axis=-1))
+
+    def reset(self, key: Key) -> tuple[Any, Float[Array, 2]]:
+        """The start of an episode: the origin."""
+        del key
+        return jnp.zeros(2), jnp.zeros(2)
+
+    def step(self, state: Any, action: Float[Array, 2], task: Any) -> JaxStep:
+        """As the point robot's, with the wind's drift added."""
+        position = state + STEP_SIZE * action + task["wind"]
+        reward = -distance(position, jnp.asarray(self.goal))
+        return JaxStep(position, position, reward, reward, terminated=jnp.zeros((), bool))
+
+
 def distance(a: Any, b: Any) -> Any:
     """Euclidean distance over the last axis."""
     return ((a - b) ** 2).sum(-1) ** 0.5

@@ -188,6 +188,11 @@ _SINCE |= {
     f"{robot}-gravity": _PAPER["walker-params"] | {"num_test_tasks": 20}
     for robot in ("ant", "cheetah", "hopper", "walker", "humanoid")
 }
+_SINCE |= {
+    "cheetah-inversion": _PAPER["walker-params"],
+    "reacher-inversion": _PAPER["walker-params"] | {"num_initial_steps": 500},
+    "point-wind": _PAPER["point-robot"] | {"use_next_obs_in_context": True},
+}
 _PAPER |= _SINCE
 
 ANY_FAMILY = "*"
@@ -228,6 +233,7 @@ _FEW_TASKS: dict[str, object] = dict(num_train_tasks=4, num_test_tasks=3)
 _SMOKE_STEPS: dict[str, dict[str, object]] = {
     "point-robot": dict(num_initial_steps=40, num_steps_prior=40, num_extra_rl_steps_posterior=40),
     "sparse-point-robot": dict(num_initial_steps=40, num_steps_prior=40, num_steps_posterior=80),
+    "point-wind": dict(num_initial_steps=40, num_steps_prior=40, num_extra_rl_steps_posterior=40),
 }
 for _family, _settings in _PAPER.items():
     _SMOKE_STEPS.setdefault(_family, dict(num_initial_steps=200, num_steps_prior=200, num_extra_rl_steps_posterior=200))

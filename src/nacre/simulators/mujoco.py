@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import warnings
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import jax
@@ -13,6 +11,7 @@ import mujoco
 import numpy as np
 
 from nacre.families.family import MujocoFamily, Physics
+from nacre.robots import load_model
 from nacre.types import Tasks
 
 try:
@@ -118,37 +117,6 @@ class SerialEngine:
 
     def physics(self) -> Physics:
         return Physics(**{field: np.stack([getattr(data, field) for data in self._data]) for field in self._fields})
-
-
-def load_model(model_file: str, timestep: float | None = None, contact_forces: bool = False) -> mujoco.MjModel:
-    """A robot among Gymnasium's assets. What the loader warns of (settotalmass) is not written to a log file.
-
-    `timestep` in place of the file's, in seconds. `contact_forces`: MuJoCo computes cfrc_ext only where an acceleration
-    is measured, so the robot's first body gets an accelerometer.
-    """
-    from gymnasium.envs.mujoco import mujoco_env
-
-    path = Path(mujoco_env.__file__).parent / "assets" / model_file
-    mujoco.set_mju_user_warning(lambda message: None)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            spec = mujoco.MjSpec.from_file(str(path))
-            if contact_forces:
-                spec.bodies[1].add_site(name=_SENSOR)
-                spec.add_sensor(
-                    name=_SENSOR, type=mujoco.mjtSensor.mjSENS_ACCELEROMETER, objtype=mujoco.mjtObj.mjOBJ_SITE,
-                    objname=_SENSOR,
-                )  # fmt: skip
-            model = spec.compile()
-    finally:
-        mujoco.set_mju_user_warning(None)
-    if timestep is not None:
-        model.opt.timestep = timestep
-    return model
-
-
-_SENSOR = "nacre_contact_forces"
 
 
 class MujocoLanes:
