@@ -83,7 +83,9 @@ class TrainedAgent:
         episodes = self._num_episodes(episodes)
         lanes = rollout.trial(self.family, self.functions, self.params, parsed, _seed_key(seed), episodes)
         reports = [
-            self._report(index, float(played.episode.returns()[0]), int(played.episode.length[0]), played.memory_after)
+            self.report_episode(
+                index, float(played.episode.returns()[0]), int(played.episode.length[0]), played.memory_after
+            )
             for index, played in enumerate(lanes)
         ]
         return TrialReport(describe(parsed, 0), reports)
@@ -106,7 +108,7 @@ class TrainedAgent:
                 total, ended = total + float(reward), bool(terminated or truncated)
                 if ended:
                     break
-            reports.append(self._report(index, total, length, session.memory))
+            reports.append(self.report_episode(index, total, length, session.memory))
             session.end_episode()
         return TrialReport({}, reports)
 
@@ -120,7 +122,8 @@ class TrainedAgent:
             raise NacreError(f"episodes is {asked}, but a trial needs at least 1; change --episodes.")
         return self.experiment.settings.num_evaluation_episodes if asked is None else asked
 
-    def _report(self, index: int, episode_return: float, length: int, memory: Any) -> EpisodeReport:
+    def report_episode(self, index: int, episode_return: float, length: int, memory: Any) -> EpisodeReport:
+        """What is told of an episode, given what the agent remembers after it. `index` counts from 0."""
         belief = self.experiment.algorithm.belief
         if belief is None:
             return EpisodeReport(index + 1, episode_return, length, [], [])

@@ -103,6 +103,8 @@ class AdaptCommand:
     """Take a task outside the family's distribution."""
     seed: int = 0
     """Seed of the trial."""
+    video: Path | None = None
+    """Video of the trial to write (.mp4 or .gif), captioned with episode, return and belief."""
     json: bool = False
     """Print one JSON object instead of a table."""
 
@@ -376,7 +378,15 @@ def _adapt(command: AdaptCommand, started: float) -> None:
     from nacre.agent import load
 
     agent = load(command.run)
-    trial = agent.meet(command.task, command.episodes, allow_ood=command.allow_ood, seed=command.seed)
+    if command.video is None:
+        trial = agent.meet(command.task, command.episodes, allow_ood=command.allow_ood, seed=command.seed)
+    else:
+        from nacre.report import video
+
+        trial = video.record(
+            agent, command.task, command.video, command.episodes, allow_ood=command.allow_ood, seed=command.seed
+        )
+        print(f"wrote {command.video}", file=sys.stderr)
     if command.json:
         print(json.dumps({"task": trial.task, "episodes": [episode._asdict() for episode in trial.episodes]}))
         return

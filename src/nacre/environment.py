@@ -126,7 +126,7 @@ def _robot(family: Family) -> tuple[_Robot, int]:
         return robot, robot.frames_per_second
     if isinstance(family, JaxFamily):
         return _JaxRobot(family), POINT_FRAMES_PER_SECOND
-    raise TypeError(f"{type(family).__name__} is neither a JaxFamily nor a MujocoFamily")
+    raise NacreError(f"{family.name} is stepped by environments of its own; use those directly.")
 
 
 class _MujocoRobot:

@@ -1,0 +1,113 @@
+"""A trial as a video: its episodes one after another, captioned with episode, return so far and belief."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as imageio
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from nacre.agent import EpisodeReport, TrainedAgent, TrialReport
+from nacre.environment import TaskEnvironment
+from nacre.errors import NacreError
+
+SUFFIXES = (".mp4", ".gif")
+GIF_SIZE = 280
+"""Pixels of a side of a .gif, which is stored without much compression; .mp4 has the renderer's."""
+GIF_FRAMES_PER_SECOND = 25
+CAPTION_HEIGHT = 46
+BACKGROUND, INK = (255, 255, 255), (38, 38, 38)
+PAUSE_SECONDS = 0.6
+"""How long the last frame of an episode stands."""
+
+
+def record(
+    agent: TrainedAgent, task: str, out: Path, episodes: int | None = None, *, allow_ood: bool = False, seed: int = 0
+) -> TrialReport:
+    """Lets the agent meet a task, one step at a time, and writes what that looks like to `out` (.mp4 or .gif).
+
+    Needs no display: without one, MuJoCo renders by EGL unless MUJOCO_GL says otherwise. Raises NacreError for another
+    kind of file, before anything is run, and for .mp4 where the extra 'video' is not installed.
+    """
+    check_path(out)
+    env = TaskEnvironment(agent.family, task, allow_ood=allow_ood, render_mode="rgb_array")
+    frames_per_second = env.metadata["render_fps"]
+    episodes = agent.experiment.settings.num_evaluation_episodes if episodes is None else episodes
+    reports: list[EpisodeReport] = []
+    try:
+        frames = list(_frames(agent, env, episodes, seed, round(PAUSE_SECONDS * frames_per_second), reports))
+        _write(frames, out, frames_per_second)
+    finally:
+        env.close()
+    return TrialReport(env.task, reports)
+
+
+def check_path(out: Path) -> None:
+    """Raises NacreError unless `out` ends like a video that can be written here."""
+    if out.suffix.lower() not in SUFFIXES:
+        raise NacreError(f"{out} does not end like a video; write a name that ends in {' or '.join(SUFFIXES)}.")
+    if out.suffix.lower() == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
+        raise NacreError("writing .mp4 needs the extra 'video': pip install 'nacre[video]'; or write a .gif.")
+
+
+def _frames(
+    agent: TrainedAgent, env: TaskEnvironment, episodes: int, seed: int, pause: int, reports: list[EpisodeReport]
+) -> Iterator[np.ndarray]:
+    """Every captioned frame of the trial [height, width, 3]; `reports` gets one entry an episode."""
+    headless = not any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"))
+    if headless and os.name == "posix" and os.uname().sysname == "Linux":
+        os.environ["MUJOCO_GL"] = "egl"
+    session = agent.session(seed)
+    for index in range(episodes):
+        obs, _ = env.reset(seed=seed) if index == 0 else env.reset()
+        before = agent.report_episode(index, 0.0, 0, session.memory)
+        total = 0.0
+        for length in range(1, agent.family.horizon + 1):  # noqa: B007
+            obs, reward, terminated, _, _ = env.step(session.act(obs))
+            session.observe(obs, reward, terminated=terminated)
+            total += reward
+            frame = _captioned(env.render(), index + 1, episodes, total, before)
+            yield frame
+            if terminated:
+                break
+        yield from [frame] * pause
+        reports.append(agent.report_episode(index, total, length, session.memory))
+        session.end_episode()
+
+
+def _captioned(frame: np.ndarray, episode: int, episodes: int, total: float, belief: EpisodeReport) -> np.ndarray:
+    """The frame under two lines: where the trial stands, and what was believed when the episode began."""
+    height, width = frame.shape[:2]
+    image = Image.new("RGB", (width, height + CAPTION_HEIGHT), BACKGROUND)
+    image.paste(Image.fromarray(frame), (0, CAPTION_HEIGHT))
+    drawing, font = ImageDraw.Draw(image), ImageFont.load_default(15)
+    drawing.text((8, 4), f"episode {episode} of {episodes}     return {total:.1f}", INK, font)
+    z = "  ".join(f"{mean:+.2f}±{std:.2f}" for mean, std in zip(belief.belief_mean, belief.belief_std, strict=True))
+    drawing.text((8, 25), f"belief  {z}" if z else "", INK, ImageFont.load_default(12))
+    return np.asarray(image)
+
+
+def _write(frames: list[np.ndarray], out: Path, frames_per_second: int) -> None:
+    """To a draft beside `out`, which then takes its place: whole or not at all."""
+    draft = out.with_name(f".{out.stem}-{os.getpid()}{out.suffix}")
+    options: dict[str, Any] = {"fps": frames_per_second, "macro_block_size": 2}
+    if out.suffix.lower() == ".gif":
+        every = -(-frames_per_second // GIF_FRAMES_PER_SECOND)
+        options = {"duration": 1000 * every / frames_per_second, "loop": 0}
+        height = round(GIF_SIZE * frames[0].shape[0] / frames[0].shape[1])
+        frames = [np.asarray(Image.fromarray(frame).resize((GIF_SIZE, height))) for frame in frames[::every]]
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        imageio.imwrite(draft, np.stack(frames), **options)
+        os.replace(draft, out)
+    except OSError as error:
+        raise NacreError(f"cannot write {out} ({error.strerror or error}); choose another place.") from error
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)

@@ -1,0 +1,94 @@
+"""Videos of trials: what they show, how long they last, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+from PIL import Image
+
+import nacre
+from nacre import cli
+from nacre.errors import NacreError
+from nacre.report import video
+
+SmokeRun = Callable[[str], Path]
+
+
+def seconds(gif: Path) -> float:
+    """How long it lasts; frames that are the same stand in the file once, for longer."""
+    image: Any = Image.open(gif)
+    total = 0.0
+    for frame in range(image.n_frames):
+        image.seek(frame)
+        total += image.info["duration"]
+    return total / 1000
+
+
+def test_a_trial_on_a_point_robot_is_a_gif_of_its_episodes(smoke_run: SmokeRun, tmp_path: Path):
+    out = tmp_path / "new" / "trial.gif"
+    trial = video.record(nacre.load(smoke_run("point-robot")), "goal=0.5,-0.5", out, episodes=2)
+    assert trial.task == {"goal": [0.5, -0.5]} and len(trial.episodes) == 2
+    frames = imageio.imread(out)
+    assert seconds(out) == pytest.approx(2 * (20 + 6) / 10)  # 20 steps and a pause of 0.6 s, 10 frames a second
+    assert frames.shape[1:] == (round(280 * (480 + 46) / 480), 280, 3)
+    first, last = frames[0].astype(int), frames[-1].astype(int)
+    caption = slice(0, 24)
+    assert (first[caption] < 128).any() and (first[caption] != last[caption]).any(), "captions that differ"
+    green = np.argwhere(np.abs(frames[0].astype(int) - (0, 158, 115)).sum(axis=-1) < 40).mean(axis=0)
+    np.testing.assert_allclose(green[1] / 280 * 3 - 1.5, 0.5, atol=0.05)
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_the_command_line_writes_the_video_of_the_trial_that_it_tells_of(
+    smoke_run: SmokeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    arguments = ["adapt", str(smoke_run("point-robot")), "--task", "goal=0,0", "--json"]
+    assert cli.main([*arguments, "--video", str(tmp_path / "trial.gif")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert len(told["episodes"]) == 3 and (tmp_path / "trial.gif").stat().st_size > 1000
+    agent, env = nacre.load(smoke_run("point-robot")), nacre.environment.TaskEnvironment("point-robot", "goal=0,0")
+    by_hand = agent.adapt(env, seed=0)
+    assert [episode["episode_return"] for episode in told["episodes"]] == pytest.approx(by_hand.returns)
+
+
+def test_a_robot_is_rendered_without_a_display(smoke_run: SmokeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"):
+        monkeypatch.delenv(name, raising=False)
+    out = tmp_path / "trial.gif"
+    try:
+        video.record(nacre.load(smoke_run("cheetah-dir")), "direction=1", out, episodes=1)
+    except (ImportError, RuntimeError, AttributeError) as error:  # no EGL on this machine
+        pytest.skip(f"nothing renders here: {error}")
+    assert os.environ["MUJOCO_GL"] == "egl"
+    frames = imageio.imread(out)
+    assert seconds(out) == pytest.approx((200 + 12) / 20)
+    robot = frames[:, 40:].astype(int)
+    assert robot.std() > 30, "not one colour"
+    assert np.abs(robot[-1] - robot[0]).max() > 100, "it moves"
+
+
+@pytest.mark.parametrize(("name", "words"), [("trial.avi", "ends in .mp4 or .gif"), ("trial", "ends in .mp4 or .gif")])
+def test_another_kind_of_file_is_refused_before_anything_is_run(tmp_path: Path, name: str, words: str):
+    with pytest.raises(NacreError, match=words):
+        video.record(None, "goal=0,0", tmp_path / name)  # type: ignore[arg-type]
+
+
+def test_mp4_without_its_extra_is_refused_with_the_way_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(__import__("sys").modules, "imageio_ffmpeg", None)
+    with pytest.raises(NacreError, match=r"nacre\[video\]"):
+        video.check_path(tmp_path / "trial.mp4")
+
+
+def test_a_video_that_cannot_be_written_is_one_sentence(smoke_run: SmokeRun, tmp_path: Path, capsys: Any):
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "trial.gif"
+    arguments = ["adapt", str(smoke_run("point-robot")), "--task", "goal=0,0", "--episodes", "1", "--video", str(out)]
+    assert cli.main(arguments) == 2
+    assert "cannot write" in capsys.readouterr().err
