@@ -19,7 +19,7 @@ from nacre import cli
 from nacre.config import resolve
 from nacre.errors import NacreError
 from nacre.families.point import half_circle
-from nacre.report import curves, picture, trials
+from nacre.report import curves, picture, statistics, trials
 from nacre.run_directory import EVAL_COLUMNS, RunDirectory, eval_rows
 
 SHAPE = (2, 3, 3)  # repeat, task, episode of an evaluation in `make_run`
@@ -170,39 +170,66 @@ def test_a_single_run_is_a_line_of_its_scores(make_run: MakeRun, drawn: list[Fig
     )
 
 
-def test_seeds_of_the_same_settings_are_summed_up_by_mean_and_range(make_run: MakeRun, drawn: list[Figure]):
+def test_seeds_of_the_same_settings_are_summed_up_by_interquartile_mean_and_interval(
+    make_run: MakeRun, drawn: list[Figure]
+):
     curves.draw([make_run(f"run-{seed}", seed=seed) for seed in range(3)], Path("curves.png"))
     left, *_ = drawn[0].axes
-    (label,) = [text for text in legend(left) if "mean of 3 seeds" in text]
+    (label,) = [text for text in legend(left) if "IQM of 3 seeds" in text]
     scores = np.array([[returns_of(index, seed)[:, :, -1].mean() for index in (1, 2, 3)] for seed in range(3)])
-    np.testing.assert_allclose(line(left, label)[1], scores.mean(0))
+    np.testing.assert_allclose(line(left, label)[1], statistics.interquartile_mean(scores))
     (band,) = left.collections
-    low, high = band.get_paths()[0].get_extents().get_points()[:, 1]
-    assert (low, high) == pytest.approx((scores.min(), scores.max()))
-    assert "lowest to highest seed" in legend(left)
+    extent = band.get_paths()[0].get_extents().get_points()[:, 1]
+    low, high = statistics.bootstrap_interval(scores)
+    assert tuple(extent) == pytest.approx((low.min(), high.max()))
+    assert "95 % bootstrap interval" in legend(left)
+
+
+@pytest.mark.parametrize(
+    ("num_seeds", "weights"),
+    [
+        (1, [1]),
+        (2, [0.5, 0.5]),
+        (3, [1 / 6, 2 / 3, 1 / 6]),
+        (4, [0, 0.5, 0.5, 0]),
+        (6, [0, 1 / 6, 1 / 3, 1 / 3, 1 / 6, 0]),
+    ],
+)
+def test_the_interquartile_mean_weighs_the_middle_half_of_the_seeds(num_seeds: int, weights: list[float]):
+    scores = np.random.default_rng(0).normal(size=(num_seeds, 5))
+    expected = (np.array(weights)[:, None] * np.sort(scores, axis=0)).sum(axis=0)
+    np.testing.assert_allclose(statistics.interquartile_mean(scores), expected, atol=1e-12)
+
+
+def test_the_bootstrap_interval_of_many_seeds_is_that_of_the_sampling_distribution():
+    """Of 40 standard normal seeds: the interquartile mean scatters with about 1.09 / sqrt(40)."""
+    scores = np.random.default_rng(0).normal(size=(40, 200))
+    low, high = statistics.bootstrap_interval(scores)
+    np.testing.assert_allclose((high - low).mean(), 2 * 1.96 * 1.09 / np.sqrt(40), rtol=0.1)
+    assert 0.88 < ((low < 0) & (high > 0)).mean() < 0.99
+    again = statistics.bootstrap_interval(scores)
+    np.testing.assert_array_equal(again, (low, high))
 
 
 def test_runs_with_other_settings_are_no_seeds_of_each_other(make_run: MakeRun, drawn: list[Figure]):
     curves.draw([make_run("a"), make_run("b", seed=1, learning_rate=0.5), make_run("c", seed=2)], Path("curves.png"))
     labels = legend(drawn[0].axes[0])
     assert len(labels) == 3  # two groups, the band
-    assert [("learning_rate=0.5" in label, "mean of 2 seeds" in label) for label in labels[:2]].count(
-        (True, False)
-    ) == 1
-    assert sum("mean of 2 seeds" in label for label in labels) == 1
+    assert [("learning_rate=0.5" in label, "IQM of 2 seeds" in label) for label in labels[:2]].count((True, False)) == 1
+    assert sum("IQM of 2 seeds" in label for label in labels) == 1
 
 
 def test_a_longer_run_is_a_seed_like_the_others_and_counts_while_all_run(make_run: MakeRun, drawn: list[Figure]):
     curves.draw([make_run("a", iterations=5), make_run("b", seed=1, evaluations=2)], Path("curves.png"))
     left, *_ = drawn[0].axes
-    (label,) = [text for text in legend(left) if "mean of 2 seeds" in text]
+    (label,) = [text for text in legend(left) if "IQM of 2 seeds" in text]
     assert line(left, label)[0].tolist() == [100, 200]
 
 
 def test_a_run_named_twice_counts_once(make_run: MakeRun, drawn: list[Figure]):
     path = make_run()
     curves.draw([path, path / ".." / path.name], Path("curves.png"))
-    assert all("mean of" not in text for text in legend(drawn[0].axes[0]))
+    assert all("IQM of" not in text for text in legend(drawn[0].axes[0]))
 
 
 def test_train_tasks_are_dotted_where_they_were_evaluated(make_run: MakeRun, drawn: list[Figure]):
@@ -243,7 +270,7 @@ def test_the_middle_panel_shows_the_same_scores_against_the_time_a_run_took(make
     curves.draw([make_run(f"long-{seed}", seed=seed, seconds=5000.0) for seed in (1, 2)], Path("curves.png"))
     middle = drawn[1].axes[1]
     assert middle.get_xlabel() == "hours since the run began"
-    (label,) = [str(item.get_label()) for item in middle.get_lines() if "mean of 2" in str(item.get_label())]
+    (label,) = [str(item.get_label()) for item in middle.get_lines() if "IQM of 2" in str(item.get_label())]
     np.testing.assert_array_equal(line(middle, label)[0], [5000.0, 10000.0, 15000.0])
 
 

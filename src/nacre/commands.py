@@ -111,14 +111,16 @@ class AdaptCommand:
 
 @dataclass(frozen=True)
 class ReportCommand:
-    """Draw runs: learning curves and return by episode, or the trials of one run."""
+    """Draw runs: one page about them, their learning curves, or the trials of one run."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Run directories."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """Picture to write (.png, .svg or .pdf)."""
+    """Page (.html) or picture (.png, .svg or .pdf) to write. A page opens without network and holds everything."""
     kind: Literal["curves", "trials"] = "curves"
-    """Learning curves of all runs, or paths and beliefs of one run's trials on test tasks."""
+    """Of a picture: learning curves of all runs, or paths and beliefs of one run's trials on test tasks."""
+    videos: int = 0
+    """Trials of each run to show as moving pictures (page)."""
 
 
 @dataclass(frozen=True)
@@ -398,13 +400,17 @@ def _adapt(command: AdaptCommand, started: float) -> None:
 
 
 def _report(command: ReportCommand, started: float) -> None:
-    from nacre.report import curves, trials
+    from nacre.report import curves, page, trials
 
     if not command.runs:
         raise NacreError(
             "name at least one run directory, as in 'nacre report runs/cheetah-vel/pearl/seed-0 -o curves.png'."
         )
-    if command.kind == "curves":
+    if command.videos < 0:
+        raise NacreError(f"videos is {command.videos}, but must be at least 0; change --videos.")
+    if command.out.suffix.lower() == ".html":
+        page.write(command.runs, command.out, command.videos)
+    elif command.kind == "curves":
         curves.draw(command.runs, command.out)
     elif len(command.runs) == 1:
         trials.draw(command.runs[0], command.out)

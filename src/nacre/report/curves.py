@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -19,6 +20,7 @@ from nacre.errors import NacreError
 from nacre.families.family import num_tasks
 from nacre.report import picture
 from nacre.report.known import KNOWN_POINTS, KnownPoint
+from nacre.report.statistics import bootstrap_interval, interquartile_mean
 from nacre.run_directory import EVAL_COLUMNS, RunDirectory
 
 _ROW = np.dtype(list(zip(EVAL_COLUMNS, ("i8", "i8", "f8", "U8", "i8", "i8", "i8", "f8"), strict=True)))
@@ -47,32 +49,48 @@ class Run(NamedTuple):
     train: Evaluations | None  # None before the first evaluation on train tasks
 
 
+Families = dict[str, dict[str, list[Run]]]
+"""family -> label -> the runs that differ in nothing but their seed"""
+
+
 def draw(runs: Sequence[Path], out: Path) -> None:
     """Draws the learning curves of run directories into one picture (.png, .svg or .pdf), a row for every family.
 
     Left: return of the scored episode against environment steps, a line for each run; runs that differ in nothing but
-    their seed share a colour and are summed up by their mean and their range. Middle: the same against the time that a
-    run took. Hollow marks are what others have published. Right: return by episode of the trial.
+    their seed share a colour and are summed up by their interquartile mean and its 95 % bootstrap interval. Middle: the
+    same against the time that a run took. Hollow marks are what others have published. Right: return by episode of the
+    trial.
 
     Raises NacreError for another kind of file, and for a run that cannot be read or was not evaluated yet.
     """
     picture.check_path(out)
-    families: dict[str, dict[str, list[Run]]] = {}
+    families = read_families(runs)
+    with picture.drawing(out, 15.0, 3.7 * len(families)) as figure:
+        draw_families(figure, families)
+
+
+def read_families(runs: Sequence[Path]) -> Families:
+    """The evaluations of these runs; a run named twice counts once."""
+    families: Families = {}
     for path in dict.fromkeys(path.resolve() for path in runs):
         run = read_run(path)
         rows = families.setdefault(run.experiment.family.name, {})
         rows.setdefault(_label(run.experiment), []).append(run)
-    with picture.drawing(out, 15.0, 3.7 * len(families)) as figure:
-        grid = figure.subplots(len(families), 3, squeeze=False, width_ratios=(1.4, 1.1, 1.0))
-        for (family, groups), (left, middle, right) in zip(families.items(), grid, strict=True):
-            known = KNOWN_POINTS.get(family, ())
-            _draw_scores(left, groups, "env_steps")
-            _label_scores(left, groups, _mark_known(left, known, "env_steps"))
-            _draw_scores(middle, groups, "wall_seconds")
-            _mark_known(middle, known, "wall_seconds")
-            picture.label_duration(middle)
-            _draw_episodes(right, groups)
-            left.get_legend().set_title(family, {"weight": "bold", "size": 11})
+    return families
+
+
+def draw_families(figure: Figure, families: Families) -> None:
+    """The three panels of each family, a row each."""
+    grid = figure.subplots(len(families), 3, squeeze=False, width_ratios=(1.4, 1.1, 1.0))
+    for (family, groups), (left, middle, right) in zip(families.items(), grid, strict=True):
+        known = KNOWN_POINTS.get(family, ())
+        _draw_scores(left, groups, "env_steps")
+        _label_scores(left, groups, _mark_known(left, known, "env_steps"))
+        _draw_scores(middle, groups, "wall_seconds")
+        _mark_known(middle, known, "wall_seconds")
+        picture.label_duration(middle)
+        _draw_episodes(right, groups)
+        left.get_legend().set_title(family, {"weight": "bold", "size": 11})
 
 
 def read_run(path: Path) -> Run:
@@ -174,8 +192,9 @@ def _draw_scores(axes: Axes, groups: dict[str, list[Run]], against: str) -> None
                 axes.plot(x, run.train.scores, ":", color=colour, lw=1.2, alpha=strength)
         if len(runs) > 1:
             x, scores = _on_common_points([run.test for run in runs], against)
-            axes.fill_between(x, scores.min(0), scores.max(0), color=colour, alpha=0.15, lw=0)
-            axes.plot(x, scores.mean(0), color=colour, lw=2.2, label=_wrapped(f"{label}, mean of {len(runs)} seeds"))
+            axes.fill_between(x, *bootstrap_interval(scores), color=colour, alpha=0.15, lw=0)
+            summary = f"{label}, IQM of {len(runs)} seeds"
+            axes.plot(x, interquartile_mean(scores), color=colour, lw=2.2, label=_wrapped(summary))
     axes.set_xlim(left=0)
 
 
@@ -200,7 +219,7 @@ def _label_scores(axes: Axes, groups: dict[str, list[Run]], known: list[Line2D])
     everything = [run for runs in groups.values() for run in runs]
     handles = [handle for handle in axes.get_legend_handles_labels()[0] if handle not in known]
     if any(len(runs) > 1 for runs in groups.values()):
-        handles.append(Patch(color=picture.FAINT, alpha=0.3, lw=0, label="lowest to highest seed"))
+        handles.append(Patch(color=picture.FAINT, alpha=0.3, lw=0, label="95 % bootstrap interval"))
     if any(run.train is not None for run in everything):
         handles.append(Line2D([], [], ls=":", color=picture.FAINT, label="on train tasks"))
     handles += known

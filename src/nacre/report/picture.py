@@ -49,13 +49,20 @@ def drawing(out: Path, width: float, height: float) -> Iterator[Figure]:
     Parent directories are made. Where anything fails, nothing is left at `out` that was not there before.
     """
     check_path(out)
+    with figure(width, height) as drawn:
+        yield drawn
+        _save(drawn, out)
+
+
+@contextmanager
+def figure(width: float, height: float) -> Iterator[Figure]:
+    """A figure (inches) to draw on in nacre's look, as long as the block lasts."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
-        figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
-        FigureCanvasAgg(figure)
-        yield figure
-        _save(figure, out)
+        drawn = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
+        FigureCanvasAgg(drawn)
+        yield drawn
 
 
 def _save(figure: Figure, out: Path) -> None:

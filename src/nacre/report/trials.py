@@ -40,7 +40,8 @@ class Trials(NamedTuple):
 
     tasks: Tasks  # [task, ...]
     episodes: list[Episode]  # in order; lanes are tasks
-    belief_stds: list[np.ndarray]  # of each task [transitions seen, latent_dim], from none on; empty without a belief
+    belief_means: list[np.ndarray]  # of each task [transitions seen, latent_dim], from none on; empty without a belief
+    belief_stds: list[np.ndarray]  # likewise
     num_exploration_episodes: int
 
     @property
@@ -97,33 +98,34 @@ def play(agent: TrainedAgent, tasks: Tasks, seed: int = 0) -> Trials:
     num_episodes = settings.num_evaluation_episodes
     key = jax.random.key(seed)
     played = list(rollout.trial(agent.family, agent.functions, agent.params, tasks, key, num_episodes))
-    stds = [] if agent.experiment.algorithm.belief is None else _belief_stds(agent, played)
+    means, stds = ([], []) if agent.experiment.algorithm.belief is None else _beliefs(agent, played)
     explored = min(getattr(settings, "num_exploration_episodes", num_episodes - 1), num_episodes - 1)
-    return Trials(tasks, [jax.tree.map(np.asarray, part.episode) for part in played], stds, explored)
+    return Trials(tasks, [jax.tree.map(np.asarray, part.episode) for part in played], means, stds, explored)
 
 
-def _belief_stds(agent: TrainedAgent, played: list[rollout.Played]) -> list[np.ndarray]:
-    """Of each task, the belief's standard deviation after each transition of the trial, [transitions, latent_dim]."""
+def _beliefs(agent: TrainedAgent, played: list[rollout.Played]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Of each task, the belief's means and standard deviations after each transition, [transitions, latent_dim]."""
     belief, settings = agent.experiment.algorithm.belief, agent.experiment.settings
     assert belief is not None
 
     @jax.jit
-    def stds(params: Any, memory: Any, transitions: Any) -> jax.Array:
-        """[time, task, latent_dim] for transitions [time, task, ...]."""
+    def beliefs(params: Any, memory: Any, transitions: Any) -> Any:
+        """Beliefs [time, task, latent_dim] for transitions [time, task, ...]."""
 
-        def step(memory: Any, transition: Any) -> tuple[Any, jax.Array]:
+        def step(memory: Any, transition: Any) -> tuple[Any, Any]:
             memory = agent.functions.observe(params, memory, transition)
-            return memory, jnp.sqrt(belief(memory, settings).variance)
+            return memory, belief(memory, settings)
 
         return jax.lax.scan(step, memory, transitions)[1]
 
-    rows = [[std[None]] for std in np.sqrt(np.asarray(belief(played[0].memory_before, settings).variance))]
+    rows = [[row] for row in np.stack(belief(played[0].memory_before, settings), axis=1)[:, None]]
     for part in played:
         by_time = jax.tree.map(lambda x: jnp.asarray(x).swapaxes(0, 1), part.episode.transitions)
-        after = np.asarray(stds(agent.params, part.memory_before, by_time))
+        after = np.stack(beliefs(agent.params, part.memory_before, by_time), axis=2)  # [time, task, 2, latent_dim]
         for task, length in enumerate(np.asarray(part.episode.length)):
             rows[task].append(after[:length, task])
-    return [np.concatenate(parts) for parts in rows]
+    by_task = [np.concatenate(parts) for parts in rows]
+    return [row[:, 0] for row in by_task], [np.sqrt(row[:, 1]) for row in by_task]
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,193 @@
+"""One self-contained page about runs: curves, adaptation, beliefs, per-task returns, configuration, perhaps videos."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nacre.agent import TrainedAgent, describe, load
+from nacre.errors import NacreError
+from nacre.families.family import num_tasks
+from nacre.report import curves, picture, trials, video
+from nacre.types import Tasks
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #262626; max-width: 1180px; margin: 2em auto; padding: 0 1em; }
+h1 { font-size: 1.6em; } h2 { margin-top: 2em; border-bottom: 1px solid #ddd; } h3 { margin-bottom: .3em; }
+img { max-width: 100%; } table { border-collapse: collapse; } td, th { padding: .2em .8em; border: 1px solid #ddd; }
+th { text-align: left; background: #f6f6f6; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
+pre { background: #f6f6f6; padding: 1em; overflow: auto; font-size: 12px; } p.note { color: #666; }
+.videos img { max-width: 260px; margin: 4px; }
+"""
+
+
+def write(runs: Sequence[Path], out: Path, num_videos: int = 0) -> None:
+    """Writes a page that opens without network: everything is in the one file.
+
+    For every family: learning curves and return by episode. For every run: the posterior means of all test tasks, how
+    the posterior narrows, the scored return of every task, its settings and versions; and `num_videos` trials as moving
+    pictures. Raises NacreError for a run that cannot be read, has no evaluation or no checkpoint.
+    """
+    families = curves.read_families(runs)
+    drawn = _svg(15.0, 3.7 * len(families), lambda figure: curves.draw_families(figure, families))
+    parts = [
+        f"<h1>nacre: {html.escape(', '.join(families))}</h1>", _summary(families),
+        "<h2>Learning curves</h2>", drawn,
+        "<p class='note'>Left and middle: return of the scored episode of a trial, on held-out tasks where the "
+        "family has such. Right: return by episode of the trial. A trial begins without knowledge of its task.</p>",
+    ]  # fmt: skip
+    for path in dict.fromkeys(path.resolve() for path in runs):
+        parts += _run(path, num_videos)
+    text = "\n".join(parts)
+    page = (
+        f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>nacre report</title>"
+        f"<link rel='icon' href='data:,'><style>{STYLE}</style></head>\n<body>\n{text}\n</body></html>\n"
+    )
+    draft = out.with_name(f".{out.name}-{os.getpid()}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(page)
+        os.replace(draft, out)
+    except OSError as error:
+        raise NacreError(f"cannot write {out} ({error.strerror or error}); choose another place with -o.") from error
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def _summary(families: curves.Families) -> str:
+    """A table with a row for every run."""
+    rows = [
+        [
+            family,
+            label,
+            run.experiment.options.seed,
+            f"{run.test.env_steps[-1]:,}",
+            f"{run.test.wall_seconds[-1] / 60:.1f}",
+            f"{run.test.scores[-1]:.2f}",
+        ]
+        for family, groups in families.items()
+        for label, group in groups.items()
+        for run in group
+    ]
+    return _table(["family", "run", "seed", "environment steps", "minutes", "score of the last evaluation"], rows)
+
+
+def _run(path: Path, num_videos: int) -> list[str]:
+    """What is told of one run."""
+    agent, config = load(path), json.loads((path / "config.json").read_text())
+    parts = [f"<h2>{html.escape(f'{agent.family.name}, seed {agent.experiment.options.seed}')}</h2>"]
+    played = trials.play(agent, agent.tasks.test)
+    if played.belief_means:
+        parts.append("<h3>Belief</h3>")
+        parts.append(_svg(11.0, 4.2, lambda figure: _draw_beliefs(figure, played)))
+        parts.append(
+            "<p class='note'>Left: the mean of the posterior at the end of a trial, one dot a test task, in the plane "
+            "of the two latent directions in which tasks differ most. Right: its standard deviation, mean over latent "
+            "dimensions, as transitions come in, one line a task.</p>"
+        )
+    parts += ["<h3>Return of the scored episode, by task</h3>", _svg(11.0, 3.4, lambda f: _draw_tasks(f, played))]
+    if num_videos:
+        parts += ["<h3>Trials</h3>", _videos(agent, num_videos)]
+    versions = config["versions"] | ({"resumed": len(config["resumed"])} if config.get("resumed") else {})
+    settings = html.escape(json.dumps(config, indent=2))
+    parts += ["<h3>Versions</h3>", _table(list(versions), [list(versions.values())]), "<h3>Settings</h3>"]
+    return [*parts, f"<details><summary>config.json</summary><pre>{settings}</pre></details>"]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    def cell(value: Any) -> str:
+        text = str(value)
+        number = text.replace(",", "").replace(".", "").lstrip("-").isdecimal()
+        return f"<td{' class=number' if number else ''}>{html.escape(text)}</td>"
+
+    heads = "".join(f"<th>{html.escape(name)}</th>" for name in head)
+    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
+    return f"<table><tr>{heads}</tr>{body}</table>"
+
+
+def _svg(width: float, height: float, draw: Callable[[Figure], None]) -> str:
+    """A figure as an image that stands in the page itself."""
+    target = io.BytesIO()
+    with picture.figure(width, height) as figure:
+        draw(figure)
+        figure.savefig(target, format="svg", metadata={"Date": None})
+    return f"<img alt='' src='data:image/svg+xml;base64,{base64.b64encode(target.getvalue()).decode()}'>"
+
+
+def _draw_beliefs(figure: Figure, played: trials.Trials) -> None:
+    left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.2))
+    means = np.stack([rows[-1] for rows in played.belief_means])
+    plane, names = _plane(means)
+    values, name = _parameter(played.tasks)
+    dots = left.scatter(*plane.T, c=values, cmap="viridis", s=34, edgecolors="white", linewidths=0.6)
+    figure.colorbar(dots, ax=left, label=name)
+    left.set_aspect("equal", adjustable="datalim")  # distances count, also where tasks lie on a line
+    left.set(xlabel=names[0], ylabel=names[1], title="posterior means of the test tasks")
+    colours = dots.to_rgba(values)
+    for stds, colour in zip(played.belief_stds, colours, strict=True):
+        right.plot(np.arange(len(stds)), stds.mean(axis=1), color=colour, lw=1.0, alpha=0.8)
+    right.set_xscale("symlog", linthresh=1)
+    right.set_yscale("log")
+    right.set(xlabel="transitions seen (0: prior)", ylabel="standard deviation", title="the posterior narrows")
+    right.set_xlim(left=0)
+
+
+def _plane(means: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
+    """Means [task, latent_dim] in the plane of their two principal directions, or as they are."""
+    if means.shape[1] == 1:
+        return np.column_stack([means[:, 0], np.zeros(len(means))]), ("z", "")
+    if means.shape[1] == 2:
+        return means, ("z 1", "z 2")
+    centred = means - means.mean(axis=0)
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    directions = np.vstack([directions, np.zeros((2, means.shape[1]))])[:2]  # one task has no direction
+    return centred @ directions.T, ("first principal direction of z", "second")
+
+
+def _parameter(tasks: Tasks) -> tuple[np.ndarray, str]:
+    """One number for each task to colour and order it by, and its name: a place's angle, else the first component."""
+    ((name, values),) = tasks.items()
+    if values.ndim == 1:
+        return values, name
+    if values.shape[1] == 2 and name in ("goal", "wind"):
+        return np.arctan2(values[:, 1], values[:, 0]), f"direction of the {name} (rad)"
+    return values[:, 0], f"{name}, first component"
+
+
+def _draw_tasks(figure: Figure, played: trials.Trials) -> None:
+    axes: Axes = figure.subplots()
+    values, name = _parameter(played.tasks)
+    order = np.argsort(values)
+    first, last = played.returns[:, 0], played.returns[:, -1]
+    axes.vlines(values[order], first[order], last[order], color="#d0d0d0", lw=1.2)
+    axes.plot(values[order], first[order], "o", ms=4, color=trials.EXPLORATION_COLOURS[1], label="first episode")
+    axes.plot(values[order], last[order], "o", ms=5.5, color=trials.LAST_COLOUR, label="scored episode")
+    axes.set(xlabel=name, ylabel="return")
+    axes.legend()
+
+
+def _videos(agent: TrainedAgent, num: int) -> str:
+    """Trials on tasks that are spread evenly over the test tasks, as moving pictures."""
+    chosen, images = trials.choose_tasks(agent.tasks.test, num), []
+    for index in range(num_tasks(chosen)):
+        ((name, value),) = describe(chosen, index).items()
+        task = f"{name}=" + ",".join(repr(float(number)) for number in np.atleast_1d(value))
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "trial.gif"
+            video.record(agent, task, file)
+            data = base64.b64encode(file.read_bytes()).decode()
+        images.append(f"<img alt='{html.escape(task[:80])}' src='data:image/gif;base64,{data}'>")
+    return f"<div class='videos'>{''.join(images)}</div>"
