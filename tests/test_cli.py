@@ -347,6 +347,15 @@ def test_evaluate_changes_nothing_in_the_run(point_run: str, capsys: Capture) ->
     assert {path: path.stat().st_mtime_ns for path in Path(point_run).rglob("*")} == before
 
 
+def test_tasks_of_many_numbers_leave_room_for_their_returns(capsys: Capture) -> None:
+    from nacre.commands import _task_text
+    from nacre.report import trials
+
+    tasks = nacre.make_family("walker-params").sample_tasks(np.random.default_rng(0), 2)
+    for text in (_task_text({"exponents": tasks["exponents"][0].tolist()}), trials._task_text(tasks, 0)):
+        assert text.startswith("exponents=") and text.endswith("... (65)") and len(text) < 45
+
+
 def test_evaluate_for_a_person_is_a_table_with_a_row_for_every_task_and_the_score(
     point_run: str, capsys: Capture
 ) -> None:

@@ -346,6 +346,8 @@ def test_one_of_the_seeds_can_be_resumed_alone_and_the_group_goes_on_from_what_a
     )
     nacre.resume(runs[0].path, time_limit=AT_ONCE)
     assert [saved_steps(run) for run in runs] == [[5, 10], [5]]
+    nacre.resume_seeds([run.path for run in runs], time_limit=AT_ONCE)  # seed 0 from 5 again, although it had 10
+    assert [saved_steps(run) for run in runs] == [[5, 10], [5, 10]]
     nacre.resume_seeds([run.path for run in runs])
     for run, expected in zip(runs, group, strict=True):
         assert_same_run(run, expected)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -127,6 +129,54 @@ def test_a_time_limit_of_the_environments_own_is_refused():
             lanes.step(np.zeros((1, 1)), {})
 
 
+def test_a_time_limit_at_the_horizon_is_the_familys_own():
+    class Patient(Balls):
+        name: ClassVar[str] = "patient"
+        horizon: ClassVar[int] = 5
+
+        def make_env(self, task):
+            return gymnasium.wrappers.TimeLimit(Ball(), 5)
+
+    lanes = GymnasiumLanes(Patient(), 1)
+    for _ in range(2):
+        lanes.reset({"place": np.zeros(1)}, np.random.default_rng(0))
+        assert not any(lanes.step(np.zeros((1, 1)), {}).terminated[0] for _ in range(5))
+
+
+def test_workers_outlive_a_ctrl_c_and_their_death_is_one_sentence():
+    lanes = GymnasiumLanes(BallsInWorkers(), 3)
+    lanes.reset(PLACES, np.random.default_rng(0))
+    processes = [worker.process for worker in lanes._groups]
+    for process in processes:
+        os.kill(process.pid, signal.SIGINT)
+    assert lanes.step(np.zeros((3, 1)), PLACES).obs.shape == (3, 2)
+    processes[1].kill()
+    processes[1].join()
+    for _ in range(2):
+        with pytest.raises(NacreError, match="has died"):
+            lanes.step(np.zeros((3, 1)), PLACES)
+
+
+def test_a_task_of_several_parameters_is_written_name_by_name():
+    class Two(Balls):
+        name: ClassVar[str] = "two"
+        parameters: ClassVar[dict[str, int]] = {"mass": 0, "shape": 2}
+
+        def in_range(self, task):
+            return task["mass"] > 0
+
+    task = Two().parse_task("shape=1,2 mass=3")
+    assert task["mass"].tolist() == [3.0] and task["shape"].tolist() == [[1.0, 2.0]]
+    for text in ("mass=1", "mass=1 mass=2 shape=1,2", "mass=1 shape=1", "mass=1 shape=1,2 size=3"):
+        with pytest.raises(NacreError, match="write mass=NUMBER shape=NUMBER,NUMBER"):
+            Two().parse_task(text)
+
+
+def test_a_preset_that_a_registered_family_does_not_have_is_refused_with_those_it_has():
+    with pytest.raises(NacreError, match="choose one of: paper, smoke"):
+        nacre.resolve("pearl", "balls", "demo")
+
+
 def test_a_registered_family_trains_resumes_and_is_evaluated(tmp_path: Path):
     run = nacre.train("pearl", "balls", preset="smoke", time_limit=1e-9, out=tmp_path / "run")
     nacre.resume(run.path)
@@ -153,10 +203,14 @@ def test_the_command_line_knows_it_from_a_plugin(tmp_path: Path, monkeypatch: py
     assert len(json.loads(capsys.readouterr().out)["returns"][0]) == 3
 
 
-def test_a_plugin_that_is_none_is_refused(capsys: Any):
-    for arguments in (["list", "--plugin", "no_such_module"], ["list", "--plugin"]):
-        assert cli.main(arguments) == 2
+def test_a_plugin_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken_plugin.py").write_text("def (")
+    for plugin in (["no_such_module"], [], [".relative"], ["broken_plugin"]):
+        assert cli.main(["list", "--plugin", *plugin]) == 2
         assert "cannot be imported" in capsys.readouterr().err
+    assert cli.main(["--plugin", "swinging"]) == 0
+    assert "nacre train" in capsys.readouterr().out
 
 
 def test_nacres_own_names_are_taken():

@@ -364,6 +364,25 @@ def test_gravity_pulls_as_much_harder(engine):
     np.testing.assert_allclose(lanes.engine.physics().qvel[:, 1], -9.81 * task["gravity_scale"] * 0.004, rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["ant-dir", "humanoid-dir", "walker-params", "cheetah-vel"])
+def test_where_a_lane_starts_does_not_depend_on_how_many_there_are(name):
+    """Seeds side by side play as many lanes as the one that needs most, and each is to start as it would alone."""
+    family = make_family(name)
+    task = family.sample_tasks(np.random.default_rng(0), 4)
+    starts = []
+    for lanes in (2, 4):
+        first = {key: values[:lanes] for key, values in task.items()}
+        starts.append(MujocoLanes(family, lanes).reset(first, np.random.default_rng(7)))
+    np.testing.assert_array_equal(starts[0], starts[1][:2])
+    assert len(np.unique(starts[1][:, 0])) == 4
+
+
+@pytest.mark.parametrize("length", [0.0, -1.0])
+def test_limbs_without_length_are_refused_also_out_of_distribution(length):
+    with pytest.raises(NacreError, match="must be above 0"):
+        make_family("cheetah-inversion").parse_task(f"robot={length},1", allow_ood=True)
+
+
 def test_a_model_is_that_of_its_task_in_every_episode():
     family, rng = WalkerParams(), np.random.default_rng(0)
     tasks = [family.sample_tasks(rng, 2) for _ in range(2)]

@@ -80,6 +80,12 @@ def test_another_kind_of_file_is_refused_before_anything_is_run(tmp_path: Path, 
         video.record(None, "goal=0,0", tmp_path / name)  # type: ignore[arg-type]
 
 
+def test_a_trial_without_episodes_is_refused(smoke_run: SmokeRun, tmp_path: Path, capsys: Any):
+    arguments = ["adapt", str(smoke_run("point-robot")), "--task", "goal=0,0", "--episodes", "0"]
+    assert cli.main([*arguments, "--video", str(tmp_path / "trial.gif")]) == 2
+    assert "episodes is 0" in capsys.readouterr().err
+
+
 def test_mp4_without_its_extra_is_refused_with_the_way_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(__import__("sys").modules, "imageio_ffmpeg", None)
     with pytest.raises(NacreError, match=r"nacre\[video\]"):

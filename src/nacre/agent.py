@@ -53,7 +53,7 @@ class TrainedAgent:
         self, tasks: str = "test", episodes: int | None = None, repeats: int | None = None, seed: int = 0
     ) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """(returns[repeat, task, episode], the tasks) on 'test', 'train', 'ood' or 'fresh:N'. None: as configured."""
-        chosen, episodes = self.choose_tasks(tasks, seed), self._num_episodes(episodes)
+        chosen, episodes = self.choose_tasks(tasks, seed), self.num_episodes(episodes)
         repeats = self.experiment.settings.num_evaluation_repeats if repeats is None else repeats
         if repeats < 1:
             raise NacreError(f"repeats is {repeats}, but an evaluation needs at least 1; change --repeats.")
@@ -80,7 +80,7 @@ class TrainedAgent:
     def meet(self, task: str, episodes: int | None = None, *, allow_ood: bool = False, seed: int = 0) -> TrialReport:
         """A trial on one task in the family's simulator. `task` as in 'velocity=1.3' or 'goal=0.6,0.8'."""
         parsed = self.family.parse_task(task, allow_ood=allow_ood)
-        episodes = self._num_episodes(episodes)
+        episodes = self.num_episodes(episodes)
         lanes = rollout.trial(self.family, self.functions, self.params, parsed, _seed_key(seed), episodes)
         reports = [
             self.report_episode(
@@ -96,7 +96,7 @@ class TrainedAgent:
         `episodes` None: as many as the run was configured with. Raises NacreError when the spaces differ or the
         environment returns a number that is not finite.
         """
-        episodes = self._num_episodes(episodes)
+        episodes = self.num_episodes(episodes)
         self._check_spaces(env)
         session, reports = self.session(seed), []
         for index in range(episodes):
@@ -116,7 +116,7 @@ class TrainedAgent:
         """The same, one step at a time, for a loop that is not nacre's."""
         return Session(self, seed)
 
-    def _num_episodes(self, asked: int | None) -> int:
+    def num_episodes(self, asked: int | None) -> int:
         """Episodes of a trial: as asked, else as the run was configured."""
         if asked is not None and asked < 1:
             raise NacreError(f"episodes is {asked}, but a trial needs at least 1; change --episodes.")

@@ -99,7 +99,13 @@ class Checkpoints:
             else:
                 state[name] = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
         items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), replay=NpySave(buffers))
-        self._manager.save(grad_steps, args=items)
+        if not self._manager.save(grad_steps, args=items):
+            raise RuntimeError(f"the checkpoint {grad_steps} was not saved: there is a newer one, {self.steps()}")
+
+    def cut_back(self, grad_steps: int) -> None:
+        """Removes the checkpoints after this update, where a run is to go on from it."""
+        for newer in [step for step in self.steps() if step > grad_steps]:
+            self._manager.delete(newer)
 
     def steps(self) -> list[int]:
         """The numbers of all complete checkpoints."""

@@ -8,6 +8,7 @@ import importlib
 import importlib.metadata
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ from rich.table import Column, Table
 
 from nacre.errors import NacreError, unknown
 
+SHOWN_COMPONENTS = 3
+"""Components of a task's parameter that a table shows."""
 MAX_SEEDS = 256
 """Runs that one program trains side by side, at most."""
 
@@ -157,13 +160,13 @@ COMMANDS: dict[str, type[Any]] = {
 
 def run(argv: Sequence[str], started: float) -> int:
     """Parses and carries out one command line; raises NacreError for what cannot be done."""
+    argv = _without_plugins(argv)
     if not argv or argv[0] in ("-h", "--help"):
         print(_overview())
         return 0
     if argv[0] == "--version":
         print(f"nacre {importlib.metadata.version('nacre')}")
         return 0
-    argv = _without_plugins(argv)
     name, args = argv[0], list(argv[1:])
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS)
@@ -189,13 +192,13 @@ def _without_plugins(argv: Sequence[str]) -> list[str]:
             kept.append(arg)
             continue
         module = module if equals else next(rest, "")
-        sys.path.insert(0, "")  # a file in the working directory, as with python -m
+        if os.getcwd() not in sys.path:  # a file in the working directory, as with python -m; worker processes too
+            sys.path.insert(0, os.getcwd())
         try:
             importlib.import_module(module)
-        except (ImportError, ValueError) as error:
-            raise NacreError(f"--plugin {module} cannot be imported ({error}); name a Python module.") from error
-        finally:
-            sys.path.remove("")
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise NacreError(f"--plugin {module} cannot be imported ({reason}); name a Python module.") from error
     return kept
 
 
@@ -244,7 +247,7 @@ def _flags(kind: type[Any]) -> set[str]:
 
 def _train(args: list[str], started: float) -> None:
     from nacre import experiment
-    from nacre.config import resolve
+    from nacre.config import from_preset, resolve
 
     if len(args) < 2 or any(arg.startswith("-") for arg in args[:2]):
         if "--help" in args or "-h" in args:
@@ -254,7 +257,7 @@ def _train(args: list[str], started: float) -> None:
         )
     own = [field.name for field in dataclasses.fields(TrainCommand)]
     # The family and the preset decide which flags there are and what they start from.
-    base = resolve(args[0], args[1], _value_of("--preset", args) or "paper")
+    base = from_preset(args[0], args[1], _value_of("--preset", args) or "paper")
     parts = {"settings": base.settings, "family_options": base.family, "options": base.options}
     nested: type[Any] = dataclasses.make_dataclass(
         "TrainArguments",
@@ -371,7 +374,10 @@ def _evaluate(command: EvaluateCommand, started: float) -> None:
 
 def _task_text(task: dict[str, Any]) -> str:
     def number(value: Any) -> str:
-        return ",".join(f"{v:.3g}" for v in value) if isinstance(value, list) else f"{value:.3g}"
+        if not isinstance(value, list):
+            return f"{value:.3g}"
+        text = ",".join(f"{v:.3g}" for v in value[:SHOWN_COMPONENTS])
+        return text if len(value) <= SHOWN_COMPONENTS else f"{text},... ({len(value)})"
 
     return " ".join(f"{name}={number(value)}" for name, value in task.items())
 

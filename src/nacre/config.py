@@ -70,6 +70,13 @@ def resolve(algorithm_name: str, family_name: str, preset: str = "paper", **over
 
     Raises NacreError for an unknown name (with the nearest one), a wrong type and an impossible combination.
     """
+    experiment = from_preset(algorithm_name, family_name, preset, **overrides)
+    _check_tasks(experiment)
+    return experiment
+
+
+def from_preset(algorithm_name: str, family_name: str, preset: str, **overrides: Any) -> Experiment:
+    """As `resolve`, but without drawing the tasks: the preset's numbers of them may not be the family's."""
     algorithm = find_algorithm(algorithm_name)
     if family_name not in FAMILIES:
         raise unknown("family", family_name, FAMILIES)
@@ -78,9 +85,9 @@ def resolve(algorithm_name: str, family_name: str, preset: str = "paper", **over
     rows = algorithm.presets[preset]
     row = rows.get(family_name, rows.get(ANY_FAMILY))
     if row is None:
-        having = ", ".join(name for name, families in algorithm.presets.items() if family_name in families)
+        known = [name for name, rows in algorithm.presets.items() if family_name in rows or ANY_FAMILY in rows]
         raise NacreError(
-            f"{algorithm_name} has no preset '{preset}' for {family_name}; choose one of: {having or 'none'}."
+            f"{algorithm_name} has no preset '{preset}' for {family_name}; choose one of: {', '.join(known)}."
         )
     groups: tuple[type[Any], ...] = (algorithm.config, FAMILIES[family_name], RunOptions)
     values: list[dict[str, Any]] = [dict(row), {}, {}]
@@ -91,15 +98,8 @@ def resolve(algorithm_name: str, family_name: str, preset: str = "paper", **over
                 break
         else:
             raise unknown("field", name, [field for group in groups for field in field_types(group)])
-    experiment = Experiment(
-        algorithm_name,
-        preset,
-        make_family(family_name, **values[1]),
-        algorithm.config(**values[0]),
-        RunOptions(**values[2]),
-    )
-    _check_tasks(experiment)
-    return experiment
+    family = make_family(family_name, **values[1])
+    return Experiment(algorithm_name, preset, family, algorithm.config(**values[0]), RunOptions(**values[2]))
 
 
 def _check_tasks(experiment: Experiment) -> None:

@@ -231,6 +231,7 @@ class _Trained:
         self.checkpoints = checkpoints
         self._earlier = float(saved.wall_seconds) - started
         run.cut_back(int(saved.state.grad_steps))
+        checkpoints.cut_back(int(saved.state.grad_steps))
         self.sinks = Sinks(run, int(saved.state.grad_steps), wandb)
 
     def wall_seconds(self) -> float:

@@ -20,7 +20,7 @@ NORMALISATION_EPSILON = 1e-5
 PRECISIONS = ("float32", "tf32", "bfloat16")
 """What a matrix product rounds its inputs to. Parameters, sums and everything between products stay in float32.
 
-float32: not at all (float64 inputs stay so). tf32: to 10 bits of mantissa, on NVIDIA GPUs; elsewhere as float32.
+float32: not at all (float64 inputs stay so). tf32: to 10 bits of mantissa, on NVIDIA GPUs; on processors as float32.
 bfloat16: to 7 bits, gradients too; faster on GPUs and on processors with AVX512-BF16 or AMX.
 """
 

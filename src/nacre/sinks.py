@@ -139,6 +139,7 @@ def _start_wandb(run: RunDirectory) -> Any:
     experiment = run.experiment
     return import_wandb().init(
         project="nacre", name=str(run.path), dir=str(run.path), resume="allow",
+        reinit="create_new",  # seeds side by side are a run each
         config={"family": experiment.family.name}
         | dataclasses.asdict(experiment.settings)
         | dataclasses.asdict(experiment.options),

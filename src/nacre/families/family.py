@@ -39,8 +39,8 @@ class TaskSet(NamedTuple):
 class Family(ABC):
     """A distribution over tasks that share spaces and horizon. Immutable; a task is an argument, never inside it.
 
-    A family is a `JaxFamily` or a `MujocoFamily`, which says who steps its lanes. Its public fields are options,
-    settable from the command line.
+    A family is a `JaxFamily`, a `MujocoFamily` or a `GymnasiumFamily`, which says who steps its lanes. Public
+    fields are options, settable from the command line.
     """
 
     name: ClassVar[str]
@@ -74,17 +74,22 @@ class Family(ABC):
         """For every task, whether it could come from the distribution, [task] of bool."""
 
     def parse_task(self, text: str, *, allow_ood: bool = False) -> Tasks:
-        """One task from text such as 'velocity=1.3' or 'goal=0.6,0.8'."""
-        name, _, value = text.partition("=")
-        expected = " or ".join(f"{n}={','.join(['NUMBER'] * max(1, size))}" for n, size in self.parameters.items())
-        try:
-            numbers = np.array([float(part) for part in value.split(",")], dtype=np.float64)
-        except ValueError:
-            numbers = np.array([np.nan])
-        size = self.parameters.get(name)
-        if size is None or len(numbers) != max(1, size) or not np.isfinite(numbers).all():
+        """One task from text such as 'velocity=1.3', 'goal=0.6,0.8' or 'mass=1 length=2'."""
+        expected = " ".join(f"{n}={','.join(['NUMBER'] * max(1, size))}" for n, size in self.parameters.items())
+        task: Tasks = {}
+        for part in text.split():
+            name, _, value = part.partition("=")
+            try:
+                numbers = np.array([float(number) for number in value.split(",")], dtype=np.float64)
+            except ValueError:
+                numbers = np.array([np.nan])
+            size = self.parameters.get(name)
+            if size is None or name in task or len(numbers) != max(1, size) or not np.isfinite(numbers).all():
+                task.clear()
+                break
+            task[name] = numbers[None] if size else numbers
+        if set(task) != set(self.parameters):
             raise NacreError(f"'{text}' is not a task of {self.name}; write {expected}.")
-        task = {name: numbers[None] if size else numbers}
         self.check_tasks(task, allow_ood=allow_ood)
         return task
 

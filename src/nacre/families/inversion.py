@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import mujoco
 import numpy as np
 
+from nacre.errors import NacreError
 from nacre.families.family import MujocoFamily, Physics
 from nacre.families.half_cheetah import HalfCheetah
 from nacre.robots import compile_spec, load_spec
@@ -46,6 +47,12 @@ class Inversion(MujocoFamily):
     def in_range(self, task: Tasks) -> np.ndarray:
         length, sign = np.moveaxis(task["robot"], -1, 0)
         return np.asarray((length >= TRAINING_LENGTHS[0]) & (length <= TRAINING_LENGTHS[1]) & (np.abs(sign) == 1.0))
+
+    def check_tasks(self, task: Tasks, *, allow_ood: bool = False) -> None:
+        """No robot has limbs without length, also out of distribution."""
+        if not (task["robot"][:, 0] > 0).all():
+            raise NacreError(f"the length of {self.name}'s limbs is {task['robot'][0, 0]:g}, but must be above 0.")
+        super().check_tasks(task, allow_ood=allow_ood)
 
     def model_parameters(self, model: Any, task: Tasks) -> dict[str, np.ndarray]:
         robots = [_compiled(type(self), float(length)) for length in task["robot"][:, 0]]

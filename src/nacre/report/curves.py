@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from nacre.config import Experiment, resolve
+from nacre.config import Experiment, from_preset
 from nacre.errors import NacreError
 from nacre.families.family import num_tasks
 from nacre.report import picture
@@ -156,7 +156,7 @@ def _damaged(file: Path, reason: str) -> NacreError:
 
 def _label(experiment: Experiment) -> str:
     """What runs share that differ in seed and length only: algorithm, preset and changed fields, for the legend."""
-    preset = resolve(experiment.algorithm_name, experiment.family.name, experiment.preset)
+    preset = from_preset(experiment.algorithm_name, experiment.family.name, experiment.preset)
     pairs = ((preset.settings, experiment.settings), (preset.family, experiment.family))
     changed = [
         text for before, after in pairs for text in _changes(before, after) if not text.startswith("iterations=")

@@ -159,7 +159,7 @@ def _plane(means: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
 
 def _parameter(tasks: Tasks) -> tuple[np.ndarray, str]:
     """One number for each task to colour and order it by, and its name: a place's angle, else the first component."""
-    ((name, values),) = tasks.items()
+    name, values = next(iter(tasks.items()))
     if values.ndim == 1:
         return values, name
     if values.shape[1] == 2 and name in ("goal", "wind"):
@@ -183,8 +183,10 @@ def _videos(agent: TrainedAgent, num: int) -> str:
     """Trials on tasks that are spread evenly over the test tasks, as moving pictures."""
     chosen, images = trials.choose_tasks(agent.tasks.test, num), []
     for index in range(num_tasks(chosen)):
-        ((name, value),) = describe(chosen, index).items()
-        task = f"{name}=" + ",".join(repr(float(number)) for number in np.atleast_1d(value))
+        task = " ".join(
+            f"{name}=" + ",".join(repr(float(number)) for number in np.atleast_1d(value))
+            for name, value in describe(chosen, index).items()
+        )
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "trial.gif"
             video.record(agent, task, file)

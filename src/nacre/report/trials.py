@@ -161,10 +161,12 @@ def _draw_columns(figure: Figure, agent: TrainedAgent, trials: Trials, heights: 
 
 def _task_text(tasks: Tasks, index: int) -> str:
     """One task as `nacre adapt --task` takes it: 'goal=0.6,0.8', 'velocity=1.3'."""
-    return " ".join(
-        f"{name}={','.join(f'{number:.2f}' for number in np.atleast_1d(value).round(2) + 0.0)}"
-        for name, value in describe(tasks, index).items()
-    )
+    texts = []
+    for name, value in describe(tasks, index).items():
+        numbers = np.atleast_1d(value).round(2) + 0.0
+        more = f",... ({len(numbers)})" if len(numbers) > 3 else ""
+        texts.append(f"{name}={','.join(f'{number:.2f}' for number in numbers[:3])}{more}")
+    return " ".join(texts)
 
 
 def _styles(trials: Trials) -> list[dict[str, Any]]:

@@ -36,9 +36,9 @@ def record(
     kind of file, before anything is run, and for .mp4 where the extra 'video' is not installed.
     """
     check_path(out)
+    episodes = agent.num_episodes(episodes)
     env = TaskEnvironment(agent.family, task, allow_ood=allow_ood, render_mode="rgb_array")
     frames_per_second = env.metadata["render_fps"]
-    episodes = agent.experiment.settings.num_evaluation_episodes if episodes is None else episodes
     reports: list[EpisodeReport] = []
     try:
         frames = list(_frames(agent, env, episodes, seed, round(PAUSE_SECONDS * frames_per_second), reports))

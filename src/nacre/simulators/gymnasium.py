@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import signal
 import traceback
 import weakref
 from multiprocessing.connection import Connection
@@ -30,6 +31,7 @@ class Environments:
             lane: None if family.remake_for_task else family.checked_env(None) for lane in lanes
         }
         self._tasks: dict[int, dict[str, Any]] = {}
+        self._steps: dict[int, int] = {}
 
     def reset(self, tasks: dict[int, dict[str, Any]], seeds: dict[int, int]) -> dict[int, np.ndarray]:
         """Starts an episode in every lane."""
@@ -40,7 +42,7 @@ class Environments:
                 if env is not None:
                     env.close()
                 env = self._envs[lane] = family.checked_env(task)
-            self._tasks[lane] = task
+            self._tasks[lane], self._steps[lane] = task, 0
             family.set_task(env, task)
             obs, _ = env.reset(seed=seeds[lane], options=family.reset_options(task))
             first[lane] = np.asarray(obs, np.float32)
@@ -53,7 +55,8 @@ class Environments:
             env = self._envs[lane]
             assert env is not None
             obs, reward, terminated, truncated, info = env.step(action.reshape(env.action_space.shape))
-            if truncated and not terminated:
+            self._steps[lane] += 1
+            if truncated and not terminated and self._steps[lane] < self._family.horizon:
                 raise NacreError(
                     f"{self._family.name}'s environment ended an episode by a time limit of its own, before the "
                     f"family's horizon of {self._family.horizon} steps; lift that limit or declare a shorter horizon."
@@ -128,7 +131,7 @@ class _Worker:
     def __init__(self, family: GymnasiumFamily, lanes: list[int]):
         context = multiprocessing.get_context("spawn")  # JAX has threads, which a fork would break
         self._here, there = context.Pipe()
-        process = context.Process(target=_serve, args=(there, family, lanes), daemon=True)
+        self.process = process = context.Process(target=_serve, args=(there, family, lanes), daemon=True)
         process.start()
         there.close()
         self._family = family
@@ -136,15 +139,19 @@ class _Worker:
         self.answer()
 
     def ask(self, method: str, arguments: list[Any]) -> None:
-        self._here.send((method, arguments))
+        try:
+            self._here.send((method, arguments))
+        except OSError as error:
+            raise self._dead() from error
+
+    def _dead(self) -> NacreError:
+        return NacreError(f"a process that steps {self._family.name} has died; run it with num_workers = 0 to see why.")
 
     def answer(self) -> Any:
         try:
             failed, result = self._here.recv()
-        except EOFError:
-            raise NacreError(
-                f"a process that steps {self._family.name} has died; run it with num_workers = 0 to see why."
-            ) from None
+        except (EOFError, OSError) as error:
+            raise self._dead() from error
         if failed == "refused":
             raise NacreError(result)
         if failed:
@@ -154,13 +161,14 @@ class _Worker:
 
 def _serve(pipe: Connection, family: GymnasiumFamily, lanes: list[int]) -> None:
     """The loop of a worker process: one answer to every request, the first of which is its beginning."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches it too; the run decides when it ends
     try:
         environments = Environments(family, lanes)
         pipe.send(("", None))
         while True:
             method, arguments = pipe.recv()
             pipe.send(("", getattr(environments, method)(*arguments)))
-    except (EOFError, KeyboardInterrupt):
+    except (EOFError, OSError):  # the process that asked is gone
         return
     except NacreError as error:
         pipe.send(("refused", str(error)))

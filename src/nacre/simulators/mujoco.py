@@ -136,14 +136,16 @@ class MujocoLanes:
         self._ctrl_middle, self._ctrl_half = (high + low) / 2, (high - low) / 2
 
     def reset(self, task: Tasks, *rngs: np.random.Generator) -> np.ndarray:
-        """Starts an episode in every lane; observations [lane, obs_dim], float32. Each generator serves an equal share
-        of the lanes."""
+        """Starts an episode in every lane; observations [lane, obs_dim], float32.
+
+        Each generator serves an equal share of the lanes; a lane's start does not depend on how many there are.
+        """
         parameters = self.family.model_parameters(self.model, task)
         if parameters:
             self.engine.set_parameters(parameters)
         each = self.num_lanes // len(rngs)
-        qpos, qvel = np.tile(self._qpos, (each, 1)), np.tile(self._qvel, (each, 1))
-        starts = [self.family.reset_state(qpos, qvel, rng) for rng in rngs]
+        qpos, qvel = self._qpos[None], self._qvel[None]
+        starts = [self.family.reset_state(qpos, qvel, own) for rng in rngs for own in rng.spawn(each)]
         self.engine.reset(*(np.concatenate(part) for part in zip(*starts, strict=True)))
         return np.asarray(self.family.observe(self.engine.physics()), dtype=np.float32)
 
