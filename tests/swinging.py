@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 
-from nacre.families.catalog import register_family
 from nacre.families.gymnasium import GymnasiumFamily
 from nacre.types import Tasks
 
@@ -102,6 +101,3 @@ class BallsInWorkers(Balls):
 
     name: ClassVar[str] = "balls-in-workers"
     num_workers: ClassVar[int] = 2
-
-
-register_family(Balls)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +20,17 @@ from nacre.errors import NacreError
 from nacre.families.catalog import FAMILIES, register_family
 from nacre.simulators.gymnasium import GymnasiumLanes
 from swinging import Ball, Balls, BallsByArguments, BallsByOptions, BallsInWorkers
+
+
+@pytest.fixture(autouse=True)
+def balls() -> Iterator[None]:
+    """The family `balls`, registered; afterwards only nacre's own are there, whatever a test has registered."""
+    before = dict(FAMILIES)
+    register_family(Balls)
+    yield
+    FAMILIES.clear()
+    FAMILIES.update(before)
+
 
 PLACES = {"place": np.array([-0.5, 0.0, 0.75])}
 
