@@ -23,8 +23,8 @@ CELLS = [
 
 # The settings of Rakelly et al. (2019) and their reference implementation: field -> value in each domain.
 DOMAINS = (
-    "cheetah-dir", "cheetah-vel", "ant-dir", "ant-goal", "humanoid-dir", "walker-params", "hopper-params", "point-robot",
-    "sparse-point-robot",
+    "cheetah-dir", "cheetah-vel", "ant-dir", "ant-goal", "humanoid-dir", "walker-params", "hopper-params",
+    "point-robot", "sparse-point-robot",
 )  # fmt: skip
 PAPER = {
     "num_train_tasks": (2, 100, 2, 150, 100, 40, 40, 80, 80),

@@ -433,7 +433,7 @@ def test_paths_are_those_of_the_episodes_and_end_where_they_ended(
 
 
 def test_the_last_episode_is_drawn_boldest_and_exploration_faintest():
-    played = trials.Trials({"goal": np.zeros((1, 2))}, [None] * 20, [], 5)
+    played = trials.Trials({"goal": np.zeros((1, 2))}, [None] * 20, [], [], 5)
     widths = [style["lw"] for style in trials._styles(played)]
     assert widths[-1] == max(widths)
     assert widths.count(max(widths)) == 1
