@@ -6,10 +6,8 @@ import base64
 import html
 import io
 import json
-import os
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nacre.agent import TrainedAgent, describe, load
-from nacre.errors import NacreError
 from nacre.families.family import num_tasks
 from nacre.report import curves, picture, trials, video
 from nacre.types import Tasks
@@ -55,16 +52,8 @@ def write(runs: Sequence[Path], out: Path, num_videos: int = 0) -> None:
         f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>nacre report</title>"
         f"<link rel='icon' href='data:,'><style>{STYLE}</style></head>\n<body>\n{text}\n</body></html>\n"
     )
-    draft = out.with_name(f".{out.name}-{os.getpid()}")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+    with picture.written_whole(out) as draft:
         draft.write_text(page)
-        os.replace(draft, out)
-    except OSError as error:
-        raise NacreError(f"cannot write {out} ({error.strerror or error}); choose another place with -o.") from error
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
 
 
 def _summary(families: curves.Families) -> str:

@@ -66,15 +66,25 @@ def figure(width: float, height: float) -> Iterator[Figure]:
 
 
 def _save(figure: Figure, out: Path) -> None:
-    draft = out.with_name(f".{out.stem}-{os.getpid()}{out.suffix}")
     # Without a date in it, the same numbers give the same file.
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(out.suffix.lower())
+    with written_whole(out) as draft:
+        figure.savefig(draft, metadata=undated)
+
+
+@contextmanager
+def written_whole(out: Path) -> Iterator[Path]:
+    """A draft to write, of the same suffix, which takes the place of `out` when the block ends without an error.
+
+    Parent directories are made. Raises NacreError where the file cannot be written.
+    """
+    draft = out.with_name(f".{out.stem}-{os.getpid()}{out.suffix}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(draft, metadata=undated)
+        yield draft
         os.replace(draft, out)
     except OSError as error:
-        raise NacreError(f"cannot write {out} ({error.strerror or error}); choose another place with -o.") from error
+        raise NacreError(f"cannot write {out} ({error.strerror or error}); choose another place.") from error
     finally:
         with suppress(OSError):
             draft.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from nacre.agent import EpisodeReport, TrainedAgent, TrialReport
 from nacre.environment import TaskEnvironment
 from nacre.errors import NacreError
+from nacre.report import picture
 
 SUFFIXES = (".mp4", ".gif")
 GIF_SIZE = 280
@@ -95,19 +95,11 @@ def _captioned(frame: np.ndarray, episode: int, episodes: int, total: float, bel
 
 def _write(frames: list[np.ndarray], out: Path, frames_per_second: int) -> None:
     """To a draft beside `out`, which then takes its place: whole or not at all."""
-    draft = out.with_name(f".{out.stem}-{os.getpid()}{out.suffix}")
     options: dict[str, Any] = {"fps": frames_per_second, "macro_block_size": 2}
     if out.suffix.lower() == ".gif":
         every = -(-frames_per_second // GIF_FRAMES_PER_SECOND)
         options = {"duration": 1000 * every / frames_per_second, "loop": 0}
         height = round(GIF_SIZE * frames[0].shape[0] / frames[0].shape[1])
         frames = [np.asarray(Image.fromarray(frame).resize((GIF_SIZE, height))) for frame in frames[::every]]
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+    with picture.written_whole(out) as draft:
         imageio.imwrite(draft, np.stack(frames), **options)
-        os.replace(draft, out)
-    except OSError as error:
-        raise NacreError(f"cannot write {out} ({error.strerror or error}); choose another place.") from error
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
