@@ -6,6 +6,7 @@ UV ?= $(shell command -v uv 2>/dev/null)
 PYTEST_ARGS ?=
 
 VENV := .venv
+LOCK := requirements.lock
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.nacre-installed
 DEMO := demo
@@ -17,26 +18,27 @@ INSTALL = $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env test test-slow demo lock clean
+.PHONY: help env test test-slow test-metaworld demo lock clean
 .NOTPARALLEL:
 
 help:
 	@echo "make env         create .venv with nacre in it (PYTHON=python3.12 chooses the interpreter)"
 	@echo "make test        lint, format, types and tests (PYTEST_ARGS='-k belief' chooses among the tests)"
 	@echo "make test-slow   the tests that train until something is learned, minutes"
+	@echo "make test-metaworld  the tests of Meta-World, in an environment of its own (.venv-metaworld)"
 	@echo "make demo        meta-train on sparse-point-robot, meet new goals, draw pictures; goes on where it was stopped"
 	@echo "make lock        rewrite requirements.lock from pyproject.toml (LOCK_ARGS=--upgrade takes the newest); needs uv"
 	@echo "make clean       remove .venv, caches, builds and $(DEMO)/; runs/ stays"
 
 env: $(STAMP)
 
-# The stamp makes this a no-op until pyproject.toml or requirements.lock changes.
-$(STAMP): pyproject.toml requirements.lock | $(BIN)/python
+# The stamp makes this a no-op until pyproject.toml or the lock changes.
+$(STAMP): pyproject.toml $(LOCK) | $(BIN)/python
 	@echo "Installing the pinned packages into $(VENV) (about 250 MB to download, 1.1 GB on disk)"
 ifeq ($(UV),)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 endif
-	@$(INSTALL) --require-hashes --requirement requirements.lock
+	@$(INSTALL) --require-hashes --requirement $(LOCK)
 	@$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 	@echo "Ready: $$($(BIN)/python --version), $(BIN)/nacre"
@@ -64,6 +66,11 @@ test: env
 test-slow: env
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
+# Meta-World pins an older MuJoCo, hence an environment and a lock of its own.
+test-metaworld:
+	@$(MAKE) --no-print-directory env VENV=.venv-metaworld LOCK=requirements-metaworld.lock
+	MUJOCO_GL=$${MUJOCO_GL:-egl} .venv-metaworld/bin/python -m pytest tests/test_metaworld.py $(PYTEST_ARGS)
+
 demo: env
 	@if [ -e $(DEMO)/run ]; then \
 	    $(BIN)/nacre resume $(DEMO)/run; \
@@ -79,12 +86,13 @@ demo: env
 
 # Names, versions, markers and hashes only: no addresses, so that it serves any index or mirror.
 LOCK_UV = $(or $(UV),$(wildcard $(BIN)/uv))
+COMPILE = "$(LOCK_UV)" pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+    --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet $(LOCK_ARGS)
 lock:
 	@test -n "$(LOCK_UV)" || { echo "make lock needs uv: pip install uv, then run it again." >&2; exit 1; }
-	"$(LOCK_UV)" pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
-	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet $(LOCK_ARGS) \
-	    --output-file requirements.lock
+	$(COMPILE) --extra dev --output-file requirements.lock
+	$(COMPILE) --extra dev --extra metaworld --output-file requirements-metaworld.lock
 
 clean:
-	rm -rf $(VENV) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-metaworld $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

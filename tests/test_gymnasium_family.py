@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium
+import jax
 import numpy as np
 import pytest
 
 import nacre
 import swinging
-from nacre import cli
+from nacre import cli, rollout
 from nacre.errors import NacreError
 from nacre.families.catalog import FAMILIES, register_family
 from nacre.simulators.gymnasium import GymnasiumLanes
@@ -54,7 +55,7 @@ def by_hand(lane: int, seed: int, actions: np.ndarray) -> list[tuple[Any, ...]]:
 )
 def test_lanes_are_environments_in_their_own_tasks_however_they_are_told(family):
     """Dictionary observations are flattened in the order of their names; actions in [-1, 1] reach the box [0, 4]."""
-    lanes = GymnasiumLanes(family, 3)
+    lanes = GymnasiumLanes(family)
     for episode in range(2):
         seeds = np.random.default_rng(episode).integers(2**31, size=3)
         actions = np.random.default_rng(9).uniform(-0.5, 1.5, (60, 3, 1)).astype(np.float32)
@@ -77,7 +78,7 @@ def test_lanes_are_environments_in_their_own_tasks_however_they_are_told(family)
 
 
 def test_an_environment_is_made_anew_only_where_its_task_has_changed():
-    lanes, before = GymnasiumLanes(BallsByArguments(), 3), Ball.made
+    lanes, before = GymnasiumLanes(BallsByArguments()), Ball.made
     for places, made in ((PLACES, 3), (PLACES, 3), ({"place": np.array([-0.5, 0.1, 0.75])}, 4)):
         lanes.reset(places, np.random.default_rng(0))
         assert Ball.made - before == made
@@ -130,11 +131,11 @@ class Impatient(Balls):
 )
 def test_an_environment_that_does_not_fit_is_refused_with_a_sentence(family, words):
     with pytest.raises(NacreError, match=words):
-        GymnasiumLanes(family, 1)
+        GymnasiumLanes(family).reset({"place": np.zeros(1)}, np.random.default_rng(0))
 
 
 def test_a_time_limit_of_the_environments_own_is_refused():
-    lanes = GymnasiumLanes(Impatient(), 1)
+    lanes = GymnasiumLanes(Impatient())
     lanes.reset({"place": np.zeros(1)}, np.random.default_rng(0))
     with pytest.raises(NacreError, match="time limit of its own"):
         for _ in range(6):
@@ -149,24 +150,84 @@ def test_a_time_limit_at_the_horizon_is_the_familys_own():
         def make_env(self, task):
             return gymnasium.wrappers.TimeLimit(Ball(), 5)
 
-    lanes = GymnasiumLanes(Patient(), 1)
+    lanes = GymnasiumLanes(Patient())
     for _ in range(2):
         lanes.reset({"place": np.zeros(1)}, np.random.default_rng(0))
         assert not any(lanes.step(np.zeros((1, 1)), {}).terminated[0] for _ in range(5))
 
 
 def test_workers_outlive_a_ctrl_c_and_their_death_is_one_sentence():
-    lanes = GymnasiumLanes(BallsInWorkers(), 3)
-    lanes.reset(PLACES, np.random.default_rng(0))
+    lanes = GymnasiumLanes(BallsInWorkers())
+    first = lanes.reset(PLACES, np.random.default_rng(0))
     processes = [worker.process for worker in lanes._groups]
     for process in processes:
         os.kill(process.pid, signal.SIGINT)
     assert lanes.step(np.zeros((3, 1)), PLACES).obs.shape == (3, 2)
     processes[1].kill()
     processes[1].join()
-    for _ in range(2):
-        with pytest.raises(NacreError, match="has died"):
-            lanes.step(np.zeros((3, 1)), PLACES)
+    with pytest.raises(NacreError, match="has died"):
+        lanes.step(np.zeros((3, 1)), PLACES)
+    with pytest.raises(NacreError, match="reset them"):
+        lanes.step(np.zeros((3, 1)), PLACES)
+    assert not any(process.is_alive() for process in processes)
+    np.testing.assert_array_equal(lanes.reset(PLACES, np.random.default_rng(0)), first)  # in new workers
+    lanes.close()
+
+
+def test_lanes_grow_with_the_tasks_and_close_their_environments(monkeypatch: pytest.MonkeyPatch):
+    closed: list[Ball] = []
+    monkeypatch.setattr(Ball, "close", lambda ball: closed.append(ball))
+    lanes, before = GymnasiumLanes(Balls()), Ball.made
+    for places, made in (([0.1], 1), ([0.1, 0.2, 0.3], 3), ([0.5, 0.6], 3)):
+        assert lanes.reset({"place": np.array(places)}, np.random.default_rng(0)).shape == (len(places), 2)
+        assert Ball.made - before == made
+    del lanes
+    assert len(closed) == 3
+
+
+class Solved(Balls):
+    """It says whether the ball is at its place."""
+
+    name: ClassVar[str] = "solved"
+    reports_success: ClassVar[bool] = True
+
+    def make_env(self, task):
+        return SolvedBall()
+
+
+class SolvedBall(Ball):
+    def step(self, action):
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs, reward, terminated, truncated, info | {"success": -reward < 0.5}
+
+
+def test_success_is_reported_beside_the_return(tmp_path: Path, capsys: Any):
+    """An episode succeeds when one of its steps does: here, when its best reward is above -0.5."""
+    register_family(Solved)
+    run = nacre.train("pearl", "solved", preset="smoke", out=tmp_path / "run")
+    agent = nacre.load(run.path)
+    near_and_far = {"place": np.array([0.0, 2.5])}
+    trial = rollout.trial(agent.family, agent.functions, agent.params, near_and_far, jax.random.key(0), num_episodes=2)
+    seen = set()
+    for played in trial:
+        real = np.arange(Solved.horizon) < played.episode.length[:, None]
+        best = np.where(real, played.episode.transitions.reward, -9).max(axis=1)
+        np.testing.assert_array_equal(played.episode.success, best > -0.5)
+        seen |= set(played.episode.success.tolist())
+    assert seen == {True, False}
+    evaluation, _ = agent.evaluation(episodes=2)
+    assert evaluation.success is not None and evaluation.success.shape == evaluation.returns.shape
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(run.path), "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["success_rate"] == np.mean([task[-1] for task in data["success"][0]])
+    assert cli.main(["evaluate", str(run.path)]) == 0
+    assert "solved in episode 3: " in capsys.readouterr().out
+    assert cli.main(["adapt", str(run.path), "--task", "place=0.5"]) == 0
+    assert "solved" in capsys.readouterr().out
+    logged = (run.path / "success.csv").read_text().splitlines()
+    assert logged[0].endswith("episode,success") and {line[-2:] for line in logged[1:]} <= {",0", ",1"}
+    assert len(logged) == len((run.path / "eval.csv").read_text().splitlines())
 
 
 def test_a_task_of_several_parameters_is_written_name_by_name():

@@ -66,7 +66,8 @@ def test_agents_side_by_side_meet_what_each_meets_alone(family):
     for seed in range(3):
         networks = pearl.init_networks(family.obs_dim, family.action_dim, config, jax.random.key(seed))
         params.append(pearl.Params(networks.encoder, networks.policy))
-    together = rollout.evaluate_side_by_side(family, tasks, agent, params, keys, 2, NUM_REPEATS)
+    evaluations = rollout.evaluate_side_by_side(family, tasks, agent, params, keys, 2, NUM_REPEATS)
+    together = np.stack([evaluation.returns for evaluation in evaluations])
     assert together.shape == (3, NUM_REPEATS, 2, 2)
     for ours, one, key in zip(together, params, keys, strict=True):
         alone = rollout.evaluate(family, tasks, agent, one, key, 2, NUM_REPEATS)

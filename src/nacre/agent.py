@@ -25,6 +25,7 @@ class EpisodeReport(NamedTuple):
     length: int
     belief_mean: list[float]  # [latent_dim]; empty for a method without a belief
     belief_std: list[float]
+    success: bool | None = None  # None where the family does not tell
 
 
 class TrialReport(NamedTuple):
@@ -53,13 +54,22 @@ class TrainedAgent:
         self, tasks: str = "test", episodes: int | None = None, repeats: int | None = None, seed: int = 0
     ) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """(returns[repeat, task, episode], the tasks) on 'test', 'train', 'ood' or 'fresh:N'. None: as configured."""
+        evaluation, chosen = self.evaluation(tasks, episodes, repeats, seed)
+        return evaluation.returns, chosen
+
+    def evaluation(
+        self, tasks: str = "test", episodes: int | None = None, repeats: int | None = None, seed: int = 0
+    ) -> tuple[rollout.Evaluation, list[dict[str, Any]]]:
+        """As `evaluate`, with what the family says of success."""
         chosen, episodes = self.choose_tasks(tasks, seed), self.num_episodes(episodes)
         repeats = self.experiment.settings.num_evaluation_repeats if repeats is None else repeats
         if repeats < 1:
             raise NacreError(f"repeats is {repeats}, but an evaluation needs at least 1; change --repeats.")
         key = _seed_key(seed)
-        returns = rollout.evaluate(self.family, chosen, self.functions, self.params, key, episodes, repeats)
-        return returns, [describe(chosen, index) for index in range(num_tasks(chosen))]
+        evaluation, *_ = rollout.evaluate_side_by_side(
+            self.family, chosen, self.functions, [self.params], key[None], episodes, repeats
+        )
+        return evaluation, [describe(chosen, index) for index in range(num_tasks(chosen))]
 
     def choose_tasks(self, which: str, seed: int = 0) -> Tasks:
         """The run's 'test' or 'train' tasks, 'fresh:N' new ones from the family's distribution, or 'ood'.
@@ -81,13 +91,12 @@ class TrainedAgent:
         """A trial on one task in the family's simulator. `task` as in 'velocity=1.3' or 'goal=0.6,0.8'."""
         parsed = self.family.parse_task(task, allow_ood=allow_ood)
         episodes = self.num_episodes(episodes)
+        reports = []
         lanes = rollout.trial(self.family, self.functions, self.params, parsed, _seed_key(seed), episodes)
-        reports = [
-            self.report_episode(
-                index, float(played.episode.returns()[0]), int(played.episode.length[0]), played.memory_after
-            )
-            for index, played in enumerate(lanes)
-        ]
+        for index, (episode, _, memory) in enumerate(lanes):
+            report = self.report_episode(index, float(episode.returns()[0]), int(episode.length[0]), memory)
+            solved = None if episode.success is None else bool(episode.success[0])
+            reports.append(report._replace(success=solved))
         return TrialReport(describe(parsed, 0), reports)
 
     def adapt(self, env: Any, episodes: int | None = None, seed: int = 0) -> TrialReport:

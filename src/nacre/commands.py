@@ -347,10 +347,10 @@ def _list(command: ListCommand, started: float) -> None:
 
 def _evaluate(command: EvaluateCommand, started: float) -> None:
     from nacre.agent import load
-    from nacre.rollout import score
+    from nacre.rollout import score, score_success
 
     agent = load(command.run)
-    returns, tasks = agent.evaluate(command.tasks, command.episodes, command.repeats, command.seed)
+    (returns, success), tasks = agent.evaluation(command.tasks, command.episodes, command.repeats, command.seed)
     if command.json:
         data = {
             "returns": returns.tolist(),
@@ -358,6 +358,8 @@ def _evaluate(command: EvaluateCommand, started: float) -> None:
             "scored_episode": returns.shape[2],
             "score": score(returns),
         }
+        if success is not None:
+            data |= {"success": success.tolist(), "success_rate": score_success(success)}
         print(json.dumps(data))
         return
     shown = np.unique(np.linspace(0, returns.shape[2] - 1, 5).astype(int))  # as many as fit a line; --json has all
@@ -370,6 +372,8 @@ def _evaluate(command: EvaluateCommand, started: float) -> None:
     table.add_row("mean", *(f"{value:.2f}" for value in returns.mean(axis=(0, 1))[shown]))
     Console(highlight=False).print(table)
     print(f"score (mean return of episode {returns.shape[2]}): {score(returns):.3f}")
+    if success is not None:
+        print(f"solved in episode {returns.shape[2]}: {score_success(success):.1%} of trials")
 
 
 def _task_text(task: dict[str, Any]) -> str:
@@ -398,10 +402,13 @@ def _adapt(command: AdaptCommand, started: float) -> None:
     if command.json:
         print(json.dumps({"task": trial.task, "episodes": [episode._asdict() for episode in trial.episodes]}))
         return
-    table = Table("episode", "return", "belief mean", "belief std", title=f"trial on {_task_text(trial.task)}")
+    tells = trial.episodes[0].success is not None
+    columns = ["episode", "return", *["solved"] * tells, "belief mean", "belief std"]
+    table = Table(*columns, title=f"trial on {_task_text(trial.task)}")
     for episode in trial.episodes:
         mean, std = (" ".join(f"{v:.2f}" for v in values) for values in (episode.belief_mean, episode.belief_std))
-        table.add_row(str(episode.episode), f"{episode.episode_return:.3f}", mean, std)
+        solved = ["yes" if episode.success else "no"] * tells
+        table.add_row(str(episode.episode), f"{episode.episode_return:.3f}", *solved, mean, std)
     Console(highlight=False).print(table)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from nacre.algorithms.catalog import Algorithm, find_algorithm
 from nacre.errors import NacreError, unknown
-from nacre.families.catalog import FAMILIES, make_family
+from nacre.families.catalog import FAMILIES, OPTIONAL, find_family, make_family
 from nacre.families.family import Family
 from nacre.presets.pearl import ANY_FAMILY
 
@@ -78,8 +78,7 @@ def resolve(algorithm_name: str, family_name: str, preset: str = "paper", **over
 def from_preset(algorithm_name: str, family_name: str, preset: str, **overrides: Any) -> Experiment:
     """As `resolve`, but without drawing the tasks: the preset's numbers of them may not be the family's."""
     algorithm = find_algorithm(algorithm_name)
-    if family_name not in FAMILIES:
-        raise unknown("family", family_name, FAMILIES)
+    family_type = find_family(family_name)
     if preset not in algorithm.presets:
         raise unknown("preset", preset, algorithm.presets)
     rows = algorithm.presets[preset]
@@ -89,7 +88,7 @@ def from_preset(algorithm_name: str, family_name: str, preset: str, **overrides:
         raise NacreError(
             f"{algorithm_name} has no preset '{preset}' for {family_name}; choose one of: {', '.join(known)}."
         )
-    groups: tuple[type[Any], ...] = (algorithm.config, FAMILIES[family_name], RunOptions)
+    groups: tuple[type[Any], ...] = (algorithm.config, family_type, RunOptions)
     values: list[dict[str, Any]] = [dict(row), {}, {}]
     for name, value in overrides.items():
         for group, chosen in zip(groups, values, strict=True):
@@ -156,12 +155,12 @@ def from_json(text: str) -> Experiment:
     """The experiment of a config.json. A field that came later takes its default, which therefore means "as before"."""
     data = json.loads(text)
     algorithm, family = find_algorithm(data["algorithm"]), data["family"]
-    if family not in FAMILIES:
+    if family not in FAMILIES and family not in OPTIONAL:
         raise NacreError(
             f"it is on the family '{family}', which is not known here; name the module that registers it by --plugin."
         )
     groups: dict[str, type[Any]] = {
-        "settings": algorithm.config, "family_options": FAMILIES[family], "options": RunOptions,
+        "settings": algorithm.config, "family_options": find_family(family), "options": RunOptions,
     }  # fmt: skip
     for part, group in groups.items():
         strangers = set(data[part]) - set(field_types(group))

@@ -25,7 +25,7 @@ from nacre.compilation_cache import use_compilation_cache
 from nacre.config import Experiment
 from nacre.errors import NacreError, is_out_of_memory
 from nacre.replay import Replay
-from nacre.rollout import evaluate_side_by_side
+from nacre.rollout import Evaluation, evaluate_side_by_side
 from nacre.run_directory import RunDirectory
 from nacre.sinks import Sinks, import_wandb
 from nacre.types import Tasks, stream
@@ -302,9 +302,9 @@ def _train(trained: Sequence[_Trained], states: list[Any], stop: StopRequest) ->
             if states[0].meta_iterations > iterations:
                 iterations = int(states[0].meta_iterations)
                 for split in _splits(iterations, experiment):
-                    returns = evaluate_states(experiment, states, getattr(tasks, split), split)
-                    for one, state, values in zip(trained, states, returns, strict=True):
-                        one.sinks.evaluation(state, one.wall_seconds(), split, values)
+                    evaluations = evaluate_states(experiment, states, getattr(tasks, split), split)
+                    for one, state, evaluation in zip(trained, states, evaluations, strict=True):
+                        one.sinks.evaluation(state, one.wall_seconds(), split, evaluation)
             if stop.reason is not None:
                 break
             if time.monotonic() - last_save >= 60 * experiment.options.checkpoint_minutes:
@@ -378,8 +378,8 @@ def _splits(iterations: int, experiment: Experiment) -> list[str]:
     return ["test"] if iterations % experiment.options.train_evaluation_interval else ["test", "train"]
 
 
-def evaluate_states(experiment: Experiment, states: Sequence[Any], tasks: Tasks, split: str) -> np.ndarray:
-    """The trial of every run on these tasks: returns[seed, repeat, task, episode]. Keys follow from the runs' own."""
+def evaluate_states(experiment: Experiment, states: Sequence[Any], tasks: Tasks, split: str) -> list[Evaluation]:
+    """The trials of every run on these tasks. Keys follow from the runs' own."""
 
     def key(state: Any) -> jax.Array:
         of_iteration = jax.random.fold_in(stream(state.key, "evaluate"), int(state.meta_iterations))

@@ -93,7 +93,7 @@ def stepped_lanes(family: Family, num_lanes: int) -> MujocoLanes | GymnasiumLane
     if isinstance(family, MujocoFamily):
         return mujoco_lanes(family, num_lanes)
     if isinstance(family, GymnasiumFamily):
-        return gymnasium_lanes(family, num_lanes)
+        return gymnasium_lanes(family)
     raise TypeError(f"{type(family).__name__} is neither a JaxFamily nor a MujocoFamily nor a GymnasiumFamily")
 
 
@@ -113,6 +113,7 @@ def _stepped_episode(
     obs = lanes.reset(task, *map(np.random.default_rng, seeds))
     alive = np.ones(num_lanes, bool)
     alive_at, transitions = [], []
+    success: np.ndarray | None = None
     device_action, memory = act(agent, params, memory, obs, act_key, 0, explore=explore)
     for time in range(1, family.horizon + 1):
         action = np.asarray(device_action)
@@ -121,6 +122,8 @@ def _stepped_episode(
         transition = Transition(obs, action, result.reward, result.training_reward, discount, result.obs)
         transitions.append(transition)
         alive_at.append(alive)
+        if result.success is not None:
+            success = (alive & result.success) | (False if success is None else success)
         before, obs, alive = alive, result.obs, alive & ~result.terminated
         if time == family.horizon or not alive.any():
             memory = observe(agent, params, memory, transition, before)
@@ -130,7 +133,7 @@ def _stepped_episode(
         )
     padding = family.horizon - len(transitions)
     stacked = Transition(*(_pad_time(np.stack(field, axis=1), padding) for field in zip(*transitions, strict=True)))
-    return memory, Episode(stacked, np.stack(alive_at).sum(axis=0))
+    return memory, Episode(stacked, np.stack(alive_at).sum(axis=0), success)
 
 
 def _pad_time(x: np.ndarray, padding: int) -> np.ndarray:
@@ -215,20 +218,39 @@ def evaluate(
 ) -> np.ndarray:
     """Returns of every episode of `num_repeats` trials in each task, side by side: returns[repeat, task, episode].
 
-    The only result type of nacre: scores and plots are functions of it.
+    Scores and plots are functions of it.
     """
-    return evaluate_side_by_side(family, tasks, agent, [params], key[None], num_episodes, num_repeats)[0]
+    return evaluate_side_by_side(family, tasks, agent, [params], key[None], num_episodes, num_repeats)[0].returns
+
+
+class Evaluation(NamedTuple):
+    """What trials came to, episode by episode."""
+
+    returns: np.ndarray  # [repeat, task, episode]
+    success: np.ndarray | None = None  # [repeat, task, episode] of bool, where the family tells
+
+
+def score_success(success: np.ndarray) -> float:
+    """The share of trials whose last episode solved the task."""
+    return float(success[:, :, -1].mean())
 
 
 def evaluate_side_by_side(
     family: Family, tasks: Tasks, agent: Agent, params: Sequence[Any], key: Key, num_episodes: int, num_repeats: int
-) -> np.ndarray:
-    """The evaluations of several agents of one kind at once; a key each. returns[seed, repeat, task, episode]."""
+) -> list[Evaluation]:
+    """The evaluations of several agents of one kind at once, one each; a key each."""
     num_seeds, each = len(params), num_tasks(tasks)
     lanes = take(tasks, np.tile(np.arange(each), num_seeds * num_repeats))
     played = trial(family, side_by_side(agent, num_seeds), stacked(params), lanes, key, num_episodes)
-    returns = np.stack([one.episode.returns() for one in played], axis=-1)
-    return returns.reshape(num_seeds, num_repeats, each, num_episodes)
+    episodes = [(one.episode.returns(), one.episode.success) for one in played]
+
+    def of_seeds(by_episode: Any) -> np.ndarray:
+        return np.stack(by_episode, axis=-1).reshape(num_seeds, num_repeats, each, num_episodes)
+
+    returns, success = zip(*episodes, strict=True)
+    if success[0] is None:
+        return [Evaluation(own) for own in of_seeds(returns)]
+    return [Evaluation(*own) for own in zip(of_seeds(returns), of_seeds(success), strict=True)]
 
 
 def score(returns: np.ndarray) -> float:

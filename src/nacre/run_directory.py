@@ -24,6 +24,7 @@ from nacre.families.family import TASK_SET_VERSION, TaskSet, num_tasks, take
 from nacre.types import Tasks
 
 EVAL_COLUMNS = ("env_steps", "grad_steps", "wall_seconds", "split", "task", "repeat", "episode", "return")
+SUCCESS_COLUMNS = (*EVAL_COLUMNS[:-1], "success")
 COUNTERS = ("env_steps", "grad_steps", "meta_iterations", "wall_seconds")
 
 
@@ -96,7 +97,7 @@ class RunDirectory:
         self.experiment = experiment
 
     def append(self, file: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Adds rows to metrics.csv or eval.csv, with the header first where the file is new."""
+        """Adds rows to metrics.csv, eval.csv or success.csv, with the header first where the file is new."""
         path = self.path / file
         new = not path.exists()
         with path.open("a", newline="") as handle:
@@ -107,7 +108,7 @@ class RunDirectory:
 
     def cut_back(self, grad_steps: int) -> None:
         """Drops the rows that were logged after this update, and a last line that was not finished."""
-        for file in ("metrics.csv", "eval.csv"):
+        for file in ("metrics.csv", "eval.csv", "success.csv"):
             path = self.path / file
             if not path.exists():
                 continue
@@ -138,7 +139,7 @@ def _replace(path: Path, text: str) -> None:
 def eval_rows(
     returns: np.ndarray, split: str, env_steps: int, grad_steps: int, wall_seconds: float
 ) -> Iterable[tuple[Any, ...]]:
-    """The rows of eval.csv for returns[repeat, task, episode]; episodes count from 1."""
+    """The rows of eval.csv for returns[repeat, task, episode] (or success.csv); episodes count from 1."""
     for (repeat, task, episode), value in np.ndenumerate(returns):
         yield env_steps, grad_steps, f"{wall_seconds:.1f}", split, task, repeat, episode + 1, f"{value:.6g}"
 

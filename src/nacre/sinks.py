@@ -7,14 +7,13 @@ import time
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from tensorboardX import SummaryWriter
 
 from nacre.errors import NacreError
-from nacre.rollout import score
-from nacre.run_directory import COUNTERS, EVAL_COLUMNS, RunDirectory, eval_rows
+from nacre.rollout import Evaluation, score, score_success
+from nacre.run_directory import COUNTERS, EVAL_COLUMNS, SUCCESS_COLUMNS, RunDirectory, eval_rows
 
 LINE_SECONDS = 10.0
 """Seconds between progress lines where there is no terminal."""
@@ -91,14 +90,19 @@ class Sinks:
             console.print(f"iterations {state.meta_iterations}/{self._settings.iterations}  {numbers}  left {left}")
             self._last_line = time.monotonic()
 
-    def evaluation(self, state: Any, wall_seconds: float, split: str, returns: np.ndarray) -> None:
-        """The rows of eval.csv for returns[repeat, task, episode], and the score."""
-        rows = eval_rows(returns, split, int(state.env_steps), int(state.grad_steps), wall_seconds)
-        self._run.append("eval.csv", EVAL_COLUMNS, rows)
+    def evaluation(self, state: Any, wall_seconds: float, split: str, evaluation: Evaluation) -> None:
+        """The rows of eval.csv, of success.csv where the family reports success, and the score."""
+        returns, success = evaluation
+        counters = (split, int(state.env_steps), int(state.grad_steps), wall_seconds)
+        self._run.append("eval.csv", EVAL_COLUMNS, eval_rows(returns, *counters))
+        if success is not None:
+            self._run.append("success.csv", SUCCESS_COLUMNS, eval_rows(success.astype(int), *counters))
+            self._log(state, {f"{split}/success": score_success(success)})
         by_episode = returns.mean(axis=(0, 1))
         self._log(state, {f"{split}/return_episode_{i + 1}": float(value) for i, value in enumerate(by_episode)})
         if split == "test":
-            self._last_return = f"{score(returns):.4g}"
+            solved = "" if success is None else f" ({score_success(success):.0%} solved)"
+            self._last_return = f"{score(returns):.4g}{solved}"
 
     def stopped(self, state: Any, reason: str | None) -> None:
         """Says how the run ended and what can be done next."""

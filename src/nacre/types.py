@@ -37,6 +37,7 @@ class Episode(NamedTuple):
 
     transitions: Transition  # [lane, time, ...]
     length: Any  # [lane] number of real transitions; what lies behind them is padding
+    success: Any = None  # [lane] of bool: the task was solved at one of its steps; None where the family does not tell
 
     def returns(self) -> np.ndarray:
         """Undiscounted sum of `reward` over the real transitions, [lane], float64."""

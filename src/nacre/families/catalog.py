@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 from nacre.errors import NacreError, unknown
@@ -10,6 +11,7 @@ from nacre.families.family import Family
 from nacre.families.half_cheetah import CheetahDir, CheetahGravity, CheetahVel, CheetahVelWide
 from nacre.families.humanoid import HumanoidDir, HumanoidGravity
 from nacre.families.inversion import CheetahInversion, ReacherInversion
+from nacre.families.metaworld import ML1, ML10
 from nacre.families.point import PointRobot, PointWind, SparsePointRobot
 from nacre.families.walker_hopper import HopperGravity, HopperParams, WalkerGravity, WalkerParams
 
@@ -36,8 +38,12 @@ FAMILIES: dict[str, type[Family]] = {
     "point-wind": PointWind,
 }
 
+OPTIONAL: dict[str, type[Family]] = {"ml1": ML1, "ml10": ML10}
+"""Families of the extra `metaworld`."""
+if importlib.util.find_spec("metaworld") is not None:
+    FAMILIES |= OPTIONAL
 
-_BUILT_IN = frozenset(FAMILIES)
+_BUILT_IN = frozenset(FAMILIES) | frozenset(OPTIONAL)
 
 
 def register_family(family: type[Family]) -> type[Family]:
@@ -53,6 +59,16 @@ def register_family(family: type[Family]) -> type[Family]:
 
 def make_family(name: str, **options: Any) -> Family:
     """The family of that name, with its options (`goal_radius` of sparse-point-robot)."""
+    return find_family(name)(**options)
+
+
+def find_family(name: str) -> type[Family]:
+    """The class of that name; NacreError, with the nearest name, where there is none."""
+    if name in OPTIONAL and name not in FAMILIES:
+        raise NacreError(
+            f"the family {name} needs Meta-World, which pins an older MuJoCo: give it an environment of its own and "
+            "install nacre there with its extra, pip install 'nacre[metaworld]'."
+        )
     if name not in FAMILIES:
         raise unknown("family", name, FAMILIES)
-    return FAMILIES[name](**options)
+    return FAMILIES[name]

@@ -31,6 +31,8 @@ class GymnasiumFamily(Family):
     """Processes that step the lanes; 0: this one. For environments that take a millisecond a step or more."""
     remake_for_task: ClassVar[bool] = False
     """Whether an environment is made anew for every task, `make_env` being given the task."""
+    reports_success: ClassVar[bool] = False
+    """Whether `info["success"]` tells at every step if the task is solved; an episode succeeds if one step does."""
 
     @abstractmethod
     def make_env(self, task: dict[str, Any] | None) -> gymnasium.Env:

@@ -193,6 +193,12 @@ _SINCE |= {
     "reacher-inversion": _PAPER["walker-params"] | {"num_initial_steps": 500},
     "point-wind": _PAPER["point-robot"] | {"use_next_obs_in_context": True},
 }
+# Meta-World's episodes are 500 steps; after the settings that its paper and garage used for PEARL on it.
+_META_WORLD: dict[str, object] = dict(
+    num_train_tasks=50, num_test_tasks=50, num_initial_steps=1000, num_tasks_sample=15, num_steps_prior=1000,
+    num_extra_rl_steps_posterior=1000, context_batch_size=256, reward_scale=10.0, latent_dim=7,
+)  # fmt: skip
+_SINCE |= {"ml1": _META_WORLD, "ml10": _META_WORLD | {"num_train_tasks": 500}}
 _PAPER |= _SINCE
 
 ANY_FAMILY = "*"
@@ -239,6 +245,8 @@ for _family, _settings in _PAPER.items():
     _SMOKE_STEPS.setdefault(_family, dict(num_initial_steps=200, num_steps_prior=200, num_extra_rl_steps_posterior=200))
     if _settings.get("num_train_tasks") != 2:  # forward and backward are both needed
         _SMOKE_STEPS[_family] |= _FEW_TASKS
+
+_SMOKE_STEPS["ml10"] |= dict(num_train_tasks=10, num_test_tasks=5)
 
 PRESETS: dict[str, dict[str, dict[str, object]]] = {
     "paper": _PAPER,

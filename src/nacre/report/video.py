@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as imageio
+import imageio.v2 as imageio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -41,7 +42,7 @@ def record(
     frames_per_second = env.metadata["render_fps"]
     reports: list[EpisodeReport] = []
     try:
-        frames = list(_frames(agent, env, episodes, seed, round(PAUSE_SECONDS * frames_per_second), reports))
+        frames = _frames(agent, env, episodes, seed, round(PAUSE_SECONDS * frames_per_second), reports)
         _write(frames, out, frames_per_second)
     finally:
         env.close()
@@ -93,13 +94,18 @@ def _captioned(frame: np.ndarray, episode: int, episodes: int, total: float, bel
     return np.asarray(image)
 
 
-def _write(frames: list[np.ndarray], out: Path, frames_per_second: int) -> None:
-    """To a draft beside `out`, which then takes its place: whole or not at all."""
+def _write(frames: Iterator[np.ndarray], out: Path, frames_per_second: int) -> None:
+    """To a draft beside `out`, which then takes its place: whole or not at all. Frames are written as they come."""
     options: dict[str, Any] = {"fps": frames_per_second, "macro_block_size": 2}
     if out.suffix.lower() == ".gif":
         every = -(-frames_per_second // GIF_FRAMES_PER_SECOND)
         options = {"duration": 1000 * every / frames_per_second, "loop": 0}
-        height = round(GIF_SIZE * frames[0].shape[0] / frames[0].shape[1])
-        frames = [np.asarray(Image.fromarray(frame).resize((GIF_SIZE, height))) for frame in frames[::every]]
-    with picture.written_whole(out) as draft:
-        imageio.imwrite(draft, np.stack(frames), **options)
+        frames = (_small(frame) for frame in itertools.islice(frames, 0, None, every))
+    with picture.written_whole(out) as draft, imageio.get_writer(draft, **options) as writer:
+        for frame in frames:
+            writer.append_data(frame)
+
+
+def _small(frame: np.ndarray) -> np.ndarray:
+    height = round(GIF_SIZE * frame.shape[0] / frame.shape[1])
+    return np.asarray(Image.fromarray(frame).resize((GIF_SIZE, height)))

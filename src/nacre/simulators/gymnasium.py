@@ -14,22 +14,24 @@ import gymnasium
 import numpy as np
 
 from nacre.errors import NacreError
+from nacre.families.family import num_tasks
 from nacre.families.gymnasium import GymnasiumFamily, task_of_lane
 from nacre.simulators.mujoco import LaneStep
 from nacre.types import Tasks
 
-Results = dict[int, tuple[np.ndarray, float, float, bool]]
-"""lane -> (observation, reward, training reward, terminated)"""
+CLOSING_SECONDS = 2.0
+"""How long a worker may take to close its environments."""
+
+Results = dict[int, tuple[np.ndarray, float, float, bool, bool]]
+"""lane -> (observation, reward, training reward, terminated, success)"""
 
 
 class Environments:
-    """Some lanes' environments, where they run."""
+    """Some lanes' environments, where they run. A lane's is made when the lane is first used."""
 
-    def __init__(self, family: GymnasiumFamily, lanes: list[int]):
+    def __init__(self, family: GymnasiumFamily):
         self._family = family
-        self._envs: dict[int, gymnasium.Env | None] = {
-            lane: None if family.remake_for_task else family.checked_env(None) for lane in lanes
-        }
+        self._envs: dict[int, gymnasium.Env] = {}
         self._tasks: dict[int, dict[str, Any]] = {}
         self._steps: dict[int, int] = {}
 
@@ -37,11 +39,12 @@ class Environments:
         """Starts an episode in every lane."""
         family, first = self._family, {}
         for lane, task in tasks.items():
-            env = self._envs[lane]
-            if env is None or (family.remake_for_task and not _same(task, self._tasks[lane])):
-                if env is not None:
-                    env.close()
-                env = self._envs[lane] = family.checked_env(task)
+            env = self._envs.get(lane)
+            if env is not None and family.remake_for_task and not _same(task, self._tasks[lane]):
+                self._envs.pop(lane).close()
+                env = None
+            if env is None:
+                env = self._envs[lane] = family.checked_env(task if family.remake_for_task else None)
             self._tasks[lane], self._steps[lane] = task, 0
             family.set_task(env, task)
             obs, _ = env.reset(seed=seeds[lane], options=family.reset_options(task))
@@ -53,7 +56,6 @@ class Environments:
         results: Results = {}
         for lane, action in actions.items():
             env = self._envs[lane]
-            assert env is not None
             obs, reward, terminated, truncated, info = env.step(action.reshape(env.action_space.shape))
             self._steps[lane] += 1
             if truncated and not terminated and self._steps[lane] < self._family.horizon:
@@ -62,14 +64,14 @@ class Environments:
                     f"family's horizon of {self._family.horizon} steps; lift that limit or declare a shorter horizon."
                 )
             training_reward = info.get("training_reward", reward)
-            results[lane] = (np.asarray(obs, np.float32), float(reward), float(training_reward), bool(terminated))
+            numbers = np.asarray(obs, np.float32), float(reward), float(training_reward)
+            results[lane] = (*numbers, bool(terminated), bool(info.get("success", False)))
         return results
 
     def close(self) -> None:
         """Closes the environments."""
-        for env in self._envs.values():
-            if env is not None:
-                env.close()
+        while self._envs:
+            self._envs.popitem()[1].close()
 
 
 def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:
@@ -77,66 +79,94 @@ def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:
 
 
 class GymnasiumLanes:
-    """`num_lanes` environments of a family. The task is an argument of every reset."""
+    """Environments of a family, one a lane, in this process or in its workers. The task is an argument of every reset.
 
-    def __init__(self, family: GymnasiumFamily, num_lanes: int):
+    What fails in an environment closes all of them; the next reset begins with new ones.
+    """
+
+    def __init__(self, family: GymnasiumFamily):
         self.family = family
-        self.num_lanes = num_lanes
-        shares = np.array_split(np.arange(num_lanes), max(1, min(family.num_workers, num_lanes)))
-        self._groups: list[Any] = [
-            (_Worker if family.num_workers else Environments)(family, share.tolist()) for share in shares
-        ]
-        self._shares = [set(share.tolist()) for share in shares]
+        self._groups: list[Any] = []
+        weakref.finalize(self, _close, self._groups)
 
     def reset(self, task: Tasks, *rngs: np.random.Generator) -> np.ndarray:
-        """Starts an episode in every lane; observations [lane, obs_dim], float32. Each generator serves an equal share
-        of the lanes."""
-        each = self.num_lanes // len(rngs)
-        seeds = np.concatenate([rng.integers(2**31, size=each) for rng in rngs])
-        tasks = {lane: task_of_lane(task, lane) for lane in range(self.num_lanes)}
+        """Starts an episode in one lane a task; observations [lane, obs_dim], float32. Each generator serves an equal
+        share of the lanes."""
+        num_lanes = num_tasks(task)
+        seeds = np.concatenate([rng.integers(2**31, size=num_lanes // len(rngs)) for rng in rngs])
+        if not self._groups:
+            workers = [_Worker(self.family) for _ in range(self.family.num_workers)]
+            self._groups += workers or [_Here(self.family)]
+        tasks = {lane: task_of_lane(task, lane) for lane in range(num_lanes)}
         found = self._call("reset", tasks, dict(enumerate(seeds.tolist())))
-        return np.stack([found[lane] for lane in range(self.num_lanes)])
+        return np.stack([found[lane] for lane in range(num_lanes)])
 
     def step(self, action: np.ndarray, task: Tasks, lanes: np.ndarray | None = None) -> LaneStep:
         """One control step of all lanes, or of those listed (the others stand still and their rows mean nothing)."""
         del task
-        stepping = range(self.num_lanes) if lanes is None else lanes.tolist()
+        num_lanes = len(action)
+        stepping = range(num_lanes) if lanes is None else lanes.tolist()
         clipped = np.clip(action, -1.0, 1.0)
         found = self._call("step", {lane: clipped[lane] for lane in stepping})
-        obs = np.zeros((self.num_lanes, self.family.obs_dim), np.float32)
-        reward, training_reward = np.zeros((2, self.num_lanes), np.float32)
-        terminated = np.zeros(self.num_lanes, bool)
+        obs = np.zeros((num_lanes, self.family.obs_dim), np.float32)
+        reward, training_reward = np.zeros((2, num_lanes), np.float32)
+        terminated, success = np.zeros((2, num_lanes), bool)
         for lane, values in found.items():
-            obs[lane], reward[lane], training_reward[lane], terminated[lane] = values
-        return LaneStep(obs, reward, training_reward, terminated)
+            obs[lane], reward[lane], training_reward[lane], terminated[lane], success[lane] = values
+        return LaneStep(obs, reward, training_reward, terminated, success if self.family.reports_success else None)
+
+    def close(self) -> None:
+        """Closes the environments and ends the workers."""
+        _close(self._groups)
 
     def _call(self, method: str, *by_lane: dict[int, Any]) -> dict[int, Any]:
         """A method of all groups of environments, each with what concerns its lanes; workers run at the same time."""
-        arguments = [
-            [{lane: value for lane, value in part.items() if lane in share} for part in by_lane]
-            for share in self._shares
-        ]
-        if self.family.num_workers:
-            for worker, own in zip(self._groups, arguments, strict=True):
-                worker.ask(method, own)
-            results = [worker.answer() for worker in self._groups]
-        else:
-            results = [getattr(self._groups[0], method)(*arguments[0])]
-        return {lane: value for result in results for lane, value in result.items()}
+        if not self._groups:
+            raise NacreError(f"the environments of {self.family.name} are closed; reset them before the next step.")
+        num_groups = len(self._groups)
+        try:
+            for index, group in enumerate(self._groups):
+                own = [{lane: v for lane, v in part.items() if lane % num_groups == index} for part in by_lane]
+                group.ask(method, own)
+            return {lane: value for group in self._groups for lane, value in group.answer().items()}
+        except BaseException:
+            self.close()
+            raise
+
+
+def _close(groups: list[Any]) -> None:
+    while groups:
+        groups.pop().close()
+
+
+class _Here:
+    """Environments in this process, asked and answering like a worker."""
+
+    def __init__(self, family: GymnasiumFamily):
+        self._environments = Environments(family)
+        self._answer: Any = None
+
+    def ask(self, method: str, arguments: list[Any]) -> None:
+        self._answer = getattr(self._environments, method)(*arguments)
+
+    def answer(self) -> Any:
+        return self._answer
+
+    def close(self) -> None:
+        self._environments.close()
 
 
 class _Worker:
     """Environments in a process of their own, which ends with this one."""
 
-    def __init__(self, family: GymnasiumFamily, lanes: list[int]):
+    def __init__(self, family: GymnasiumFamily):
         context = multiprocessing.get_context("spawn")  # JAX has threads, which a fork would break
         self._here, there = context.Pipe()
-        self.process = process = context.Process(target=_serve, args=(there, family, lanes), daemon=True)
+        self.process = process = context.Process(target=_serve, args=(there, family), daemon=True)
         process.start()
         there.close()
         self._family = family
         weakref.finalize(self, process.terminate)
-        self.answer()
 
     def ask(self, method: str, arguments: list[Any]) -> None:
         try:
@@ -146,6 +176,11 @@ class _Worker:
 
     def _dead(self) -> NacreError:
         return NacreError(f"a process that steps {self._family.name} has died; run it with num_workers = 0 to see why.")
+
+    def close(self) -> None:
+        self._here.close()  # which it takes for the end
+        self.process.join(CLOSING_SECONDS)
+        self.process.terminate()
 
     def answer(self) -> Any:
         try:
@@ -159,17 +194,16 @@ class _Worker:
         return result
 
 
-def _serve(pipe: Connection, family: GymnasiumFamily, lanes: list[int]) -> None:
-    """The loop of a worker process: one answer to every request, the first of which is its beginning."""
+def _serve(pipe: Connection, family: GymnasiumFamily) -> None:
+    """The loop of a worker process: one answer to every request, until it fails or nobody is there to ask."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches it too; the run decides when it ends
     try:
-        environments = Environments(family, lanes)
-        pipe.send(("", None))
+        environments = Environments(family)
         while True:
             method, arguments = pipe.recv()
             pipe.send(("", getattr(environments, method)(*arguments)))
-    except (EOFError, OSError):  # the process that asked is gone
-        return
+    except (EOFError, OSError):  # the process that asked is gone, or needs this one no more
+        environments.close()
     except NacreError as error:
         pipe.send(("refused", str(error)))
     except Exception:
@@ -177,6 +211,6 @@ def _serve(pipe: Connection, family: GymnasiumFamily, lanes: list[int]) -> None:
 
 
 @functools.lru_cache(maxsize=16)
-def gymnasium_lanes(family: GymnasiumFamily, num_lanes: int) -> GymnasiumLanes:
-    """The lanes of this family and number, made once: every use starts with a reset."""
-    return GymnasiumLanes(family, num_lanes)
+def gymnasium_lanes(family: GymnasiumFamily) -> GymnasiumLanes:
+    """The lanes of this family, made once, as many as a reset needs: every use starts with one."""
+    return GymnasiumLanes(family)

@@ -27,6 +27,7 @@ class LaneStep(NamedTuple):
     reward: np.ndarray  # [lane]
     training_reward: np.ndarray  # [lane]
     terminated: np.ndarray  # [lane] of bool
+    success: np.ndarray | None = None  # [lane] of bool, where the family reports it
 
 
 class PhysicsEngine(Protocol):

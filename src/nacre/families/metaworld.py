@@ -1,0 +1,205 @@
+"""Meta-World (Yu et al. 2019): a Sawyer arm's manipulation tasks, as the benchmarks ML1 and ML10 define them.
+
+Needs the extra `metaworld`, in an environment of its own: Meta-World 3.1 pins MuJoCo 3.3.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import os
+import pickle
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+
+from nacre.errors import NacreError, unknown
+from nacre.families.family import TaskSet
+from nacre.families.gymnasium import GymnasiumFamily
+from nacre.types import Tasks
+
+GOALS = 50
+"""Tasks that a benchmark of Meta-World has for each of its environments, in training and in test."""
+VECTOR_SIZE = 6
+"""Numbers that place the object and the goal, at most; environments that need 3 have zeros behind them."""
+
+
+class _MetaWorld(GymnasiumFamily):
+    """Environments of Meta-World with the goal hidden. The reward, 0 to 10 a step, and success are Meta-World's."""
+
+    obs_dim: ClassVar[int] = 39
+    action_dim: ClassVar[int] = 4
+    horizon: ClassVar[int] = 500
+    reports_success: ClassVar[bool] = True
+    num_workers: ClassVar[int] = min(8, os.cpu_count() or 1)
+    parameters: ClassVar[dict[str, int]] = {"environment": 0, "rand_vec": VECTOR_SIZE}
+
+    @abstractmethod
+    def benchmark(self, seed: int) -> Any:
+        """Meta-World's own object, with its train and test tasks drawn from this seed."""
+
+    @abstractmethod
+    def environments(self, split: str) -> list[str]:
+        """Names of the environments that tasks of 'train' or 'test' are drawn from."""
+
+    def task_set(self, task_seed: int, num_train: int, num_test: int) -> TaskSet:
+        """Meta-World's split: the first goals of every environment, as many of each."""
+        drawn = self.benchmark(task_seed)
+        train = self._first(drawn.train_tasks, "train", num_train)
+        return TaskSet(train, self._first(drawn.test_tasks, "test", num_test), task_seed)
+
+    def _first(self, tasks: list[Any], split: str, num: int) -> Tasks:
+        each, rest = divmod(num, len(self.environments(split)))
+        if rest or not 0 < each <= GOALS:
+            kinds = len(self.environments(split))
+            raise NacreError(
+                f"num_{split}_tasks is {num}, but {self.name} has up to {GOALS} in each of {kinds} {split} "
+                f"environment{'s' * (kinds > 1)}, as many of each; change --num-{split}-tasks."
+            )
+        return _as_data([task for index, task in enumerate(tasks) if index % GOALS < each])
+
+    def sample_tasks(self, rng: np.random.Generator, num: int) -> Tasks:
+        """New goals in the train environments."""
+        tasks: list[Any] = []
+        while len(tasks) < num:
+            drawn = self.benchmark(int(rng.integers(2**31))).train_tasks
+            tasks += [drawn[index] for index in rng.permutation(len(drawn))]
+        return _as_data(tasks[:num])
+
+    def in_range(self, task: Tasks) -> np.ndarray:
+        names, known = _names(), {*self.environments("train"), *self.environments("test")}
+        return np.array([
+            index in range(len(names)) and names[int(index)] in known and _holds(names[int(index)], vector)
+            for index, vector in zip(task["environment"], task["rand_vec"], strict=True)
+        ])  # fmt: skip
+
+    def make_env(self, task: dict[str, Any] | None) -> gymnasium.Env:
+        return Sawyer()
+
+    def set_task(self, env: gymnasium.Env, task: dict[str, Any]) -> None:
+        sawyer: Any = env.unwrapped
+        sawyer.set_task(_names()[int(task["environment"])], task["rand_vec"])
+
+
+@dataclass(frozen=True)
+class ML1(_MetaWorld):
+    """One environment, other goals: 50 in training, 50 in test."""
+
+    name: ClassVar[str] = "ml1"
+    task_range: ClassVar[str] = "object and goal within the environment's bounds"
+
+    environment: str = "reach-v3"
+    """The environment, by Meta-World's name: reach-v3, push-v3, pick-place-v3, ..."""
+
+    def __post_init__(self) -> None:
+        if self.environment not in _names():
+            raise unknown("environment", self.environment, _names())
+
+    def benchmark(self, seed: int) -> Any:
+        return _metaworld().ML1(self.environment, seed=seed)
+
+    def environments(self, split: str) -> list[str]:
+        return [self.environment]
+
+
+@dataclass(frozen=True)
+class ML10(_MetaWorld):
+    """Ten environments in training, five others in test, 50 goals of each."""
+
+    name: ClassVar[str] = "ml10"
+    task_range: ClassVar[str] = "object and goal within the bounds of one of the 15 environments"
+
+    def benchmark(self, seed: int) -> Any:
+        return _metaworld().ML10(seed=seed)
+
+    def environments(self, split: str) -> list[str]:
+        return list(_metaworld().env_dict.ML10_V3[split])
+
+
+class Sawyer(gymnasium.Env):
+    """Any environment of Meta-World, told which before a reset."""
+
+    def __init__(self) -> None:
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (_MetaWorld.obs_dim,), np.float64)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (_MetaWorld.action_dim,), np.float32)
+        self._name = ""
+        self._env: Any = None
+
+    def set_task(self, name: str, vector: np.ndarray) -> None:
+        """The environment of this name with object and goal placed by `vector`, the goal hidden."""
+        if name != self._name:
+            self._lay_aside()
+            self._name, self._env = name, _IDLE[name].pop() if _IDLE[name] else _environments()[name]()
+        values = np.asarray(vector, np.float64)[: _bounds(name).shape[1]]
+        data = {"env_cls": type(self._env), "rand_vec": values, "partially_observable": True}
+        self._env.set_task(_metaworld().Task(env_name=name, data=pickle.dumps(data)))
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Starts an episode; the start is the task's, whatever the seed."""
+        return self._env.reset()
+
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """One control step, 0.0125 s."""
+        return self._env.step(action)
+
+    def close(self) -> None:
+        """Leaves the environment to others of this process."""
+        self._lay_aside()
+
+    def _lay_aside(self) -> None:
+        if self._env is not None:
+            _IDLE[self._name].append(self._env)
+        self._name, self._env = "", None
+
+
+_IDLE: collections.defaultdict[str, list[Any]] = collections.defaultdict(list)
+"""Environments of this process that no lane uses at the moment, by name: one takes 0.15 s to make."""
+
+
+def _metaworld() -> Any:
+    try:
+        import metaworld
+    except ImportError as error:
+        raise NacreError(
+            "Meta-World is not installed; it pins an older MuJoCo, so give it an environment of its own: "
+            "pip install 'nacre[metaworld]'."
+        ) from error
+    return metaworld
+
+
+def _environments() -> dict[str, Any]:
+    """Meta-World's classes by name. A task's number is the place in this order."""
+    return _metaworld().env_dict.ALL_V3_ENVIRONMENTS
+
+
+@functools.cache
+def _names() -> list[str]:
+    return list(_environments())
+
+
+@functools.cache
+def _bounds(name: str) -> np.ndarray:
+    """Lowest and highest values of an environment's vector, [2, its size]."""
+    env = _environments()[name]()
+    space = env._random_reset_space
+    env.close()
+    return np.stack([space.low, space.high])
+
+
+def _holds(name: str, vector: np.ndarray) -> bool:
+    low, high = _bounds(name)
+    own, rest = vector[: len(low)], vector[len(low) :]
+    return bool((own >= low - 1e-6).all() and (own <= high + 1e-6).all() and not rest.any())
+
+
+def _as_data(tasks: list[Any]) -> Tasks:
+    """Tasks of Meta-World as arrays."""
+    names = {name: index for index, name in enumerate(_names())}
+    vectors = np.zeros((len(tasks), VECTOR_SIZE))
+    for row, task in zip(vectors, tasks, strict=True):
+        values = pickle.loads(task.data)["rand_vec"]  # made by Meta-World in this process, not read from a file
+        row[: len(values)] = values
+    return {"environment": np.array([float(names[task.env_name]) for task in tasks]), "rand_vec": vectors}
