@@ -8,7 +8,6 @@ from __future__ import annotations
 import collections
 import functools
 import os
-import pickle
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -131,11 +130,11 @@ class Sawyer(gymnasium.Env):
     def set_task(self, name: str, vector: np.ndarray) -> None:
         """The environment of this name with object and goal placed by `vector`, the goal hidden."""
         if name != self._name:
-            self._lay_aside()
+            self.close()
             self._name, self._env = name, _IDLE[name].pop() if _IDLE[name] else _environments()[name]()
-        values = np.asarray(vector, np.float64)[: _bounds(name).shape[1]]
-        data = {"env_cls": type(self._env), "rand_vec": values, "partially_observable": True}
-        self._env.set_task(_metaworld().Task(env_name=name, data=pickle.dumps(data)))
+        # What Meta-World's set_task does with its pickled tasks; the goal is hidden unless it is told otherwise.
+        self._env._set_task_called = self._env._freeze_rand_vec = True
+        self._env._last_rand_vec = np.asarray(vector, np.float64)[: _bounds(name).shape[1]]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts an episode; the start is the task's, whatever the seed."""
@@ -146,10 +145,7 @@ class Sawyer(gymnasium.Env):
         return self._env.step(action)
 
     def close(self) -> None:
-        """Leaves the environment to others of this process."""
-        self._lay_aside()
-
-    def _lay_aside(self) -> None:
+        """Leaves what it has to other lanes of this process."""
         if self._env is not None:
             _IDLE[self._name].append(self._env)
         self._name, self._env = "", None
@@ -199,7 +195,13 @@ def _as_data(tasks: list[Any]) -> Tasks:
     """Tasks of Meta-World as arrays."""
     names = {name: index for index, name in enumerate(_names())}
     vectors = np.zeros((len(tasks), VECTOR_SIZE))
+    made: dict[str, Any] = {}
     for row, task in zip(vectors, tasks, strict=True):
-        values = pickle.loads(task.data)["rand_vec"]  # made by Meta-World in this process, not read from a file
-        row[: len(values)] = values
+        if task.env_name not in made:
+            made[task.env_name] = _environments()[task.env_name]()
+        env = made[task.env_name]
+        env.set_task(task)
+        row[: len(env._last_rand_vec)] = env._last_rand_vec
+    for env in made.values():
+        env.close()
     return {"environment": np.array([float(names[task.env_name]) for task in tasks]), "rand_vec": vectors}

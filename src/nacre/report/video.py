@@ -103,7 +103,7 @@ def _write(frames: Iterator[np.ndarray], out: Path, frames_per_second: int) -> N
         frames = (_small(frame) for frame in itertools.islice(frames, 0, None, every))
     with picture.written_whole(out) as draft, imageio.get_writer(draft, **options) as writer:
         for frame in frames:
-            writer.append_data(frame)
+            writer.append_data(frame)  # type: ignore[attr-defined]  # which all writers have
 
 
 def _small(frame: np.ndarray) -> np.ndarray:
