@@ -48,7 +48,7 @@ class TrainedAgent:
         self.family = experiment.family
         self.tasks = tasks
         self.params = params
-        self.functions = experiment.algorithm.make_agent(experiment.settings)
+        self.functions = experiment.algorithm.make_agent(experiment.family, experiment.settings)
 
     def evaluate(
         self, tasks: str = "test", episodes: int | None = None, repeats: int | None = None, seed: int = 0

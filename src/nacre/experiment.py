@@ -386,8 +386,9 @@ def evaluate_states(experiment: Experiment, states: Sequence[Any], tasks: Tasks,
         return jax.random.fold_in(of_iteration, ["test", "train"].index(split))
 
     algorithm, settings = experiment.algorithm, experiment.settings
+    agent = algorithm.make_agent(experiment.family, settings)
     return evaluate_side_by_side(
-        experiment.family, tasks, algorithm.make_agent(settings), [algorithm.agent_params(state) for state in states],
+        experiment.family, tasks, agent, [algorithm.agent_params(state) for state in states],
         jnp.stack([key(state) for state in states]), settings.num_evaluation_episodes, settings.num_evaluation_repeats,
     )  # fmt: skip
 

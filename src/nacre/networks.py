@@ -15,6 +15,8 @@ from nacre.types import Key
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 TANH_EPSILON = 1e-6
+MIN_LOG_STD = math.log(1e-6)
+"""Floor of a Gaussian policy's log standard deviation."""
 NORMALISATION_EPSILON = 1e-5
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
@@ -161,6 +163,41 @@ class TanhGaussianPolicy(eqx.Module):
     def __call__(self, obs: Float[Array, "*rows obs_dim"], z: Float[Array, "*zrows latent_dim"]) -> PolicyOutput:
         mean, log_std = jnp.split(self.mlp(obs, z), 2, axis=-1)
         return PolicyOutput(mean, jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX))
+
+
+class GaussianPolicy(eqx.Module):
+    """pi(a | s): a diagonal Gaussian, its mean an MLP, its log standard deviation learnt but the same in all states.
+
+    What on-policy methods act with. Actions are not squashed: the family clips them.
+    """
+
+    weights: tuple[Float[Array, "in out"], ...]
+    biases: tuple[Float[Array, " out"], ...]
+    log_std: Float[Array, " action_dim"]
+    activation: str = eqx.field(static=True)
+
+    def __init__(
+        self, in_dim: int, action_dim: int, hidden_dim: int, num_layers: int, *, activation: str = "tanh", key: Key
+    ):
+        """Weights U(+-sqrt(6 / (in + out))) (Glorot and Bengio 2010), biases 0, standard deviation 1. `activation`:
+        tanh or relu."""
+        dims = [in_dim] + [hidden_dim] * num_layers + [action_dim]
+        sizes = list(itertools.pairwise(dims))
+        self.weights = tuple(
+            jax.random.uniform(k, size, minval=-1, maxval=1) * math.sqrt(6 / sum(size))
+            for k, size in zip(jax.random.split(key, len(sizes)), sizes, strict=True)
+        )
+        self.biases = tuple(jnp.zeros(out) for _, out in sizes)
+        self.log_std = jnp.zeros(action_dim)
+        self.activation = activation
+
+    def __call__(self, x: Float[Array, "*rows in"]) -> PolicyOutput:
+        activation = {"tanh": jnp.tanh, "relu": jax.nn.relu}[self.activation]
+        *hidden, (last, last_bias) = zip(self.weights, self.biases, strict=True)
+        for weight, bias in hidden:
+            x = activation(product(x, weight, "float32") + bias)
+        mean = product(x, last, "float32") + last_bias
+        return PolicyOutput(mean, jnp.broadcast_to(jnp.maximum(self.log_std, MIN_LOG_STD), mean.shape))
 
 
 def sample_action(

@@ -241,7 +241,10 @@ def evaluate_side_by_side(
     """The evaluations of several agents of one kind at once, one each; a key each."""
     num_seeds, each = len(params), num_tasks(tasks)
     lanes = take(tasks, np.tile(np.arange(each), num_seeds * num_repeats))
-    played = trial(family, side_by_side(agent, num_seeds), stacked(params), lanes, key, num_episodes)
+    if num_seeds == 1:
+        played = trial(family, agent, params[0], lanes, key[0], num_episodes)
+    else:
+        played = trial(family, side_by_side(agent, num_seeds), stacked(params), lanes, key, num_episodes)
     episodes = [(one.episode.returns(), one.episode.success) for one in played]
 
     def of_seeds(by_episode: Any) -> np.ndarray:

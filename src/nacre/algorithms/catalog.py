@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from nacre.algorithms import pearl
+from nacre.algorithms import maml, pearl
 from nacre.errors import unknown
+from nacre.presets.maml import PRESETS as GRADIENT_PRESETS
+from nacre.presets.maml import MamlTrpoConfig, PrompConfig
 from nacre.presets.pearl import PRESETS, PearlConfig
 
 
@@ -20,9 +22,20 @@ class Algorithm(NamedTuple):
     meta_train: Callable[
         ..., Iterator[tuple[Any, Any]]
     ]  # (family, config, tasks, states) -> (states, metrics [update] of each) ...; one state a seed, side by side
-    make_agent: Callable[..., Any]  # (config) -> Agent
+    make_agent: Callable[..., Any]  # (family, config) -> Agent
     agent_params: Callable[..., Any]  # (state) -> params
     belief: Callable[..., Any] | None  # (memory, config) -> Belief [lane, latent_dim], for methods that have one
+
+
+def _compiles_as_it_goes(family: Any, config: Any, num_seeds: int) -> None:
+    """For methods whose compilation takes little memory."""
+
+
+def _gradient_method(config: type[Any]) -> Algorithm:
+    return Algorithm(
+        config, GRADIENT_PRESETS, _compiles_as_it_goes, maml.init, maml.meta_train, maml.make_agent,
+        maml.agent_params, belief=None,
+    )  # fmt: skip
 
 
 ALGORITHMS: dict[str, Algorithm] = {
@@ -32,10 +45,12 @@ ALGORITHMS: dict[str, Algorithm] = {
         pearl.compile_update,
         pearl.init,
         pearl.meta_train,
-        pearl.make_agent,
+        lambda family, config: pearl.make_agent(config),
         pearl.agent_params,
         pearl.belief,
     ),
+    "maml-trpo": _gradient_method(MamlTrpoConfig),
+    "promp": _gradient_method(PrompConfig),
 }
 
 

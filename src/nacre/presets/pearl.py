@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 from nacre.errors import NacreError
-
-MAX_TASKS = 1_000_000
-"""Tasks of a task set at most: tasks.json names each."""
+from nacre.presets.checks import check_numbers
 
 
 @dataclass(frozen=True)
@@ -111,24 +109,7 @@ class PearlConfig:
         }
         may_be_zero |= {"kl_weight", "policy_mean_reg_weight", "policy_std_reg_weight", "discount"}
         may_be_zero |= {"num_exploration_episodes"}
-        for field in fields(self):
-            value, flag = getattr(self, field.name), "--" + field.name.replace("_", "-")
-            if isinstance(value, bool | str):
-                continue
-            if not value > 0 and not (value == 0 and field.name in may_be_zero):
-                least = "at least 0" if field.name in may_be_zero else "more than 0"
-                raise NacreError(f"{field.name} is {value}, but must be {least}; change {flag}.")
-        for name in ("num_train_tasks", "num_test_tasks"):
-            if getattr(self, name) > MAX_TASKS:
-                raise NacreError(
-                    f"{name} is {getattr(self, name)}, but must be at most {MAX_TASKS}; "
-                    f"change --{name.replace('_', '-')}."
-                )
-        for name in ("discount", "soft_target_tau", "learning_rate_decay"):
-            if getattr(self, name) > 1:
-                raise NacreError(
-                    f"{name} is {getattr(self, name)}, but must be at most 1; change --{name.replace('_', '-')}."
-                )
+        check_numbers(self, may_be_zero=may_be_zero, at_most_one=("discount", "soft_target_tau", "learning_rate_decay"))
         if self.num_exploration_episodes >= self.num_evaluation_episodes:
             raise NacreError(
                 f"all {self.num_evaluation_episodes} episodes of a trial explore (num_exploration_episodes is "

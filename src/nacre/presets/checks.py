@@ -1,0 +1,31 @@
+"""What every algorithm's settings are checked for when they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import fields
+from typing import Any
+
+from nacre.errors import NacreError
+
+MAX_TASKS = 1_000_000
+"""Tasks of a task set at most: tasks.json names each."""
+
+
+def flag(name: str) -> str:
+    """The command line's name for a field."""
+    return "--" + name.replace("_", "-")
+
+
+def check_numbers(config: Any, *, may_be_zero: Collection[str] = (), at_most_one: Collection[str] = ()) -> None:
+    """Raises NacreError unless all numbers are positive, but for those that may be 0, and no larger than they may."""
+    for field in fields(config):
+        name, value = field.name, getattr(config, field.name)
+        if isinstance(value, bool | str):
+            continue
+        if not value > 0 and not (value == 0 and name in may_be_zero):
+            least = "at least 0" if name in may_be_zero else "more than 0"
+            raise NacreError(f"{name} is {value}, but must be {least}; change {flag(name)}.")
+        most = MAX_TASKS if name in ("num_train_tasks", "num_test_tasks") else 1 if name in at_most_one else None
+        if most is not None and value > most:
+            raise NacreError(f"{name} is {value}, but must be at most {most}; change {flag(name)}.")

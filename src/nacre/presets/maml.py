@@ -1,0 +1,133 @@
+"""Settings of MAML-TRPO (Finn et al. 2017) and ProMP (Rothfuss et al. 2019), and their presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from nacre.presets import pearl
+from nacre.presets.checks import check_numbers
+
+
+@dataclass(frozen=True)
+class GradientConfig:
+    """What both methods share. The defaults are those of the public runs made for the PEARL paper."""
+
+    # Task set
+    num_train_tasks: int = 100
+    """Tasks to meta-train on."""
+    num_test_tasks: int = 30
+    """Held-out tasks that score the run."""
+    fresh_tasks: bool = False
+    """False: tasks are drawn from the train tasks. True: every iteration draws new ones from the family."""
+
+    # Meta-training loop
+    iterations: int = 501
+    """Meta-iterations of the whole run; `resume --iterations` raises it."""
+    tasks_per_iteration: int = 40
+    """Tasks drawn (with replacement) in each iteration."""
+    rollouts_per_task: int = 20
+    """Episodes of each drawn task before adaptation, and as many after every inner step."""
+
+    # Adaptation
+    num_inner_steps: int = 1
+    """Policy-gradient steps that adapt to a task."""
+    inner_learning_rate: float = 0.1
+    """Step size of adaptation."""
+    inner_objective: Literal["likelihood_ratio", "log_likelihood"] = "likelihood_ratio"
+    """What adaptation ascends: advantages weighted by pi / pi_old, or by log pi. Their gradients are the same; the
+    meta-gradient through them is not (Rothfuss et al. 2019)."""
+    first_order: bool = False
+    """Whether the meta-gradient takes the inner gradient for a constant, which is cheaper and biased."""
+
+    # Policy and advantages
+    hidden_dim: int = 64
+    """Units in a hidden layer of the policy."""
+    num_hidden_layers: int = 2
+    """Hidden layers of the policy."""
+    discount: float = 0.99
+    """Discount factor gamma."""
+    gae_lambda: float = 1.0
+    """Lambda of generalised advantage estimation."""
+
+    # Meta-test
+    num_evaluation_episodes: int = 3
+    """Episodes of a trial; the last one is scored. Before it actions are sampled, as adaptation needs."""
+    num_evaluation_repeats: int = 1
+    """Independent trials per task in an evaluation."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self, may_be_zero=self._may_be_zero(), at_most_one=("discount", "gae_lambda"))
+
+    def _may_be_zero(self) -> tuple[str, ...]:
+        return ("discount", "gae_lambda", "num_inner_steps")
+
+    @property
+    def num_train_steps_per_iteration(self) -> int:
+        """Outer updates in an iteration."""
+        return 1
+
+
+@dataclass(frozen=True)
+class MamlTrpoConfig(GradientConfig):
+    """MAML with a trust-region outer step."""
+
+    max_kl: float = 0.01
+    """How far the adapted policies may move in an iteration, mean KL divergence in nats."""
+    cg_iterations: int = 10
+    """Conjugate-gradient iterations for the natural gradient."""
+    cg_damping: float = 1e-5
+    """Added to the divergence's Hessian, times the identity."""
+
+
+@dataclass(frozen=True)
+class PrompConfig(GradientConfig):
+    """ProMP: a clipped outer objective and a penalty on how far the policy moves before adaptation."""
+
+    num_outer_steps: int = 5
+    """Adam steps on the data of an iteration."""
+    learning_rate: float = 1e-3
+    """Adam's step size."""
+    clip_ratio: float = 0.3
+    """How far from 1 the ratio of the adapted policies' densities may pay."""
+    inner_kl_weight: float = 5e-4
+    """Weight of KL(pi_old || pi) on the data before adaptation."""
+    inner_kl_target: float = 0.01
+    """Divergence at which an adaptive weight stays, nats."""
+    adaptive_inner_kl: bool = False
+    """Whether the weight is halved below target / 1.5 and doubled above target * 1.5."""
+
+    def _may_be_zero(self) -> tuple[str, ...]:
+        return (*super()._may_be_zero(), "inner_kl_weight")
+
+    @property
+    def num_train_steps_per_iteration(self) -> int:
+        return self.num_outer_steps
+
+
+SHARED = ("num_train_tasks", "num_test_tasks", "num_evaluation_repeats")
+"""Settings that a family has for all methods: its task set and how it is scored."""
+
+
+def family_rows() -> dict[str, dict[str, object]]:
+    """The family's settings for all methods, out of PEARL's, so that all meet the same tasks."""
+    rows = {family: dict(row) for family, row in pearl.PRESETS["paper"].items()}
+    return {family: {name: value for name, value in row.items() if name in SHARED} for family, row in rows.items()}
+
+
+_PAPER = family_rows()
+for _family in ("walker-params", "hopper-params"):
+    _PAPER[_family] |= {"inner_learning_rate": 0.05}
+_PAPER["ant-goal"] |= {"num_inner_steps": 2}
+
+_SMOKE: dict[str, object] = dict(iterations=2, tasks_per_iteration=2, rollouts_per_task=2, hidden_dim=16)
+_FEW = {
+    family: {name: value for name, value in row.items() if name in SHARED}
+    for family, row in pearl.PRESETS["smoke"].items()
+}
+
+PRESETS: dict[str, dict[str, dict[str, object]]] = {
+    "paper": _PAPER,
+    "smoke": {family: _PAPER[family] | _SMOKE | row for family, row in _FEW.items()},
+}
+"""preset -> family -> the fields that differ from the defaults; the same for both methods."""
