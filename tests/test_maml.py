@@ -263,7 +263,7 @@ def test_an_iteration_counts_all_its_steps_and_trains_on_the_drawn_tasks():
     (after,), (metrics,) = next(maml.meta_train(FAMILY, config, tasks, [state]))
     assert after.env_steps == 3 * 3 * 4 * FAMILY.horizon and after.grad_steps == 5 and after.meta_iterations == 1
     assert metrics["return_after"].shape == (5,)
-    drawn = maml.draw_tasks(FAMILY, config, tasks.train, jax.random.key(0))["goal"]
+    drawn = on_policy.draw_tasks(FAMILY, config, tasks.train, jax.random.key(0))["goal"]
     assert {tuple(goal) for goal in drawn} <= {tuple(goal) for goal in tasks.train["goal"]}
-    fresh = maml.draw_tasks(FAMILY, PrompConfig(**SMALL, fresh_tasks=True), tasks.train, jax.random.key(0))["goal"]
+    fresh = on_policy.draw_tasks(FAMILY, PrompConfig(**SMALL, fresh_tasks=True), tasks.train, jax.random.key(0))["goal"]
     assert not {tuple(goal) for goal in fresh} & {tuple(goal) for goal in tasks.train["goal"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -159,6 +160,29 @@ def collect(family: Family, policies: Any, tasks: Tasks, num_rollouts: int, key:
 def as_rollouts(played: Episode, num_tasks: int) -> Rollouts:
     """Episodes [lane] as rollouts [task, rollout]: the lanes of a task stand together."""
     transitions = played.transitions
-    real = np.arange(np.shape(transitions.reward)[1]) < np.asarray(played.length)[:, None]
-    lanes = Rollouts(transitions.obs, transitions.action, transitions.training_reward, jnp.asarray(real))
+    real = jnp.arange(transitions.reward.shape[1]) < jnp.asarray(played.length)[:, None]
+    lanes = Rollouts(transitions.obs, transitions.action, transitions.training_reward, real)
     return jax.tree.map(lambda x: x.reshape(num_tasks, -1, *x.shape[1:]), lanes)
+
+
+def draw_tasks(family: Family, config: Any, tasks: Tasks, key: Key) -> Tasks:
+    """The tasks of an iteration: some of the train tasks, with replacement, or (`fresh_tasks`) new ones."""
+    if config.fresh_tasks:
+        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        return family.sample_tasks(rng, config.tasks_per_iteration)
+    index = jax.random.randint(key, (config.tasks_per_iteration,), 0, config.num_train_tasks)
+    return take(tasks, np.asarray(index))
+
+
+def iterate(
+    iteration: Callable[[Any], tuple[Any, Any]], states: Sequence[Any], num_iterations: int
+) -> Iterator[tuple[list[Any], list[Any]]]:
+    """Repeats an iteration, (state) -> (state, metrics [update]), for the runs of one or more seeds in turn.
+
+    Yields (states, metrics of each) after every iteration.
+    """
+    states = list(states)
+    while states[0].meta_iterations < num_iterations:
+        results = [iteration(state) for state in states]
+        states = [state for state, _ in results]
+        yield states, [metrics for _, metrics in results]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from nacre.algorithms import maml, pearl
+from nacre.algorithms import maml, pearl, rl2
 from nacre.errors import unknown
 from nacre.presets.maml import PRESETS as GRADIENT_PRESETS
 from nacre.presets.maml import MamlTrpoConfig, PrompConfig
 from nacre.presets.pearl import PRESETS, PearlConfig
+from nacre.presets.rl2 import PRESETS as RL2_PRESETS
+from nacre.presets.rl2 import Rl2Config
 
 
 class Algorithm(NamedTuple):
@@ -48,6 +50,16 @@ ALGORITHMS: dict[str, Algorithm] = {
         lambda family, config: pearl.make_agent(config),
         pearl.agent_params,
         pearl.belief,
+    ),
+    "rl2": Algorithm(
+        Rl2Config,
+        RL2_PRESETS,
+        _compiles_as_it_goes,
+        rl2.init,
+        rl2.meta_train,
+        rl2.make_agent,
+        rl2.agent_params,
+        belief=None,
     ),
     "maml-trpo": _gradient_method(MamlTrpoConfig),
     "promp": _gradient_method(PrompConfig),

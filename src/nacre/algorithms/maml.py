@@ -18,7 +18,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from nacre import on_policy, trust_region
-from nacre.families.family import Family, TaskSet, num_tasks, take
+from nacre.families.family import Family, TaskSet, num_tasks
 from nacre.networks import GaussianPolicy, PolicyOutput
 from nacre.on_policy import Rollouts, log_density, masked_mean
 from nacre.presets.maml import GradientConfig, MamlTrpoConfig, PrompConfig
@@ -243,21 +243,14 @@ def agent_params(state: State) -> GaussianPolicy:
 def meta_train(
     family: Family, config: GradientConfig, tasks: TaskSet, states: Sequence[State]
 ) -> Iterator[tuple[list[State], list[Metrics]]]:
-    """Continues the runs of one or more seeds, one after another in every iteration.
-
-    Yields (states, metrics [update] of each) after every iteration.
-    """
-    states = list(states)
-    while states[0].meta_iterations < config.iterations:
-        results = [iteration(family, config, tasks.train, state) for state in states]
-        states = [state for state, _ in results]
-        yield states, [metrics for _, metrics in results]
+    """Continues the runs of one or more seeds: (states, metrics [update] of each) after every iteration."""
+    return on_policy.iterate(functools.partial(iteration, family, config, tasks.train), states, config.iterations)
 
 
 def iteration(family: Family, config: GradientConfig, tasks: Tasks, state: State) -> tuple[State, Metrics]:
     """One meta-iteration: tasks, rollouts before and after every inner step, the outer update."""
     number = int(state.meta_iterations)
-    drawn = draw_tasks(family, config, tasks, jax.random.fold_in(stream(state.key, "tasks"), number))
+    drawn = on_policy.draw_tasks(family, config, tasks, jax.random.fold_in(stream(state.key, "tasks"), number))
     key = jax.random.fold_in(stream(state.key, "collect"), number)
     policies = _repeated(state.learner.policy, config.tasks_per_iteration)
     steps: list[Step] = []
@@ -281,15 +274,6 @@ def iteration(family: Family, config: GradientConfig, tasks: Tasks, state: State
         meta_iterations=state.meta_iterations + 1,
     )
     return after, metrics
-
-
-def draw_tasks(family: Family, config: GradientConfig, tasks: Tasks, key: Key) -> Tasks:
-    """The tasks of an iteration: some of the train tasks, with replacement, or (`fresh_tasks`) new ones."""
-    if config.fresh_tasks:
-        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-        return family.sample_tasks(rng, config.tasks_per_iteration)
-    index = jax.random.randint(key, (config.tasks_per_iteration,), 0, config.num_train_tasks)
-    return take(tasks, np.asarray(index))
 
 
 @functools.partial(jax.jit, static_argnames="num")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from nacre.presets import pearl
 from nacre.presets.checks import check_numbers
+from nacre.presets.pearl import family_rows
 
 
 @dataclass(frozen=True)
@@ -105,29 +105,15 @@ class PrompConfig(GradientConfig):
         return self.num_outer_steps
 
 
-SHARED = ("num_train_tasks", "num_test_tasks", "num_evaluation_repeats")
-"""Settings that a family has for all methods: its task set and how it is scored."""
-
-
-def family_rows() -> dict[str, dict[str, object]]:
-    """The family's settings for all methods, out of PEARL's, so that all meet the same tasks."""
-    rows = {family: dict(row) for family, row in pearl.PRESETS["paper"].items()}
-    return {family: {name: value for name, value in row.items() if name in SHARED} for family, row in rows.items()}
-
-
-_PAPER = family_rows()
+_PAPER = family_rows("paper")
 for _family in ("walker-params", "hopper-params"):
     _PAPER[_family] |= {"inner_learning_rate": 0.05}
 _PAPER["ant-goal"] |= {"num_inner_steps": 2}
 
 _SMOKE: dict[str, object] = dict(iterations=2, tasks_per_iteration=2, rollouts_per_task=2, hidden_dim=16)
-_FEW = {
-    family: {name: value for name, value in row.items() if name in SHARED}
-    for family, row in pearl.PRESETS["smoke"].items()
-}
 
 PRESETS: dict[str, dict[str, dict[str, object]]] = {
     "paper": _PAPER,
-    "smoke": {family: _PAPER[family] | _SMOKE | row for family, row in _FEW.items()},
+    "smoke": {family: _PAPER[family] | _SMOKE | row for family, row in family_rows("smoke").items()},
 }
 """preset -> family -> the fields that differ from the defaults; the same for both methods."""

@@ -235,3 +235,14 @@ PRESETS: dict[str, dict[str, dict[str, object]]] = {
     "smoke": {family: _PAPER[family] | _SMOKE | settings for family, settings in _SMOKE_STEPS.items()},
 }
 """preset -> family -> the fields that differ from PearlConfig's defaults."""
+
+SHARED = ("num_train_tasks", "num_test_tasks", "num_evaluation_repeats")
+"""Settings that a family has for all methods: its task set and how often it is scored."""
+
+
+def family_rows(preset: str) -> dict[str, dict[str, object]]:
+    """What PEARL's preset says of every family that holds for all methods, so that all meet the same tasks."""
+    return {
+        family: {name: value for name, value in row.items() if name in SHARED}
+        for family, row in PRESETS[preset].items()
+    }
