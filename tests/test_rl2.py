@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, ClassVar
 
 import jax
@@ -162,10 +163,9 @@ def test_an_iteration_counts_its_steps_and_the_agent_explores_as_configured():
 
 
 def optimum(pulls: int) -> float:
-    """Expected reward of the best way to pull two arms of unknown chance U(0, 1), by dynamic programming over counts."""
-    from functools import cache
+    """Expected reward of the best way to pull two arms of unknown chance U(0, 1), by recursion over counts."""
 
-    @cache
+    @functools.cache
     def value(wins_a: int, losses_a: int, wins_b: int, losses_b: int) -> float:
         if wins_a + losses_a + wins_b + losses_b == pulls:
             return 0.0
@@ -188,9 +188,8 @@ def test_it_learns_a_bandit_near_the_optimum_of_its_horizon():
     config = Rl2Config(
         num_train_tasks=1000, tasks_per_iteration=500, iterations=150, learning_rate=3e-3, discount=1.0, cell="gru"
     )
-    tasks, state = family.task_set(0, 1000, 2), rl2.init(family, config, 0)
-    for (state,), _ in rl2.meta_train(family, config, tasks, [state]):  # noqa: B007
-        pass
+    tasks, start = family.task_set(0, 1000, 2), rl2.init(family, config, 0)
+    *_, ((state,), _) = rl2.meta_train(family, config, tasks, [start])
     fresh = family.sample_tasks(np.random.default_rng(5), 4000)
     agent = rl2.make_agent(family, config)
     returns = rollout.evaluate(family, fresh, agent, state.policy, jax.random.key(9), 2, 1)
