@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from nacre.algorithms import maml, pearl, rl2
+from nacre.algorithms import maesn, maml, pearl, rl2
 from nacre.errors import unknown
+from nacre.presets.maesn import PRESETS as MAESN_PRESETS
+from nacre.presets.maesn import MaesnConfig
 from nacre.presets.maml import PRESETS as GRADIENT_PRESETS
 from nacre.presets.maml import MamlTrpoConfig, PrompConfig
 from nacre.presets.pearl import PRESETS, PearlConfig
@@ -63,6 +65,16 @@ ALGORITHMS: dict[str, Algorithm] = {
     ),
     "maml-trpo": _gradient_method(MamlTrpoConfig),
     "promp": _gradient_method(PrompConfig),
+    "maesn": Algorithm(
+        MaesnConfig,
+        MAESN_PRESETS,
+        _compiles_as_it_goes,
+        maesn.init,
+        maesn.meta_train,
+        maesn.make_agent,
+        maesn.agent_params,
+        maesn.belief,
+    ),
 }
 
 

@@ -1,0 +1,78 @@
+"""Settings of MAESN (Gupta et al. 2018), and its presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nacre.presets.checks import check_numbers
+from nacre.presets.pearl import family_rows
+
+
+@dataclass(frozen=True)
+class MaesnConfig:
+    """MAESN's settings. The defaults are the paper's for sparse navigation."""
+
+    # Task set
+    num_train_tasks: int = 100
+    """Tasks to meta-train on; each has a latent distribution of its own."""
+    num_test_tasks: int = 30
+    """Held-out tasks that score the run."""
+
+    # Meta-training loop
+    iterations: int = 500
+    """Meta-iterations of the whole run; `resume --iterations` raises it."""
+    tasks_per_iteration: int = 20
+    """Train tasks drawn (with replacement) in each iteration."""
+    rollouts_per_task: int = 20
+    """Episodes of each drawn task before adaptation, and as many after."""
+
+    # Latent space and adaptation
+    latent_dim: int = 2
+    """Dimension of the latent variable z, which is drawn once an episode."""
+    inner_learning_rate: float = 1.0
+    """Where the step sizes of adaptation begin; they are learnt, one for each latent mean and log deviation."""
+    kl_weight: float = 0.1
+    """Weight of KL(N(mu_i, sigma_i) || N(0, I)) of the tasks' latent distributions before adaptation."""
+
+    # Policy and advantages
+    hidden_dim: int = 100
+    """Units in a hidden layer of the policy."""
+    num_hidden_layers: int = 2
+    """Hidden layers of the policy."""
+    discount: float = 0.99
+    """Discount factor gamma."""
+    gae_lambda: float = 1.0
+    """Lambda of generalised advantage estimation."""
+
+    # Outer step
+    max_kl: float = 0.01
+    """How far the adapted policies may move in an iteration, mean KL divergence in nats."""
+    cg_iterations: int = 10
+    """Conjugate-gradient iterations for the natural gradient."""
+    cg_damping: float = 1e-5
+    """Added to the divergence's Hessian, times the identity."""
+
+    # Meta-test
+    num_evaluation_episodes: int = 3
+    """Episodes of a trial; the last one is scored. Before it actions are sampled."""
+    num_evaluation_repeats: int = 1
+    """Independent trials per task in an evaluation."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self, may_be_zero=("discount", "gae_lambda", "kl_weight"), at_most_one=("discount", "gae_lambda"))
+
+    @property
+    def num_train_steps_per_iteration(self) -> int:
+        """Outer updates in an iteration."""
+        return 1
+
+
+_SMOKE: dict[str, object] = dict(iterations=2, tasks_per_iteration=2, rollouts_per_task=2, hidden_dim=8)
+_PAPER = family_rows("paper")
+_PAPER["sparse-point-robot"] |= {"num_evaluation_episodes": 20}
+
+PRESETS: dict[str, dict[str, dict[str, object]]] = {
+    "paper": _PAPER,
+    "smoke": {family: row | _SMOKE for family, row in family_rows("smoke").items()},
+}
+"""preset -> family -> the fields that differ from the defaults."""
