@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 import nacre
-from nacre import cli, experiment
+from nacre import cli, experiment, learning
 from nacre.algorithms import pearl
 from nacre.algorithms.catalog import ALGORITHMS
 from nacre.families.half_cheetah import CheetahVel
@@ -39,7 +39,7 @@ LONG = dict(preset="smoke", iterations=12, num_train_steps_per_iteration=100)
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pearl, "UPDATES_PER_CALL", BLOCK)
+    monkeypatch.setattr(learning, "UPDATES_PER_CALL", BLOCK)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def uninterrupted_run(tmp_path_factory: pytest.TempPathFactory) -> nacre.RunDire
     """A run that nothing disturbed. It saves after every block, which must not change a number."""
     path = tmp_path_factory.mktemp("uninterrupted") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pearl, "UPDATES_PER_CALL", BLOCK)
+        patch.setattr(learning, "UPDATES_PER_CALL", BLOCK)
         return nacre.train("pearl", "point-robot", **SMALL, checkpoint_minutes=0.0, out=path)
 
 
@@ -307,7 +307,7 @@ def test_a_first_signal_asks_to_stop_and_a_second_one_stops_at_once() -> None:
 def group(tmp_path_factory: pytest.TempPathFactory) -> list[nacre.RunDirectory]:
     """Seeds 0 and 1 of the uninterrupted run, in one program."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pearl, "UPDATES_PER_CALL", BLOCK)
+        patch.setattr(learning, "UPDATES_PER_CALL", BLOCK)
         return nacre.train_seeds("pearl", "point-robot", (0, 1), **SMALL, out=tmp_path_factory.mktemp("group"))
 
 
@@ -494,7 +494,7 @@ def test_the_update_is_compiled_once_and_before_the_buffers_take_memory(
     with jax.log_compiles():
         nacre.train("pearl", "point-robot", preset="smoke", batch_size=17, out=tmp_path / "run")
     seen.extend(record.getMessage() for record in caplog.records)
-    compiled = [i for i, message in enumerate(seen) if message.startswith("Finished XLA compilation of jit(_train)")]
+    compiled = [i for i, message in enumerate(seen) if message.startswith("Finished XLA compilation of jit(block)")]
     assert len(compiled) == 1
     assert compiled[0] < seen.index("buffers made")
 

@@ -24,7 +24,7 @@ LAYERS = (
     ("networks", "replay", "robots", "families", "presets"),
     ("simulators",),
     ("rollout",),
-    ("collection", "on_policy", "trust_region"),
+    ("collection", "learning", "on_policy", "trust_region"),
     ("algorithms",),
     ("config", "compilation_cache", "checkpoints", "run_directory", "sinks", "experiment", "agent"),
     ("report", "benchmark", "environment", "commands", "cli", "__main__"),
@@ -93,7 +93,8 @@ def test_no_algorithm_imports_another() -> None:
     algorithms = {module for module in MODULES if module.startswith("algorithms.")} - {"algorithms.catalog"}
     assert algorithms
     for module in algorithms:
-        assert not set(imported(MODULES[module])) & (algorithms - {module})
+        allowed = {module, "algorithms.pearl"} if module == "algorithms.oracle" else {module}  # whose losses it uses
+        assert not set(imported(MODULES[module])) & (algorithms - allowed)
 
 
 def test_no_family_imports_a_simulator_or_an_algorithm() -> None:

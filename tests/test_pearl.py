@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nacre import collection, rollout
+from nacre import collection, learning, rollout
 from nacre.algorithms import pearl
-from nacre.collection import Phases
+from nacre.collection import Buffers, Phases
 from nacre.families.family import Family, JaxStep, TaskSet
 from nacre.families.point import PointRobot
 from nacre.networks import MLP
@@ -830,10 +830,10 @@ class Blocks(NamedTuple):
 def blocks(collected) -> Blocks:
     fresh = pearl.init(FAMILY, SMALL, seed=1)
     start = fresh._replace(rl_buffer=collected.after.rl_buffer, context_buffer=collected.after.context_buffer)
-    compiled_before = pearl._train._cache_size()
+    compiled_before = learning.block._cache_size()
     halfway, first = train(copied(start), 200)
     in_two, second = train(copied(halfway), 200)
-    compilations = pearl._train._cache_size() - compiled_before
+    compilations = learning.block._cache_size() - compiled_before
     at_once, metrics = train(copied(start), 400)
     return Blocks(
         start, halfway, in_two, at_once, jax.device_get([first, second]), jax.device_get(metrics), compilations
@@ -866,7 +866,7 @@ def test_a_block_is_one_update_after_another_on_what_is_drawn_from_the_replay(bl
     update = jax.jit(pearl.update, static_argnames="config")
     for grad_step in range(5):
         key = jax.random.fold_in(stream(start.key, "train"), grad_step)
-        drawn = pearl.draw(start.rl_buffer, start.context_buffer, key, OBS_DIM, SMALL)
+        drawn = pearl.draw(Buffers(start.rl_buffer, start.context_buffer), key, OBS_DIM, SMALL)
         *learner, metrics = update(*learner, *drawn, config=SMALL)
         losses.append(metrics["critic_loss"])
     np.testing.assert_allclose(losses, blocks.metrics_at_once["critic_loss"][:5], rtol=1e-3)
@@ -946,12 +946,12 @@ def finished(state: pearl.State) -> tuple[pearl.State, list[dict[str, np.ndarray
 def run() -> tuple[pearl.State, list[dict[str, np.ndarray]]]:
     """A run of two iterations in blocks of 200 updates, with seed 5."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pearl, "UPDATES_PER_CALL", 200)
+        patch.setattr(learning, "UPDATES_PER_CALL", 200)
         return finished(pearl.init(FAMILY, SMALL, 5))
 
 
 def test_same_seed_same_numbers(run, monkeypatch):
-    monkeypatch.setattr(pearl, "UPDATES_PER_CALL", 200)
+    monkeypatch.setattr(learning, "UPDATES_PER_CALL", 200)
     again = finished(pearl.init(FAMILY, SMALL, 5))
     assert_trees_equal(run, again)
     other, _ = finished(pearl.init(FAMILY, SMALL, 6))
@@ -966,7 +966,7 @@ def test_a_run_counts_its_steps_updates_and_iterations(run):
 
 
 def test_a_run_continued_in_the_middle_of_an_iteration_is_the_run_uninterrupted(run, monkeypatch):
-    monkeypatch.setattr(pearl, "UPDATES_PER_CALL", 200)
+    monkeypatch.setattr(learning, "UPDATES_PER_CALL", 200)
     blocks = pearl.meta_train(FAMILY, SMALL, TASKS, [pearl.init(FAMILY, SMALL, 5)])
     first, second, ((third,), _) = (next(blocks) for _ in range(3))
     del first, second

@@ -30,7 +30,7 @@ class Buffers(NamedTuple):
     """What one run has collected."""
 
     rl: Replay  # everything, the critics' data
-    context: Replay  # the latest collection of each task, the encoder's data
+    context: Any  # a Replay: the latest collection of each task, the encoder's data; None for methods without one
 
 
 PosteriorZ = Callable[[Any, Replay, Any, Key], Any]
@@ -44,7 +44,7 @@ def collected(family: Family, num_steps: int) -> int:
 
 
 def collect(
-    family: Family, agent: Agent, posterior_z: PosteriorZ, params: Sequence[Any], tasks: Tasks,
+    family: Family, agent: Agent, posterior_z: PosteriorZ | None, params: Sequence[Any], tasks: Tasks,
     buffers: Sequence[Buffers], drawn: np.ndarray, phases: Phases, key: Key,
 ) -> tuple[list[Buffers], np.ndarray]:  # fmt: skip
     """Collects for the drawn tasks [seed, draw] of every run, all side by side: (buffers, environment steps [seed]).
@@ -55,15 +55,16 @@ def collect(
     num_seeds, num_draws = drawn.shape
     params_of_all = stacked(params)
     rl = [one.rl for one in buffers]
-    context = [_clear(one.context, task) for one, task in zip(buffers, drawn, strict=True)]
-    dims, capacity = (family.obs_dim, family.action_dim), context[0].capacity
-    own = [rings.empty(num_draws, capacity, num_draws * capacity, *dims) for _ in buffers]
+    context = [_clear(one.context, task) for one, task in zip(buffers, drawn, strict=True) if one.context is not None]
+    dims = (family.obs_dim, family.action_dim)
+    own = [rings.empty(num_draws, one.capacity, num_draws * one.capacity, *dims) for one in context]
     is_last_draw = np.array([[task not in row[i + 1 :] for i, task in enumerate(row)] for row in drawn])
     env_steps = np.zeros(num_seeds, int)
 
     for phase, (kind, num_steps) in enumerate(phases._asdict().items()):
         acting = side_by_side(_straight_agent(family.action_dim) if kind == "straight" else agent, num_seeds)
-        from_posterior, into_context = kind.endswith("posterior"), kind != "extra_rl_posterior"
+        from_posterior = kind.endswith("posterior")
+        into_context = bool(context) and kind != "extra_rl_posterior"
         missing, rounds = np.full(drawn.shape, num_steps), 0
         while (missing > 0).any():
             begin_key, context_key, episode_key = split(fold_in(fold_in(key, phase), rounds), 3)
@@ -73,6 +74,7 @@ def collect(
             task = take(tasks, np.take_along_axis(drawn, lanes, axis=1).ravel())
             memory = begin(acting, params_of_all, task, begin_key)
             if from_posterior and rounds > 0:
+                assert posterior_z is not None
                 z = [posterior_z(*of_seed) for of_seed in zip(params, own, lanes, context_key, strict=True)]
                 memory = memory._replace(z=jnp.concatenate(z))
             _, result = episode(family, acting, params_of_all, memory, task, episode_key, explore=True)
@@ -89,7 +91,7 @@ def collect(
                 missing[seed] -= np.bincount(lane, steps, num_draws).astype(int)
             env_steps += length.sum(axis=1)
             rounds += 1
-    return [Buffers(*both) for both in zip(rl, context, strict=True)], env_steps
+    return [Buffers(*both) for both in zip(rl, context or [None] * num_seeds, strict=True)], env_steps
 
 
 def _lanes(num_episodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

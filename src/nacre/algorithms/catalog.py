@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from nacre.algorithms import maesn, maml, pearl, rl2
+from nacre.algorithms import maesn, maml, oracle, pearl, rl2
 from nacre.errors import unknown
 from nacre.presets.maesn import PRESETS as MAESN_PRESETS
 from nacre.presets.maesn import MaesnConfig
 from nacre.presets.maml import PRESETS as GRADIENT_PRESETS
 from nacre.presets.maml import MamlTrpoConfig, PrompConfig
+from nacre.presets.oracle import PRESETS as ORACLE_PRESETS
+from nacre.presets.oracle import OracleConfig
 from nacre.presets.pearl import PRESETS, PearlConfig
 from nacre.presets.rl2 import PRESETS as RL2_PRESETS
 from nacre.presets.rl2 import Rl2Config
@@ -52,6 +54,16 @@ ALGORITHMS: dict[str, Algorithm] = {
         lambda family, config: pearl.make_agent(config),
         pearl.agent_params,
         pearl.belief,
+    ),
+    "oracle": Algorithm(
+        OracleConfig,
+        ORACLE_PRESETS,
+        _compiles_as_it_goes,
+        oracle.init,
+        oracle.meta_train,
+        oracle.make_agent,
+        oracle.agent_params,
+        belief=None,
     ),
     "rl2": Algorithm(
         Rl2Config,

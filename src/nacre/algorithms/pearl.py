@@ -7,7 +7,7 @@ docs/pearl.md maps equations and algorithm lines to these functions; docs/differ
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,19 +16,16 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from nacre import collection
+from nacre import collection, learning
 from nacre import replay as rings
 from nacre.collection import Buffers, Phases
 from nacre.families.family import Family, TaskSet, num_tasks
 from nacre.networks import MLP, TanhGaussianPolicy, sample_action
 from nacre.presets.pearl import PearlConfig
 from nacre.replay import Replay
-from nacre.types import Agent, Belief, Key, Tasks, Transition, select, stacked, stream
+from nacre.types import Agent, Belief, Key, Tasks, Transition, select, stream
 
 MIN_VARIANCE = 1e-7
-UPDATES_PER_CALL = 50
-"""Updates in one compiled scan: few enough to show progress and stop soon, enough that Python costs nothing."""
-
 INITIAL_STEPS = 50_000
 """Environment steps of the initial collection that run side by side, for the sake of memory."""
 
@@ -143,6 +140,16 @@ def next_value(networks: Networks, next_obs: Array, z: Array, noise: Noise) -> A
     return jnp.minimum(*q_values(networks.target_critics, next_obs, action, z)) - temperature(networks) * log_pi
 
 
+def infer_z(encoder: MLP, context: Transition, noise: Noise, config: PearlConfig) -> tuple[Array, Array, Metrics]:
+    """z [task, 1, latent_dim] drawn from the belief about each task, and the belief's KL."""
+    belief = infer_posterior(encoder, context, config)
+    bottleneck = config.use_information_bottleneck
+    z = sample_z(belief, noise.z) if bottleneck else belief.mean
+    kl = kl_to_prior(belief) if bottleneck else jnp.zeros((), z.dtype)
+    mean_abs, variance = jnp.mean(jnp.abs(belief.mean)), jnp.mean(belief.variance)
+    return z[:, None], kl, {"kl": kl, "posterior_mean_abs": mean_abs, "posterior_variance": variance}
+
+
 def critic_loss(
     trained: tuple[MLP, tuple[MLP, MLP]],
     networks: Networks,
@@ -150,25 +157,17 @@ def critic_loss(
     context: Transition,
     noise: Noise,
     config: PearlConfig,
+    infer: Callable[..., tuple[Array, Array, Metrics]] = infer_z,
 ) -> tuple[Array, tuple[Array, Metrics]]:
     """Bellman error of both critics plus the belief's KL; the only loss that trains the encoder. Also returns z."""
     encoder, critics = trained
-    belief = infer_posterior(encoder, context, config)
-    z = sample_z(belief, noise.z)[:, None] if config.use_information_bottleneck else belief.mean[:, None]
+    z, kl, inferred = infer(encoder, context, noise, config)
     bootstrap = next_value(networks, batch.next_obs, jax.lax.stop_gradient(z), noise)
     target = config.reward_scale * batch.training_reward + batch.discount * config.discount * bootstrap
     target = jax.lax.stop_gradient(target)
     q1, q2 = q_values(critics, batch.obs, batch.action, z)
     bellman_error = jnp.mean((q1 - target) ** 2) + jnp.mean((q2 - target) ** 2)
-    kl = kl_to_prior(belief) if config.use_information_bottleneck else jnp.zeros_like(bellman_error)
-    metrics = {
-        "critic_loss": bellman_error,
-        "kl": kl,
-        "q_mean": jnp.mean(q1),
-        "q_target_mean": jnp.mean(target),
-        "posterior_mean_abs": jnp.mean(jnp.abs(belief.mean)),
-        "posterior_variance": jnp.mean(belief.variance),
-    }
+    metrics = {"critic_loss": bellman_error, "q_mean": jnp.mean(q1), "q_target_mean": jnp.mean(target)} | inferred
     return bellman_error + config.kl_weight * kl, (jax.lax.stop_gradient(z), metrics)
 
 
@@ -211,8 +210,12 @@ def update(
     context: Transition,
     noise: Noise,
     config: PearlConfig,
+    infer: Callable[..., tuple[Array, Array, Metrics]] = infer_z,
 ) -> tuple[Networks, Optimisers, Metrics]:
-    """One training step: encoder and critics first; then policy and V against the new critics; then V's target."""
+    """One training step: encoder and critics first; then policy and V against the new critics; then V's target.
+
+    `infer` is where z comes from; methods that are told the task have another.
+    """
     adam = _adam(config)
 
     def step(loss: Any, params: Any, state: Any, *args: Any) -> tuple[Any, Any, Any]:
@@ -222,7 +225,7 @@ def update(
 
     trained, obs, alpha = (networks.encoder, networks.critics), batch.obs, temperature(networks)
     (encoder, critics), critic_state, (z, metrics) = step(
-        critic_loss, trained, optimisers.critic, networks, batch, context, noise, config
+        critic_loss, trained, optimisers.critic, networks, batch, context, noise, config, infer
     )
     policy, policy_state, (v_target, policy_metrics) = step(
         policy_loss, networks.policy, optimisers.policy, critics, obs, z, noise.action, config, alpha
@@ -413,9 +416,9 @@ def agent_params(state: State) -> Params:
 def compile_update(family: Family, config: PearlConfig, num_seeds: int) -> None:
     """Compiles a whole block of updates, before the buffers are made, so that memory does not hold both at once."""
     state = jax.eval_shape(functools.partial(init, family, config, 0))
-    num_updates = min(UPDATES_PER_CALL, config.num_train_steps_per_iteration)
-    sizes: dict[str, Any] = dict(obs_dim=family.obs_dim, config=config, num_updates=num_updates)
-    _train.lower(**_learners([state] * num_seeds), first=np.int32(0), **sizes).compile()
+    num_updates = min(learning.UPDATES_PER_CALL, config.num_train_steps_per_iteration)
+    of_states = _learning([state] * num_seeds, family.obs_dim, config)
+    learning.block.lower(**of_states, first=np.int32(0), num_updates=num_updates).compile()
 
 
 def meta_train(
@@ -439,7 +442,7 @@ def meta_train(
         if done == 0:
             drawn = np.stack([_draw_tasks(state, config) for state in states])
             states = collect(family, config, tasks.train, states, drawn, iteration_phases(config))
-        block = min(UPDATES_PER_CALL, num_updates - done)
+        block = min(learning.UPDATES_PER_CALL, num_updates - done)
         states, metrics = train(states, config, family.obs_dim, block)
         if done + block == num_updates:
             states = [state._replace(meta_iterations=state.meta_iterations + 1) for state in states]
@@ -478,62 +481,43 @@ def train(
     states: Sequence[State], config: PearlConfig, obs_dim: int, num_updates: int
 ) -> tuple[list[State], list[Metrics]]:
     """Algorithm 1's training: `num_updates` updates of every run in one compiled scan. Metrics are [update]."""
-    networks, optimisers, metrics = _train(
-        **_learners(states), first=np.int32(states[0].grad_steps), obs_dim=obs_dim, config=config,
-        num_updates=num_updates,
-    )  # fmt: skip
+    learners, metrics = learning.block(
+        **_learning(states, obs_dim, config), first=np.int32(states[0].grad_steps), num_updates=num_updates
+    )
     after = [
-        state._replace(networks=nets, optimisers=optimiser, grad_steps=state.grad_steps + num_updates)
-        for state, nets, optimiser in zip(states, networks, optimisers, strict=True)
+        state._replace(networks=networks, optimisers=optimisers, grad_steps=state.grad_steps + num_updates)
+        for state, (networks, optimisers) in zip(states, learners, strict=True)
     ]
     return after, metrics
 
 
-def _learners(states: Sequence[State]) -> dict[str, list[Any]]:
-    """What `_train` takes of the states."""
+def _learning(states: Sequence[State], obs_dim: int, config: PearlConfig) -> dict[str, Any]:
+    """What a block of updates takes of the states."""
+    draws, learns = _draw_and_learn(obs_dim, config)
     return {
-        "networks": [state.networks for state in states], "optimisers": [state.optimisers for state in states],
-        "rl_buffers": [state.rl_buffer for state in states], "keys": [state.key for state in states],
-        "context_buffers": [state.context_buffer for state in states],
+        "learners": [(state.networks, state.optimisers) for state in states], "keys": [state.key for state in states],
+        "data": [Buffers(state.rl_buffer, state.context_buffer) for state in states], "draw": draws, "learn": learns,
     }  # fmt: skip
 
 
-@functools.partial(
-    jax.jit, static_argnames=("obs_dim", "config", "num_updates"), donate_argnames=("networks", "optimisers")
-)
-def _train(
-    *, networks: list[Networks], optimisers: list[Optimisers], rl_buffers: list[Replay], context_buffers: list[Replay],
-    keys: list[Key], first: Any, obs_dim: int, config: PearlConfig, num_updates: int,
-) -> tuple[list[Networks], list[Optimisers], list[Metrics]]:  # fmt: skip
-    """The learners of all seeds are one, with a leading axis; what each learns from is drawn from its own replay."""
-    num_seeds = len(networks)
-    learn = jax.vmap(functools.partial(update, config=config))
+@functools.cache
+def _draw_and_learn(obs_dim: int, config: PearlConfig) -> tuple[Any, Any]:
+    """The two halves of an update, the same objects for the same settings, so that compiled code is reused."""
 
-    def body(carry: tuple[Networks, Optimisers], grad_step: Array) -> tuple[tuple[Networks, Optimisers], Metrics]:
-        draws = [
-            draw(rl, context, jax.random.fold_in(stream(key, "train"), grad_step), obs_dim, config)
-            for rl, context, key in zip(rl_buffers, context_buffers, keys, strict=True)
-        ]
-        networks, optimisers, metrics = learn(*carry, *stacked(draws))
+    def learn(learner: tuple[Networks, Optimisers], drawn: Any) -> tuple[tuple[Networks, Optimisers], Metrics]:
+        batch, context, noise = drawn
+        networks, optimisers, metrics = update(*learner, batch, context, noise, config)
         return (networks, optimisers), metrics
 
-    steps = first + jnp.arange(num_updates, dtype=jnp.int32)
-    (after, states), metrics = jax.lax.scan(body, (stacked(networks), stacked(optimisers)), steps)
-
-    def of_seed(tree: Any, axis: int = 0) -> list[Any]:
-        return [jax.tree.map(lambda x, i=i: jnp.take(x, i, axis), tree) for i in range(num_seeds)]
-
-    return of_seed(after), of_seed(states), of_seed(metrics, axis=1)
+    return functools.partial(draw, obs_dim=obs_dim, config=config), learn
 
 
-def draw(
-    rl_buffer: Replay, context_buffer: Replay, key: Key, obs_dim: int, config: PearlConfig
-) -> tuple[Transition, Transition, Noise]:
+def draw(buffers: Buffers, key: Key, obs_dim: int, config: PearlConfig) -> tuple[Transition, Transition, Noise]:
     """What one update of one run learns from: (batch, context, noise)."""
     keys = jax.random.split(key, 5)
     task = jax.random.randint(keys[0], (config.meta_batch,), 0, config.num_train_tasks)
-    batch = rings.sample(rl_buffer, task, config.batch_size, obs_dim, keys[1])
-    context = rings.sample(context_buffer, task, config.context_batch_size, obs_dim, keys[2])
+    batch = rings.sample(buffers.rl, task, config.batch_size, obs_dim, keys[1])
+    context = rings.sample(buffers.context, task, config.context_batch_size, obs_dim, keys[2])
     z_noise = jax.random.normal(keys[3], (config.meta_batch, config.latent_dim))
     noise = Noise(z_noise, jax.random.normal(keys[4], batch.action.shape))
     if not config.use_value_network:

@@ -17,11 +17,14 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def check_numbers(config: Any, *, may_be_zero: Collection[str] = (), at_most_one: Collection[str] = ()) -> None:
+def check_numbers(
+    config: Any, *, may_be_zero: Collection[str] = (), at_most_one: Collection[str] = (),
+    may_be_anything: Collection[str] = (),
+) -> None:  # fmt: skip
     """Raises NacreError unless all numbers are positive, but for those that may be 0, and no larger than they may."""
     for field in fields(config):
         name, value = field.name, getattr(config, field.name)
-        if isinstance(value, bool | str):
+        if isinstance(value, bool | str) or name in may_be_anything:
             continue
         if not value > 0 and not (value == 0 and name in may_be_zero):
             least = "at least 0" if name in may_be_zero else "more than 0"

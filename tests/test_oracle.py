@@ -1,0 +1,101 @@
+"""The oracle: it is told the task, learns by PEARL's losses, and trains on one task where it is asked to."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import nacre
+from nacre import rollout
+from nacre.algorithms import oracle, pearl
+from nacre.errors import NacreError
+from nacre.families.point import PointRobot
+from nacre.families.walker_hopper import HopperParams
+from nacre.presets.oracle import PRESETS, OracleConfig
+
+FAMILY = PointRobot()
+SMALL = OracleConfig(
+    num_train_tasks=4, num_test_tasks=3, iterations=2, num_initial_steps=20, num_tasks_sample=2, num_steps=40,
+    num_train_steps_per_iteration=7, meta_batch=3, batch_size=5, hidden_dim=8,
+)  # fmt: skip
+
+
+def test_it_acts_on_the_task_and_on_nothing_else_that_is_hidden():
+    agent, params = oracle.make_agent(FAMILY, SMALL), oracle.init(FAMILY, SMALL, 0).networks.policy
+    goals = {"goal": np.array([[0.5, -0.5], [0.0, 1.0]])}
+    memory = agent.begin(params, goals, jax.random.key(0))
+    np.testing.assert_allclose(memory.z, goals["goal"])
+    obs = jnp.ones((2, 2))
+    action, after = agent.act(params, memory, obs, jax.random.key(0), False)
+    np.testing.assert_allclose(action, jnp.tanh(params(obs, jnp.asarray(goals["goal"], jnp.float32)).mean))
+    assert (np.asarray(action[0]) != np.asarray(action[1])).any()
+    trial = list(rollout.trial(FAMILY, agent, params, goals, jax.random.key(1), 2))
+    np.testing.assert_array_equal(trial[1].memory_before.z, after.z)
+
+
+def test_a_task_of_several_parameters_is_all_of_them():
+    tasks = HopperParams().sample_tasks(np.random.default_rng(0), 2)
+    assert oracle.features(tasks).shape == (2, oracle.task_dim(HopperParams()))
+
+
+def test_an_update_is_soft_actor_critic_with_the_task_for_z():
+    """The critics' target and the policy's objective by hand; the encoder is not there to be trained."""
+    state = oracle.init(FAMILY, SMALL, 0)
+    tasks = FAMILY.task_set(0, 4, 3)
+    (state,), _ = next(oracle.meta_train(FAMILY, SMALL, tasks, [state]))
+    draw, learn = oracle._draw_and_learn(FAMILY, SMALL)
+    described = oracle.features(tasks.train)
+    batch, task, noise = draw((state.rl_buffer, described), jax.random.key(3))
+    # A reward is that of the task that the batch is told to belong to.
+    expected = -np.linalg.norm(np.asarray(batch.next_obs) - np.asarray(task)[:, None], axis=-1)
+    np.testing.assert_allclose(batch.reward, expected, rtol=1e-4, atol=1e-5)
+    settings = SMALL.as_pearl(2)
+    _, (z, metrics) = pearl.critic_loss(
+        (None, state.networks.critics), state.networks, batch, task, noise, settings, oracle.given_z
+    )
+    np.testing.assert_array_equal(z[:, 0], task)
+    value = state.networks.target_value(batch.next_obs, task[:, None])[..., 0]
+    target = 5.0 * batch.reward + 0.99 * value
+    q = [
+        critic(jnp.concatenate([batch.obs, batch.action], -1), task[:, None])[..., 0]
+        for critic in state.networks.critics
+    ]
+    np.testing.assert_allclose(metrics["critic_loss"], sum(((one - target) ** 2).mean() for one in q), rtol=1e-4)
+    (after, _), told = learn((state.networks, state.optimisers), (batch, task, noise))
+    assert after.encoder is None and "kl" not in told
+    assert not np.array_equal(after.policy.mlp.weights[0], state.networks.policy.mlp.weights[0])
+
+
+def test_single_task_training_is_on_that_test_task_alone():
+    config = dataclasses.replace(SMALL, single_task=1)
+    tasks = FAMILY.task_set(0, 4, 3)
+    np.testing.assert_array_equal(oracle.train_tasks(config, tasks)["goal"], tasks.test["goal"][[1]])
+    state = oracle.init(FAMILY, config, 0)
+    (state,), _ = next(oracle.meta_train(FAMILY, config, tasks, [state]))
+    assert state.rl_buffer.written.tolist() == [20 + 2 * 40] and state.env_steps == 100
+    with pytest.raises(NacreError, match="single_task is 3"):
+        dataclasses.replace(SMALL, single_task=3)
+
+
+def test_it_collects_as_many_steps_as_pearl():
+    for preset, rows in PRESETS.items():
+        assert {name: OracleConfig(**row) for name, row in rows.items()}, preset
+    assert OracleConfig(**PRESETS["paper"]["cheetah-vel"]).num_steps == 400 + 600
+    assert OracleConfig(**PRESETS["paper"]["sparse-point-robot"]).num_steps == 1000
+
+
+def test_it_goes_on_exactly_where_it_was_stopped(tmp_path: Path):
+    settings = dict(preset="smoke", checkpoint_minutes=0.0)
+    whole = nacre.train("oracle", "point-robot", out=tmp_path / "whole", **settings)
+    parts = nacre.train("oracle", "point-robot", out=tmp_path / "parts", time_limit=1e-9, **settings)
+    nacre.resume(parts.path)
+    columns = [
+        [row.split(",")[:2] + row.split(",")[3:] for row in (run.path / "eval.csv").read_text().splitlines()]
+        for run in (whole, parts)
+    ]
+    assert columns[0] == columns[1] and len(columns[0]) > 3
