@@ -69,10 +69,9 @@ class Sinks:
             f"{experiment.algorithm_name} on {experiment.family.name} in {self._run.path} "
             f"(preset {experiment.preset}, seed {experiment.options.seed})"
         )
-        console.print(
-            "replay on the device: " + ", ".join(f"{name} {size:.0f} MB" for name, size in megabytes.items())
-            + f"; {self._settings.iterations} iterations, {self._total} updates"
-        )  # fmt: skip
+        kept = ", ".join(f"{name} {size:.0f} MB" for name, size in megabytes.items())
+        replay = f"replay on the device: {kept}; " if kept else ""
+        console.print(f"{replay}{self._settings.iterations} iterations, {self._total} updates")
         if state.grad_steps > 0:
             console.print(f"continues at {state.env_steps} env steps, update {state.grad_steps}")
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from nacre.algorithms import maesn, maml, oracle, pearl, rl2
+from nacre.algorithms import maesn, maml, oracle, pearl, random_policy, rl2
 from nacre.errors import unknown
-from nacre.presets.maesn import PRESETS as MAESN_PRESETS
-from nacre.presets.maesn import MaesnConfig
-from nacre.presets.maml import PRESETS as GRADIENT_PRESETS
-from nacre.presets.maml import MamlTrpoConfig, PrompConfig
-from nacre.presets.oracle import PRESETS as ORACLE_PRESETS
-from nacre.presets.oracle import OracleConfig
-from nacre.presets.pearl import PRESETS, PearlConfig
-from nacre.presets.rl2 import PRESETS as RL2_PRESETS
-from nacre.presets.rl2 import Rl2Config
+from nacre.presets import maesn as maesn_settings
+from nacre.presets import maml as gradient_settings
+from nacre.presets import oracle as oracle_settings
+from nacre.presets import pearl as pearl_settings
+from nacre.presets import random_policy as random_settings
+from nacre.presets import rl2 as rl2_settings
 
 
 class Algorithm(NamedTuple):
@@ -37,56 +34,27 @@ def _compiles_as_it_goes(family: Any, config: Any, num_seeds: int) -> None:
     """For methods whose compilation takes little memory."""
 
 
-def _gradient_method(config: type[Any]) -> Algorithm:
+def _algorithm(
+    module: Any, settings: Any, config: type[Any], *, compile: Callable[..., None] = _compiles_as_it_goes,
+    belief: Callable[..., Any] | None = None,
+) -> Algorithm:  # fmt: skip
+    """A module of `nacre.algorithms` with the settings of its module of `nacre.presets`."""
     return Algorithm(
-        config, GRADIENT_PRESETS, _compiles_as_it_goes, maml.init, maml.meta_train, maml.make_agent,
-        maml.agent_params, belief=None,
+        config, settings.PRESETS, compile, module.init, module.meta_train, module.make_agent, module.agent_params,
+        belief,
     )  # fmt: skip
 
 
 ALGORITHMS: dict[str, Algorithm] = {
-    "pearl": Algorithm(
-        PearlConfig,
-        PRESETS,
-        pearl.compile_update,
-        pearl.init,
-        pearl.meta_train,
-        lambda family, config: pearl.make_agent(config),
-        pearl.agent_params,
-        pearl.belief,
-    ),
-    "oracle": Algorithm(
-        OracleConfig,
-        ORACLE_PRESETS,
-        _compiles_as_it_goes,
-        oracle.init,
-        oracle.meta_train,
-        oracle.make_agent,
-        oracle.agent_params,
-        belief=None,
-    ),
-    "rl2": Algorithm(
-        Rl2Config,
-        RL2_PRESETS,
-        _compiles_as_it_goes,
-        rl2.init,
-        rl2.meta_train,
-        rl2.make_agent,
-        rl2.agent_params,
-        belief=None,
-    ),
-    "maml-trpo": _gradient_method(MamlTrpoConfig),
-    "promp": _gradient_method(PrompConfig),
-    "maesn": Algorithm(
-        MaesnConfig,
-        MAESN_PRESETS,
-        _compiles_as_it_goes,
-        maesn.init,
-        maesn.meta_train,
-        maesn.make_agent,
-        maesn.agent_params,
-        maesn.belief,
-    ),
+    "pearl": _algorithm(
+        pearl, pearl_settings, pearl_settings.PearlConfig, compile=pearl.compile_update, belief=pearl.belief
+    )._replace(make_agent=lambda family, config: pearl.make_agent(config)),
+    "rl2": _algorithm(rl2, rl2_settings, rl2_settings.Rl2Config),
+    "maml-trpo": _algorithm(maml, gradient_settings, gradient_settings.MamlTrpoConfig),
+    "promp": _algorithm(maml, gradient_settings, gradient_settings.PrompConfig),
+    "maesn": _algorithm(maesn, maesn_settings, maesn_settings.MaesnConfig, belief=maesn.belief),
+    "oracle": _algorithm(oracle, oracle_settings, oracle_settings.OracleConfig),
+    "random": _algorithm(random_policy, random_settings, random_settings.RandomConfig),
 }
 
 

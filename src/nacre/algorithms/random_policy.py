@@ -1,0 +1,63 @@
+"""Uniformly random actions: what a return is worth that nobody has learnt. Settings: presets/random_policy.py."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nacre.families.family import Family, TaskSet, num_tasks
+from nacre.presets.random_policy import RandomConfig
+from nacre.types import Agent, Key
+
+
+@functools.cache
+def make_agent(family: Family, config: RandomConfig) -> Agent:
+    """Actions U(-1, 1), in every episode."""
+
+    def act(params: Any, memory: Any, obs: Any, key: Key, explore: bool) -> tuple[Any, Any]:
+        return jax.random.uniform(key, (len(obs), family.action_dim), minval=-1.0, maxval=1.0), memory
+
+    return Agent(
+        begin=lambda params, task, key: jnp.zeros(num_tasks(task)),
+        act=act,
+        observe=lambda params, memory, transition: memory,
+        end_episode=lambda params, memory, key: memory,
+        explores=lambda index, scored_episode: True,
+    )
+
+
+class State(NamedTuple):
+    """What a run of something that does not learn consists of."""
+
+    key: Key
+    env_steps: np.int64
+    grad_steps: np.int64
+    meta_iterations: np.int64
+
+
+def init(family: Family, config: RandomConfig, seed: int) -> State:
+    """The state at the beginning."""
+    return State(jax.random.key(seed), np.int64(0), np.int64(0), np.int64(0))
+
+
+def agent_params(state: State) -> Any:
+    """Nothing that acting needs."""
+    return jnp.zeros(())
+
+
+def meta_train(
+    family: Family, config: RandomConfig, tasks: TaskSet, states: Sequence[State]
+) -> Iterator[tuple[list[State], list[dict[str, Any]]]]:
+    """One empty update an iteration."""
+    states = list(states)
+    while states[0].meta_iterations < config.iterations:
+        states = [
+            state._replace(grad_steps=state.grad_steps + 1, meta_iterations=state.meta_iterations + 1)
+            for state in states
+        ]
+        yield states, [{} for _ in states]

@@ -1,0 +1,62 @@
+"""Every method but PEARL from the command line: it trains, goes on exactly where it stopped, is scored and adapts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nacre
+from nacre import cli
+from nacre.algorithms.catalog import ALGORITHMS
+
+METHODS = [name for name in ALGORITHMS if name not in ("pearl", "oracle")]  # these have tests of their own
+
+
+def numbers(run: Path, file: str) -> list[list[str]]:
+    """A table without its wall-clock column."""
+    header, *rows = [line.split(",") for line in (run / file).read_text().splitlines()]
+    clock = header.index("wall_seconds")
+    return [row[:clock] + row[clock + 1 :] for row in [header, *rows]]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_that_was_stopped_goes_on_exactly(method: str, tmp_path: Path):
+    settings: dict[str, Any] = dict(preset="smoke", iterations=2, seed=3)
+    whole = nacre.train(method, "point-robot", out=tmp_path / "whole", **settings)
+    parts = nacre.train(method, "point-robot", out=tmp_path / "parts", time_limit=1e-9, **settings)
+    assert len(numbers(parts.path, "eval.csv")) < len(numbers(whole.path, "eval.csv"))
+    nacre.resume(parts.path)
+    for file in ("eval.csv", "metrics.csv"):
+        assert numbers(parts.path, file) == numbers(whole.path, file)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_it_works_from_the_command_line_on_a_robot_that_falls(
+    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run = str(tmp_path / "run")
+    train = ["train", method, "hopper-params", "--preset", "smoke", "--iterations", "1", "--out", run]
+    assert cli.main(train) == 0
+    capsys.readouterr()
+    assert cli.main(["evaluate", run, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert np.isfinite(data["score"]) and np.shape(data["returns"]) == (1, 3, 3)
+    task = "exponents=" + ",".join(["0"] * nacre.make_family("hopper-params").parameters["exponents"])
+    assert cli.main(["adapt", run, "--task", task, "--json"]) == 0
+    episodes = json.loads(capsys.readouterr().out)["episodes"]
+    assert len(episodes) == 3 and (len(episodes[0]["belief_mean"]) > 0) == (method == "maesn")
+    assert cli.main(["report", run, "-o", str(tmp_path / "curves.png")]) == 0
+
+
+@pytest.mark.parametrize("method", ["rl2", "promp"])
+def test_seeds_that_go_side_by_side_are_those_that_go_alone(method: str, tmp_path: Path):
+    settings: dict[str, Any] = dict(preset="smoke", iterations=1)
+    runs = nacre.train_seeds(method, "point-robot", [0, 4], out=tmp_path / "both", **settings)
+    alone = nacre.train(method, "point-robot", out=tmp_path / "alone", seed=4, **settings)
+    both = [np.array([float(row[-1]) for row in numbers(run.path, "eval.csv")[1:]]) for run in (*runs, alone)]
+    np.testing.assert_allclose(both[1], both[2], rtol=1e-4, atol=1e-4)
+    assert not np.allclose(both[0], both[1])
