@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from jax.interpreters.partial_eval import dce_jaxpr
 
-from nacre import benchmark, cli
+from nacre import actor_critic, benchmark, cli
 from nacre.algorithms import pearl
 from nacre.benchmark import update_flops
 from nacre.config import resolve
@@ -57,8 +57,8 @@ def products_of_update(obs_dim: int, action_dim: int, config: PearlConfig) -> in
         return Transition(obs, action, scalar, scalar, scalar, obs)
 
     def update(batch: Transition, context: Transition, noise: pearl.Noise) -> Any:
-        networks = pearl.init_networks(obs_dim, action_dim, config, jax.random.key(0))
-        return pearl.update(networks, pearl.init_optimisers(networks, config), batch, context, noise, config)
+        networks = actor_critic.init_networks(obs_dim, action_dim, config, jax.random.key(0))
+        return pearl.update(networks, actor_critic.init_optimisers(networks, config), batch, context, noise, config)
 
     actions = jnp.zeros((config.meta_batch, config.batch_size, action_dim))
     noise = pearl.Noise(jnp.zeros((config.meta_batch, config.latent_dim)), actions, actions)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nacre import actor_critic
 from nacre.algorithms import pearl
 from nacre.networks import MLP, sample_action
 from nacre.presets.pearl import PearlConfig
@@ -68,16 +69,16 @@ def with_layers(template: MLP, layers: tuple[list, list], dtype: Any) -> MLP:
     return eqx.tree_at(lambda mlp: (mlp.weights, mlp.biases), template, (weights, biases))
 
 
-def golden_networks(data: dict[str, np.ndarray], prefix: str, config: PearlConfig, dtype: Any) -> pearl.Networks:
+def golden_networks(data: dict[str, np.ndarray], prefix: str, config: PearlConfig, dtype: Any) -> actor_critic.Networks:
     """The six networks below this prefix."""
     dims = (int(data["config/obs_dim"]), int(data["config/action_dim"]))
-    template = jax.eval_shape(lambda key: pearl.init_networks(*dims, config, key), jax.random.key(0))
+    template = jax.eval_shape(lambda key: actor_critic.init_networks(*dims, config, key), jax.random.key(0))
 
     def fill(mlp: MLP, net: str, heads: tuple[str, ...] = ("last_fc",)) -> MLP:
         return with_layers(mlp, mlp_layers(under(data, f"{prefix}/{net}/"), heads), dtype)
 
     policy_mlp = fill(template.policy.mlp, "policy", POLICY_HEADS)
-    return pearl.Networks(
+    return actor_critic.Networks(
         encoder=fill(template.encoder, "context_encoder"),
         policy=eqx.tree_at(lambda policy: policy.mlp, template.policy, policy_mlp),
         critics=(fill(template.critics[0], "qf1"), fill(template.critics[1], "qf2")),
@@ -95,7 +96,7 @@ def assert_mlp(ours: MLP, golden: dict[str, np.ndarray], name: str, heads=("last
         assert_close(ours.biases[layer], bias, f"{name} bias {layer}", tolerance)
 
 
-def assert_networks(ours: pearl.Networks, data: dict[str, np.ndarray], prefix: str, tolerance=TOLERANCE) -> None:
+def assert_networks(ours: actor_critic.Networks, data: dict[str, np.ndarray], prefix: str, tolerance=TOLERANCE) -> None:
     for net, mlp, heads in (
         ("context_encoder", ours.encoder, ("last_fc",)),
         ("policy", ours.policy.mlp, POLICY_HEADS),
@@ -157,7 +158,7 @@ class Examined(NamedTuple):
     gradients: dict[str, MLP]
 
 
-def examine(networks: pearl.Networks, new_critics: Any, inputs: StepInputs, config: PearlConfig) -> Examined:
+def examine(networks: actor_critic.Networks, new_critics: Any, inputs: StepInputs, config: PearlConfig) -> Examined:
     """Everything in one step that public functions give, under the reference's names; rows are flat, task-major."""
     batch, context, noise = inputs
     encoder, old_critics = networks.encoder, networks.critics
@@ -245,7 +246,7 @@ class Run(NamedTuple):
 
     data: dict[str, np.ndarray]
     config: PearlConfig
-    networks: list[pearl.Networks]
+    networks: list[actor_critic.Networks]
     metrics: list[dict[str, np.ndarray]]
     examined: list[Examined]
 
@@ -254,9 +255,9 @@ def five_steps(name: str, dtype: Any, *, examining: bool) -> Run:
     data = load(name)
     config = settings(data)
     networks = [golden_networks(data, "init", config, dtype)]
-    adam = pearl._adam(config)
+    adam = actor_critic.adam(config)
     start = networks[0]
-    optimisers = pearl.Optimisers(
+    optimisers = actor_critic.Optimisers(
         adam.init((start.encoder, start.critics)), adam.init(start.policy), adam.init(start.value)
     )
     update = jax.jit(lambda *args: pearl.update(*args, config), compiler_options=QUICK if examining else None)

@@ -24,7 +24,7 @@ LAYERS = (
     ("networks", "replay", "robots", "families", "presets"),
     ("simulators",),
     ("rollout",),
-    ("collection", "learning", "on_policy", "trust_region"),
+    ("actor_critic", "collection", "learning", "on_policy", "trust_region"),
     ("algorithms",),
     ("config", "compilation_cache", "checkpoints", "run_directory", "sinks", "experiment", "agent"),
     ("report", "benchmark", "environment", "commands", "cli", "__main__"),

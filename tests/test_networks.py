@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nacre.algorithms import pearl
+from nacre import actor_critic
 from nacre.networks import MLP, PRECISIONS, PolicyOutput, TanhGaussianPolicy, product, sample_action
 from nacre.presets.pearl import PearlConfig
 
@@ -78,9 +78,9 @@ def test_a_product_in_float32_leaves_float64_alone():
 
 
 @pytest.fixture(scope="module")
-def fresh() -> pearl.Networks:
+def fresh() -> actor_critic.Networks:
     """The paper's networks for the half-cheetah."""
-    return jax.jit(lambda key: pearl.init_networks(20, 6, PearlConfig(), key))(jax.random.key(0))
+    return jax.jit(lambda key: actor_critic.init_networks(20, 6, PearlConfig(), key))(jax.random.key(0))
 
 
 def uniform_within(x: jax.Array, bound: float) -> None:

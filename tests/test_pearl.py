@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nacre import collection, learning, rollout
+from nacre import actor_critic, collection, learning, rollout
 from nacre.algorithms import pearl
 from nacre.collection import Buffers, Phases
 from nacre.families.family import Family, JaxStep, TaskSet
@@ -53,8 +53,8 @@ def made_up_transitions(seed: int, *shape: int) -> Transition:
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def fresh_networks(config: PearlConfig, seed: int) -> pearl.Networks:
-    return pearl.init_networks(OBS_DIM, ACTION_DIM, config, jax.random.key(seed))
+def fresh_networks(config: PearlConfig, seed: int) -> actor_critic.Networks:
+    return actor_critic.init_networks(OBS_DIM, ACTION_DIM, config, jax.random.key(seed))
 
 
 def forward(mlp: MLP, *inputs: Any) -> np.ndarray:
@@ -101,7 +101,7 @@ def copied(tree: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def networks() -> pearl.Networks:
+def networks() -> actor_critic.Networks:
     fresh = fresh_networks(SMALL, seed=0)
     return fresh._replace(encoder=louder(fresh.encoder), critics=tuple(louder(critic) for critic in fresh.critics))
 
@@ -215,7 +215,7 @@ ACTION_NOISE = np.random.default_rng(5).standard_normal((2, 32, ACTION_DIM)).ast
 NOISE = pearl.Noise(Z_NOISE, ACTION_NOISE)
 
 
-def critic_gradients(networks: pearl.Networks, configs: tuple[PearlConfig, ...]) -> list[tuple[MLP, Any]]:
+def critic_gradients(networks: actor_critic.Networks, configs: tuple[PearlConfig, ...]) -> list[tuple[MLP, Any]]:
     """The gradient of the critic loss, (encoder, critics), under each of these settings; compiled once."""
 
     @jax.jit
@@ -342,7 +342,7 @@ NEXT_NOISE = np.random.default_rng(6).standard_normal((2, 32, ACTION_DIM)).astyp
 
 
 @pytest.fixture(scope="module")
-def double_q() -> pearl.Networks:
+def double_q() -> actor_critic.Networks:
     """Fast and slow critics that differ, and a temperature of 0.3."""
     fresh, other = fresh_networks(DOUBLE_Q, seed=0), fresh_networks(DOUBLE_Q, seed=1)
     heads = np.random.default_rng(7).standard_normal((2, 32, 1)).astype(np.float32)
@@ -356,7 +356,7 @@ def double_q() -> pearl.Networks:
     )
 
 
-def squashed(networks: pearl.Networks, obs: Any, z: Any, noise: Any) -> tuple[np.ndarray, np.ndarray]:
+def squashed(networks: actor_critic.Networks, obs: Any, z: Any, noise: Any) -> tuple[np.ndarray, np.ndarray]:
     """The policy's action and its log density, in NumPy."""
     mean, log_std = np.split(forward(networks.policy.mlp, obs, z), 2, axis=-1)
     action = np.tanh(mean + np.exp(log_std) * noise)
@@ -853,7 +853,7 @@ def test_400_updates_at_once_are_twice_200_updates(blocks):
 
 
 def assert_all_networks_changed(start: pearl.State, end: pearl.State) -> None:
-    for name in pearl.Networks._fields:
+    for name in actor_critic.Networks._fields:
         before, after = (jax.tree.leaves(getattr(state.networks, name)) for state in (start, end))
         changed = [(np.asarray(x) != np.asarray(y)).any() for x, y in zip(before, after, strict=True)]
         assert any(changed) or getattr(start.networks, name) is None, name
@@ -921,7 +921,7 @@ def test_the_step_size_falls_along_a_straight_line_to_its_share_at_the_end_of_th
     config = change(
         SMALL, learning_rate=0.01, learning_rate_decay=decay, iterations=2, num_train_steps_per_iteration=50
     )
-    adam, gradient, steps = pearl._adam(config), jnp.ones(()), []
+    adam, gradient, steps = actor_critic.adam(config), jnp.ones(()), []
     state = adam.init(gradient)
     for _ in range(101):
         change_, state = adam.update(gradient, state)

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nacre import actor_critic, rollout
 from nacre import replay as rings
-from nacre import rollout
 from nacre.agent import Session, TrainedAgent
 from nacre.algorithms import pearl
 from nacre.collection import Phases
@@ -166,7 +166,7 @@ def _scaling(experiment: Experiment) -> Result:
     for num_train in SCALING_TASKS:
         config = dataclasses.replace(preset, num_train_tasks=num_train, iterations=1, num_initial_steps=rings.PAGE)
         sizes = (num_train, rings.PAGE, num_train * rings.PAGE, family.obs_dim, family.action_dim)
-        networks, optimisers = pearl.init_learner(family.obs_dim, family.action_dim, config, jax.random.key(0))
+        networks, optimisers = actor_critic.init_learner(family.obs_dim, family.action_dim, config, jax.random.key(0))
         buffers = [_made_up_replay(rings.empty(*sizes), seed) for seed in range(2)]
         counters = (jax.random.key(0), np.int64(0), np.int64(0), np.int64(0))
         state = pearl.State(networks, optimisers, buffers[0], buffers[1], *counters)
@@ -355,5 +355,5 @@ def _task_set(experiment: Experiment) -> TaskSet:
 
 def _untrained(experiment: Experiment) -> pearl.Params:
     family, config = experiment.family, experiment.settings
-    networks = pearl.init_networks(family.obs_dim, family.action_dim, config, jax.random.key(0))
+    networks = actor_critic.init_networks(family.obs_dim, family.action_dim, config, jax.random.key(0))
     return pearl.Params(networks.encoder, networks.policy)

@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from nacre import collection, learning
+from nacre import actor_critic, collection, learning
 from nacre import replay as rings
+from nacre.actor_critic import Networks, Optimisers
 from nacre.algorithms import pearl
-from nacre.algorithms.pearl import Metrics, Networks, Noise, Optimisers
+from nacre.algorithms.pearl import Metrics, Noise
 from nacre.collection import Buffers, Phases
 from nacre.families.family import Family, TaskSet, take
 from nacre.networks import TanhGaussianPolicy, sample_action
@@ -115,9 +116,9 @@ def init(family: Family, config: OracleConfig, seed: int) -> State:
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _init_learner(family: Family, config: OracleConfig, key: Key) -> tuple[Networks, Optimisers]:
     settings = config.as_pearl(task_dim(family))
-    networks = pearl.init_networks(family.obs_dim, family.action_dim, settings, key)
+    networks = actor_critic.init_networks(family.obs_dim, family.action_dim, settings, key)
     networks = networks._replace(encoder=None)  # type: ignore[arg-type]  # there is nothing to infer
-    return networks, pearl.init_optimisers(networks, settings)
+    return networks, actor_critic.init_optimisers(networks, settings)
 
 
 def agent_params(state: State) -> TanhGaussianPolicy:

@@ -16,8 +16,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from nacre import collection, learning
+from nacre import actor_critic, collection, learning
 from nacre import replay as rings
+from nacre.actor_critic import Networks, Optimisers, init_learner
 from nacre.collection import Buffers, Phases
 from nacre.families.family import Family, TaskSet, num_tasks
 from nacre.networks import MLP, TanhGaussianPolicy, sample_action
@@ -85,27 +86,6 @@ def kl_to_prior(belief: Belief) -> Float[Array, ""]:
 
 # ----------------------------------------------------------------------------------------------------------------------
 # The losses (paper, Eq. 1, 3, 4) and one update. batch is [task, batch, ...], context is [task, context, ...]
-
-
-class Networks(NamedTuple):
-    """Everything that is learnt. The two critics start different. None stands where the settings do without."""
-
-    encoder: MLP
-    policy: TanhGaussianPolicy
-    critics: tuple[MLP, MLP]
-    value: MLP | None
-    target_value: MLP | None
-    target_critics: tuple[MLP, MLP] | None = None  # instead of V and its target
-    log_temperature: Float[Array, ""] | None = None  # where it is learnt
-
-
-class Optimisers(NamedTuple):
-    """Adam's state, for the losses in the order of their steps."""
-
-    critic: Any  # encoder and critics
-    policy: Any
-    value: Any
-    temperature: Any = None
 
 
 class Noise(NamedTuple):
@@ -216,7 +196,7 @@ def update(
 
     `infer` is where z comes from; methods that are told the task have another.
     """
-    adam = _adam(config)
+    adam = actor_critic.adam(config)
 
     def step(loss: Any, params: Any, state: Any, *args: Any) -> tuple[Any, Any, Any]:
         (_, extra), gradient = jax.value_and_grad(loss, has_aux=True)(params, *args)
@@ -249,14 +229,6 @@ def update(
         after = after._replace(log_temperature=log_alpha)
         states, metrics = states._replace(temperature=state), metrics | more
     return after, states, metrics
-
-
-def _adam(config: PearlConfig) -> optax.GradientTransformation:
-    if config.learning_rate_decay == 1.0:  # without a schedule's counter, as in the paper
-        return optax.adam(config.learning_rate)
-    num_updates = config.iterations * config.num_train_steps_per_iteration
-    last = config.learning_rate * config.learning_rate_decay
-    return optax.adam(optax.linear_schedule(config.learning_rate, last, num_updates))
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -352,50 +324,6 @@ def init(family: Family, config: PearlConfig, seed: int) -> State:
         grad_steps=np.int64(0),
         meta_iterations=np.int64(0),
     )
-
-
-def init_networks(obs_dim: int, action_dim: int, config: PearlConfig, key: Key) -> Networks:
-    """Fresh networks; V's target starts as V."""
-    encoder_key, policy_key, q1_key, q2_key, value_key = jax.random.split(key, 5)
-    c, hidden = config, (config.hidden_dim, config.num_hidden_layers)
-    seen = obs_dim * (2 if c.use_next_obs_in_context else 1) + action_dim + 1
-    encoded = c.latent_dim * (2 if c.use_information_bottleneck else 1)
-    q_dim = obs_dim + action_dim + c.latent_dim
-    critic = functools.partial(MLP, q_dim, *hidden, 1, 3e-3, normalised=c.normalise_critics, precision=c.precision)
-    sizes = (seen, c.encoder_hidden_dim, c.num_hidden_layers, encoded)
-    encoder = MLP(*sizes, 3e-3, precision=c.precision, key=encoder_key)
-    policy = TanhGaussianPolicy(obs_dim, c.latent_dim, action_dim, *hidden, precision=c.precision, key=policy_key)
-    networks = Networks(
-        encoder=encoder,
-        policy=policy,
-        critics=(critic(key=q1_key), critic(key=q2_key)),
-        value=None,
-        target_value=None,
-        log_temperature=jnp.zeros(()) if c.automatic_temperature else None,
-    )
-    if not c.use_value_network:
-        return networks._replace(target_critics=jax.tree.map(jnp.copy, networks.critics))
-    value = MLP(obs_dim + c.latent_dim, *hidden, 1, 3e-3, precision=c.precision, key=value_key)
-    return networks._replace(value=value, target_value=jax.tree.map(jnp.copy, value))
-
-
-def init_optimisers(networks: Networks, config: PearlConfig) -> Optimisers:
-    """Adam before its first step."""
-    adam = _adam(config)
-    value, log_temperature = networks.value, networks.log_temperature
-    return Optimisers(
-        critic=adam.init((networks.encoder, networks.critics)),
-        policy=adam.init(networks.policy),
-        value=None if value is None else adam.init(value),
-        temperature=None if log_temperature is None else adam.init(log_temperature),
-    )
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def init_learner(obs_dim: int, action_dim: int, config: PearlConfig, key: Key) -> tuple[Networks, Optimisers]:
-    """Fresh networks, and Adam before its first step."""
-    networks = init_networks(obs_dim, action_dim, config, key)
-    return networks, init_optimisers(networks, config)
 
 
 def buffer_sizes(family: Family, config: PearlConfig) -> tuple[int, int]:

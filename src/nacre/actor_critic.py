@@ -1,0 +1,89 @@
+"""The networks of a soft actor-critic that is conditioned on z, and their optimisers: what is learnt, how it begins."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from nacre.networks import MLP, TanhGaussianPolicy
+from nacre.presets.pearl import PearlConfig
+from nacre.types import Key
+
+
+class Networks(NamedTuple):
+    """Everything that is learnt. The two critics start different. None stands where the settings do without."""
+
+    encoder: MLP
+    policy: TanhGaussianPolicy
+    critics: tuple[MLP, MLP]
+    value: MLP | None
+    target_value: MLP | None
+    target_critics: tuple[MLP, MLP] | None = None  # instead of V and its target
+    log_temperature: Float[Array, ""] | None = None  # where it is learnt
+
+
+class Optimisers(NamedTuple):
+    """Adam's state, for the losses in the order of their steps."""
+
+    critic: Any  # encoder and critics
+    policy: Any
+    value: Any
+    temperature: Any = None
+
+
+def adam(config: PearlConfig) -> optax.GradientTransformation:
+    """Adam with the configured step size, perhaps falling."""
+    if config.learning_rate_decay == 1.0:  # without a schedule's counter, as in the paper
+        return optax.adam(config.learning_rate)
+    num_updates = config.iterations * config.num_train_steps_per_iteration
+    last = config.learning_rate * config.learning_rate_decay
+    return optax.adam(optax.linear_schedule(config.learning_rate, last, num_updates))
+
+
+def init_networks(obs_dim: int, action_dim: int, config: PearlConfig, key: Key) -> Networks:
+    """Fresh networks; V's target starts as V."""
+    encoder_key, policy_key, q1_key, q2_key, value_key = jax.random.split(key, 5)
+    c, hidden = config, (config.hidden_dim, config.num_hidden_layers)
+    seen = obs_dim * (2 if c.use_next_obs_in_context else 1) + action_dim + 1
+    encoded = c.latent_dim * (2 if c.use_information_bottleneck else 1)
+    q_dim = obs_dim + action_dim + c.latent_dim
+    critic = functools.partial(MLP, q_dim, *hidden, 1, 3e-3, normalised=c.normalise_critics, precision=c.precision)
+    sizes = (seen, c.encoder_hidden_dim, c.num_hidden_layers, encoded)
+    encoder = MLP(*sizes, 3e-3, precision=c.precision, key=encoder_key)
+    policy = TanhGaussianPolicy(obs_dim, c.latent_dim, action_dim, *hidden, precision=c.precision, key=policy_key)
+    networks = Networks(
+        encoder=encoder,
+        policy=policy,
+        critics=(critic(key=q1_key), critic(key=q2_key)),
+        value=None,
+        target_value=None,
+        log_temperature=jnp.zeros(()) if c.automatic_temperature else None,
+    )
+    if not c.use_value_network:
+        return networks._replace(target_critics=jax.tree.map(jnp.copy, networks.critics))
+    value = MLP(obs_dim + c.latent_dim, *hidden, 1, 3e-3, precision=c.precision, key=value_key)
+    return networks._replace(value=value, target_value=jax.tree.map(jnp.copy, value))
+
+
+def init_optimisers(networks: Networks, config: PearlConfig) -> Optimisers:
+    """Adam before its first step."""
+    begin = adam(config).init
+    value, log_temperature = networks.value, networks.log_temperature
+    return Optimisers(
+        critic=begin((networks.encoder, networks.critics)),
+        policy=begin(networks.policy),
+        value=None if value is None else begin(value),
+        temperature=None if log_temperature is None else begin(log_temperature),
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def init_learner(obs_dim: int, action_dim: int, config: PearlConfig, key: Key) -> tuple[Networks, Optimisers]:
+    """Fresh networks, and Adam before its first step."""
+    networks = init_networks(obs_dim, action_dim, config, key)
+    return networks, init_optimisers(networks, config)
