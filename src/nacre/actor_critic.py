@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from nacre.networks import MLP, TanhGaussianPolicy
+from nacre.networks import MLP, RecurrentEncoder, TanhGaussianPolicy
 from nacre.presets.pearl import PearlConfig
 from nacre.types import Key
 
@@ -18,7 +18,7 @@ from nacre.types import Key
 class Networks(NamedTuple):
     """Everything that is learnt. The two critics start different. None stands where the settings do without."""
 
-    encoder: MLP
+    encoder: MLP | RecurrentEncoder
     policy: TanhGaussianPolicy
     critics: tuple[MLP, MLP]
     value: MLP | None
@@ -54,7 +54,8 @@ def init_networks(obs_dim: int, action_dim: int, config: PearlConfig, key: Key) 
     q_dim = obs_dim + action_dim + c.latent_dim
     critic = functools.partial(MLP, q_dim, *hidden, 1, 3e-3, normalised=c.normalise_critics, precision=c.precision)
     sizes = (seen, c.encoder_hidden_dim, c.num_hidden_layers, encoded)
-    encoder = MLP(*sizes, 3e-3, precision=c.precision, key=encoder_key)
+    kind = RecurrentEncoder if c.encoder == "recurrent" else MLP
+    encoder = kind(*sizes, 3e-3, precision=c.precision, key=encoder_key)
     policy = TanhGaussianPolicy(obs_dim, c.latent_dim, action_dim, *hidden, precision=c.precision, key=policy_key)
     networks = Networks(
         encoder=encoder,

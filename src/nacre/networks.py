@@ -141,6 +141,46 @@ class MLP(eqx.Module):
         return h
 
 
+class RecurrentEncoder(eqx.Module):
+    """An MLP on every transition, an LSTM over them in their order, and a linear layer on its last state."""
+
+    mlp: MLP
+    cell: eqx.nn.LSTMCell
+    weight: Float[Array, "hidden_dim out"]
+    bias: Float[Array, " out"]
+
+    def __init__(
+        self, in_dim: int, hidden_dim: int, num_layers: int, out_dim: int, out_scale: float,
+        *, precision: str = "float32", key: Key,
+    ):  # fmt: skip
+        """The MLP as `MLP`, with an output of `hidden_dim`; the last layer U(+-out_scale)."""
+        mlp_key, cell_key, weight_key, bias_key = jax.random.split(key, 4)
+        bound = 1.0 / math.sqrt(hidden_dim)
+        self.mlp = MLP(in_dim, hidden_dim, num_layers - 1, hidden_dim, bound, precision=precision, key=mlp_key)
+        self.cell = eqx.nn.LSTMCell(hidden_dim, hidden_dim, key=cell_key)
+        self.weight = jax.random.uniform(weight_key, (hidden_dim, out_dim), minval=-out_scale, maxval=out_scale)
+        self.bias = jax.random.uniform(bias_key, (out_dim,), minval=-out_scale, maxval=out_scale)
+
+    def start(self, lanes: tuple[int, ...]) -> tuple[Array, Array]:
+        """The LSTM's state before the first transition."""
+        zero = jnp.zeros((*lanes, self.cell.hidden_size), self.weight.dtype)
+        return zero, zero
+
+    def step(
+        self, x: Float[Array, "lane in"], hidden: tuple[Array, Array]
+    ) -> tuple[Float[Array, "lane out"], tuple[Array, Array]]:
+        """The output after one more transition of every lane, and the LSTM's state."""
+        hidden = jax.vmap(self.cell)(jax.nn.relu(self.mlp(x)), hidden)
+        return hidden[0] @ self.weight + self.bias, hidden
+
+    def __call__(self, x: Float[Array, "lane time in"]) -> Float[Array, "lane out"]:
+        """The output after whole sequences."""
+        seen = jax.nn.relu(self.mlp(x)).swapaxes(0, 1)
+        cell = jax.vmap(self.cell)
+        hidden, _ = jax.lax.scan(lambda h, now: (cell(now, h), None), self.start(x.shape[:1]), seen)
+        return hidden[0] @ self.weight + self.bias
+
+
 class PolicyOutput(NamedTuple):
     """The policy's Gaussian before tanh."""
 

@@ -130,6 +130,19 @@ def sample(replay: Replay, task: Int[Array, " batch"], num: int, obs_dim: int, k
     return unpack(replay.pool[page * PAGE + at % PAGE], obs_dim)
 
 
+def sample_sequences(replay: Replay, task: Int[Array, " batch"], num: int, obs_dim: int, key: Key) -> Transition:
+    """`num` transitions of each task in the order of their collection, from a random one on: [batch, num, ...].
+
+    Where a ring holds fewer, they begin again from its oldest.
+    """
+    size = replay.size[task][:, None]
+    start = jax.random.randint(key, (task.shape[0], 1), 0, jnp.maximum(size - num, 0) + 1)
+    oldest = jnp.where(replay.written[task] > replay.capacity, replay.written[task] % replay.capacity, 0)[:, None]
+    at = (oldest + (start + jnp.arange(num)) % size) % replay.capacity
+    page = replay.pages[task[:, None], at // PAGE]
+    return unpack(replay.pool[page * PAGE + at % PAGE], obs_dim)
+
+
 def filled(replay: Replay) -> dict[str, np.ndarray]:
     """The replay as named host arrays, its pool cut to the pages in use: what a checkpoint saves. No copy on a CPU."""
     host = jax.tree.map(np.asarray, replay)

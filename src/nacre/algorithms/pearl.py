@@ -21,7 +21,7 @@ from nacre import replay as rings
 from nacre.actor_critic import Networks, Optimisers, init_learner
 from nacre.collection import Buffers, Phases
 from nacre.families.family import Family, TaskSet, num_tasks
-from nacre.networks import MLP, TanhGaussianPolicy, sample_action
+from nacre.networks import MLP, RecurrentEncoder, TanhGaussianPolicy, sample_action
 from nacre.presets.pearl import PearlConfig
 from nacre.replay import Replay
 from nacre.types import Agent, Belief, Key, Tasks, Transition, select, stream
@@ -41,12 +41,21 @@ class Factors(NamedTuple):
     weighted_mean: Float[Array, "*lanes latent_dim"]  # precision times mean
 
 
-def encode(encoder: MLP, transition: Transition, config: PearlConfig) -> Factors:
-    """The factor Psi(z | c_n) of every transition: it sees obs, action, unscaled reward and perhaps next_obs."""
+def what_is_seen(transition: Transition, config: PearlConfig) -> Array:
+    """The encoder's input: obs, action, unscaled reward and perhaps next_obs."""
     seen = [transition.obs, transition.action, transition.reward[..., None]]
     if config.use_next_obs_in_context:
         seen.append(transition.next_obs)
-    raw = encoder(jnp.concatenate(seen, axis=-1))
+    return jnp.concatenate(seen, axis=-1)
+
+
+def encode(encoder: MLP, transition: Transition, config: PearlConfig) -> Factors:
+    """The factor Psi(z | c_n) of every transition."""
+    return as_factors(encoder(what_is_seen(transition, config)), config)
+
+
+def as_factors(raw: Float[Array, "*lanes out"], config: PearlConfig) -> Factors:
+    """The Gaussian factors that the encoder's outputs describe."""
     if not config.use_information_bottleneck:
         return Factors(jnp.ones_like(raw), raw)
     mean, variance = jnp.split(raw, 2, axis=-1)
@@ -61,8 +70,10 @@ def posterior(total: Factors, config: PearlConfig) -> Belief:
     return Belief(mean, variance if config.use_information_bottleneck else jnp.zeros_like(variance))
 
 
-def infer_posterior(encoder: MLP, context: Transition, config: PearlConfig) -> Belief:
-    """q(z | c) from a context [*lanes, context, ...]: whatever the order of its transitions."""
+def infer_posterior(encoder: MLP | RecurrentEncoder, context: Transition, config: PearlConfig) -> Belief:
+    """q(z | c) from a context [*lanes, context, ...]: whatever the order of its transitions, unless recurrent."""
+    if isinstance(encoder, RecurrentEncoder):
+        return posterior(as_factors(encoder(what_is_seen(context, config)), config), config)
     factors = encode(encoder, context, config)
     return posterior(Factors(*(x.sum(axis=-2) for x in factors)), config)
 
@@ -238,14 +249,15 @@ def update(
 class Params(NamedTuple):
     """What acting needs."""
 
-    encoder: MLP
+    encoder: MLP | RecurrentEncoder
     policy: TanhGaussianPolicy
 
 
 class Memory(NamedTuple):
     """What the agent remembers of a trial, each [lane, ...]. Its size does not grow with the context."""
 
-    factors: Factors  # sum over the transitions seen
+    factors: Factors  # sum over the transitions seen, or what the recurrent encoder makes of them
+    hidden: Any  # the recurrent encoder's state; () without one
     num_transitions: Int[Array, " lane"]
     num_episodes: Int[Array, " lane"]
     z: Float[Array, "lane latent_dim"]
@@ -267,7 +279,8 @@ def make_agent(config: PearlConfig) -> Agent:
         empty = jnp.zeros((num_lanes, config.latent_dim))
         z = sample_z(prior(empty.shape, config), jax.random.normal(key, empty.shape))
         zero = jnp.zeros(num_lanes, jnp.int32)
-        return Memory(Factors(empty, empty), zero, zero, z)
+        hidden = params.encoder.start((num_lanes,)) if isinstance(params.encoder, RecurrentEncoder) else ()
+        return Memory(Factors(empty, empty), hidden, zero, zero, z)
 
     def act(params: Params, memory: Memory, obs: Array, key: Key, explore: bool) -> tuple[Array, Memory]:
         output = params.policy(obs, memory.z)
@@ -277,9 +290,12 @@ def make_agent(config: PearlConfig) -> Agent:
         return action, memory
 
     def observe(params: Params, memory: Memory, transition: Transition) -> Memory:
+        seen = memory._replace(num_transitions=memory.num_transitions + 1)
+        if isinstance(params.encoder, RecurrentEncoder):
+            raw, hidden = params.encoder.step(what_is_seen(transition, config), memory.hidden)
+            return seen._replace(factors=as_factors(raw, config), hidden=hidden)
         factors = encode(params.encoder, transition, config)
-        total = jax.tree.map(jnp.add, memory.factors, factors)
-        return memory._replace(factors=total, num_transitions=memory.num_transitions + 1)
+        return seen._replace(factors=jax.tree.map(jnp.add, memory.factors, factors))
 
     def end_episode(params: Params, memory: Memory, key: Key) -> Memory:
         num_episodes = memory.num_episodes + 1
@@ -444,14 +460,24 @@ def draw(buffers: Buffers, key: Key, obs_dim: int, config: PearlConfig) -> tuple
     """What one update of one run learns from: (batch, context, noise)."""
     keys = jax.random.split(key, 5)
     task = jax.random.randint(keys[0], (config.meta_batch,), 0, config.num_train_tasks)
-    batch = rings.sample(buffers.rl, task, config.batch_size, obs_dim, keys[1])
-    context = rings.sample(buffers.context, task, config.context_batch_size, obs_dim, keys[2])
+    sample_batch = rings.sample if config.batch_order == "transitions" else rings.sample_sequences
+    batch = sample_batch(buffers.rl, task, config.batch_size, obs_dim, keys[1])
+    context = batch
+    if config.context_source != "batch":
+        source = buffers.context if config.context_source == "recent" else buffers.rl
+        context = draw_context(source, task, keys[2], obs_dim, config)
     z_noise = jax.random.normal(keys[3], (config.meta_batch, config.latent_dim))
     noise = Noise(z_noise, jax.random.normal(keys[4], batch.action.shape))
     if not config.use_value_network:
         next_key = jax.random.fold_in(keys[4], 1)
         noise = noise._replace(next_action=jax.random.normal(next_key, batch.action.shape))
     return batch, context, noise
+
+
+def draw_context(ring: Replay, task: Any, key: Key, obs_dim: int, config: PearlConfig) -> Transition:
+    """A context of each of these rings: single transitions, or (for a recurrent encoder) in their order."""
+    sample = rings.sample_sequences if config.encoder == "recurrent" else rings.sample
+    return sample(ring, task, config.context_batch_size, obs_dim, key)
 
 
 @functools.cache
@@ -464,6 +490,6 @@ def _collecting_agent(config: PearlConfig) -> Agent:
 def _posterior_z(params: Params, own: Replay, lane: Any, key: Key, obs_dim: int, config: PearlConfig) -> Array:
     """z drawn from the posterior of a fresh context batch of each lane's draw, [lane, latent_dim]."""
     context_key, z_key = jax.random.split(key)
-    context = rings.sample(own, lane, config.context_batch_size, obs_dim, context_key)
+    context = draw_context(own, lane, context_key, obs_dim, config)
     inferred = infer_posterior(params.encoder, context, config)
     return sample_z(inferred, jax.random.normal(z_key, inferred.mean.shape))

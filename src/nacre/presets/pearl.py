@@ -43,6 +43,11 @@ class PearlConfig:
     """Transitions per task in one update, from the RL buffer."""
     context_batch_size: int = 100
     """Transitions per task that the encoder sees, from the context buffer, with replacement."""
+    context_source: Literal["recent", "replay", "batch"] = "recent"
+    """Where the encoder's transitions come from in training. recent: the latest collection of the task. replay: all of
+    its RL buffer ("off-policy" in the paper's ablation). batch: the critics' batch itself ("off-policy RL-batch")."""
+    batch_order: Literal["transitions", "trajectories"] = "transitions"
+    """What the critics' batch is drawn as: single transitions, or transitions in the order of their collection."""
     replay_capacity: int = 1_000_000
     """Transitions that the RL buffer of one task keeps."""
 
@@ -57,6 +62,9 @@ class PearlConfig:
     """Units in a hidden layer of the context encoder."""
     use_next_obs_in_context: bool = False
     """Whether the encoder sees the next observation (needed where dynamics differ between tasks)."""
+    encoder: Literal["product", "recurrent"] = "product"
+    """product: one Gaussian factor a transition, whatever their order. recurrent: an LSTM over the context in the order
+    of its collection; slower (the paper's ablation)."""
     use_information_bottleneck: bool = True
     """True: z ~ q(z | context) with the KL term. False: z is the mean of the encodings, a point estimate without KL."""
     use_value_network: bool = True
@@ -110,6 +118,11 @@ class PearlConfig:
         may_be_zero |= {"kl_weight", "policy_mean_reg_weight", "policy_std_reg_weight", "discount"}
         may_be_zero |= {"num_exploration_episodes"}
         check_numbers(self, may_be_zero=may_be_zero, at_most_one=("discount", "soft_target_tau", "learning_rate_decay"))
+        if self.encoder == "recurrent" and self.context_source == "batch" and self.batch_order == "transitions":
+            raise NacreError(
+                "a recurrent encoder needs its context in order, but the batch that it is to be (context_source) is of "
+                "single transitions; set --batch-order trajectories."
+            )
         if self.num_exploration_episodes >= self.num_evaluation_episodes:
             raise NacreError(
                 f"all {self.num_evaluation_episodes} episodes of a trial explore (num_exploration_episodes is "

@@ -1,0 +1,142 @@
+"""The ablations of PEARL that its paper reports, as settings: the encoder, and where its context comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nacre import actor_critic, replay, rollout
+from nacre.algorithms import pearl
+from nacre.collection import Buffers
+from nacre.errors import NacreError
+from nacre.families.point import PointRobot
+from nacre.presets.pearl import PearlConfig
+from nacre.types import Episode, Transition
+
+FAMILY = PointRobot()
+SMALL = PearlConfig(
+    num_train_tasks=3, num_test_tasks=2, iterations=2, num_initial_steps=40, num_tasks_sample=2, num_steps_prior=40,
+    num_extra_rl_steps_posterior=40, num_train_steps_per_iteration=4, meta_batch=3, batch_size=6, context_batch_size=8,
+    latent_dim=2, hidden_dim=8, encoder_hidden_dim=8,
+)  # fmt: skip
+RECURRENT = dataclasses.replace(SMALL, encoder="recurrent")
+
+
+def numbered(first: int, length: int, num_tasks: int = 1) -> Episode:
+    """Episodes whose observations count transitions, from `first`; the action is the task."""
+    count = first + np.arange(length, dtype=np.float32)
+    obs = np.broadcast_to(count[:, None], (num_tasks, length, 1))
+    action = np.broadcast_to(np.arange(num_tasks, dtype=np.float32)[:, None, None], (num_tasks, length, 1))
+    zero = np.zeros((num_tasks, length), np.float32)
+    return Episode(Transition(obs, action, zero, zero, zero, obs + 1), np.full(num_tasks, length))
+
+
+@pytest.mark.parametrize("episodes", [1, 2, 5])
+def test_sequences_are_in_the_order_of_collection_and_of_one_task(episodes: int):
+    """Rings of 400 that hold 150, 300 and, having wrapped, the latest 400 of 750."""
+    ring = replay.empty(2, 400, 2000, 1, 1)
+    for index in range(episodes):
+        ring = replay.insert(ring, jnp.arange(2), numbered(150 * index, 150, 2))
+    task = jnp.array([0, 1] * 40)
+    drawn = replay.sample_sequences(ring, task, 60, 1, jax.random.key(0))
+    counts = np.asarray(drawn.obs[..., 0])
+    assert (np.diff(counts, axis=1) == 1).all()
+    np.testing.assert_array_equal(drawn.action[..., 0], np.asarray(task)[:, None] * np.ones(60))
+    oldest = max(0, 150 * episodes - 400)
+    assert counts.min() >= oldest and counts.max() < 150 * episodes
+    assert len(np.unique(counts[:, 0])) > 20, "from random places"
+
+
+def test_a_ring_that_holds_too_few_begins_again():
+    ring = replay.insert(replay.empty(1, 200, 200, 1, 1), jnp.zeros(1, int), numbered(0, 5))
+    drawn = replay.sample_sequences(ring, jnp.zeros(1, int), 12, 1, jax.random.key(0))
+    np.testing.assert_array_equal(drawn.obs[0, :, 0], [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1])
+
+
+def a_context(length: int = 9) -> Transition:
+    rng = np.random.default_rng(0)
+    obs, action, following = rng.normal(size=(3, 2, length, 2)).astype(np.float32)
+    reward = rng.normal(size=(2, length)).astype(np.float32)
+    return Transition(obs, action, reward, reward, np.ones_like(reward), following)
+
+
+@pytest.mark.parametrize("config", [SMALL, RECURRENT], ids=["product", "recurrent"])
+def test_step_by_step_the_agent_believes_what_the_whole_context_says(config: PearlConfig):
+    networks = actor_critic.init_networks(2, 2, config, jax.random.key(0))
+    params, context = pearl.Params(networks.encoder, networks.policy), a_context()
+    agent = pearl.make_agent(config)
+    memory = agent.begin(params, {"goal": np.zeros((2, 2))}, jax.random.key(1))
+    np.testing.assert_array_equal(pearl.belief(memory, config).variance, 1.0)
+    for time in range(9):
+        memory = agent.observe(params, memory, jax.tree.map(lambda x, t=time: x[:, t], context))
+        whole = pearl.infer_posterior(networks.encoder, jax.tree.map(lambda x, t=time: x[:, : t + 1], context), config)
+        for ours, theirs in zip(pearl.belief(memory, config), whole, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_order_matters_to_the_recurrent_encoder_alone():
+    backwards = jax.tree.map(lambda x: x[:, ::-1], a_context())
+    for config, same in ((SMALL, True), (RECURRENT, False)):
+        encoder = actor_critic.init_networks(2, 2, config, jax.random.key(0)).encoder
+        means = [pearl.infer_posterior(encoder, context, config).mean for context in (a_context(), backwards)]
+        assert np.allclose(*means, rtol=1e-4, atol=1e-6) == same
+
+
+def test_the_critic_loss_reaches_every_parameter_of_the_recurrent_encoder():
+    networks = actor_critic.init_networks(2, 2, RECURRENT, jax.random.key(0))
+    context, noise = a_context(), pearl.Noise(jnp.ones((2, 2)), jnp.ones((2, 9, 2)))
+
+    def loss(encoder: Any) -> Any:
+        return pearl.critic_loss((encoder, networks.critics), networks, context, context, noise, RECURRENT)[0]
+
+    for leaf in jax.tree.leaves(jax.grad(loss)(networks.encoder)):
+        assert np.isfinite(leaf).all() and (np.asarray(leaf) != 0).any()
+
+
+def test_the_context_is_drawn_from_where_it_is_said_to_come():
+    """The context buffer counts from 0, the RL buffer from 1000."""
+    context_ring = replay.insert(replay.empty(3, 200, 600, 1, 1), jnp.arange(3), numbered(0, 100, 3))
+    rl_ring = replay.insert(replay.empty(3, 200, 600, 1, 1), jnp.arange(3), numbered(1000, 100, 3))
+    for source, order, encoder in (
+        ("recent", "transitions", "product"),
+        ("replay", "transitions", "product"),
+        ("batch", "transitions", "product"),
+        ("recent", "trajectories", "recurrent"),
+        ("batch", "trajectories", "recurrent"),
+    ):
+        config = dataclasses.replace(SMALL, context_source=source, batch_order=order, encoder=encoder)
+        batch, context, _ = pearl.draw(Buffers(rl_ring, context_ring), jax.random.key(0), 1, config)
+        assert (np.asarray(batch.obs) >= 1000).all()
+        assert (np.asarray(context.obs) >= 1000).all() == (source != "recent")
+        assert np.array_equal(batch.obs, context.obs) == (source == "batch")
+        assert (np.diff(np.asarray(batch.obs)[..., 0]) == 1).all() == (order == "trajectories")
+        assert (np.diff(np.asarray(context.obs)[..., 0]) == 1).all() == (encoder == "recurrent")
+        np.testing.assert_array_equal(batch.action[:, 0], context.action[:, 0])  # of the same tasks
+    with pytest.raises(NacreError, match="set --batch-order trajectories"):
+        dataclasses.replace(RECURRENT, context_source="batch")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(encoder="recurrent"),
+        dict(encoder="recurrent", batch_order="trajectories", context_source="batch"),
+        dict(context_source="replay"),
+        dict(context_source="batch"),
+    ],
+    ids=str,
+)
+def test_meta_training_runs_with_every_ablation(changes: dict[str, Any]):
+    config = dataclasses.replace(SMALL, **changes)
+    tasks, states = FAMILY.task_set(0, 3, 2), [pearl.init(FAMILY, config, 0)]
+    for states, (metrics,) in pearl.meta_train(FAMILY, config, tasks, states):  # noqa: B007, B020
+        assert all(np.isfinite(values).all() for values in metrics.values())
+    returns = rollout.evaluate(
+        FAMILY, tasks.test, pearl.make_agent(config), pearl.agent_params(states[0]), jax.random.key(0), 3, 1
+    )
+    assert np.isfinite(returns).all()
