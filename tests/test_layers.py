@@ -27,7 +27,7 @@ LAYERS = (
     ("actor_critic", "collection", "learning", "on_policy", "trust_region"),
     ("algorithms",),
     ("config", "compilation_cache", "checkpoints", "run_directory", "sinks", "experiment", "agent"),
-    ("report", "benchmark", "environment", "commands", "cli", "__main__"),
+    ("report", "benchmark", "environment", "reproduce", "commands", "cli", "__main__"),
 )
 FILES = sorted(SOURCE.rglob("*.py"))
 

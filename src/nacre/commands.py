@@ -127,6 +127,24 @@ class ReportCommand:
 
 
 @dataclass(frozen=True)
+class ReproduceCommand:
+    """Train what a figure of the PEARL paper needs, and draw it beside the known points; go on where it was stopped."""
+
+    figure: tyro.conf.Positional[str | None] = None
+    """Which figure; without one, lists them."""
+    scale: Literal["smoke", "short", "paper"] = "short"
+    """smoke: whether it works, minutes. short: hours. paper: the paper's settings, days to months on one processor."""
+    seeds: str = "0:3"
+    """0:3 (0 to 2) or 0,3,5."""
+    out: Path = Path("runs/reproduce")
+    """Directory for runs and pictures."""
+    time_limit: float | None = None
+    """Stop after this many minutes; the same command goes on."""
+    dry_run: bool = False
+    """Print the runs and how long each is estimated to take here, and do nothing."""
+
+
+@dataclass(frozen=True)
 class BenchmarkCommand:
     """Time a part of nacre on this machine: figure, FLOP count, the machine's measured ceiling, and their ratio."""
 
@@ -154,6 +172,7 @@ COMMANDS: dict[str, type[Any]] = {
     "evaluate": EvaluateCommand,
     "adapt": AdaptCommand,
     "report": ReportCommand,
+    "reproduce": ReproduceCommand,
     "benchmark": BenchmarkCommand,
 }
 
@@ -176,7 +195,7 @@ def run(argv: Sequence[str], started: float) -> int:
     command = parse(COMMANDS[name], args, prog=f"nacre {name}")
     actions: dict[str, Callable[[Any, float], None]] = {
         "list": _list, "resume": _resume, "evaluate": _evaluate, "adapt": _adapt, "report": _report,
-        "benchmark": _benchmark,
+        "reproduce": _reproduce, "benchmark": _benchmark,
     }  # fmt: skip
     actions[name](command, started)
     return 0
@@ -430,6 +449,36 @@ def _report(command: ReportCommand, started: float) -> None:
     else:
         raise NacreError(f"--kind trials draws one run, but {len(command.runs)} were named; name one.")
     print(f"wrote {command.out}", file=sys.stderr)
+
+
+def _reproduce(command: ReproduceCommand, started: float) -> None:
+    from nacre import reproduce
+
+    out = Console(highlight=False)
+    if command.figure is None:
+        table = Table("figure", "title", "what the paper found", "runs a seed")
+        for name, figure in reproduce.FIGURES.items():
+            table.add_row(name, figure.title, figure.finding, str(len(figure.lines)))
+        out.print(table)
+        return
+    seeds = parse_seeds(command.seeds)
+    if command.dry_run:
+        table, total = Table("run", "env steps", "updates", "estimated"), 0.0
+        for one in reproduce.planned(command.figure, command.scale, seeds, command.out):
+            seconds = 0.0 if reproduce.is_done(one) else reproduce.estimated_seconds(one.experiment)
+            total += seconds
+            steps, updates = reproduce.env_steps(one.experiment), reproduce.num_updates(one.experiment)
+            table.add_row(str(one.path), f"{steps:,}", f"{updates:,}", _hours(seconds) if seconds else "done")
+        out.print(table)
+        out.print(f"about {_hours(total)} on this machine, one run after another")
+        return
+    done = reproduce.run(command.figure, command.scale, seeds, command.out, command.time_limit)
+    picture = reproduce.picture_of(command.figure, command.scale, command.out)
+    print(f"wrote {picture}" if done else "stopped; the same command goes on", file=sys.stderr)
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
 
 
 def _benchmark(command: BenchmarkCommand, started: float) -> None:

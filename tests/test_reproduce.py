@@ -1,0 +1,67 @@
+"""nacre reproduce: what each figure needs, the plan without doing it, and a figure made, stopped and gone on with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nacre import cli, reproduce
+from nacre.algorithms.catalog import ALGORITHMS
+
+
+@pytest.mark.parametrize("figure", reproduce.FIGURES)
+@pytest.mark.parametrize("scale", reproduce.SCALES)
+def test_every_figure_can_be_planned_at_every_scale(figure: str, scale: str, tmp_path: Path):
+    runs = reproduce.planned(figure, scale, [0, 1], tmp_path)
+    assert len({run.path for run in runs}) == len(runs) == 2 * len(reproduce.FIGURES[figure].lines)
+    for run in runs:
+        assert run.experiment.options.seed == int(run.path.name.removeprefix("seed-"))
+        for name, value in run.line.fields.items():
+            holder = run.experiment.settings if hasattr(run.experiment.settings, name) else run.experiment.family
+            assert getattr(holder, name) == value
+        assert reproduce.env_steps(run.experiment) > 0 and reproduce.num_updates(run.experiment) > 0
+    assert set(reproduce.SHORT_ITERATIONS) <= set(ALGORITHMS)
+
+
+def test_steps_of_a_plan_are_those_of_the_settings(tmp_path: Path):
+    """ProMP: 501 iterations of 40 tasks x 20 rollouts x 200 steps, twice; RL2: 100 x 2 x 200."""
+    steps = {
+        run.line.name: reproduce.env_steps(run.experiment)
+        for run in reproduce.planned("domains", "paper", [0], tmp_path)
+        if run.line.family == "cheetah-vel"
+    }
+    assert steps["promp"] == steps["maml-trpo"] == 501 * 320_000 and steps["rl2"] == 501 * 40_000
+    assert steps["pearl"] == 100 * 2000 + 500 * 5 * 1000
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "figures"
+    assert cli.main(["reproduce"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in reproduce.FIGURES)
+    arguments = ["reproduce", "deterministic", "--scale", "smoke", "--seeds", "0:2", "--out", str(out), "--dry-run"]
+    assert cli.main(arguments) == 0
+    assert "one run after another" in capsys.readouterr().out and not out.exists()
+    assert cli.main(["reproduce", "encoders"]) == 2
+    assert "did you mean 'encoder'?" in capsys.readouterr().err
+    assert cli.main(["reproduce", "encoder", "--seeds", "x"]) == 2
+
+
+def test_a_figure_is_made_and_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    arguments = ["reproduce", "sparse", "--scale", "smoke", "--seeds", "0", "--out", str(tmp_path)]
+    assert cli.main([*arguments, "--time-limit", "1e-9"]) == 0
+    assert "the same command goes on" in capsys.readouterr().err
+    first = next(iter(reproduce.planned("sparse", "smoke", [0], tmp_path)))
+    assert first.path.exists() and not reproduce.is_done(first)
+    assert cli.main(arguments) == 0
+    runs = reproduce.planned("sparse", "smoke", [0], tmp_path)
+    assert all(reproduce.is_done(run) for run in runs)
+    picture = tmp_path / "sparse" / "smoke.png"
+    assert picture.stat().st_size > 10_000
+    before = {run.path: (run.path / "eval.csv").stat().st_mtime_ns for run in runs}
+    assert cli.main(arguments) == 0  # nothing is left to do but the picture
+    assert before == {run.path: (run.path / "eval.csv").stat().st_mtime_ns for run in runs}
+    capsys.readouterr()
+    assert cli.main([*arguments, "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("done") == len(runs)
