@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
+import nacre
 from nacre import on_policy, rollout, trust_region
 from nacre.algorithms import maml
 from nacre.families.point import PointRobot
@@ -57,16 +59,19 @@ def some_steps(config: Any, num_tasks: int = 3) -> list[maml.Step]:
     return steps
 
 
-def test_advantages_are_those_of_a_loop_in_float64(float64: None):
-    """Returns, ridge regression, temporal differences and normalisation, one rollout and one step at a time."""
-    rollouts, gamma, lam = some_rollouts(3, 6, 9), 0.9, 0.7
+@pytest.mark.parametrize("num_rollouts", [20, 6])
+def test_advantages_are_those_of_a_loop_in_float64(float64: None, num_rollouts: int):
+    """Returns, ridge regression, temporal differences and normalisation, one rollout and one step at a time. Six
+    rollouts have fewer than ten steps for each of the eight features: there the baseline sees the time alone."""
+    rollouts, gamma, lam = some_rollouts(3, num_rollouts, 9), 0.9, 0.7
     obs, reward, real = (np.asarray(x) for x in (rollouts.obs, rollouts.reward, rollouts.real))
     lengths = real.sum(axis=1)
+    assert (lengths.sum() >= 80) == (num_rollouts == 20)
     features, targets = [], []
     for i, length in enumerate(lengths):
         for t in range(length):
             o, time = np.clip(obs[i, t], -10, 10), t / 100
-            features.append([*o, *o**2, time, time**2, time**3, 1.0])
+            features.append([time, time**2, time**3, 1.0, *([*o, *o**2] if lengths.sum() >= 80 else [])])
             targets.append(sum(gamma ** (k - t) * reward[i, k] for k in range(t, length)))
     x, y = np.array(features), np.array(targets)
     values = x @ np.linalg.solve(x.T @ x + 1e-5 * np.eye(x.shape[1]), x.T @ y)
@@ -248,7 +253,8 @@ def test_the_agent_adapts_from_the_meta_parameters_on_all_episodes_of_the_trial(
             episodes = [one.episode.transitions for one in played[:index]]
             fields = [[getattr(e, name)[lane] for e in episodes] for name in ("obs", "action", "reward")]
             seen = Rollouts(*map(np.stack, fields), np.ones((index, FAMILY.horizon), bool))
-            expected = maml.adapt_to_trial(params, seen, config)
+            acted = [policy(obs) for policy, obs in zip(own, seen.obs, strict=False)]  # each by the policy of its time
+            expected = maml.adapt_to_trial(params, seen, jax.tree.map(lambda *x: jnp.stack(x), *acted), config)
             for ours, theirs in zip(jax.tree.leaves(own[index]), jax.tree.leaves(expected), strict=True):
                 np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-5)
     again = list(rollout.trial(FAMILY, agent, params, task, jax.random.key(0), 3))
@@ -267,3 +273,31 @@ def test_an_iteration_counts_all_its_steps_and_trains_on_the_drawn_tasks():
     assert {tuple(goal) for goal in drawn} <= {tuple(goal) for goal in tasks.train["goal"]}
     fresh = on_policy.draw_tasks(FAMILY, PrompConfig(**SMALL, fresh_tasks=True), tasks.train, jax.random.key(0))["goal"]
     assert not {tuple(goal) for goal in fresh} & {tuple(goal) for goal in tasks.train["goal"]}
+
+
+def test_a_session_knows_which_episode_is_scored_and_acts_within_the_box(tmp_path: Path):
+    """Actions are sampled before the scored episode, which is the last that was asked for; the Gaussian has no bounds,
+    what the caller gets has."""
+    run = nacre.train("promp", "point-robot", preset="smoke", out=tmp_path / "run")
+    agent = nacre.load(run.path)
+    for episodes in (2, 4):
+        session = agent.session(0, episodes)
+        for index in range(episodes):
+            obs, actions = np.full(2, 0.3), []
+            for _ in range(20):
+                actions.append(session.act(obs))
+                session.observe(obs, -1.0)
+            session.end_episode()
+            actions = np.array(actions)
+            assert np.abs(actions).max() <= 1.0
+            assert (np.ptp(actions, axis=0) > 0).all() == (index < episodes - 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["promp", "maml-trpo"])
+def test_one_inner_step_makes_the_policy_better_on_goals_it_has_never_seen(method: str, tmp_path: Path):
+    """On point-robot: the adapted policy against the one before, both at their mean action, after 20 episodes."""
+    run = nacre.train(method, "point-robot", seed=1, iterations=100, out=tmp_path / "run")
+    returns, _ = nacre.load(run.path).evaluate("fresh:100", episodes=21)
+    before = returns[..., :20].mean()
+    assert returns[..., 20].mean() > before + 3.0, f"{before:.1f} to {returns[..., 20].mean():.1f}"

@@ -13,6 +13,7 @@ import pytest
 import nacre
 from nacre import rollout
 from nacre.algorithms import oracle, pearl
+from nacre.environment import TaskEnvironment
 from nacre.errors import NacreError
 from nacre.families.point import PointRobot
 from nacre.families.walker_hopper import HopperParams
@@ -73,13 +74,39 @@ def test_an_update_is_soft_actor_critic_with_the_task_for_z():
 
 def test_single_task_training_is_on_that_test_task_alone():
     config = dataclasses.replace(SMALL, single_task=1)
-    tasks = FAMILY.task_set(0, 4, 3)
-    np.testing.assert_array_equal(oracle.train_tasks(config, tasks)["goal"], tasks.test["goal"][[1]])
+    experiment = dataclasses.replace(nacre.resolve("oracle", "point-robot", "smoke"), settings=config)
+    whole, tasks = FAMILY.task_set(1337, 4, 3), experiment.draw_tasks()
+    for split in (tasks.train, tasks.test):
+        np.testing.assert_array_equal(split["goal"], whole.test["goal"][[1]])
     state = oracle.init(FAMILY, config, 0)
     (state,), _ = next(oracle.meta_train(FAMILY, config, tasks, [state]))
     assert state.rl_buffer.written.tolist() == [20 + 2 * 40] and state.env_steps == 100
     with pytest.raises(NacreError, match="single_task is 3"):
         dataclasses.replace(SMALL, single_task=3)
+
+
+def test_single_task_sac_is_a_run_that_is_scored_on_its_task(tmp_path: Path):
+    run = nacre.train("oracle", "point-robot", preset="smoke", single_task=2, out=tmp_path / "run")
+    nacre.resume(run.path, iterations=3)
+    returns, tasks = nacre.load(run.path).evaluate(repeats=2)
+    assert returns.shape == (2, 1, 3) and len(tasks) == 1
+    whole = nacre.make_family("point-robot").task_set(1337, 4, 3)
+    assert tasks[0]["goal"] == whole.test["goal"][2].tolist()
+
+
+def test_a_session_is_told_the_task_and_refuses_to_guess(tmp_path: Path):
+    agent = nacre.load(nacre.train("oracle", "point-robot", preset="smoke", out=tmp_path / "run").path)
+    with pytest.raises(NacreError, match="is told its task"):
+        agent.session()
+    told = agent.session(task="goal=0.5,-0.25")
+    np.testing.assert_allclose(told.memory.z, [[0.5, -0.25]])
+    env = TaskEnvironment("point-robot", "goal=0.5,-0.25")
+    assert np.isfinite(agent.adapt(env, task="goal=0.5,-0.25").returns).all()
+
+
+def test_parameters_have_one_order_whatever_the_order_of_the_family():
+    a, b = np.ones(2), np.zeros((2, 2))
+    np.testing.assert_array_equal(oracle.features({"b": b, "a": a}), oracle.features({"a": a, "b": b}))
 
 
 def test_it_collects_as_many_steps_as_pearl():

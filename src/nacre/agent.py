@@ -99,15 +99,15 @@ class TrainedAgent:
             reports.append(report._replace(success=solved))
         return TrialReport(describe(parsed, 0), reports)
 
-    def adapt(self, env: Any, episodes: int | None = None, seed: int = 0) -> TrialReport:
+    def adapt(self, env: Any, episodes: int | None = None, seed: int = 0, *, task: str | None = None) -> TrialReport:
         """A trial in any object with Gymnasium's `reset` and `step` whose spaces are the family's (actions in [-1, 1]).
 
-        `episodes` None: as many as the run was configured with. Raises NacreError when the spaces differ or the
-        environment returns a number that is not finite.
+        `episodes` None: as many as the run was configured with. `task` is for the oracle, which is told it. Raises
+        NacreError when the spaces differ or the environment returns a number that is not finite.
         """
         episodes = self.num_episodes(episodes)
         self._check_spaces(env)
-        session, reports = self.session(seed), []
+        session, reports = self.session(seed, episodes, task=task), []
         for index in range(episodes):
             obs, _ = env.reset(seed=seed) if index == 0 else env.reset()
             total, ended = 0.0, False
@@ -121,9 +121,12 @@ class TrainedAgent:
             session.end_episode()
         return TrialReport({}, reports)
 
-    def session(self, seed: int = 0) -> Session:
-        """The same, one step at a time, for a loop that is not nacre's."""
-        return Session(self, seed)
+    def session(self, seed: int = 0, episodes: int | None = None, *, task: str | None = None) -> Session:
+        """The same, one step at a time, for a loop that is not nacre's.
+
+        Methods that sample their actions until the scored episode need to know which that is: the last of `episodes`.
+        """
+        return Session(self, seed, self.num_episodes(episodes), task)
 
     def num_episodes(self, asked: int | None) -> int:
         """Episodes of a trial: as asked, else as the run was configured."""
@@ -160,11 +163,18 @@ class TrainedAgent:
 class Session:
     """One trial, one step at a time: act, observe, ... end_episode, act, ... A step costs the same throughout."""
 
-    def __init__(self, agent: TrainedAgent, seed: int):
+    def __init__(self, agent: TrainedAgent, seed: int, episodes: int, task: str | None):
         self._agent = agent
+        self._scored_episode = episodes - 1
         self._begin_key, self._act_key, self._end_key = jax.random.split(_seed_key(seed), 3)
-        nothing = {"unknown": np.zeros(1)}
-        self.memory = rollout.begin(agent.functions, agent.params, nothing, self._begin_key)
+        told = {"unknown": np.zeros(1)}
+        if agent.experiment.algorithm.needs_task:
+            if task is None:
+                raise NacreError(
+                    f"{agent.experiment.algorithm_name} is told its task; give one, as in task='velocity=1'."
+                )
+            told = agent.family.parse_task(task, allow_ood=True)
+        self.memory = rollout.begin(agent.functions, agent.params, told, self._begin_key)
         self.num_steps = 0
         self.num_episodes = 0
         self._obs: np.ndarray | None = None
@@ -174,13 +184,12 @@ class Session:
         """The action [action_dim] in [-1, 1] for an observation [obs_dim]."""
         self._obs = self._checked_obs(obs)
         agent = self._agent
-        scored = agent.experiment.settings.num_evaluation_episodes - 1
         action, self.memory = rollout.act(
             agent.functions, agent.params, self.memory, self._obs, self._act_key, np.int32(self.num_steps),
-            explore=agent.functions.explores(self.num_episodes, scored),
+            explore=agent.functions.explores(self.num_episodes, self._scored_episode),
         )  # fmt: skip
         self._action = np.asarray(action)
-        return self._action[0]
+        return np.clip(self._action[0], -1.0, 1.0)
 
     def observe(self, next_obs: Any, reward: float, *, terminated: bool = False) -> None:
         """What the last action led to: the true next observation and the reward. A time limit is not a termination."""

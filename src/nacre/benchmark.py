@@ -25,7 +25,7 @@ from nacre.collection import Phases
 from nacre.compilation_cache import num_cores
 from nacre.config import Experiment, resolve
 from nacre.errors import NacreError, unknown
-from nacre.families.family import Family, MujocoFamily, TaskSet
+from nacre.families.family import Family, MujocoFamily
 from nacre.networks import product
 from nacre.presets.pearl import PearlConfig
 from nacre.simulators.mujoco import mujoco_lanes
@@ -126,7 +126,7 @@ def _update(experiment: Experiment, seeds: int) -> Result:
     config = dataclasses.replace(paper, iterations=1, num_initial_steps=min(paper.num_initial_steps, 200))
     states = [pearl.init(family, config, seed) for seed in range(seeds)]
     everything, phases = np.tile(np.arange(config.num_train_tasks), (seeds, 1)), Phases(prior=config.num_initial_steps)
-    states = pearl.collect(family, config, _task_set(experiment).train, states, everything, phases)
+    states = pearl.collect(family, config, experiment.draw_tasks().train, states, everything, phases)
     flops = seeds * update_flops(family.obs_dim, family.action_dim, config)
     ceiling = _product_rate(config.meta_batch * config.batch_size, config.hidden_dim, config.precision)
     update = _update_seconds(states, config, family.obs_dim)
@@ -277,7 +277,7 @@ def _physics_rate(family: MujocoFamily, lanes: int, num_episodes: int) -> Callab
 def _evaluate(experiment: Experiment) -> Result:
     """Trials of an untrained agent in all test tasks, side by side, as after every meta-iteration."""
     family, config = experiment.family, experiment.settings
-    tasks, agent, params = _task_set(experiment).test, pearl.make_agent(config), _untrained(experiment)
+    tasks, agent, params = experiment.draw_tasks().test, pearl.make_agent(config), _untrained(experiment)
     sizes = (config.num_evaluation_episodes, config.num_evaluation_repeats)
     seconds = []
     for index in range(ROUNDS + 1):
@@ -294,7 +294,7 @@ def _evaluate(experiment: Experiment) -> Result:
 def _act(experiment: Experiment) -> Result:
     """Random observations and rewards: what they are does not change what a step costs."""
     family, rng = experiment.family, np.random.default_rng(0)
-    session = TrainedAgent(experiment, _task_set(experiment), _untrained(experiment)).session()
+    session = TrainedAgent(experiment, experiment.draw_tasks(), _untrained(experiment)).session()
     with _one_core():
         _step_microseconds(session, family, rng, 100)  # compiles
         early = _step_microseconds(session, family, rng, ACTING_STEPS)
@@ -346,11 +346,6 @@ def _confine(cores: set[int]) -> None:
         for thread in os.listdir("/proc/self/task"):
             with suppress(ProcessLookupError):
                 os.sched_setaffinity(int(thread), cores)
-
-
-def _task_set(experiment: Experiment) -> TaskSet:
-    settings = experiment.settings
-    return experiment.family.task_set(experiment.options.task_seed, settings.num_train_tasks, settings.num_test_tasks)
 
 
 def _untrained(experiment: Experiment) -> pearl.Params:

@@ -16,6 +16,9 @@ from nacre.replay import Replay
 from nacre.rollout import begin, episode, side_by_side
 from nacre.types import Agent, Key, Tasks, fold_in, split, stacked
 
+INITIAL_STEPS = 50_000
+"""Environment steps of the initial collection that run side by side, for the sake of memory."""
+
 
 class Phases(NamedTuple):
     """Environment steps per drawn task of a collection, in its order; whole episodes until they are reached."""

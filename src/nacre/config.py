@@ -15,7 +15,7 @@ import numpy as np
 from nacre.algorithms.catalog import Algorithm, find_algorithm
 from nacre.errors import NacreError, unknown
 from nacre.families.catalog import FAMILIES, OPTIONAL, find_family, make_family
-from nacre.families.family import Family
+from nacre.families.family import Family, TaskSet, take
 from nacre.presets.pearl import ANY_FAMILY
 
 
@@ -57,6 +57,28 @@ class Experiment:
     def algorithm(self) -> Algorithm:
         """The algorithm's functions."""
         return find_algorithm(self.algorithm_name)
+
+    @property
+    def single_task(self) -> int:
+        """Number of the one test task that a method trains on and is scored on; -1 for all methods but such."""
+        return getattr(self.settings, "single_task", -1)
+
+    @property
+    def num_tasks(self) -> dict[str, int]:
+        """How many train and test tasks the run has."""
+        settings = self.settings
+        if self.single_task >= 0:
+            return {"train": 1, "test": 1}
+        return {"train": settings.num_train_tasks, "test": settings.num_test_tasks}
+
+    def draw_tasks(self) -> TaskSet:
+        """The run's tasks, as they follow from its task_seed."""
+        settings, task_seed = self.settings, self.options.task_seed
+        drawn = self.family.task_set(task_seed, settings.num_train_tasks, settings.num_test_tasks)
+        if self.single_task < 0:
+            return drawn
+        one = take(drawn.test, [self.single_task])
+        return drawn._replace(train=one, test=one)
 
 
 def check_seed(name: str, seed: int) -> None:
@@ -103,12 +125,11 @@ def from_preset(algorithm_name: str, family_name: str, preset: str, **overrides:
 
 def _check_tasks(experiment: Experiment) -> None:
     """Draws the task sets, which a family may refuse, and checks that no test task is trained on."""
-    family, settings = experiment.family, experiment.settings
-    tasks = family.task_set(experiment.options.task_seed, settings.num_train_tasks, settings.num_test_tasks)
+    family, tasks = experiment.family, experiment.draw_tasks()
     names = list(family.parameters)
     rows = [np.concatenate([part[name].reshape(len(part[name]), -1) for name in names], axis=1) for part in tasks[:2]]
     shared = {tuple(row) for row in rows[0]} & {tuple(row) for row in rows[1]}
-    if family.disjoint and shared:
+    if family.disjoint and shared and experiment.single_task < 0:
         raise NacreError(f"{len(shared)} of {family.name}'s tasks are both train and test tasks; change --task-seed.")
 
 

@@ -20,6 +20,8 @@ from nacre.types import Agent, Episode, Key, Tasks
 RIDGE = 1e-5
 """Weight of the baseline's squared coefficients against its squared errors."""
 ADVANTAGE_EPSILON = 1e-8
+ROWS_PER_FEATURE = 10
+"""Steps that the baseline has for every feature, at least; with fewer it would learn the returns by heart."""
 
 
 class Rollouts(NamedTuple):
@@ -68,10 +70,15 @@ def discounted_sums(x: Float[Array, "rollout time"], discount: Float[Array, "rol
 
 
 def baseline_features(rollouts: Rollouts) -> Float[Array, "rollout time features"]:
-    """Clipped observation, its square, and powers of the number of real steps before (Duan et al. 2016)."""
+    """Powers of the number of real steps before, clipped observation, and its square (Duan et al. 2016).
+
+    Where the task has too few real steps for that many features, the observation's are 0.
+    """
     obs = jnp.clip(rollouts.obs, -10.0, 10.0)
     time = (jnp.cumsum(rollouts.real, axis=-1) - rollouts.real)[..., None] / 100.0
-    return jnp.concatenate([obs, obs**2, time, time**2, time**3, jnp.ones_like(time)], axis=-1)
+    of_time = [time, time**2, time**3, jnp.ones_like(time)]
+    enough = jnp.sum(rollouts.real) >= ROWS_PER_FEATURE * (2 * obs.shape[-1] + len(of_time))
+    return jnp.concatenate([*of_time, *(jnp.where(enough, x, 0.0) for x in (obs, obs**2))], axis=-1)
 
 
 def fit_baseline(rollouts: Rollouts, returns: Float[Array, "rollout time"]) -> Float[Array, "rollout time"]:
@@ -161,7 +168,12 @@ def as_rollouts(played: Episode, num_tasks: int) -> Rollouts:
     """Episodes [lane] as rollouts [task, rollout]: the lanes of a task stand together."""
     transitions = played.transitions
     real = jnp.arange(transitions.reward.shape[1]) < jnp.asarray(played.length)[:, None]
-    lanes = Rollouts(transitions.obs, transitions.action, transitions.training_reward, real)
+
+    def blanked(x: Any) -> Array:  # whatever the padding holds, NaN perhaps
+        return jnp.where(real.reshape(real.shape + (1,) * (x.ndim - 2)), x, 0.0)
+
+    obs, action, reward = map(blanked, (transitions.obs, transitions.action, transitions.training_reward))
+    lanes = Rollouts(obs, action, reward, real)
     return jax.tree.map(lambda x: x.reshape(num_tasks, -1, *x.shape[1:]), lanes)
 
 

@@ -18,7 +18,7 @@ from nacre.algorithms.catalog import find_algorithm
 from nacre.benchmark import update_flops
 from nacre.checkpoints import Checkpoints
 from nacre.config import Experiment, resolve
-from nacre.errors import unknown
+from nacre.errors import NacreError, unknown
 from nacre.families.family import Family, JaxFamily
 from nacre.presets.maesn import MaesnConfig
 from nacre.presets.maml import GradientConfig
@@ -49,7 +49,7 @@ class PaperFigure(NamedTuple):
 
 def _six_domains() -> Iterator[Line]:
     for family in ("cheetah-dir", "cheetah-vel", "ant-dir", "ant-goal", "humanoid-dir", "walker-params"):
-        for algorithm in ("pearl", "promp", "maml-trpo", "rl2"):
+        for algorithm in ("pearl", "promp", "maml-trpo", "rl2", "oracle", "random"):
             yield Line(algorithm, algorithm, family)
 
 
@@ -169,10 +169,13 @@ def picture_of(figure: str, scale: str, out: Path) -> Path:
 
 
 def is_done(one: PlannedRun) -> bool:
-    """Whether a run has its last checkpoint."""
+    """Whether a run has its last checkpoint. Raises NacreError for a run there that is not the planned one."""
     if not one.path.exists():
         return False
-    checkpoints = Checkpoints(RunDirectory(one.path).checkpoints, read_only=True)
+    run = RunDirectory(one.path)
+    if run.experiment != one.experiment:
+        raise NacreError(f"the run at {one.path} has other settings than this figure's; move it away, or change --out.")
+    checkpoints = Checkpoints(run.checkpoints, read_only=True)
     try:
         return checkpoints.latest() == num_updates(one.experiment)
     finally:
@@ -206,7 +209,7 @@ def env_steps(chosen: Experiment) -> int:
 
 
 def estimated_seconds(chosen: Experiment) -> float:
-    """Collection, evaluations and (PEARL, oracle) updates at the rates that this machine has now."""
+    """Collection, evaluations and (PEARL with its product encoder, oracle) updates at this machine's rates of now."""
     config, family = chosen.settings, chosen.family
     trial = config.num_test_tasks * config.num_evaluation_repeats * config.num_evaluation_episodes * family.horizon
     seconds = (env_steps(chosen) + config.iterations * trial) / steps_per_second(family)

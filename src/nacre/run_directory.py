@@ -50,10 +50,7 @@ class RunDirectory:
     def create(cls, path: Path, experiment: Experiment) -> RunDirectory:
         """Makes a run directory, whole or not at all."""
         cls.check_free(path)
-        settings = experiment.settings
-        tasks = experiment.family.task_set(
-            experiment.options.task_seed, settings.num_train_tasks, settings.num_test_tasks
-        )
+        tasks = experiment.draw_tasks()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -176,8 +173,7 @@ def tasks_from_json(text: str, experiment: Experiment) -> TaskSet:
             tasks[name] = values
         return tasks
 
-    settings = experiment.settings
-    train, test = gathered("train", settings.num_train_tasks), gathered("test", settings.num_test_tasks)
+    train, test = (gathered(split, number) for split, number in experiment.num_tasks.items())
     return TaskSet(train, test, data["task_seed"], data["version"])
 
 

@@ -68,11 +68,7 @@ class Agent(NamedTuple):
 
 def select(mask: Array, new: Any, old: Any) -> Any:
     """`new` in the lanes where mask [lane] is true, `old` in the others; both are pytrees with leading axis [lane]."""
-
-    def choose(n: Any, o: Any) -> Any:
-        return n if n is o else jnp.where(mask.reshape(mask.shape + (1,) * (n.ndim - 1)), n, o)
-
-    return jax.tree.map(choose, new, old)
+    return jax.tree.map(lambda n, o: jnp.where(mask.reshape(mask.shape + (1,) * (n.ndim - 1)), n, o), new, old)
 
 
 def stacked(trees: Sequence[Any]) -> Any:

@@ -27,6 +27,7 @@ class Algorithm(NamedTuple):
     ]  # (family, config, tasks, states) -> (states, metrics [update] of each) ...; one state a seed, side by side
     make_agent: Callable[..., Any]  # (family, config) -> Agent
     agent_params: Callable[..., Any]  # (state) -> params
+    needs_task: bool  # whether its `begin` reads the task
     belief: Callable[..., Any] | None  # (memory, config) -> Belief [lane, latent_dim], for methods that have one
 
 
@@ -36,12 +37,12 @@ def _compiles_as_it_goes(family: Any, config: Any, num_seeds: int) -> None:
 
 def _algorithm(
     module: Any, settings: Any, config: type[Any], *, compile: Callable[..., None] = _compiles_as_it_goes,
-    belief: Callable[..., Any] | None = None,
+    needs_task: bool = False, belief: Callable[..., Any] | None = None,
 ) -> Algorithm:  # fmt: skip
     """A module of `nacre.algorithms` with the settings of its module of `nacre.presets`."""
     return Algorithm(
         config, settings.PRESETS, compile, module.init, module.meta_train, module.make_agent, module.agent_params,
-        belief,
+        needs_task, belief,
     )  # fmt: skip
 
 
@@ -53,7 +54,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "maml-trpo": _algorithm(maml, gradient_settings, gradient_settings.MamlTrpoConfig),
     "promp": _algorithm(maml, gradient_settings, gradient_settings.PrompConfig),
     "maesn": _algorithm(maesn, maesn_settings, maesn_settings.MaesnConfig, belief=maesn.belief),
-    "oracle": _algorithm(oracle, oracle_settings, oracle_settings.OracleConfig),
+    "oracle": _algorithm(oracle, oracle_settings, oracle_settings.OracleConfig, needs_task=True),
     "random": _algorithm(random_policy, random_settings, random_settings.RandomConfig),
 }
 

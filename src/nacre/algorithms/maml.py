@@ -160,8 +160,9 @@ class Memory(NamedTuple):
     """What the agent remembers of a trial, each [lane, ...]."""
 
     policy: GaussianPolicy  # adapted so far
-    past: Rollouts  # [lane, episode, time], episodes that have ended
-    now: Rollouts  # [lane, time], the one that goes on
+    output: PolicyOutput  # of it, for the last observation
+    past: tuple[Rollouts, PolicyOutput]  # [lane, episode, time], episodes that have ended, and what acted in them
+    now: tuple[Rollouts, PolicyOutput]  # [lane, time], the one that goes on
     num_steps: Int[Array, " lane"]  # of the episode that goes on
     num_episodes: Int[Array, " lane"]
 
@@ -171,40 +172,50 @@ def make_agent(family: Family, config: GradientConfig) -> Agent:
     """MAML or ProMP as an Agent. It samples its actions in all episodes but the scored one, as adaptation needs."""
     num_kept = max(config.num_evaluation_episodes, MIN_EPISODES_KEPT)
 
-    def blank(*axes: int) -> Rollouts:
+    def blank(*axes: int) -> tuple[Rollouts, PolicyOutput]:
         shape = (*axes, family.horizon)
         obs, action = jnp.zeros((*shape, family.obs_dim)), jnp.zeros((*shape, family.action_dim))
-        return Rollouts(obs, action, jnp.zeros(shape), jnp.zeros(shape, bool))
+        return Rollouts(obs, action, jnp.zeros(shape), jnp.zeros(shape, bool)), PolicyOutput(action, action)
 
     def begin(params: GaussianPolicy, task: Any, key: Key) -> Memory:
         lanes = num_tasks(task)
         policy = jax.tree.map(lambda x: jnp.broadcast_to(x, (lanes, *x.shape)), params)
         zero = jnp.zeros(lanes, jnp.int32)
-        return Memory(policy, blank(lanes, num_kept), blank(lanes), zero, zero)
+        nothing = jnp.zeros((lanes, family.action_dim))
+        return Memory(policy, PolicyOutput(nothing, nothing), blank(lanes, num_kept), blank(lanes), zero, zero)
 
     def act(params: GaussianPolicy, memory: Memory, obs: Array, key: Key, explore: bool) -> tuple[Array, Memory]:
         output = jax.vmap(lambda policy, obs: policy(obs))(memory.policy, obs)
-        return on_policy.draw_action(output, key, explore), memory
+        return on_policy.draw_action(output, key, explore), memory._replace(output=output)
 
     def observe(params: GaussianPolicy, memory: Memory, transition: Transition) -> Memory:
         lane, time = jnp.arange(len(memory.num_steps)), memory.num_steps
-        seen = (transition.obs, transition.action, transition.reward, True)
-        now = Rollouts(*(old.at[lane, time].set(new) for old, new in zip(memory.now, seen, strict=True)))
+        seen = (
+            Rollouts(transition.obs, transition.action, transition.reward, jnp.ones(len(lane), bool)),
+            memory.output,
+        )
+        now = jax.tree.map(lambda old, new: old.at[lane, time].set(new), memory.now, seen)
         return memory._replace(now=now, num_steps=time + 1)
 
     def end_episode(params: GaussianPolicy, memory: Memory, key: Key) -> Memory:
         lane, slot = jnp.arange(len(memory.num_steps)), memory.num_episodes % num_kept
         past = jax.tree.map(lambda old, new: old.at[lane, slot].set(new), memory.past, memory.now)
-        policy = jax.vmap(lambda rollouts: adapt_to_trial(params, rollouts, config))(past)
-        return Memory(policy, past, blank(len(lane)), jnp.zeros_like(slot), memory.num_episodes + 1)
+        policy = jax.vmap(lambda rollouts, acted: adapt_to_trial(params, rollouts, acted, config))(*past)
+        return Memory(policy, memory.output, past, blank(len(lane)), jnp.zeros_like(slot), memory.num_episodes + 1)
 
     return Agent(begin, act, observe, end_episode, explores=lambda index, scored_episode: index < scored_episode)
 
 
-def adapt_to_trial(policy: GaussianPolicy, rollouts: Rollouts, config: GradientConfig) -> GaussianPolicy:
-    """theta adapted to one task's episodes so far [episode, time]; all inner steps use all of them."""
+def adapt_to_trial(
+    policy: GaussianPolicy, rollouts: Rollouts, acted: PolicyOutput, config: GradientConfig
+) -> GaussianPolicy:
+    """theta adapted to one task's episodes so far [episode, time]; all inner steps use all of them.
+
+    The policies that acted were theta's first, then adapted ones: the likelihood ratio is to what acted.
+    """
+    step = Step(rollouts, on_policy.advantages(rollouts, config.discount, config.gae_lambda), acted)
     for _ in range(config.num_inner_steps):
-        policy = adapt(policy, assess(policy, rollouts, config), config)
+        policy = adapt(policy, step, config)
     return policy
 
 

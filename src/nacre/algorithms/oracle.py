@@ -20,7 +20,7 @@ from nacre.actor_critic import Networks, Optimisers
 from nacre.algorithms import pearl
 from nacre.algorithms.pearl import Metrics, Noise
 from nacre.collection import Buffers, Phases
-from nacre.families.family import Family, TaskSet, take
+from nacre.families.family import Family, TaskSet
 from nacre.networks import TanhGaussianPolicy, sample_action
 from nacre.presets.oracle import OracleConfig
 from nacre.replay import Replay
@@ -33,8 +33,8 @@ def task_dim(family: Family) -> int:
 
 
 def features(tasks: Any) -> Float[Array, "task task_dim"]:
-    """The parameters of every task side by side."""
-    columns = [jnp.asarray(values, jnp.float32) for values in tasks.values()]
+    """The parameters of every task side by side, in the order of their names."""
+    columns = [jnp.asarray(tasks[name], jnp.float32) for name in sorted(tasks)]
     return jnp.concatenate([values.reshape(values.shape[0], -1) for values in columns], axis=-1)
 
 
@@ -90,13 +90,6 @@ class State(NamedTuple):
     meta_iterations: np.int64  # completed
 
 
-def train_tasks(config: OracleConfig, tasks: TaskSet) -> Tasks:
-    """The tasks to train on: the train tasks, or one test task."""
-    if config.single_task < 0:
-        return tasks.train
-    return take(tasks.test, [config.single_task])
-
-
 def num_trained(config: OracleConfig) -> int:
     """How many tasks there are to train on."""
     return config.num_train_tasks if config.single_task < 0 else 1
@@ -130,12 +123,13 @@ def meta_train(
     family: Family, config: OracleConfig, tasks: TaskSet, states: Sequence[State]
 ) -> Iterator[tuple[list[State], list[Metrics]]]:
     """As `pearl.meta_train`: collection, then updates, (states, metrics [update] of each) after every block."""
-    states, own = list(states), train_tasks(config, tasks)
+    states, own = list(states), tasks.train
     draw, learn = _draw_and_learn(family, config)
     described = features(own)
     if states[0].env_steps == 0:
-        everything = np.tile(np.arange(num_trained(config)), (len(states), 1))
-        states = _collect(family, config, own, states, everything, config.num_initial_steps)
+        num_groups = -(-num_trained(config) * config.num_initial_steps // collection.INITIAL_STEPS)
+        for group in np.array_split(np.arange(num_trained(config)), num_groups):
+            states = _collect(family, config, own, states, np.tile(group, (len(states), 1)), config.num_initial_steps)
     num_updates = config.num_train_steps_per_iteration
     while states[0].meta_iterations < config.iterations:
         done = int(states[0].grad_steps) - int(states[0].meta_iterations) * num_updates

@@ -27,8 +27,6 @@ from nacre.replay import Replay
 from nacre.types import Agent, Belief, Key, Tasks, Transition, select, stream
 
 MIN_VARIANCE = 1e-7
-INITIAL_STEPS = 50_000
-"""Environment steps of the initial collection that run side by side, for the sake of memory."""
 
 # ----------------------------------------------------------------------------------------------------------------------
 # The belief q(z | c): a product of one Gaussian factor per transition (paper, section 4.1)
@@ -375,7 +373,7 @@ def meta_train(
     """
     states = list(states)
     if states[0].env_steps == 0:
-        num_groups = -(-config.num_train_tasks * config.num_initial_steps // INITIAL_STEPS)
+        num_groups = -(-config.num_train_tasks * config.num_initial_steps // collection.INITIAL_STEPS)
         for group in np.array_split(np.arange(config.num_train_tasks), num_groups):
             straight = config.num_steps_straight > 0
             phases = Phases(straight=config.num_initial_steps) if straight else Phases(prior=config.num_initial_steps)

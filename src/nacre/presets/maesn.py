@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nacre.errors import NacreError
 from nacre.presets.checks import check_numbers
 from nacre.presets.pearl import family_rows
 
@@ -60,6 +61,10 @@ class MaesnConfig:
 
     def __post_init__(self) -> None:
         check_numbers(self, may_be_zero=("discount", "gae_lambda", "kl_weight"), at_most_one=("discount", "gae_lambda"))
+        if self.rollouts_per_task < 2:
+            raise NacreError(
+                "rollouts_per_task is 1, but adaptation compares episodes; set --rollouts-per-task to 2 or more."
+            )
 
     @property
     def num_train_steps_per_iteration(self) -> int:
@@ -68,11 +73,9 @@ class MaesnConfig:
 
 
 _SMOKE: dict[str, object] = dict(iterations=2, tasks_per_iteration=2, rollouts_per_task=2, hidden_dim=8)
-_PAPER = family_rows("paper")
-_PAPER["sparse-point-robot"] |= {"num_evaluation_episodes": 20}
 
 PRESETS: dict[str, dict[str, dict[str, object]]] = {
-    "paper": _PAPER,
+    "paper": family_rows("paper"),
     "smoke": {family: row | _SMOKE for family, row in family_rows("smoke").items()},
 }
 """preset -> family -> the fields that differ from the defaults."""

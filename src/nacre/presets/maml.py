@@ -60,7 +60,7 @@ class GradientConfig:
         check_numbers(self, may_be_zero=self._may_be_zero(), at_most_one=("discount", "gae_lambda"))
 
     def _may_be_zero(self) -> tuple[str, ...]:
-        return ("discount", "gae_lambda", "num_inner_steps")
+        return ("discount", "gae_lambda")
 
     @property
     def num_train_steps_per_iteration(self) -> int:

@@ -249,8 +249,8 @@ PRESETS: dict[str, dict[str, dict[str, object]]] = {
 }
 """preset -> family -> the fields that differ from PearlConfig's defaults."""
 
-SHARED = ("num_train_tasks", "num_test_tasks", "num_evaluation_repeats")
-"""Settings that a family has for all methods: its task set and how often it is scored."""
+SHARED = ("num_train_tasks", "num_test_tasks", "num_evaluation_episodes", "num_evaluation_repeats")
+"""Settings that a family has for all methods: its task set and how it is scored."""
 
 
 def family_rows(preset: str) -> dict[str, dict[str, object]]:

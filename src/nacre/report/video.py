@@ -42,7 +42,7 @@ def record(
     frames_per_second = env.metadata["render_fps"]
     reports: list[EpisodeReport] = []
     try:
-        frames = _frames(agent, env, episodes, seed, round(PAUSE_SECONDS * frames_per_second), reports)
+        frames = _frames(agent, task, env, episodes, seed, round(PAUSE_SECONDS * frames_per_second), reports)
         _write(frames, out, frames_per_second)
     finally:
         env.close()
@@ -58,13 +58,19 @@ def check_path(out: Path) -> None:
 
 
 def _frames(
-    agent: TrainedAgent, env: TaskEnvironment, episodes: int, seed: int, pause: int, reports: list[EpisodeReport]
+    agent: TrainedAgent,
+    task: str,
+    env: TaskEnvironment,
+    episodes: int,
+    seed: int,
+    pause: int,
+    reports: list[EpisodeReport],
 ) -> Iterator[np.ndarray]:
     """Every captioned frame of the trial [height, width, 3]; `reports` gets one entry an episode."""
     headless = not any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"))
     if headless and os.name == "posix" and os.uname().sysname == "Linux":
         os.environ["MUJOCO_GL"] = "egl"
-    session = agent.session(seed)
+    session = agent.session(seed, episodes, task=task)
     for index in range(episodes):
         obs, _ = env.reset(seed=seed) if index == 0 else env.reset()
         before = agent.report_episode(index, 0.0, 0, session.memory)
