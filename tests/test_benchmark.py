@@ -29,6 +29,10 @@ FIGURES = {
     "update": {"ms_per_update", "flops_per_update", "ceiling_flops_per_s", "fraction_of_ceiling", "seeds", "precision"},
     "scaling": {"ms_per_update_10", "ms_per_update_20", "slowest_over_fastest", "kilobytes_per_task"},
     "collect": {"control_steps_per_s", "lanes"},
+    "simulation": {
+        "physics_only_steps_per_s", "mj_step_steps_per_s", "async_vector_env_steps_per_s", "lanes", "fraction_of_mj_step",
+        "times_async_vector_env",
+    },
     "evaluate": {"seconds", "control_steps"},
     "act": {
         "microseconds_p50", "microseconds_p99", "microseconds_p50_long_context", "microseconds_p99_long_context",
@@ -133,7 +137,7 @@ def test_the_program_of_an_update_computes_what_is_counted_and_less_than_1_perce
 @pytest.mark.parametrize(
     ("what", "family"),
     [("update", "point-robot"), ("scaling", "point-robot"), ("collect", "point-robot"), ("collect", "cheetah-dir"),
-     ("evaluate", "cheetah-dir"), ("act", "cheetah-dir")],
+     ("evaluate", "cheetah-dir"), ("act", "cheetah-dir"), ("simulation", "hopper-params")],
 )  # fmt: skip
 def test_a_benchmark_gives_the_figures_of_its_contract(what: str, family: str):
     result = benchmark.run(what, family, "smoke", lanes=4)

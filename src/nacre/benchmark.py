@@ -13,8 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+import gymnasium
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 
 from nacre import actor_critic, rollout
@@ -28,6 +30,7 @@ from nacre.errors import NacreError, unknown
 from nacre.families.family import Family, MujocoFamily
 from nacre.networks import product
 from nacre.presets.pearl import PearlConfig
+from nacre.robots import load_model
 from nacre.simulators.mujoco import mujoco_lanes
 
 Result = dict[str, float | int | str]
@@ -61,6 +64,10 @@ def run(what: str, family: str, preset: str, lanes: int = 64, seeds: int = 1, pr
               fastest of these; kilobytes_per_task, what a train task's initial collection takes of both buffers.
     collect   control_steps_per_s with the policy in the loop, lanes; on MuJoCo also physics_only_steps_per_s (random
               actions, no policy) and fraction_of_physics.
+    simulation  what stepping costs without a policy, on MuJoCo: physics_only_steps_per_s, control steps of all lanes;
+              mj_step_steps_per_s, of a loop of mj_step on one core times the cores, and fraction_of_mj_step;
+              async_vector_env_steps_per_s, of Gymnasium's AsyncVectorEnv of that robot with as many lanes, and
+              times_async_vector_env.
     evaluate  seconds of one evaluation of the preset's test tasks, repeats and episodes once compiled; control_steps.
     act       microseconds_p50 and microseconds_p99 of a session's step (action plus belief update) on one core, and the
               same with a context of 10,000 transitions (microseconds_p50_long_context, ..._p99_...).
@@ -69,7 +76,8 @@ def run(what: str, family: str, preset: str, lanes: int = 64, seeds: int = 1, pr
     """
     benchmarks: dict[str, Callable[[Experiment], Result]] = {
         "update": functools.partial(_update, seeds=seeds), "scaling": _scaling,
-        "collect": functools.partial(_collect, lanes=lanes), "evaluate": _evaluate, "act": _act,
+        "collect": functools.partial(_collect, lanes=lanes),
+        "simulation": functools.partial(_simulation, lanes=lanes), "evaluate": _evaluate, "act": _act,
     }  # fmt: skip
     if what not in benchmarks:
         raise unknown("benchmark", what, benchmarks)
@@ -270,6 +278,74 @@ def _physics_rate(family: MujocoFamily, lanes: int, num_episodes: int) -> Callab
             for action in actions:
                 simulators.step(action, task)
         return num_episodes * lanes * family.horizon / (time.perf_counter() - started)
+
+    return measure
+
+
+GYMNASIUM_ROBOTS = {
+    "half_cheetah.xml": "HalfCheetah-v5", "ant.xml": "Ant-v5", "humanoid.xml": "Humanoid-v5",
+    "walker2d.xml": "Walker2d-v5", "hopper.xml": "Hopper-v5", "reacher.xml": "Reacher-v5",
+}  # fmt: skip
+"""Gymnasium's environment of each robot description."""
+
+
+def _simulation(experiment: Experiment, lanes: int) -> Result:
+    """Random actions in a family's lanes, in a loop of mj_step, and in Gymnasium's vector environment, in turns."""
+    family = experiment.family
+    if not isinstance(family, MujocoFamily):
+        raise NacreError(f"{family.name} is not simulated by MuJoCo; choose another family for this benchmark.")
+    num_episodes = max(1, CONTROL_STEPS_PER_ROUND // (lanes * family.horizon))
+    measures = {
+        "physics_only": _physics_rate(family, lanes, num_episodes), "mj_step": _mj_step_rate(family),
+    }  # fmt: skip
+    robot = GYMNASIUM_ROBOTS[family.model_file]
+    vector = gymnasium.vector.AsyncVectorEnv([functools.partial(gymnasium.make, robot)] * lanes)
+    try:
+        measures["async_vector_env"] = _vector_rate(vector, num_steps=-(-CONTROL_STEPS_PER_ROUND // lanes))
+        rounds = [{name: measure() for name, measure in measures.items()} for _ in range(ROUNDS + 1)][1:]
+    finally:
+        vector.close()
+    median = {name: float(np.median([one[name] for one in rounds])) for name in measures}
+
+    def against(name: str) -> float:
+        return float(np.median([one["physics_only"] / one[name] for one in rounds]))
+
+    return {
+        **{f"{name}_steps_per_s": rate for name, rate in median.items()}, "lanes": lanes,
+        "fraction_of_mj_step": against("mj_step"), "times_async_vector_env": against("async_vector_env"),
+    }  # fmt: skip
+
+
+def _mj_step_rate(family: MujocoFamily) -> Callable[[], float]:
+    """A function that measures control steps a second of a bare loop of mj_step on one core, times the cores."""
+    model = load_model(family.model_file, family.model_timestep, contact_forces=False)
+    data, rng = mujoco.MjData(model), np.random.default_rng(0)
+    low, high = model.actuator_ctrlrange.T
+    actions = rng.uniform(low, high, (family.horizon, model.nu))
+    num_episodes = max(1, CONTROL_STEPS_PER_ROUND // (8 * family.horizon))
+
+    def measure() -> float:
+        started = time.perf_counter()
+        for _ in range(num_episodes):
+            mujoco.mj_resetData(model, data)
+            for action in actions:
+                data.ctrl[:] = action
+                mujoco.mj_step(model, data, family.frame_skip)
+        return num_cores() * num_episodes * family.horizon / (time.perf_counter() - started)
+
+    return measure
+
+
+def _vector_rate(vector: gymnasium.vector.VectorEnv, num_steps: int) -> Callable[[], float]:
+    """A function that measures steps a second of all environments of a vector, under random actions."""
+    vector.reset(seed=0)
+    actions = vector.action_space.sample()
+
+    def measure() -> float:
+        started = time.perf_counter()
+        for _ in range(num_steps):
+            vector.step(actions)
+        return vector.num_envs * num_steps / (time.perf_counter() - started)
 
     return measure
 

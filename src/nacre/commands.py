@@ -148,15 +148,15 @@ class ReproduceCommand:
 class BenchmarkCommand:
     """Time a part of nacre on this machine: figure, FLOP count, the machine's measured ceiling, and their ratio."""
 
-    what: tyro.conf.Positional[Literal["update", "scaling", "collect", "evaluate", "act"]]
-    """A gradient update, the same with replay of 10 to 10,000 train tasks, collection with the policy in the loop, one
-    evaluation, or one acting session's step."""
+    what: tyro.conf.Positional[Literal["update", "scaling", "collect", "simulation", "evaluate", "act"]]
+    """A gradient update, the same with replay of 10 to 10,000 train tasks, collection with the policy in the loop,
+    simulation without one, one evaluation, or one acting session's step."""
     family: str = "cheetah-vel"
     """Family whose sizes to use."""
     preset: str = "paper"
     """Preset whose sizes to use."""
     lanes: int = 64
-    """Simulations side by side (collect)."""
+    """Simulations side by side (collect, simulation)."""
     seeds: int = 1
     """Learners side by side (update)."""
     precision: str | None = None
