@@ -30,8 +30,8 @@ FIGURES = {
     "scaling": {"ms_per_update_10", "ms_per_update_20", "slowest_over_fastest", "kilobytes_per_task"},
     "collect": {"control_steps_per_s", "lanes"},
     "simulation": {
-        "physics_only_steps_per_s", "mj_step_steps_per_s", "async_vector_env_steps_per_s", "lanes", "fraction_of_mj_step",
-        "times_async_vector_env",
+        "physics_only_steps_per_s", "mj_step_steps_per_s", "async_vector_env_steps_per_s", "lanes",
+        "fraction_of_mj_step", "times_async_vector_env",
     },
     "evaluate": {"seconds", "control_steps"},
     "act": {
