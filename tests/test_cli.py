@@ -78,7 +78,7 @@ def test_list_as_json_names_families_algorithms_and_presets(capsys: Capture) -> 
     assert listed["families"][:4] == ["point-robot", "sparse-point-robot", "cheetah-dir", "cheetah-vel"]
     assert listed["families"] == list(FAMILIES)
     assert listed["algorithms"] == ["pearl"]
-    assert set(listed["presets"]) == {"paper", "demo", "smoke"}
+    assert set(listed["presets"]) == {"paper", "fast", "demo", "smoke"}
 
 
 def test_list_shows_every_family_and_algorithm(capsys: Capture) -> None:

@@ -169,7 +169,7 @@ def test_a_name_like_no_other_is_answered_with_all_there_are() -> None:
 
 def test_a_preset_that_a_family_lacks_is_answered_with_those_that_it_has() -> None:
     assert refusal("pearl", "cheetah-vel", "demo") == (
-        "pearl has no preset 'demo' for cheetah-vel; choose one of: paper, smoke."
+        "pearl has no preset 'demo' for cheetah-vel; choose one of: paper, fast, smoke."
     )
 
 
