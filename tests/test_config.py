@@ -64,6 +64,10 @@ PAPER = {
     "normalise_critics": (False,) * 9,
     "automatic_temperature": (False,) * 9,
     "precision": ("float32",) * 9,
+    # the paper's ablations
+    "encoder": ("product",) * 9,
+    "context_source": ("recent",) * 9,
+    "batch_order": ("transitions",) * 9,
 }
 # Horizon, observation and action dimensions, and the environment steps of the reference's evaluation.
 SPACES = {

@@ -112,14 +112,19 @@ def test_the_agent_begins_at_the_prior_and_adapts_on_all_episodes_so_far():
     first = played[0].memory_before
     assert (np.asarray(first.latent.mean) == 0).all() and (np.asarray(first.latent.log_std) == 0).all()
     assert len(np.unique(np.asarray(first.z))) == first.z.size
-    returns, z = [], []
+    returns, z, weights = [], [], []
     for one, after in itertools.pairwise(played):
         reward = np.asarray(one.episode.transitions.reward)
         returns.append((reward * SMALL.discount ** np.arange(FAMILY.horizon)).sum(axis=1))
         z.append(np.asarray(one.memory_before.z))
+        drawn_by = jax.tree.map(np.asarray, one.memory_before.latent)
+        std = np.exp(drawn_by.log_std)
+        log_ratio = 0.5 * ((z[-1] - drawn_by.mean) / std) ** 2 + drawn_by.log_std - 0.5 * z[-1] ** 2
+        weights.append(np.minimum(np.exp(log_ratio.sum(axis=1)), 1.0))
         for lane in range(3):
             seen = (np.stack(z)[:, lane], np.stack(returns)[:, lane], np.ones(len(z), bool))
-            expected = maesn.adapt(maesn.latent_prior(2), *map(jnp.asarray, seen), params.step_sizes)
+            weight = jnp.asarray(np.stack(weights)[:, lane])
+            expected = maesn.adapt(maesn.latent_prior(2), *map(jnp.asarray, seen), params.step_sizes, weight)
             np.testing.assert_allclose(after.memory_before.latent.mean[lane], expected.mean, rtol=1e-3, atol=1e-5)
     believed = maesn.belief(played[0].memory_before, SMALL)
     assert (np.asarray(believed.variance) == 1).all()

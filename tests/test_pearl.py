@@ -600,7 +600,7 @@ def recording() -> Iterator[list[Recorded]]:
     def recording_episode(family, agent, params, memory, task, key, *, explore):
         assert explore
         after, result = original(family, agent, params, memory, task, key, explore=explore)
-        transitions, length = jax.device_get(result)
+        transitions, length, _ = jax.device_get(result)
         z = np.asarray(getattr(memory, "z", memory))
         rounds.append(Recorded(z, task["goal"], transitions, length))
         return after, result
@@ -798,7 +798,7 @@ def test_straight_actions_are_the_tanh_of_standard_normals_and_ask_no_policy():
 
 def test_initial_collection_in_groups_of_tasks_reaches_every_task_once(monkeypatch):
     """At most 20 environment steps side by side: one task at a time."""
-    monkeypatch.setattr(pearl, "INITIAL_STEPS", 20)
+    monkeypatch.setattr(collection, "INITIAL_STEPS", 20)
     _, after, rounds = first_iteration(change(SMALL, num_steps_posterior=0, num_extra_rl_steps_posterior=0))
     assert len(rounds) == 3 + 1
     np.testing.assert_array_equal(np.concatenate([recorded.goal for recorded in rounds[:3]]), GOALS["goal"])

@@ -100,7 +100,7 @@ FIGURES: dict[str, PaperFigure] = {
     ),
 }
 
-SHORT_ITERATIONS = {"pearl": 20, "oracle": 20, "rl2": 50, "maml-trpo": 7, "promp": 7, "maesn": 100}
+SHORT_ITERATIONS = {"pearl": 20, "oracle": 20, "rl2": 50, "maml-trpo": 7, "promp": 7, "maesn": 100, "random": 1}
 """Iterations at scale `short` where there are no settings for a short time: about 2M steps for on-policy methods."""
 SCALES = ("smoke", "short", "paper")
 

@@ -28,6 +28,9 @@ from nacre.types import Agent, Belief, Key, Tasks, Transition, stream
 MIN_EPISODES_KEPT = 50
 """Episodes of a trial that the agent remembers at least."""
 
+LOG_STD_RANGE = (-5.0, 2.0)
+"""Where the adapted log standard deviation of z stays in a trial."""
+
 Metrics = dict[str, Float[Array, " update"]]
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -72,18 +75,19 @@ def act_on(policy: GaussianPolicy, obs: Array, z: Array) -> PolicyOutput:
 
 def adapt(
     latent: Latent, z: Float[Array, "episode latent_dim"], returns: Float[Array, " episode"],
-    played: Bool[Array, " episode"], step_sizes: Latent,
+    played: Bool[Array, " episode"], step_sizes: Latent, weight: Array | float = 1.0,
 ) -> Latent:  # fmt: skip
     """(mu, log sigma) after one step up mean(A_0 log N(z; mu, sigma)), on one task's episodes.
 
     A_0 is the advantage of an episode's first step: its return less the mean return, over their standard deviation.
+    `weight` [episode] is for z that another distribution drew.
     """
     centred = jnp.where(played, returns - masked_mean(returns, played), 0.0)
     advantage = centred / (jnp.sqrt(masked_mean(centred**2, played)) + on_policy.ADVANTAGE_EPSILON)
 
     def loss(latent: Latent) -> Array:
         density = log_density(PolicyOutput(latent.mean, latent.log_std), z)
-        return -masked_mean(advantage * density, played)
+        return -masked_mean(weight * advantage * density, played)
 
     gradient = jax.grad(loss)(latent)
     return jax.tree.map(lambda x, a, g: x - a * g, latent, step_sizes, gradient)
@@ -158,6 +162,7 @@ class Memory(NamedTuple):
     latent: Latent
     z: Float[Array, "lane latent_dim"]
     past_z: Float[Array, "lane episode latent_dim"]
+    past_density: Float[Array, "lane episode"]  # log density of z under what drew it
     past_returns: Float[Array, "lane episode"]
     reward: Float[Array, " lane"]  # discounted, of the episode that goes on
     num_steps: Int[Array, " lane"]  # of it
@@ -187,7 +192,7 @@ def make_agent(family: Family, config: MaesnConfig) -> Agent:
         z = draw_z(latent, jax.random.normal(key, latent.mean.shape))
         zero, none = jnp.zeros(lanes), jnp.zeros(lanes, jnp.int32)
         kept = jnp.zeros((lanes, num_kept))
-        return Memory(latent, z, kept[..., None] * z[:, None], kept, zero, none, none)
+        return Memory(latent, z, kept[..., None] * z[:, None], kept, kept, zero, none, none)
 
     def act(params: Params, memory: Memory, obs: Array, key: Key, explore: bool) -> tuple[Array, Memory]:
         return on_policy.draw_action(act_on(params.policy, obs, memory.z), key, explore), memory
@@ -199,15 +204,20 @@ def make_agent(family: Family, config: MaesnConfig) -> Agent:
     def end_episode(params: Params, memory: Memory, key: Key) -> Memory:
         lane, slot = jnp.arange(len(memory.z)), memory.num_episodes % num_kept
         past_z = memory.past_z.at[lane, slot].set(memory.z)
+        drawn_by = log_density(PolicyOutput(*memory.latent), memory.z)
+        past_density = memory.past_density.at[lane, slot].set(drawn_by)
         past_returns = memory.past_returns.at[lane, slot].set(memory.reward)
         num_episodes = memory.num_episodes + 1
         played = jnp.arange(num_kept) < num_episodes[:, None]
         start = latent_prior(config.latent_dim)
         adapting = jax.vmap(functools.partial(adapt, start, step_sizes=params.step_sizes))
-        latent = adapting(past_z, past_returns, played)
+        # From the second step on, episodes were drawn by adapted distributions: truncated importance weights.
+        under_prior = log_density(PolicyOutput(*start), past_z)
+        latent = adapting(past_z, past_returns, played, weight=jnp.exp(jnp.minimum(under_prior - past_density, 0.0)))
+        latent = latent._replace(log_std=jnp.clip(latent.log_std, *LOG_STD_RANGE))
         z = draw_z(latent, jax.random.normal(key, memory.z.shape))
         zero = jnp.zeros_like(memory.reward)
-        return Memory(latent, z, past_z, past_returns, zero, jnp.zeros_like(slot), num_episodes)
+        return Memory(latent, z, past_z, past_density, past_returns, zero, jnp.zeros_like(slot), num_episodes)
 
     return Agent(begin, act, observe, end_episode, explores=lambda index, scored_episode: index < scored_episode)
 

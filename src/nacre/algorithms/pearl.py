@@ -255,10 +255,10 @@ class Memory(NamedTuple):
     """What the agent remembers of a trial, each [lane, ...]. Its size does not grow with the context."""
 
     factors: Factors  # sum over the transitions seen, or what the recurrent encoder makes of them
-    hidden: Any  # the recurrent encoder's state; () without one
     num_transitions: Int[Array, " lane"]
     num_episodes: Int[Array, " lane"]
     z: Float[Array, "lane latent_dim"]
+    hidden: Any = ()  # the recurrent encoder's state; () without one
 
 
 def belief(memory: Memory, config: PearlConfig) -> Belief:
@@ -278,7 +278,7 @@ def make_agent(config: PearlConfig) -> Agent:
         z = sample_z(prior(empty.shape, config), jax.random.normal(key, empty.shape))
         zero = jnp.zeros(num_lanes, jnp.int32)
         hidden = params.encoder.start((num_lanes,)) if isinstance(params.encoder, RecurrentEncoder) else ()
-        return Memory(Factors(empty, empty), hidden, zero, zero, z)
+        return Memory(Factors(empty, empty), zero, zero, z, hidden)
 
     def act(params: Params, memory: Memory, obs: Array, key: Key, explore: bool) -> tuple[Array, Memory]:
         output = params.policy(obs, memory.z)
