@@ -185,7 +185,8 @@ def make_agent(family: Family, config: GradientConfig) -> Agent:
         return Memory(policy, PolicyOutput(nothing, nothing), blank(lanes, num_kept), blank(lanes), zero, zero)
 
     def act(params: GaussianPolicy, memory: Memory, obs: Array, key: Key, explore: bool) -> tuple[Array, Memory]:
-        output = jax.vmap(lambda policy, obs: policy(obs))(memory.policy, obs)
+        # Before the scored episode theta acts, as in meta-training: what adaptation learns from must be its own.
+        output = params(obs) if explore else jax.vmap(lambda policy, obs: policy(obs))(memory.policy, obs)
         return on_policy.draw_action(output, key, explore), memory._replace(output=output)
 
     def observe(params: GaussianPolicy, memory: Memory, transition: Transition) -> Memory:
