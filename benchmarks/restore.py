@@ -1,0 +1,59 @@
+"""Makes run directories again from a table in results/, so that `nacre report` can draw committed evidence.
+
+    python benchmarks/restore.py benchmarks/results/NAME.csv --out DIRECTORY
+    nacre report DIRECTORY/*/* -o curves.png
+
+The inverse of gather.py, but for what a table lacks: a run's settings are its preset's of now, and there are no
+checkpoints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+from nacre.config import resolve
+from nacre.run_directory import EVAL_COLUMNS, RunDirectory
+
+Key = tuple[str, str, str, int]
+
+
+def read(table: Path) -> dict[Key, list[list[str]]]:
+    """The rows of an eval.csv of each (algorithm, family, preset, seed)."""
+    runs: dict[Key, list[list[str]]] = defaultdict(list)
+    with table.open() as handle:
+        for row in csv.DictReader(handle):
+            key = (row["algorithm"], row["family"], row["preset"], int(row["seed"]))
+            runs[key].append([row[column] for column in EVAL_COLUMNS])
+    return runs
+
+
+def restore(table: Path, out: Path) -> list[Path]:
+    """A run directory for every run of the table, at OUT/FAMILY/ALGORITHM-PRESET-seed-N."""
+    paths = []
+    for (algorithm, family, preset, seed), rows in read(table).items():
+        path = out / family / f"{algorithm}-{preset}-seed-{seed}"
+        run = RunDirectory.create(path, resolve(algorithm, family, preset, seed=seed))
+        with (run.path / "eval.csv").open("w", newline="") as handle:
+            writer = csv.writer(handle, lineterminator="\n")
+            writer.writerow(EVAL_COLUMNS)
+            writer.writerows(rows)
+        paths.append(path)
+    return paths
+
+
+def main() -> None:
+    """Reads the command line, makes the directories, names them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="+", type=Path)
+    parser.add_argument("--out", required=True, type=Path)
+    args = parser.parse_args()
+    for table in args.tables:
+        for path in restore(table, args.out):
+            print(path)
+
+
+if __name__ == "__main__":
+    main()
