@@ -102,20 +102,25 @@ def test_the_context_is_drawn_from_where_it_is_said_to_come():
     """The context buffer counts from 0, the RL buffer from 1000."""
     context_ring = replay.insert(replay.empty(3, 200, 600, 1, 1), jnp.arange(3), numbered(0, 100, 3))
     rl_ring = replay.insert(replay.empty(3, 200, 600, 1, 1), jnp.arange(3), numbered(1000, 100, 3))
-    for source, order, encoder in (
-        ("recent", "transitions", "product"),
-        ("replay", "transitions", "product"),
-        ("batch", "transitions", "product"),
-        ("recent", "trajectories", "recurrent"),
-        ("batch", "trajectories", "recurrent"),
+    for source, order, encoder, context_order in (
+        ("recent", "transitions", "product", "transitions"),
+        ("recent", "transitions", "product", "trajectories"),
+        ("replay", "transitions", "product", "transitions"),
+        ("replay", "trajectories", "product", "transitions"),
+        ("batch", "transitions", "product", "transitions"),
+        ("recent", "trajectories", "recurrent", "transitions"),
+        ("batch", "trajectories", "recurrent", "transitions"),
+        ("batch", "trajectories", "product", "trajectories"),
     ):
-        config = dataclasses.replace(SMALL, context_source=source, batch_order=order, encoder=encoder)
+        changes = dict(context_source=source, batch_order=order, encoder=encoder, context_order=context_order)
+        config = dataclasses.replace(SMALL, **changes)
         batch, context, _ = pearl.draw(Buffers(rl_ring, context_ring), jax.random.key(0), 1, config)
         assert (np.asarray(batch.obs) >= 1000).all()
         assert (np.asarray(context.obs) >= 1000).all() == (source != "recent")
         assert np.array_equal(batch.obs, context.obs) == (source == "batch")
         assert (np.diff(np.asarray(batch.obs)[..., 0]) == 1).all() == (order == "trajectories")
-        assert (np.diff(np.asarray(context.obs)[..., 0]) == 1).all() == (encoder == "recurrent")
+        in_order = encoder == "recurrent" or context_order == "trajectories"
+        assert (np.diff(np.asarray(context.obs)[..., 0]) == 1).all() == in_order
         np.testing.assert_array_equal(batch.action[:, 0], context.action[:, 0])  # of the same tasks
     with pytest.raises(NacreError, match="set --batch-order trajectories"):
         dataclasses.replace(RECURRENT, context_source="batch")
@@ -128,6 +133,7 @@ def test_the_context_is_drawn_from_where_it_is_said_to_come():
         dict(encoder="recurrent", batch_order="trajectories", context_source="batch"),
         dict(context_source="replay"),
         dict(context_source="batch"),
+        dict(context_order="trajectories"),
     ],
     ids=str,
 )

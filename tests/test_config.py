@@ -60,13 +60,16 @@ PAPER = {
     "replay_capacity": (1_000_000,) * 9,
     "use_information_bottleneck": (True,) * 9,
     # later than the paper
+    "use_prior_factor": (False,) * 9,
     "use_value_network": (True,) * 9,
+    "num_critics": (2,) * 9,
     "normalise_critics": (False,) * 9,
     "automatic_temperature": (False,) * 9,
     "precision": ("float32",) * 9,
     # the paper's ablations
     "encoder": ("product",) * 9,
     "context_source": ("recent",) * 9,
+    "context_order": ("transitions",) * 9,
     "batch_order": ("transitions",) * 9,
 }
 # Horizon, observation and action dimensions, and the environment steps of the reference's evaluation.
@@ -223,6 +226,7 @@ def test_a_negative_setting_is_refused_by_name(field: str) -> None:
     [
         {"latent_dim": 2.5}, {"latent_dim": "5"}, {"latent_dim": None}, {"latent_dim": True}, {"latent_dim": [5]},
         {"learning_rate": "fast"}, {"learning_rate": None}, {"learning_rate": True},
+        {"num_critics": 3}, {"num_critics": "2"}, {"num_critics": True},
         {"use_next_obs_in_context": 1}, {"use_next_obs_in_context": "yes"},
         {"seed": 0.5}, {"seed": "0"}, {"goal_radius": "0.8"},
         {"learning_rate": float("nan")}, {"learning_rate": float("inf")}, {"discount": float("nan")},

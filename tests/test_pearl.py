@@ -17,6 +17,7 @@ import pytest
 from nacre import actor_critic, collection, learning, rollout
 from nacre.algorithms import pearl
 from nacre.collection import Buffers, Phases
+from nacre.errors import NacreError
 from nacre.families.family import Family, JaxStep, TaskSet
 from nacre.families.point import PointRobot
 from nacre.networks import MLP
@@ -202,6 +203,29 @@ def test_without_bottleneck_the_belief_is_the_point_at_the_mean_of_the_encodings
     assert (np.asarray(inferred.variance) == 0.0).all()
     before = pearl.prior((2, LATENT_DIM), config)
     assert (np.asarray(before.mean) == 0.0).all() and (np.asarray(before.variance) == 0.0).all()
+
+
+def test_with_a_prior_factor_the_belief_is_the_product_of_the_prior_and_the_factors(networks):
+    config = change(SMALL, use_prior_factor=True)
+    means, variances = factors_by_hand(networks.encoder, CONTEXT)
+    precision = 1.0 + (1.0 / variances).sum(axis=1)  # of N(0, I), and of every transition
+    inferred = infer_posterior(networks.encoder, CONTEXT, config)
+    np.testing.assert_allclose(inferred.variance, 1.0 / precision, rtol=1e-4)
+    np.testing.assert_allclose(inferred.mean, (means / variances).sum(axis=1) / precision, rtol=1e-4, atol=1e-5)
+
+
+def test_with_a_prior_factor_transitions_that_tell_nothing_leave_the_belief_at_the_prior_however_many_there_are():
+    nothing = pearl.Factors(jnp.zeros((2, LATENT_DIM)), jnp.zeros((2, LATENT_DIM)))
+    for num_transitions in (0, 1, 400):
+        memory = pearl.Memory(nothing, jnp.full(2, num_transitions), jnp.zeros(2, int), jnp.zeros((2, LATENT_DIM)))
+        assert_trees_equal(
+            pearl.belief(memory, change(SMALL, use_prior_factor=True)), pearl.prior((2, LATENT_DIM), SMALL)
+        )
+
+
+def test_a_point_estimate_with_a_prior_factor_is_refused():
+    with pytest.raises(NacreError, match="--no-use-prior-factor"):
+        change(SMALL, use_information_bottleneck=False, use_prior_factor=True)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -391,6 +415,26 @@ def test_the_temperature_weighs_the_log_density_in_the_policys_loss(double_q):
     min_q = np.minimum(*(forward(critic, BATCH.obs, action, z_rows)[..., 0] for critic in double_q.critics))
     np.testing.assert_allclose(loss, (0.3 * log_pi - min_q).mean(), rtol=1e-4)
     np.testing.assert_allclose(v_target, min_q - 0.3 * log_pi, rtol=1e-3, atol=1e-4)
+
+
+def test_a_single_critic_is_its_own_target_and_what_the_policy_goes_by(double_q):
+    config = change(DOUBLE_Q, num_critics=1, policy_mean_reg_weight=0.0, policy_std_reg_weight=0.0)
+    assert len(fresh_networks(config, seed=0).critics) == len(fresh_networks(config, seed=0).target_critics) == 1
+    fast, slow = double_q.critics[:1], double_q.target_critics[:1]
+    single = double_q._replace(critics=fast, target_critics=slow)
+    noise = pearl.Noise(Z_NOISE, ACTION_NOISE, NEXT_NOISE)
+    z, metrics = pearl.critic_loss((single.encoder, fast), single, BATCH, LONG_CONTEXT, noise, config)[1]
+    z_rows = np.broadcast_to(z, (2, 32, LATENT_DIM))
+    action, log_pi = squashed(single, BATCH.next_obs, z_rows, NEXT_NOISE)
+    bootstrap = forward(slow[0], BATCH.next_obs, action, z_rows)[..., 0] - 0.3 * log_pi
+    target = 5.0 * BATCH.training_reward + BATCH.discount * 0.5 * bootstrap
+    error = forward(fast[0], BATCH.obs, BATCH.action, z_rows)[..., 0] - target
+    np.testing.assert_allclose(metrics["critic_loss"], (error**2).mean(), rtol=1e-4)
+
+    loss, _ = pearl.policy_loss(single.policy, fast, BATCH.obs, z, ACTION_NOISE, config, pearl.temperature(single))
+    action, log_pi = squashed(single, BATCH.obs, z_rows, ACTION_NOISE)
+    q = forward(fast[0], BATCH.obs, action, z_rows)[..., 0]
+    np.testing.assert_allclose(loss, (0.3 * log_pi - q).mean(), rtol=1e-4)
 
 
 @pytest.mark.parametrize(("log_pi", "rises"), [(2.5, True), (1.5, False)])

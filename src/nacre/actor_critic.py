@@ -16,14 +16,14 @@ from nacre.types import Key
 
 
 class Networks(NamedTuple):
-    """Everything that is learnt. The two critics start different. None stands where the settings do without."""
+    """Everything that is learnt. Critics start different. None stands where the settings do without."""
 
     encoder: MLP | RecurrentEncoder
     policy: TanhGaussianPolicy
-    critics: tuple[MLP, MLP]
+    critics: tuple[MLP, ...]
     value: MLP | None
     target_value: MLP | None
-    target_critics: tuple[MLP, MLP] | None = None  # instead of V and its target
+    target_critics: tuple[MLP, ...] | None = None  # instead of V and its target
     log_temperature: Float[Array, ""] | None = None  # where it is learnt
 
 
@@ -60,7 +60,7 @@ def init_networks(obs_dim: int, action_dim: int, config: PearlConfig, key: Key) 
     networks = Networks(
         encoder=encoder,
         policy=policy,
-        critics=(critic(key=q1_key), critic(key=q2_key)),
+        critics=tuple(critic(key=key) for key in (q1_key, q2_key)[: c.num_critics]),
         value=None,
         target_value=None,
         log_temperature=jnp.zeros(()) if c.automatic_temperature else None,

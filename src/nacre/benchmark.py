@@ -115,14 +115,15 @@ def update_flops(obs_dim: int, action_dim: int, config: PearlConfig) -> int:
     obs, obs_action, action = obs_dim * hidden, (obs_dim + action_dim) * hidden, action_dim * hidden
     seen = (obs_dim * (2 if c.use_next_obs_in_context else 1) + action_dim + 1) * c.encoder_hidden_dim
     encoded = upper(c.latent_dim * (2 if c.use_information_bottleneck else 1), c.encoder_hidden_dim)
+    q = c.num_critics
     if c.use_value_network:  # V's target forward; V
         target, value_step, z_target = obs + upper(1), 2 * obs + 3 * upper(1), 1 + 2
-    else:  # pi and the slow Q1 and Q2 forward
-        target, value_step, z_target = (obs + upper(2 * action_dim)) + 2 * (obs_action + upper(1)), 0, 1 + 2
-    critic_step = target + 2 * (2 * obs_action + 3 * upper(1))  # Q1, Q2
-    policy_step = (2 * obs + 3 * upper(2 * action_dim)) + 2 * (obs_action + action + 2 * upper(1))  # pi; Q1, Q2
-    # z's share of the first layers: the above; Q1 and Q2 in both losses, pi; forward, weight and z gradients.
-    z = (z_target + 2 * 3 + 2 + 2 * 1) * c.latent_dim * hidden
+    else:  # pi and the slow critics forward
+        target, value_step, z_target = (obs + upper(2 * action_dim)) + q * (obs_action + upper(1)), 0, 1 + q
+    critic_step = target + q * (2 * obs_action + 3 * upper(1))
+    policy_step = (2 * obs + 3 * upper(2 * action_dim)) + q * (obs_action + action + 2 * upper(1))
+    # z's share of the first layers: the above; the critics in both losses, pi; forward, weight and z gradients.
+    z = (z_target + q * 3 + 2 + q * 1) * c.latent_dim * hidden
     encoder = 2 * seen + 3 * encoded
     return 2 * (rows * (critic_step + policy_step + value_step) + context_rows * encoder + c.meta_batch * z)
 

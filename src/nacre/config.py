@@ -142,7 +142,7 @@ def field_types(config: type[Any]) -> dict[str, Any]:
 def _checked(name: str, value: Any, kind: Any) -> Any:
     """`value` as the field's type, or a NacreError."""
     if typing.get_origin(kind) is typing.Literal:
-        if value not in typing.get_args(kind):
+        if not any(value == choice and type(value) is type(choice) for choice in typing.get_args(kind)):
             raise unknown(name, str(value), typing.get_args(kind))
         return value
     value = value.item() if isinstance(value, np.generic) else value

@@ -123,9 +123,15 @@ def clear(replay: Replay, task: Int[Array, " tasks"]) -> Replay:
     return replay._replace(written=replay.written.at[task].set(0))
 
 
+def uniform_index(key: Key, shape: tuple[int, ...], size: Int[Array, "*shape"] | int) -> Int[Array, "*shape"]:
+    """Whole numbers from 0 to below `size`, each from one random word: half the work of `jax.random.randint`, which
+    is a tenth of a small update on a processor. For a size of 1e6 chances differ by 2e-4 of themselves."""
+    return (jax.random.bits(key, shape) % jnp.asarray(size, jnp.uint32)).astype(jnp.int32)
+
+
 def sample(replay: Replay, task: Int[Array, " batch"], num: int, obs_dim: int, key: Key) -> Transition:
     """`num` transitions of each task, uniformly with replacement: [batch, num, ...]. Every ring must hold some."""
-    at = jax.random.randint(key, (task.shape[0], num), 0, replay.size[task][:, None])
+    at = uniform_index(key, (task.shape[0], num), replay.size[task][:, None])
     page = replay.pages[task[:, None], at // PAGE]
     return unpack(replay.pool[page * PAGE + at % PAGE], obs_dim)
 
@@ -136,7 +142,7 @@ def sample_sequences(replay: Replay, task: Int[Array, " batch"], num: int, obs_d
     Where a ring holds fewer, they begin again from its oldest.
     """
     size = replay.size[task][:, None]
-    start = jax.random.randint(key, (task.shape[0], 1), 0, jnp.maximum(size - num, 0) + 1)
+    start = uniform_index(key, (task.shape[0], 1), jnp.maximum(size - num, 0) + 1)
     oldest = jnp.where(replay.written[task] > replay.capacity, replay.written[task] % replay.capacity, 0)[:, None]
     at = (oldest + (start + jnp.arange(num)) % size) % replay.capacity
     page = replay.pages[task[:, None], at // PAGE]

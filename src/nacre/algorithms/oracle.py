@@ -178,11 +178,10 @@ def _draw_and_learn(family: Family, config: OracleConfig) -> tuple[Any, Any]:
 
     def draw(data: tuple[Replay, Array], key: Key) -> tuple[Any, Array, Noise]:
         replay, described = data
-        keys = jax.random.split(key, 4)
-        task = jax.random.randint(keys[0], (config.meta_batch,), 0, num_trained(config))
-        batch = rings.sample(replay, task, config.batch_size, family.obs_dim, keys[1])
-        action, next_action = (jax.random.normal(k, batch.action.shape) for k in keys[2:])
-        return batch, described[task], Noise(jnp.zeros(()), action, next_action)
+        task_key, batch_key, noise_key = jax.random.split(key, 3)
+        task = rings.uniform_index(task_key, (config.meta_batch,), num_trained(config))
+        batch = rings.sample(replay, task, config.batch_size, family.obs_dim, batch_key)
+        return batch, described[task], pearl.draw_noise(noise_key, batch.action.shape, settings)
 
     def learn(learner: tuple[Networks, Optimisers], drawn: Any) -> tuple[tuple[Networks, Optimisers], Metrics]:
         batch, task, noise = drawn

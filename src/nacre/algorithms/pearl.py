@@ -7,6 +7,7 @@ docs/pearl.md maps equations and algorithm lines to these functions; docs/differ
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -62,8 +63,8 @@ def as_factors(raw: Float[Array, "*lanes out"], config: PearlConfig) -> Factors:
 
 
 def posterior(total: Factors, config: PearlConfig) -> Belief:
-    """The normalised product of factors, given their sum. There is no prior factor in it."""
-    variance = 1.0 / total.precision
+    """The normalised product of factors, given their sum; the prior is a factor of it where the settings say so."""
+    variance = 1.0 / (total.precision + 1.0 if config.use_prior_factor else total.precision)
     mean = variance * total.weighted_mean
     return Belief(mean, variance if config.use_information_bottleneck else jnp.zeros_like(variance))
 
@@ -108,11 +109,15 @@ class Noise(NamedTuple):
 Metrics = dict[str, Float[Array, ""]]
 
 
-def q_values(critics: tuple[MLP, MLP], obs: Array, action: Array, z: Array) -> tuple[Array, Array]:
-    """Q1 and Q2 of (s, a, z), each [task, batch]."""
+def q_values(critics: tuple[MLP, ...], obs: Array, action: Array, z: Array) -> list[Array]:
+    """Every critic's Q(s, a, z), each [task, batch]."""
     x = jnp.concatenate([obs, action], axis=-1)
-    q1, q2 = (critic(x, z)[..., 0] for critic in critics)
-    return q1, q2
+    return [critic(x, z)[..., 0] for critic in critics]
+
+
+def min_q_value(critics: tuple[MLP, ...], obs: Array, action: Array, z: Array) -> Array:
+    """The smallest of the critics' Q(s, a, z), [task, batch]."""
+    return functools.reduce(jnp.minimum, q_values(critics, obs, action, z))
 
 
 def temperature(networks: Networks) -> Array | float:
@@ -126,7 +131,7 @@ def next_value(networks: Networks, next_obs: Array, z: Array, noise: Noise) -> A
         return networks.target_value(next_obs, z)[..., 0]
     assert networks.target_critics is not None and noise.next_action is not None
     action, log_pi = sample_action(networks.policy(next_obs, z), noise.next_action)
-    return jnp.minimum(*q_values(networks.target_critics, next_obs, action, z)) - temperature(networks) * log_pi
+    return min_q_value(networks.target_critics, next_obs, action, z) - temperature(networks) * log_pi
 
 
 def infer_z(encoder: MLP, context: Transition, noise: Noise, config: PearlConfig) -> tuple[Array, Array, Metrics]:
@@ -140,7 +145,7 @@ def infer_z(encoder: MLP, context: Transition, noise: Noise, config: PearlConfig
 
 
 def critic_loss(
-    trained: tuple[MLP, tuple[MLP, MLP]],
+    trained: tuple[MLP, tuple[MLP, ...]],
     networks: Networks,
     batch: Transition,
     context: Transition,
@@ -148,21 +153,21 @@ def critic_loss(
     config: PearlConfig,
     infer: Callable[..., tuple[Array, Array, Metrics]] = infer_z,
 ) -> tuple[Array, tuple[Array, Metrics]]:
-    """Bellman error of both critics plus the belief's KL; the only loss that trains the encoder. Also returns z."""
+    """Bellman error of the critics plus the belief's KL; the only loss that trains the encoder. Also returns z."""
     encoder, critics = trained
     z, kl, inferred = infer(encoder, context, noise, config)
     bootstrap = next_value(networks, batch.next_obs, jax.lax.stop_gradient(z), noise)
     target = config.reward_scale * batch.training_reward + batch.discount * config.discount * bootstrap
     target = jax.lax.stop_gradient(target)
-    q1, q2 = q_values(critics, batch.obs, batch.action, z)
-    bellman_error = jnp.mean((q1 - target) ** 2) + jnp.mean((q2 - target) ** 2)
-    metrics = {"critic_loss": bellman_error, "q_mean": jnp.mean(q1), "q_target_mean": jnp.mean(target)} | inferred
+    q = q_values(critics, batch.obs, batch.action, z)
+    bellman_error = functools.reduce(jnp.add, [jnp.mean((each - target) ** 2) for each in q])
+    metrics = {"critic_loss": bellman_error, "q_mean": jnp.mean(q[0]), "q_target_mean": jnp.mean(target)} | inferred
     return bellman_error + config.kl_weight * kl, (jax.lax.stop_gradient(z), metrics)
 
 
 def policy_loss(
     policy: TanhGaussianPolicy,
-    critics: tuple[MLP, MLP],
+    critics: tuple[MLP, ...],
     obs: Array,
     z: Array,
     action_noise: Array,
@@ -172,7 +177,7 @@ def policy_loss(
     """log pi - min Q of a fresh action, plus the reference's two regularisers; z is data. Also returns V's target."""
     output = policy(obs, z)
     action, log_pi = sample_action(output, action_noise)
-    min_q = jnp.minimum(*q_values(critics, obs, action, z))
+    min_q = min_q_value(critics, obs, action, z)
     mean_penalty = config.policy_mean_reg_weight * jnp.mean(output.mean**2)
     std_penalty = config.policy_std_reg_weight * jnp.mean(output.log_std**2)
     loss = jnp.mean(temperature * log_pi - min_q) + mean_penalty + std_penalty
@@ -263,6 +268,8 @@ class Memory(NamedTuple):
 
 def belief(memory: Memory, config: PearlConfig) -> Belief:
     """The belief after all transitions of the trial so far; the prior before the first."""
+    if config.use_prior_factor:
+        return posterior(memory.factors, config)
     seen = memory.num_transitions > 0
     precision = jnp.where(seen[:, None], memory.factors.precision, 1.0)  # with no factor, the prior's
     return posterior(Factors(precision, memory.factors.weighted_mean), config)
@@ -456,25 +463,28 @@ def _draw_and_learn(obs_dim: int, config: PearlConfig) -> tuple[Any, Any]:
 
 def draw(buffers: Buffers, key: Key, obs_dim: int, config: PearlConfig) -> tuple[Transition, Transition, Noise]:
     """What one update of one run learns from: (batch, context, noise)."""
-    keys = jax.random.split(key, 5)
-    task = jax.random.randint(keys[0], (config.meta_batch,), 0, config.num_train_tasks)
+    task_key, batch_key, context_key, noise_key = jax.random.split(key, 4)
+    task = rings.uniform_index(task_key, (config.meta_batch,), config.num_train_tasks)
     sample_batch = rings.sample if config.batch_order == "transitions" else rings.sample_sequences
-    batch = sample_batch(buffers.rl, task, config.batch_size, obs_dim, keys[1])
+    batch = sample_batch(buffers.rl, task, config.batch_size, obs_dim, batch_key)
     context = batch
     if config.context_source != "batch":
         source = buffers.context if config.context_source == "recent" else buffers.rl
-        context = draw_context(source, task, keys[2], obs_dim, config)
-    z_noise = jax.random.normal(keys[3], (config.meta_batch, config.latent_dim))
-    noise = Noise(z_noise, jax.random.normal(keys[4], batch.action.shape))
-    if not config.use_value_network:
-        next_key = jax.random.fold_in(keys[4], 1)
-        noise = noise._replace(next_action=jax.random.normal(next_key, batch.action.shape))
-    return batch, context, noise
+        context = draw_context(source, task, context_key, obs_dim, config)
+    return batch, context, draw_noise(noise_key, batch.action.shape, config)
+
+
+def draw_noise(key: Key, actions: tuple[int, ...], config: PearlConfig) -> Noise:
+    """The noise of an update whose batch has actions of this shape, [task, batch, action_dim], in one call."""
+    shapes = [(config.meta_batch, config.latent_dim), actions] + ([] if config.use_value_network else [actions])
+    sizes = [math.prod(shape) for shape in shapes]
+    parts = jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
+    return Noise(*(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)))
 
 
 def draw_context(ring: Replay, task: Any, key: Key, obs_dim: int, config: PearlConfig) -> Transition:
-    """A context of each of these rings: single transitions, or (for a recurrent encoder) in their order."""
-    sample = rings.sample_sequences if config.encoder == "recurrent" else rings.sample
+    """A context of each of these rings: single transitions, or a stretch of them in their order."""
+    sample = rings.sample_sequences if config.context_in_order else rings.sample
     return sample(ring, task, config.context_batch_size, obs_dim, key)
 
 

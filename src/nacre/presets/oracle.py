@@ -49,6 +49,8 @@ class OracleConfig:
     """Hidden layers of policy, Q and V."""
     use_value_network: bool = True
     """As PEARL's."""
+    num_critics: Literal[1, 2] = 2
+    """As PEARL's."""
     normalise_critics: bool = False
     """As PEARL's."""
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
