@@ -24,6 +24,7 @@ from nacre.report.curves import read_run
 
 LINES: dict[str, tuple[str, ...]] = {
     "value-network": ("use_value_network",),
+    "two-critics": ("num_critics",),
     "plain-critics": ("normalise_critics",),
     "fixed-temperature": ("automatic_temperature", "reward_scale"),
     "network-size": ("hidden_dim", "num_hidden_layers", "encoder_hidden_dim"),
@@ -35,7 +36,9 @@ LINES: dict[str, tuple[str, ...]] = {
     "train-tasks": ("num_train_tasks",),
     "collection": ("num_initial_steps", "num_tasks_sample", "num_steps_prior", "num_extra_rl_steps_posterior"),
     "context-size": ("context_batch_size",),
+    "context-order": ("context_order",),
     "no-next-obs": ("use_next_obs_in_context",),
+    "no-prior-factor": ("use_prior_factor",),
 }
 """line -> the fields that it takes back to the paper's values, together where one makes no sense without the other"""
 LOOP = ("iterations", "num_train_steps_per_iteration", "precision")
