@@ -2,9 +2,10 @@
 
     python benchmarks/ablation.py cheetah-vel --out DIRECTORY [--only LINE...]
 
-Every line is an ordinary run, DIRECTORY/FAMILY/LINE; a line that is there already is not run again. The time limit cuts
-what takes longer, so that lines are judged by the same minutes. The table is printed and written to
-DIRECTORY/FAMILY.csv: per line its updates, environment steps, seconds, and the mean score of its last 3 evaluations.
+Every line is an ordinary run, DIRECTORY/FAMILY/LINE; a line that is there already is not run again, even if the time
+limit cut it, so that lines are judged by the same minutes. (The step size of a line that is cut has not fallen to the
+end.) After each line the table DIRECTORY/FAMILY.csv is written anew: per line the updates, environment steps and
+seconds of its last evaluation, and the mean score of its last 3. Lines that were not evaluated in time have none.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from nacre import experiment
-from nacre.config import resolve
+from nacre.config import Experiment, resolve
 from nacre.presets.pearl import PRESETS, PearlConfig
-from nacre.report.curves import read_run
+from nacre.run_directory import RunDirectory
 
 LINES: dict[str, tuple[str, ...]] = {
     "value-network": ("use_value_network",),
@@ -44,6 +45,7 @@ LINES: dict[str, tuple[str, ...]] = {
 LOOP = ("iterations", "num_train_steps_per_iteration", "precision")
 """Fields that say how long a run is, or how a machine computes, and are no departure of the method."""
 EVALUATIONS = 3
+COLUMNS = ("line", "fields", "updates", "env_steps", "seconds", "score")
 
 
 def departures(family: str) -> dict[str, dict[str, Any]]:
@@ -56,23 +58,37 @@ def departures(family: str) -> dict[str, dict[str, Any]]:
     return {"fast": {}} | {line: back(names) for line, names in LINES.items() if back(names)}
 
 
-def run_line(family: str, line: str, fields: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
-    """Trains what is missing of a line, and sums it up."""
-    path = args.out / family / line
-    chosen = resolve("pearl", family, "fast", seed=args.seed, iterations=args.iterations, **fields)
+def train(chosen: Experiment, path: Path, minutes: float) -> None:
+    """Trains a line, unless it was trained before; exits where another run is in its place."""
     if not path.exists():
-        experiment.train([chosen], [path], time_limit=args.minutes)
-    test = read_run(path).test
-    with (path / "metrics.csv").open() as handle:
-        *_, last = csv.DictReader(handle)
-    return {
-        "line": line, "fields": " ".join(f"{name}={value}" for name, value in fields.items()),
-        "updates": last["grad_steps"], "env_steps": int(test.env_steps[-1]), "seconds": round(test.wall_seconds[-1]),
-        "score": round(float(np.mean(test.scores[-EVALUATIONS:])), 1),
+        experiment.train([chosen], [path], time_limit=minutes)
+    elif RunDirectory(path).experiment != chosen:
+        sys.exit(f"the run at {path} has other settings than this line; choose another --out.")
+
+
+def summed_up(line: str, fields: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A line's row of the table, from its evaluations on test tasks."""
+    row: dict[str, Any] = {"line": line, "fields": " ".join(f"{name}={value}" for name, value in fields.items())}
+    if not (path / "eval.csv").exists():
+        return row
+    with (path / "eval.csv").open() as handle:
+        rows = [each for each in csv.DictReader(handle) if each["split"] == "test"]
+    scored = max((int(each["episode"]) for each in rows), default=0)
+    evaluations: dict[int, list[dict[str, str]]] = {}
+    for each in rows:
+        if int(each["episode"]) == scored:
+            evaluations.setdefault(int(each["grad_steps"]), []).append(each)
+    if not evaluations:
+        return row
+    updates, last = list(evaluations.items())[-1]
+    scores = [np.mean([float(each["return"]) for each in one]) for one in list(evaluations.values())[-EVALUATIONS:]]
+    return row | {
+        "updates": updates, "env_steps": int(last[0]["env_steps"]),
+        "seconds": round(float(last[0]["wall_seconds"])), "score": round(float(np.mean(scores)), 1),
     }  # fmt: skip
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Reads the command line, runs the lines, writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("family", choices=sorted(PRESETS["fast"]))
@@ -81,17 +97,21 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=6.0)
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--only", nargs="+", choices=["fast", *LINES])
-    args = parser.parse_args()
-    table = []
-    for line, fields in departures(args.family).items():
-        if args.only is None or line in args.only:
-            table.append(run_line(args.family, line, fields, args))
-            print(*table[-1].values(), sep="\t", file=sys.stderr)
-    out = args.out / f"{args.family}.csv"
-    with out.open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, list(table[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+    args = parser.parse_args(arguments)
+    lines, table = departures(args.family), args.out / f"{args.family}.csv"
+    for chosen in args.only or lines:
+        if chosen not in lines:
+            parser.error(f"{chosen} is no departure of fast in {args.family}; choose among {', '.join(lines)}")
+    for chosen in args.only or lines:
+        path = args.out / args.family / chosen
+        settings = {"iterations": args.iterations, "seed": args.seed} | lines[chosen]
+        train(resolve("pearl", args.family, "fast", **settings), path, args.minutes)
+        done = [line for line in lines if (args.out / args.family / line).exists()]
+        with table.open("w", newline="") as handle:
+            writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(summed_up(line, lines[line], args.out / args.family / line) for line in done)
+    print(table.read_text(), end="")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
 """Makes run directories again from a table in results/, so that `nacre report` can draw committed evidence.
 
     python benchmarks/restore.py benchmarks/results/NAME.csv --out DIRECTORY
-    nacre report DIRECTORY/*/* -o curves.png
+    nacre report DIRECTORY/NAME/* -o curves.png
 
-The inverse of gather.py, but for what a table lacks: a run's settings are its preset's of now, and there are no
-checkpoints.
+The inverse of gather.py, but for what a table lacks: there are no checkpoints, and a run's settings are its preset's of
+now. A table of more updates than these make is refused: its preset has changed since.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -31,11 +32,15 @@ def read(table: Path) -> dict[Key, list[list[str]]]:
 
 
 def restore(table: Path, out: Path) -> list[Path]:
-    """A run directory for every run of the table, at OUT/FAMILY/ALGORITHM-PRESET-seed-N."""
+    """A run directory for every run of the table, at OUT/NAME/FAMILY-ALGORITHM-PRESET-seed-N."""
     paths = []
     for (algorithm, family, preset, seed), rows in read(table).items():
-        path = out / family / f"{algorithm}-{preset}-seed-{seed}"
-        run = RunDirectory.create(path, resolve(algorithm, family, preset, seed=seed))
+        path = out / table.stem / f"{family}-{algorithm}-{preset}-seed-{seed}"
+        experiment = resolve(algorithm, family, preset, seed=seed)
+        updates = experiment.settings.iterations * experiment.settings.num_train_steps_per_iteration
+        if int(rows[-1][EVAL_COLUMNS.index("grad_steps")]) > updates:
+            sys.exit(f"{table} has more updates of {family} than preset {preset} makes now; check out its commit.")
+        run = RunDirectory.create(path, experiment)
         with (run.path / "eval.csv").open("w", newline="") as handle:
             writer = csv.writer(handle, lineterminator="\n")
             writer.writerow(EVAL_COLUMNS)

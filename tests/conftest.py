@@ -1,4 +1,4 @@
-"""What the tests share: a compilation cache for this session and its processes, and one smoke run per family."""
+"""What the tests of one worker share: a compilation cache (also with processes they start), a smoke run per family."""
 
 from __future__ import annotations
 

@@ -65,8 +65,10 @@ def a_context(length: int = 9) -> Transition:
     return Transition(obs, action, reward, reward, np.ones_like(reward), following)
 
 
+@pytest.mark.parametrize("use_prior_factor", [False, True])
 @pytest.mark.parametrize("config", [SMALL, RECURRENT], ids=["product", "recurrent"])
-def test_step_by_step_the_agent_believes_what_the_whole_context_says(config: PearlConfig):
+def test_step_by_step_the_agent_believes_what_the_whole_context_says(config: PearlConfig, use_prior_factor: bool):
+    config = dataclasses.replace(config, use_prior_factor=use_prior_factor)
     networks = actor_critic.init_networks(2, 2, config, jax.random.key(0))
     params, context = pearl.Params(networks.encoder, networks.policy), a_context()
     agent = pearl.make_agent(config)
@@ -122,8 +124,12 @@ def test_the_context_is_drawn_from_where_it_is_said_to_come():
         in_order = encoder == "recurrent" or context_order == "trajectories"
         assert (np.diff(np.asarray(context.obs)[..., 0]) == 1).all() == in_order
         np.testing.assert_array_equal(batch.action[:, 0], context.action[:, 0])  # of the same tasks
-    with pytest.raises(NacreError, match="set --batch-order trajectories"):
+    with pytest.raises(NacreError, match=r"recurrent encoder.* set --batch-order trajectories"):
         dataclasses.replace(RECURRENT, context_source="batch")
+    with pytest.raises(
+        NacreError, match=r"context_order.* set --context-order transitions or --batch-order trajectories"
+    ):
+        dataclasses.replace(SMALL, context_source="batch", context_order="trajectories")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +139,9 @@ def test_the_context_is_drawn_from_where_it_is_said_to_come():
         dict(encoder="recurrent", batch_order="trajectories", context_source="batch"),
         dict(context_source="replay"),
         dict(context_source="batch"),
-        dict(context_order="trajectories"),
+        dict(context_order="trajectories", use_prior_factor=True),
+        dict(num_critics=1),
+        dict(use_value_network=False, num_critics=1),
     ],
     ids=str,
 )

@@ -121,6 +121,7 @@ def test_operations_at_the_sizes_of_cheetah_vel():
         {"use_information_bottleneck": False},
         {"num_hidden_layers": 1},
         {"use_value_network": False, "normalise_critics": True},
+        {"num_critics": 1},
         {"use_value_network": False, "num_critics": 1},
         {"precision": "bfloat16"},
     ],

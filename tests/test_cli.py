@@ -225,6 +225,7 @@ BAD_TRAIN: list[tuple[list[str], str]] = [
     (["pearl", "point-robot", "--sed=3"], "did you mean '--seed'?"),
     (["pearl", "point-robot", "--goal-radius", "0.8"], "unknown option '--goal-radius'"),
     (["pearl", "point-robot", "-x"], "-x"),
+    (["pearl", "point-robot", "--num-critics", "3"], "--num-critics"),
     # impossible values
     (["pearl", "point-robot", "--num-train-tasks", "0"], "num_train_tasks"),
     (["pearl", "point-robot", "--num-test-tasks", "0"], "num_test_tasks"),

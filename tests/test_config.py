@@ -6,6 +6,7 @@ import dataclasses
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from nacre.algorithms.catalog import ALGORITHMS
@@ -226,7 +227,6 @@ def test_a_negative_setting_is_refused_by_name(field: str) -> None:
     [
         {"latent_dim": 2.5}, {"latent_dim": "5"}, {"latent_dim": None}, {"latent_dim": True}, {"latent_dim": [5]},
         {"learning_rate": "fast"}, {"learning_rate": None}, {"learning_rate": True},
-        {"num_critics": 3}, {"num_critics": "2"}, {"num_critics": True},
         {"use_next_obs_in_context": 1}, {"use_next_obs_in_context": "yes"},
         {"seed": 0.5}, {"seed": "0"}, {"goal_radius": "0.8"},
         {"learning_rate": float("nan")}, {"learning_rate": float("inf")}, {"discount": float("nan")},
@@ -237,6 +237,17 @@ def test_a_negative_setting_is_refused_by_name(field: str) -> None:
 )  # fmt: skip
 def test_a_value_of_the_wrong_type_or_one_that_is_not_finite_is_refused_by_name(fields: dict[str, Any]) -> None:
     assert next(iter(fields)) in refusal("pearl", "sparse-point-robot", "smoke", **fields)
+
+
+@pytest.mark.parametrize("value", [3, "2", True, 2.0])
+def test_a_number_of_critics_that_is_neither_1_nor_2_is_refused(value: Any) -> None:
+    sentence = f"num_critics is {value!r}, but must be 1 or 2; change --num-critics."
+    assert refusal("pearl", "point-robot", "smoke", num_critics=value) == sentence
+
+
+def test_numbers_and_texts_from_numpy_are_taken_for_what_they_are() -> None:
+    settings = resolve("pearl", "point-robot", "smoke", num_critics=np.int64(1), precision=np.str_("bfloat16")).settings
+    assert (settings.num_critics, settings.precision) == (1, "bfloat16")
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from nacre.config import resolve
 from nacre.presets.pearl import PRESETS, PearlConfig
+from nacre.report.curves import read_run
 from nacre.run_directory import EVAL_COLUMNS, RunDirectory
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -30,14 +34,56 @@ def test_every_departure_of_fast_is_taken_back_by_exactly_one_line(family: str):
         assert all(getattr(settings, name) == getattr(paper, name) for name in fields), line
 
 
-def test_a_table_gathered_from_runs_restores_to_runs_with_the_same_rows(tmp_path, monkeypatch):
-    run = RunDirectory.create(tmp_path / "run", resolve("pearl", "point-robot", "smoke", seed=3))
-    rows = [["40", "10", "1.5", "test", "0", "0", "1", "-2.25"], ["40", "10", "1.5", "test", "0", "0", "2", "-1.0"]]
+def a_run(path: Path, **fields: Any) -> RunDirectory:
+    """A run that was never trained, with one complete evaluation whose returns count up from 0."""
+    run = RunDirectory.create(path, resolve("pearl", "point-robot", "smoke", **fields))
+    settings, counter = run.experiment.settings, itertools.count()
+    trials = itertools.product(range(settings.num_test_tasks), range(settings.num_evaluation_repeats))
+    rows = [
+        (40, 10, 1.5, "test", task, repeat, episode + 1, float(next(counter)))
+        for task, repeat in trials
+        for episode in range(settings.num_evaluation_episodes)
+    ]
     with (run.path / "eval.csv").open("w", newline="") as handle:
         csv.writer(handle, lineterminator="\n").writerows([EVAL_COLUMNS, *rows])
+    return run
+
+
+def test_a_table_gathered_from_runs_restores_to_runs_with_the_same_evaluations(tmp_path, monkeypatch):
+    runs = [a_run(tmp_path / f"run-{seed}", seed=seed) for seed in (3, 4)]
+    table = tmp_path / "table.csv"
+    monkeypatch.setattr(sys, "argv", ["gather.py", *(str(run.path) for run in runs), "-o", str(table)])
+    gather.main()
+    for run, restored in zip(runs, restore.restore(table, tmp_path / "out"), strict=True):
+        assert (restored / "eval.csv").read_text() == (run.path / "eval.csv").read_text()
+        assert RunDirectory(restored).experiment == run.experiment
+        np.testing.assert_array_equal(read_run(restored).test.scores, read_run(run.path).test.scores)
+
+
+def test_a_table_of_more_updates_than_its_preset_makes_now_is_refused(tmp_path, monkeypatch):
+    run = a_run(tmp_path / "run")
+    (run.path / "eval.csv").write_text((run.path / "eval.csv").read_text().replace(",10,", ",1000,"))
     table = tmp_path / "table.csv"
     monkeypatch.setattr(sys, "argv", ["gather.py", str(run.path), "-o", str(table)])
     gather.main()
-    (restored,) = restore.restore(table, tmp_path / "out")
-    assert (restored / "eval.csv").read_text() == (run.path / "eval.csv").read_text()
-    assert RunDirectory(restored).experiment == run.experiment
+    with pytest.raises(SystemExit, match="more updates of point-robot than preset smoke makes now"):
+        restore.restore(table, tmp_path / "out")
+
+
+def test_ablations_sum_up_what_is_there_and_refuse_another_run_in_a_lines_place(tmp_path, capsys):
+    lines = ablation.departures("point-robot")
+    for line in ("fast", "discount"):
+        path = tmp_path / "point-robot" / line
+        chosen = resolve("pearl", "point-robot", "fast", seed=20, iterations=8, **lines[line])
+        RunDirectory.create(path, chosen)
+    returns = [(2, 10, 1, "test", 0, 0, 2, -9), (2, 10, 1, "test", 0, 0, 3, -4), (2, 10, 1, "test", 1, 0, 3, -8)]
+    with (tmp_path / "point-robot" / "fast" / "eval.csv").open("w", newline="") as handle:
+        csv.writer(handle).writerows([EVAL_COLUMNS, *returns])
+    ablation.main(["point-robot", "--out", str(tmp_path), "--only", "fast", "discount"])
+    header, fast, discount = capsys.readouterr().out.splitlines()
+    assert (header, fast) == ("line,fields,updates,env_steps,seconds,score", "fast,,10,2,1,-6.0")
+    assert discount == "discount,discount=0.99,,,,"
+    with pytest.raises(SystemExit, match="other settings than this line"):
+        ablation.main(["point-robot", "--out", str(tmp_path), "--only", "fast", "--seed", "21"])
+    with pytest.raises(SystemExit):
+        ablation.main(["point-robot", "--out", str(tmp_path), "--only", "context-order"])

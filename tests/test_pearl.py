@@ -417,6 +417,18 @@ def test_the_temperature_weighs_the_log_density_in_the_policys_loss(double_q):
     np.testing.assert_allclose(v_target, min_q - 0.3 * log_pi, rtol=1e-3, atol=1e-4)
 
 
+def test_the_parts_of_an_updates_noise_are_standard_normal_and_share_nothing():
+    actions = (2, 500, ACTION_DIM)
+    config = change(DOUBLE_Q, meta_batch=2)
+    noise = pearl.draw_noise(jax.random.key(0), actions, config)
+    assert noise.z.shape == (2, LATENT_DIM) and noise.action.shape == noise.next_action.shape == actions
+    everything = np.concatenate([np.ravel(part) for part in noise])
+    assert len(np.unique(everything)) == len(everything)
+    assert abs(everything.mean()) < 0.1 and abs(everything.std() - 1) < 0.1
+    with_v = pearl.draw_noise(jax.random.key(0), actions, change(config, use_value_network=True))
+    assert with_v.next_action is None
+
+
 def test_a_single_critic_is_its_own_target_and_what_the_policy_goes_by(double_q):
     config = change(DOUBLE_Q, num_critics=1, policy_mean_reg_weight=0.0, policy_std_reg_weight=0.0)
     assert len(fresh_networks(config, seed=0).critics) == len(fresh_networks(config, seed=0).target_critics) == 1

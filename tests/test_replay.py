@@ -219,6 +219,16 @@ def test_samples_are_uniform_over_the_ring():
     assert ((counts - MANY / 8) ** 2 / (MANY / 8)).sum() < 24.3
 
 
+def test_an_index_is_uniform_below_its_size_whatever_the_size():
+    assert (np.asarray(rings.uniform_index(jax.random.key(0), (100,), 1)) == 0).all()
+    sizes = jnp.array([[3], [1_000_000]])
+    index = np.asarray(rings.uniform_index(jax.random.key(0), (2, 30_000), sizes))
+    assert index.min() == 0 and (index < np.asarray(sizes)).all()
+    assert ((np.bincount(index[0]) - 10_000) ** 2 / 10_000).sum() < 13.8  # chi-squared, 2 degrees: once in a thousand
+    counts = np.histogram(index[1], bins=10, range=(0, 1_000_000))[0]
+    assert ((counts - 3_000) ** 2 / 3_000).sum() < 27.9  # 9 degrees
+
+
 def test_samples_are_new_with_a_new_key_and_the_same_with_the_same():
     replay, *_ = play([Insert((0, 1, 2), (5, 5, 5))], nothing(ROOMY), 1000)
     first, again, other = (np.asarray(sample_all(replay, jax.random.key(key)).reward) for key in (0, 0, 1))

@@ -141,11 +141,15 @@ def field_types(config: type[Any]) -> dict[str, Any]:
 
 def _checked(name: str, value: Any, kind: Any) -> Any:
     """`value` as the field's type, or a NacreError."""
-    if typing.get_origin(kind) is typing.Literal:
-        if not any(value == choice and type(value) is type(choice) for choice in typing.get_args(kind)):
-            raise unknown(name, str(value), typing.get_args(kind))
-        return value
     value = value.item() if isinstance(value, np.generic) else value
+    if typing.get_origin(kind) is typing.Literal:
+        choices = typing.get_args(kind)
+        if any(value == choice and type(value) is type(choice) for choice in choices):
+            return value
+        if isinstance(choices[0], str):
+            raise unknown(name, str(value), choices)
+        among = " or ".join(str(choice) for choice in choices)
+        raise NacreError(f"{name} is {value!r}, but must be {among}; change --{name.replace('_', '-')}.")
     right = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value, right = float(value), True

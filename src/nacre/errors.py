@@ -10,9 +10,9 @@ class NacreError(Exception):
     """One sentence that says what is wrong and what to do; the command line prints it and exits with status 2."""
 
 
-def unknown(kind: str, name: str, known: Iterable[object]) -> NacreError:
+def unknown(kind: str, name: str, known: Iterable[str]) -> NacreError:
     """The error for a name that is not in a table, with the nearest name that is."""
-    known = sorted(str(each) for each in known)
+    known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else f"choose one of: {', '.join(known)}."
     return NacreError(f"unknown {kind} '{name}'; {hint}")

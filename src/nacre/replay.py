@@ -123,9 +123,10 @@ def clear(replay: Replay, task: Int[Array, " tasks"]) -> Replay:
     return replay._replace(written=replay.written.at[task].set(0))
 
 
-def uniform_index(key: Key, shape: tuple[int, ...], size: Int[Array, "*shape"] | int) -> Int[Array, "*shape"]:
-    """Whole numbers from 0 to below `size`, each from one random word: half the work of `jax.random.randint`, which
-    is a tenth of a small update on a processor. For a size of 1e6 chances differ by 2e-4 of themselves."""
+def uniform_index(key: Key, shape: tuple[int, ...], size: Int[Array, ...] | int) -> Int[Array, "*shape"]:
+    """Whole numbers from 0 to below `size` (broadcast to `shape`), each from one random word: half the work of
+    `jax.random.randint`, which is a tenth of a small update on a processor. For a size of 1e6 chances differ by 2e-4
+    of themselves."""
     return (jax.random.bits(key, shape) % jnp.asarray(size, jnp.uint32)).astype(jnp.int32)
 
 

@@ -47,9 +47,9 @@ class PearlConfig:
     """Where the encoder's transitions come from in training. recent: the latest collection of the task. replay: all of
     its RL buffer ("off-policy" in the paper's ablation). batch: the critics' batch itself ("off-policy RL-batch")."""
     context_order: Literal["transitions", "trajectories"] = "transitions"
-    """What a context is drawn as. transitions: single ones out of all episodes of the latest collection, as in the
-    paper. trajectories: in the order of their collection, from a random one on, so that a context is as narrow as a
-    trial's: with fewer transitions than an episode has, it is of one or two. A recurrent encoder always takes these."""
+    """What a context is drawn as, unless it is the critics' batch. transitions: single ones out of all episodes of its
+    source, as in the paper. trajectories: in the order of their collection, from a random one on, so that a context is
+    as narrow as a trial's: of one or two episodes. A recurrent encoder always takes these."""
     batch_order: Literal["transitions", "trajectories"] = "transitions"
     """What the critics' batch is drawn as: single transitions, or transitions in the order of their collection."""
     replay_capacity: int = 1_000_000
@@ -75,11 +75,12 @@ class PearlConfig:
     """Whether N(0, I) is a factor of the belief. False, as in the paper: what transitions that tell nothing add up to
     depends on how many there are. True: they leave the belief where it was, and an empty context is no special case."""
     use_value_network: bool = True
-    """True: critics bootstrap from a slow copy of V, as in the paper. False: from the smaller of two slow critics at a
-    fresh next action (clipped double Q-learning, Fujimoto et al. 2018), without V."""
+    """True: critics bootstrap from a slow copy of V, as in the paper. False: from the smallest of the slow critics at
+    a fresh next action (clipped double Q-learning, Fujimoto et al. 2018), without V."""
     num_critics: Literal[1, 2] = 2
-    """2: targets and policy go by the smaller of two critics. 1: by the one critic there is: half the work, and no
-    pessimism (Nauman et al. 2024, 2405.16158, find that critics with layer normalisation need none)."""
+    """2: targets and policy go by the smaller of two critics. 1: by the one there is, without pessimism (critics with
+    layer normalisation need none: Nauman et al. 2024, 2405.16158), for about two thirds of an update's work. The
+    Bellman error is a sum over critics: with one it is half as large beside the KL."""
     normalise_critics: bool = False
     """Whether the critics' hidden layers are normalised (Ba et al. 2016), which lets them take larger steps."""
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
@@ -134,9 +135,12 @@ class PearlConfig:
         may_be_zero |= {"num_exploration_episodes"}
         check_numbers(self, may_be_zero=may_be_zero, at_most_one=("discount", "soft_target_tau", "learning_rate_decay"))
         if self.context_in_order and self.context_source == "batch" and self.batch_order == "transitions":
+            cause, way_out = "a recurrent encoder needs its context in order", ""
+            if self.encoder != "recurrent":
+                cause, way_out = "context_order asks for contexts in order", "--context-order transitions or "
             raise NacreError(
-                "a recurrent encoder (or context_order trajectories) needs its context in order, but the batch that it "
-                "is to be (context_source) is of single transitions; set --batch-order trajectories."
+                f"{cause}, but the batch that a context is to be (context_source) is of single transitions; "
+                f"set {way_out}--batch-order trajectories."
             )
         if self.use_prior_factor and not self.use_information_bottleneck:
             raise NacreError(
@@ -266,6 +270,24 @@ _FAST: dict[str, dict[str, object]] = {
         num_extra_rl_steps_posterior=200,
         meta_batch=8,
         discount=0.97,
+    ),
+    # Contexts are as small as a trial's: two episodes of 20 steps.
+    "point-robot": _FAST_DEPARTURES
+    | dict(
+        iterations=40,
+        num_tasks_sample=20,
+        num_steps_prior=40,
+        num_extra_rl_steps_posterior=40,
+        num_train_steps_per_iteration=400,
+        batch_size=16,
+        context_batch_size=40,
+        hidden_dim=64,
+        encoder_hidden_dim=64,
+        use_prior_factor=True,
+        learning_rate=2e-3,
+        reward_scale=5.0,
+        kl_weight=0.001,
+        discount=0.9,
     ),
     # With two tasks, contexts are drawn as stretches, and the prior is a factor of the belief: from single transitions
     # of six episodes the encoder learns to read those that run one way only, and has nothing to say of a trial that ran
