@@ -272,7 +272,6 @@ _FAST: dict[str, dict[str, object]] = {
         num_extra_rl_steps_posterior=200,
         meta_batch=8,
         num_critics=1,
-        kl_weight=0.001,
         discount=0.97,
     ),
     # Contexts are as small as a trial's: two episodes of 20 steps.
