@@ -130,6 +130,33 @@ def test_the_context_is_drawn_from_where_it_is_said_to_come():
         NacreError, match=r"context_order.* set --context-order transitions or --batch-order trajectories"
     ):
         dataclasses.replace(SMALL, context_source="batch", context_order="trajectories")
+    for changes, cause in (
+        (dict(context_source="batch"), "a context is the critics' batch"),
+        (dict(context_order="trajectories"), "contexts are in order"),
+        (dict(encoder="recurrent"), "contexts are in order"),
+    ):
+        with pytest.raises(NacreError, match=f"context_window is 40, but {cause}.* set --context-window 0"):
+            dataclasses.replace(SMALL, context_window=40, **changes)
+
+
+def test_a_context_of_a_window_is_of_transitions_collected_one_after_another():
+    """The rings hold the last 200 of each task's transitions 0 to 299, having wrapped."""
+    ring = replay.empty(3, 200, 600, 1, 1)
+    for first in (0, 150):
+        ring = replay.insert(ring, jnp.arange(3), numbered(first, 150, 3))
+    buffers = Buffers(ring, ring)
+    config = dataclasses.replace(SMALL, meta_batch=40, context_batch_size=50, context_window=20)
+    drawn = [np.asarray(pearl.draw(buffers, jax.random.key(i), 1, config)[1].obs)[..., 0] for i in range(30)]
+    seen = np.concatenate(drawn)  # [draw, context]
+    seen = seen - 100
+    assert set(seen.ravel()) == set(range(200))
+    assert (np.ptp(seen, axis=1) < 20).all() and (np.ptp(seen, axis=1) >= 15).mean() > 0.9
+    assert len(np.unique(seen[0])) > 10 and not (np.diff(seen[0]) == 1).all()
+    first = set(seen.min(axis=1))
+    assert first >= set(range(175)) and max(first) < 190  # windows begin everywhere, and none goes past the newest
+    wide = dataclasses.replace(config, context_window=1000)
+    seen = np.asarray(pearl.draw(buffers, jax.random.key(0), 1, wide)[1].obs)
+    assert (np.ptp(seen[..., 0], axis=1) > 90).all()  # of all that there is
 
 
 @pytest.mark.parametrize(
@@ -140,6 +167,7 @@ def test_the_context_is_drawn_from_where_it_is_said_to_come():
         dict(context_source="replay"),
         dict(context_source="batch"),
         dict(context_order="trajectories", use_prior_factor=True),
+        dict(context_source="replay", context_window=30),
         dict(num_critics=1),
         dict(use_value_network=False, num_critics=1),
     ],

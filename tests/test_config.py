@@ -71,6 +71,7 @@ PAPER = {
     "encoder": ("product",) * 9,
     "context_source": ("recent",) * 9,
     "context_order": ("transitions",) * 9,
+    "context_window": (0,) * 9,
     "batch_order": ("transitions",) * 9,
 }
 # Horizon, observation and action dimensions, and the environment steps of the reference's evaluation.

@@ -142,12 +142,33 @@ def sample_sequences(replay: Replay, task: Int[Array, " batch"], num: int, obs_d
 
     Where a ring holds fewer, they begin again from its oldest.
     """
-    size = replay.size[task][:, None]
-    start = uniform_index(key, (task.shape[0], 1), jnp.maximum(size - num, 0) + 1)
+    start = _start_of_stretch(replay, task, num, key)
+    return unpack(_by_age(replay, task, start + jnp.arange(num)), obs_dim)
+
+
+def sample_window(
+    replay: Replay, task: Int[Array, " batch"], num: int, window: int, obs_dim: int, key: Key
+) -> Transition:
+    """`num` transitions of each task, uniformly with replacement out of `window` that were collected one after another,
+    from a random one on: [batch, num, ...]. Where a ring holds fewer than `window`, out of all of them."""
+    start_key, offset_key = jax.random.split(key)
+    start = _start_of_stretch(replay, task, window, start_key)
+    stretch = jnp.minimum(window, replay.size[task][:, None])
+    offset = uniform_index(offset_key, (task.shape[0], num), stretch)
+    return unpack(_by_age(replay, task, start + offset), obs_dim)
+
+
+def _start_of_stretch(replay: Replay, task: Array, length: int, key: Key) -> Int[Array, "batch 1"]:
+    """The age rank (0 the oldest) at which a random stretch of `length` transitions of each task begins."""
+    return uniform_index(key, (task.shape[0], 1), jnp.maximum(replay.size[task][:, None] - length, 0) + 1)
+
+
+def _by_age(replay: Replay, task: Array, rank: Array) -> Float[Array, "batch num width"]:
+    """The packed transitions of each task at these age ranks, 0 the oldest; beyond the newest it begins again."""
     oldest = jnp.where(replay.written[task] > replay.capacity, replay.written[task] % replay.capacity, 0)[:, None]
-    at = (oldest + (start + jnp.arange(num)) % size) % replay.capacity
+    at = (oldest + rank % replay.size[task][:, None]) % replay.capacity
     page = replay.pages[task[:, None], at // PAGE]
-    return unpack(replay.pool[page * PAGE + at % PAGE], obs_dim)
+    return replay.pool[page * PAGE + at % PAGE]
 
 
 def filled(replay: Replay) -> dict[str, np.ndarray]:

@@ -483,7 +483,9 @@ def draw_noise(key: Key, actions: tuple[int, ...], config: PearlConfig) -> Noise
 
 
 def draw_context(ring: Replay, task: Any, key: Key, obs_dim: int, config: PearlConfig) -> Transition:
-    """A context of each of these rings: single transitions, or a stretch of them in their order."""
+    """A context of each of these rings: single transitions, of all or of a window, or a stretch in their order."""
+    if config.context_window > 0:
+        return rings.sample_window(ring, task, config.context_batch_size, config.context_window, obs_dim, key)
     sample = rings.sample_sequences if config.context_in_order else rings.sample
     return sample(ring, task, config.context_batch_size, obs_dim, key)
 

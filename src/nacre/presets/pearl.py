@@ -50,6 +50,10 @@ class PearlConfig:
     """What a context is drawn as, unless it is the critics' batch. transitions: single ones out of all episodes of its
     source, as in the paper. trajectories: in the order of their collection, from a random one on, so that a context is
     as narrow as a trial's: of one or two episodes. A recurrent encoder always takes these."""
+    context_window: int = 0
+    """How many transitions, collected one after another, single ones are drawn out of: with the length of a trial's
+    exploration, a context is as narrow as a trial's, and there are as many of them as the source is long. 0, as in the
+    paper: all of the source."""
     batch_order: Literal["transitions", "trajectories"] = "transitions"
     """What the critics' batch is drawn as: single transitions, or transitions in the order of their collection."""
     replay_capacity: int = 1_000_000
@@ -132,7 +136,7 @@ class PearlConfig:
             "num_extra_rl_steps_posterior",
         }
         may_be_zero |= {"kl_weight", "policy_mean_reg_weight", "policy_std_reg_weight", "discount"}
-        may_be_zero |= {"num_exploration_episodes"}
+        may_be_zero |= {"num_exploration_episodes", "context_window"}
         check_numbers(self, may_be_zero=may_be_zero, at_most_one=("discount", "soft_target_tau", "learning_rate_decay"))
         if self.context_in_order and self.context_source == "batch" and self.batch_order == "transitions":
             cause, way_out = "a recurrent encoder needs its context in order", ""
@@ -141,6 +145,12 @@ class PearlConfig:
             raise NacreError(
                 f"{cause}, but the batch that a context is to be (context_source) is of single transitions; "
                 f"set {way_out}--batch-order trajectories."
+            )
+        if self.context_window > 0 and (self.context_in_order or self.context_source == "batch"):
+            cause = "a context is the critics' batch" if self.context_source == "batch" else "contexts are in order"
+            raise NacreError(
+                f"context_window is {self.context_window}, but {cause}, so no single transitions are drawn from a "
+                "window; set --context-window 0."
             )
         if self.use_prior_factor and not self.use_information_bottleneck:
             raise NacreError(
@@ -259,8 +269,8 @@ _FAST_DEPARTURES: dict[str, object] = dict(
     num_train_steps_per_iteration=2500,
 )  # fmt: skip
 _FAST: dict[str, dict[str, object]] = {
-    # Two episodes from the prior make a context in training as in a trial, and with fewer train tasks each is drawn
-    # again sooner, so that contexts are of the policy as it is.
+    # Contexts are as narrow as a trial's two episodes, and of all episodes so far: of the latest two of each task alone
+    # there are so few that the encoder learns them by heart. All episodes are from the prior, as in a trial.
     "cheetah-vel": _FAST_DEPARTURES
     | dict(
         iterations=30,
@@ -268,8 +278,10 @@ _FAST: dict[str, dict[str, object]] = {
         num_train_tasks=50,
         num_initial_steps=400,
         num_tasks_sample=10,
-        num_steps_prior=400,
-        num_extra_rl_steps_posterior=200,
+        num_steps_prior=600,
+        num_extra_rl_steps_posterior=0,
+        context_source="replay",
+        context_window=400,
         meta_batch=8,
         num_critics=1,
         discount=0.97,
