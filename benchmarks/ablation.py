@@ -38,6 +38,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "collection": ("num_initial_steps", "num_tasks_sample", "num_steps_prior", "num_extra_rl_steps_posterior"),
     "context-size": ("context_batch_size",),
     "context-order": ("context_order",),
+    "context-source": ("context_source", "context_window"),
     "no-next-obs": ("use_next_obs_in_context",),
     "no-prior-factor": ("use_prior_factor",),
 }

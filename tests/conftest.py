@@ -1,4 +1,4 @@
-"""What the tests of one worker share: a compilation cache (also with processes they start), a smoke run per family."""
+"""What tests share: a compilation cache, with all workers and processes that they start; a worker's smoke runs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 # Read by JAX when it is imported, here and in the processes that tests start: what one compiles, the others load.
-_cache = tempfile.mkdtemp(prefix="nacre-tests-")
-atexit.register(shutil.rmtree, _cache, ignore_errors=True)
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# pytest-xdist's workers have it from the process that starts them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _cache = tempfile.mkdtemp(prefix="nacre-tests-")
+    atexit.register(shutil.rmtree, _cache, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -107,6 +107,7 @@ def test_the_context_is_drawn_from_where_it_is_said_to_come():
     for source, order, encoder, context_order in (
         ("recent", "transitions", "product", "transitions"),
         ("recent", "transitions", "product", "trajectories"),
+        ("collected", "transitions", "product", "transitions"),
         ("replay", "transitions", "product", "transitions"),
         ("replay", "trajectories", "product", "transitions"),
         ("batch", "transitions", "product", "transitions"),
@@ -118,7 +119,7 @@ def test_the_context_is_drawn_from_where_it_is_said_to_come():
         config = dataclasses.replace(SMALL, **changes)
         batch, context, _ = pearl.draw(Buffers(rl_ring, context_ring), jax.random.key(0), 1, config)
         assert (np.asarray(batch.obs) >= 1000).all()
-        assert (np.asarray(context.obs) >= 1000).all() == (source != "recent")
+        assert (np.asarray(context.obs) >= 1000).all() == (source in ("replay", "batch"))
         assert np.array_equal(batch.obs, context.obs) == (source == "batch")
         assert (np.diff(np.asarray(batch.obs)[..., 0]) == 1).all() == (order == "trajectories")
         in_order = encoder == "recurrent" or context_order == "trajectories"
@@ -167,7 +168,7 @@ def test_a_context_of_a_window_is_of_transitions_collected_one_after_another():
         dict(context_source="replay"),
         dict(context_source="batch"),
         dict(context_order="trajectories", use_prior_factor=True),
-        dict(context_source="replay", context_window=30),
+        dict(context_source="collected", context_window=30),
         dict(num_critics=1),
         dict(use_value_network=False, num_critics=1),
     ],

@@ -19,6 +19,7 @@ from nacre.run_directory import EVAL_COLUMNS, RunDirectory
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import ablation
+import contexts
 import gather
 import restore
 
@@ -87,3 +88,15 @@ def test_ablations_sum_up_what_is_there_and_refuse_another_run_in_a_lines_place(
         ablation.main(["point-robot", "--out", str(tmp_path), "--only", "fast", "--seed", "21"])
     with pytest.raises(SystemExit):
         ablation.main(["point-robot", "--out", str(tmp_path), "--only", "context-order"])
+
+
+def test_contexts_measure_what_the_encoder_learns(smoke_run, capsys):
+    """Regression on the true speed from one episode of 40 tasks is far better than always saying 1.5 (0.75 m/s off)."""
+    ways = (contexts.Way(40, 1, 200, steps=300), contexts.Way(40, 2, 128, in_order=True, steps=1))
+    contexts.main([str(smoke_run("cheetah-vel"))], ways, num_test=20)
+    _, learnt, hardly = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert learnt[:-1] == ["40", "1", "200", "no", "300"] and hardly[:-1] == ["40", "2", "128", "yes", "1"]
+    assert 0 < float(learnt[-1]) < 0.4 < float(hardly[-1])
+    with pytest.raises(SystemExit):
+        contexts.main([str(smoke_run("point-robot"))], ways)
+    assert "the run is not PEARL on cheetah-vel; choose another" in capsys.readouterr().err

@@ -734,6 +734,24 @@ def test_a_task_drawn_twice_keeps_the_context_of_its_last_draw_and_all_rl_data(c
     assert_trees_equal(rows(collected.after.context_buffer, 2), of_lanes(rounds[:3], [1]))
 
 
+def test_collected_contexts_are_all_draws_of_a_task_less_the_extra_steps():
+    config = change(SMALL, context_source="collected")
+    state = collect(pearl.init(FAMILY, config, seed=0), np.arange(3), Phases(prior=20), config)
+    for _ in range(SMALL.iterations):
+        before = state
+        recorded = collect_recorded(before, config, DRAWN, PHASES)
+        state, rounds = recorded.after, [each.transitions for each in recorded.rounds[:3]]
+        for task in range(3):
+            lanes = np.flatnonzero(np.asarray(DRAWN) == task)
+            parts = [rows(recorded.before.context_buffer, task)]
+            parts += [jax.tree.map(lambda x, lane=lane: x[lane], each) for each in rounds for lane in lanes]
+            everything = jax.tree.map(lambda *x: np.concatenate(x), *parts)
+            assert_trees_equal(rows(state.context_buffer, task), everything)
+    drawn = np.bincount(DRAWN, minlength=3) * SMALL.iterations
+    assert np.asarray(state.context_buffer.size).tolist() == (20 + 60 * drawn).tolist()
+    assert np.asarray(state.rl_buffer.size).tolist() == (20 + 80 * drawn).tolist()
+
+
 def test_every_draw_acts_in_its_own_task(collected):
     for recorded in collected.rounds:
         np.testing.assert_array_equal(recorded.goal, GOALS["goal"][DRAWN])

@@ -33,7 +33,7 @@ class Buffers(NamedTuple):
     """What one run has collected."""
 
     rl: Replay  # everything, the critics' data
-    context: Any  # a Replay: the latest collection of each task, the encoder's data; None for methods without one
+    context: Any  # a Replay: the encoder's data, all or the latest of each task; None for methods without one
 
 
 PosteriorZ = Callable[[Any, Replay, Any, Key], Any]
@@ -48,20 +48,23 @@ def collected(family: Family, num_steps: int) -> int:
 
 def collect(
     family: Family, agent: Agent, posterior_z: PosteriorZ | None, params: Sequence[Any], tasks: Tasks,
-    buffers: Sequence[Buffers], drawn: np.ndarray, phases: Phases, key: Key,
+    buffers: Sequence[Buffers], drawn: np.ndarray, phases: Phases, key: Key, *, keep_context: bool = False,
 ) -> tuple[list[Buffers], np.ndarray]:  # fmt: skip
     """Collects for the drawn tasks [seed, draw] of every run, all side by side: (buffers, environment steps [seed]).
 
-    Each draw infers its posterior from its own context. A task drawn twice keeps the context of its last draw and
-    all of its RL data. The runs have a key each, and draw the random numbers that they would draw alone.
+    Each draw infers its posterior from its own context. A task keeps the context of its last draw, or of all draws
+    ever with `keep_context`, and all of its RL data. The runs have a key each, and draw the random numbers that they
+    would draw alone.
     """
     num_seeds, num_draws = drawn.shape
     params_of_all = stacked(params)
     rl = [one.rl for one in buffers]
-    context = [_clear(one.context, task) for one, task in zip(buffers, drawn, strict=True) if one.context is not None]
-    dims = (family.obs_dim, family.action_dim)
-    own = [rings.empty(num_draws, one.capacity, num_draws * one.capacity, *dims) for one in context]
-    is_last_draw = np.array([[task not in row[i + 1 :] for i, task in enumerate(row)] for row in drawn])
+    context = [one.context for one in buffers if one.context is not None]
+    if not keep_context:
+        context = [_clear(one, task) for one, task in zip(context, drawn, strict=bool(context))]
+    capacity = collected_as_context(family, phases)
+    own = [rings.empty(num_draws, capacity, num_draws * capacity, family.obs_dim, family.action_dim) for _ in context]
+    keeps = np.array([[keep_context or task not in row[i + 1 :] for i, task in enumerate(row)] for row in drawn])
     env_steps = np.zeros(num_seeds, int)
 
     for phase, (kind, num_steps) in enumerate(phases._asdict().items()):
@@ -89,12 +92,17 @@ def collect(
                 rl[seed] = _insert(rl[seed], drawn[seed, lane], played)
                 if into_context:
                     own[seed] = _insert(own[seed], lane, played)
-                    kept = played._replace(length=np.where(is_last_draw[seed, lane], steps, 0))
+                    kept = played._replace(length=np.where(keeps[seed, lane], steps, 0))
                     context[seed] = _insert(context[seed], drawn[seed, lane], kept)
                 missing[seed] -= np.bincount(lane, steps, num_draws).astype(int)
             env_steps += length.sum(axis=1)
             rounds += 1
     return [Buffers(*both) for both in zip(rl, context or [None] * num_seeds, strict=True)], env_steps
+
+
+def collected_as_context(family: Family, phases: Phases) -> int:
+    """The most transitions that a draw of these phases collects for the context."""
+    return sum(collected(family, num_steps) for num_steps in phases._replace(extra_rl_posterior=0))
 
 
 def _lanes(num_episodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

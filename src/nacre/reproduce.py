@@ -59,6 +59,8 @@ def _sparse_navigation() -> Iterator[Line]:
             yield Line(f"{algorithm}-radius-{radius}", algorithm, "sparse-point-robot", {"goal_radius": radius})
 
 
+PAPER_CONTEXT = {"context_source": "recent", "context_window": 0}
+"""What the ablations of encoder and context compare with, at every scale."""
 FIGURES: dict[str, PaperFigure] = {
     "domains": PaperFigure(
         "Meta-learning on six domains",
@@ -72,13 +74,13 @@ FIGURES: dict[str, PaperFigure] = {
         "Encoders",
         "A recurrent encoder is about as good with unordered transitions, though slower; with trajectories, worse.",
         (
-            Line("product", "pearl", "cheetah-vel"),
-            Line("recurrent", "pearl", "cheetah-vel", {"encoder": "recurrent"}),
+            Line("product", "pearl", "cheetah-vel", PAPER_CONTEXT),
+            Line("recurrent", "pearl", "cheetah-vel", PAPER_CONTEXT | {"encoder": "recurrent"}),
             Line(
                 "recurrent-trajectories",
                 "pearl",
                 "cheetah-vel",
-                {"encoder": "recurrent", "batch_order": "trajectories"},
+                PAPER_CONTEXT | {"encoder": "recurrent", "batch_order": "trajectories"},
             ),
         ),
     ),
@@ -86,7 +88,7 @@ FIGURES: dict[str, PaperFigure] = {
         "Data of the context",
         "Off-policy context hurts a lot; the critics' batch as context lies between.",
         tuple(
-            Line(f"context-{source}", "pearl", "cheetah-vel", {"context_source": source})
+            Line(f"context-{source}", "pearl", "cheetah-vel", PAPER_CONTEXT | {"context_source": source})
             for source in ("recent", "replay", "batch")
         ),
     ),
@@ -196,7 +198,7 @@ def env_steps(chosen: Experiment) -> int:
     family, config = chosen.family, chosen.settings
     match config:
         case PearlConfig():
-            return pearl.buffer_sizes(family, config)[0]
+            return pearl.buffer_sizes(family, config)[0][1]
         case OracleConfig():
             initial, drawn = (collection.collected(family, n) for n in (config.num_initial_steps, config.num_steps))
             return config.num_train_tasks * initial + config.iterations * config.num_tasks_sample * drawn

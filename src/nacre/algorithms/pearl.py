@@ -321,7 +321,7 @@ class State(NamedTuple):
     networks: Networks
     optimisers: Optimisers
     rl_buffer: Replay  # everything, the critics' data
-    context_buffer: Replay  # the latest collection of each task, the encoder's data
+    context_buffer: Replay  # the encoder's data: the latest collection of each task, or all for contexts
     key: Key
     env_steps: np.int64  # initial collection included, evaluation excluded
     grad_steps: np.int64
@@ -332,14 +332,13 @@ def init(family: Family, config: PearlConfig, seed: int) -> State:
     """The state before the first environment step, buffers sized for the whole run."""
     network_key, run_key = jax.random.split(jax.random.key(seed))
     networks, optimisers = init_learner(family.obs_dim, family.action_dim, config, network_key)
-    rl_total, context_capacity = buffer_sizes(family, config)
+    rl, context = buffer_sizes(family, config)
     dims = (family.obs_dim, family.action_dim)
-    num_train = config.num_train_tasks
     return State(
         networks=networks,
         optimisers=optimisers,
-        rl_buffer=rings.empty(num_train, config.replay_capacity, rl_total, *dims),
-        context_buffer=rings.empty(num_train, context_capacity, num_train * context_capacity, *dims),
+        rl_buffer=rings.empty(config.num_train_tasks, *rl, *dims),
+        context_buffer=rings.empty(config.num_train_tasks, *context, *dims),
         key=run_key,
         env_steps=np.int64(0),
         grad_steps=np.int64(0),
@@ -347,14 +346,18 @@ def init(family: Family, config: PearlConfig, seed: int) -> State:
     )
 
 
-def buffer_sizes(family: Family, config: PearlConfig) -> tuple[int, int]:
-    """(transitions in all of a run, transitions of one task's context)."""
+def buffer_sizes(family: Family, config: PearlConfig) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(transitions of one task at most, transitions of all tasks) of the RL buffer and of the context buffer."""
     phases = iteration_phases(config)
     drawn = sum(collection.collected(family, num_steps) for num_steps in phases)
-    context = drawn - collection.collected(family, phases.extra_rl_posterior)
+    context = collection.collected_as_context(family, phases)
     initial = collection.collected(family, config.num_initial_steps)
-    total = config.num_train_tasks * initial + config.iterations * config.num_tasks_sample * drawn
-    return total, max(initial, context)
+    of_initial, num_draws = config.num_train_tasks * initial, config.iterations * config.num_tasks_sample
+    rl = (config.replay_capacity, of_initial + num_draws * drawn)
+    if config.keeps_context:
+        return rl, (config.replay_capacity, of_initial + num_draws * context)
+    latest = max(initial, context)
+    return rl, (latest, config.num_train_tasks * latest)
 
 
 def agent_params(state: State) -> Params:
@@ -419,6 +422,7 @@ def collect(
     buffers, env_steps = collection.collect(
         family, _collecting_agent(config), posterior_z, [agent_params(state) for state in states], tasks,
         [Buffers(state.rl_buffer, state.context_buffer) for state in states], drawn, phases, jnp.stack(keys),
+        keep_context=config.keeps_context,
     )  # fmt: skip
     return [
         state._replace(rl_buffer=both.rl, context_buffer=both.context, env_steps=state.env_steps + steps)
@@ -469,7 +473,7 @@ def draw(buffers: Buffers, key: Key, obs_dim: int, config: PearlConfig) -> tuple
     batch = sample_batch(buffers.rl, task, config.batch_size, obs_dim, batch_key)
     context = batch
     if config.context_source != "batch":
-        source = buffers.context if config.context_source == "recent" else buffers.rl
+        source = buffers.rl if config.context_source == "replay" else buffers.context
         context = draw_context(source, task, context_key, obs_dim, config)
     return batch, context, draw_noise(noise_key, batch.action.shape, config)
 

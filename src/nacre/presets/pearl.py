@@ -43,9 +43,10 @@ class PearlConfig:
     """Transitions per task in one update, from the RL buffer."""
     context_batch_size: int = 100
     """Transitions per task that the encoder sees, from the context buffer, with replacement."""
-    context_source: Literal["recent", "replay", "batch"] = "recent"
-    """Where the encoder's transitions come from in training. recent: the latest collection of the task. replay: all of
-    its RL buffer ("off-policy" in the paper's ablation). batch: the critics' batch itself ("off-policy RL-batch")."""
+    context_source: Literal["recent", "collected", "replay", "batch"] = "recent"
+    """Where the encoder's transitions come from in training. recent: the latest collection of the task. collected: all
+    of the task's collections, less the extra steps for the critics. replay: all of its RL buffer ("off-policy" in the
+    paper's ablation). batch: the critics' batch itself ("off-policy RL-batch")."""
     context_order: Literal["transitions", "trajectories"] = "transitions"
     """What a context is drawn as, unless it is the critics' batch. transitions: single ones out of all episodes of its
     source, as in the paper. trajectories: in the order of their collection, from a random one on, so that a context is
@@ -121,6 +122,11 @@ class PearlConfig:
     """Episodes of a trial that act on a z from the prior."""
     num_evaluation_repeats: int = 1
     """Independent trials per task in an evaluation."""
+
+    @property
+    def keeps_context(self) -> bool:
+        """Whether the context buffer holds all collections of a task, rather than the latest."""
+        return self.context_source == "collected"
 
     @property
     def context_in_order(self) -> bool:
@@ -269,8 +275,8 @@ _FAST_DEPARTURES: dict[str, object] = dict(
     num_train_steps_per_iteration=2500,
 )  # fmt: skip
 _FAST: dict[str, dict[str, object]] = {
-    # Contexts are as narrow as a trial's two episodes, and of all episodes so far: of the latest two of each task alone
-    # there are so few that the encoder learns them by heart. All episodes are from the prior, as in a trial.
+    # Contexts are as narrow as a trial's two episodes, and out of all that the task ever had: of the latest two of each
+    # task alone there are so few that the encoder learns them by heart.
     "cheetah-vel": _FAST_DEPARTURES
     | dict(
         iterations=30,
@@ -278,9 +284,9 @@ _FAST: dict[str, dict[str, object]] = {
         num_train_tasks=50,
         num_initial_steps=400,
         num_tasks_sample=10,
-        num_steps_prior=600,
-        num_extra_rl_steps_posterior=0,
-        context_source="replay",
+        num_steps_prior=400,
+        num_extra_rl_steps_posterior=200,
+        context_source="collected",
         context_window=400,
         meta_batch=8,
         num_critics=1,
