@@ -289,6 +289,7 @@ _FAST: dict[str, dict[str, object]] = {
         context_source="collected",
         context_window=400,
         meta_batch=8,
+        kl_weight=0.002,
         num_critics=1,
         discount=0.97,
     ),
