@@ -45,15 +45,18 @@ WAYS = (
 )  # fmt: skip
 
 
-def play(agent: nacre.TrainedAgent, speed: np.ndarray, episodes: int, key: Any) -> np.ndarray:
-    """What the encoder sees of fresh episodes with z from the prior, [task, episodes * 200, features]."""
+def play(agent: nacre.TrainedAgent, speed: np.ndarray, episodes: int, key: Any, explore: bool) -> np.ndarray:
+    """What the encoder sees of fresh episodes with z from the prior, [task, episodes * 200, features].
+
+    Actions are stochastic with `explore`, as in meta-training's collection; a trial's are not.
+    """
     family, config, task = agent.experiment.family, agent.experiment.settings, {"velocity": speed}
     blind = pearl.make_agent(config)._replace(observe=lambda params, memory, transition: memory)
     seen = []
     for each in jax.random.split(key, episodes):
         begin_key, episode_key = jax.random.split(each)
         memory = rollout.begin(blind, agent.params, task, begin_key)
-        _, played = rollout.episode(family, blind, agent.params, memory, task, episode_key, explore=False)
+        _, played = rollout.episode(family, blind, agent.params, memory, task, episode_key, explore=explore)
         seen.append(np.asarray(pearl.what_is_seen(played.transitions, config)))
     return np.concatenate(seen, axis=1)
 
@@ -67,12 +70,12 @@ def infer(encoder: MLP, seen: Any, config: Any) -> Any:
 def fit(way: Way, encoder: MLP, config: Any, seen: np.ndarray, speed: np.ndarray) -> MLP:
     """The encoder after training on contexts that are drawn in this way."""
     adam = optax.adam(optax.cosine_decay_schedule(1e-3, way.steps, 0.05))
-    data, target = jnp.asarray(seen), jnp.asarray((speed - CENTRE) / SCALE)
+    target = jnp.asarray((speed - CENTRE) / SCALE)
 
     def loss(encoder: MLP, context: Any, target: Any, noise: Any) -> Any:
         return jnp.mean((pearl.sample_z(infer(encoder, context, config), noise)[:, 0] - target) ** 2)
 
-    def step(learner: Any, key: Any) -> tuple[Any, None]:
+    def step(learner: Any, key: Any, data: Any) -> tuple[Any, None]:
         task_key, start_key, offset_key, noise_key = jax.random.split(key, 4)
         task = jax.random.randint(task_key, (TASKS_PER_UPDATE,), 0, way.tasks)
         start = jax.random.randint(start_key, (TASKS_PER_UPDATE, 1), 0, data.shape[1] - way.window + 1)
@@ -84,11 +87,11 @@ def fit(way: Way, encoder: MLP, config: Any, seen: np.ndarray, speed: np.ndarray
         return (optax.apply_updates(learner[0], change), state), None
 
     @jax.jit
-    def train(encoder: MLP) -> MLP:
+    def train(encoder: MLP, data: Any) -> MLP:
         keys = jax.random.split(jax.random.key(1), way.steps)
-        return jax.lax.scan(step, (encoder, adam.init(encoder)), keys)[0][0]
+        return jax.lax.scan(functools.partial(step, data=data), (encoder, adam.init(encoder)), keys)[0][0]
 
-    return train(encoder)
+    return train(encoder, jnp.asarray(seen))
 
 
 def main(arguments: list[str] | None = None, ways: tuple[Way, ...] = WAYS, num_test: int = 200) -> None:
@@ -96,17 +99,18 @@ def main(arguments: list[str] | None = None, ways: tuple[Way, ...] = WAYS, num_t
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="the run directory of a trained PEARL on cheetah-vel")
     agent = nacre.load(parser.parse_args(arguments).run)
-    if agent.experiment.algorithm.name != "pearl" or "velocity" not in agent.experiment.family.parameters:
-        parser.error("the run is not PEARL on cheetah-vel; choose another")
     family, config = agent.experiment.family, agent.experiment.settings
+    if family.name != "cheetah-vel" or getattr(config, "encoder", None) != "product":
+        parser.error("the run is not PEARL on cheetah-vel with a product of factors; choose another")
     draw = functools.partial(np.random.default_rng(0).uniform, 0.0, 3.0)
     test_speed = draw(num_test)
-    test_seen = play(agent, test_speed, 2, jax.random.key(0))
+    test_seen = play(agent, test_speed, 2, jax.random.key(0), explore=False)
     fresh = pearl.init_learner(family.obs_dim, family.action_dim, config, jax.random.key(2))[0].encoder
     print(f"{'tasks':>5} {'episodes':>8} {'window':>6} {'in order':>8} {'updates':>7}  error (m/s)")
     for number, way in enumerate(ways):
         speed = draw(way.tasks)
-        encoder = fit(way, fresh, config, play(agent, speed, way.episodes, jax.random.key(number + 3)), speed)
+        seen = play(agent, speed, way.episodes, jax.random.key(number + 3), explore=True)
+        encoder = fit(way, fresh, config, seen, speed)
         found = np.asarray(infer(encoder, jnp.asarray(test_seen), config).mean)[:, 0] * SCALE + CENTRE
         error = np.abs(found - test_speed).mean()
         in_order = "yes" if way.in_order else "no"

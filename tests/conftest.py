@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 # Read by JAX when it is imported, here and in the processes that tests start: what one compiles, the others load.
-# pytest-xdist's workers have it from the process that starts them.
+# pytest-xdist's workers have it from the process that starts them. (JAX writes an entry in place: a worker that reads
+# half of one warns, and compiles.)
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _cache = tempfile.mkdtemp(prefix="nacre-tests-")
     atexit.register(shutil.rmtree, _cache, ignore_errors=True)

@@ -141,23 +141,26 @@ def test_the_context_is_drawn_from_where_it_is_said_to_come():
 
 
 def test_a_context_of_a_window_is_of_transitions_collected_one_after_another():
-    """The rings hold the last 200 of each task's transitions 0 to 299, having wrapped."""
-    ring = replay.empty(3, 200, 600, 1, 1)
-    for first in (0, 150):
+    """The rings hold the last 400 of each task's transitions 0 to 599, having wrapped, on two pages each."""
+    ring = replay.empty(3, 400, 1200, 1, 1)
+    for first in (0, 150, 300, 450):
         ring = replay.insert(ring, jnp.arange(3), numbered(first, 150, 3))
     buffers = Buffers(ring, ring)
     config = dataclasses.replace(SMALL, meta_batch=40, context_batch_size=50, context_window=20)
-    drawn = [np.asarray(pearl.draw(buffers, jax.random.key(i), 1, config)[1].obs)[..., 0] for i in range(30)]
-    seen = np.concatenate(drawn)  # [draw, context]
-    seen = seen - 100
-    assert set(seen.ravel()) == set(range(200))
+    draws = [pearl.draw(buffers, jax.random.key(i), 1, config)[:2] for i in range(60)]
+    for batch, context in draws:
+        assert (np.asarray(context.action) == np.asarray(batch.action[:, :1])).all(), "of the batch's tasks"
+    assert set(np.unique(draws[0][1].action)) == {0, 1, 2}
+    seen = np.concatenate([np.asarray(context.obs)[..., 0] for _, context in draws])  # [draw, context]
+    seen = seen - 200
+    assert set(seen.ravel()) == set(range(400))
     assert (np.ptp(seen, axis=1) < 20).all() and (np.ptp(seen, axis=1) >= 15).mean() > 0.9
     assert len(np.unique(seen[0])) > 10 and not (np.diff(seen[0]) == 1).all()
     first = set(seen.min(axis=1))
-    assert first >= set(range(175)) and max(first) < 190  # windows begin everywhere, and none goes past the newest
+    assert first >= set(range(375)) and max(first) < 390  # windows begin everywhere, and none goes past the newest
     wide = dataclasses.replace(config, context_window=1000)
     seen = np.asarray(pearl.draw(buffers, jax.random.key(0), 1, wide)[1].obs)
-    assert (np.ptp(seen[..., 0], axis=1) > 90).all()  # of all that there is
+    assert (np.ptp(seen[..., 0], axis=1) > 190).all()  # of all that there is
 
 
 @pytest.mark.parametrize(

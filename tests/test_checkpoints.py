@@ -23,8 +23,8 @@ from nacre.config import resolve
 from nacre.experiment import Saved
 from nacre.replay import Replay
 
-CHOSEN = resolve("pearl", "point-robot", "smoke", iterations=3_000)
-"""So long a run that its empty replay is two orders of magnitude larger than what few episodes fill."""
+CHOSEN = resolve("pearl", "point-robot", "smoke", iterations=3_000, context_source="collected")
+"""So long a run that its empty buffers are two orders of magnitude larger than what few episodes fill."""
 
 
 @pytest.fixture(scope="module")
@@ -127,15 +127,18 @@ def test_only_the_filled_part_of_the_replay_is_written(saved: Path, collected: S
 def test_a_longer_run_takes_over_the_replay_of_a_shorter_one(
     saved: Path, collected: Saved, tasks: nacre.TaskSet
 ) -> None:
-    longer = resolve("pearl", "point-robot", "smoke", iterations=4_000)
+    longer = resolve("pearl", "point-robot", "smoke", iterations=4_000, context_source="collected")
     template = fresh(tasks)._replace(state=pearl.init(longer.family, longer.settings, 0))
-    restored = Checkpoints(saved).restore(template).state.rl_buffer
-    old = collected.state.rl_buffer
-    rows = int(old.next_page) * 200
-    assert restored.pool.shape[0] > old.pool.shape[0]
-    assert jnp.array_equal(restored.pool[:rows], old.pool[:rows])
-    assert not restored.pool[rows:].any()
-    assert_equal_bits(restored._replace(pool=old.pool), old)
+    state = Checkpoints(saved).restore(template).state
+    for old, restored in (
+        (collected.state.rl_buffer, state.rl_buffer),
+        (collected.state.context_buffer, state.context_buffer),
+    ):
+        rows = int(old.next_page) * 200
+        assert restored.pool.shape[0] > old.pool.shape[0]
+        assert jnp.array_equal(restored.pool[:rows], old.pool[:rows])
+        assert not restored.pool[rows:].any()
+        assert_equal_bits(restored._replace(pool=old.pool), old)
 
 
 def test_no_checkpoint_file_is_a_pickle_and_none_is_unpickled(

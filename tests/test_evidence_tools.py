@@ -99,4 +99,4 @@ def test_contexts_measure_what_the_encoder_learns(smoke_run, capsys):
     assert 0 < float(learnt[-1]) < 0.4 < float(hardly[-1])
     with pytest.raises(SystemExit):
         contexts.main([str(smoke_run("point-robot"))], ways)
-    assert "the run is not PEARL on cheetah-vel; choose another" in capsys.readouterr().err
+    assert "the run is not PEARL on cheetah-vel with a product of factors; choose another" in capsys.readouterr().err

@@ -752,6 +752,20 @@ def test_collected_contexts_are_all_draws_of_a_task_less_the_extra_steps():
     assert np.asarray(state.rl_buffer.size).tolist() == (20 + 80 * drawn).tolist()
 
 
+@pytest.mark.parametrize("source", ["recent", "collected"])
+def test_the_buffers_hold_all_that_a_run_collects_even_where_episodes_end_early(source):
+    """Every draw of every iteration is of one task, so that its rings are as long as they can be."""
+    family, config = Falling(), change(SMALL, context_source=source)
+    state = collect(pearl.init(family, config, seed=0), np.arange(3), Phases(prior=20), config, family)
+    for _ in range(config.iterations):
+        state = collect(state, np.full(3, 2), PHASES, config, family)
+    for replay in (state.rl_buffer, state.context_buffer):
+        assert int(replay.next_page) * PAGE <= len(replay.pool)
+        assert (np.asarray(replay.written) == np.asarray(replay.size)).all(), "no ring has wrapped"
+    assert int(state.rl_buffer.size.sum()) == int(state.env_steps)
+    assert int(state.context_buffer.size[2]) == (60 if source == "recent" else 20 + config.iterations * 3 * 60)
+
+
 def test_every_draw_acts_in_its_own_task(collected):
     for recorded in collected.rounds:
         np.testing.assert_array_equal(recorded.goal, GOALS["goal"][DRAWN])
@@ -1087,11 +1101,12 @@ def assert_trees_close(a: Any, b: Any, rtol: float = 1e-4, atol: float = 1e-5) -
 SEEDS_DRAWN = np.array([[0, 2, 0], [1, 1, 2]])
 
 
+@pytest.mark.parametrize("source", ["recent", "collected"])
 @pytest.mark.parametrize("family", [FAMILY, Falling()], ids=["to the horizon", "falling"])
-def test_seeds_side_by_side_collect_what_each_collects_alone(family):
+def test_seeds_side_by_side_collect_what_each_collects_alone(family, source):
     """With their own parameters, tasks and random numbers. Where episodes end early, they need different numbers."""
     phases = Phases(straight=20, prior=20, posterior=40, extra_rl_posterior=20)
-    config = change(SMALL, num_steps_straight=20)
+    config = change(SMALL, num_steps_straight=20, context_source=source)
 
     def start(seed: int) -> pearl.State:
         return collect(pearl.init(family, config, seed), np.arange(3), Phases(prior=20), config, family)

@@ -48,23 +48,24 @@ def collected(family: Family, num_steps: int) -> int:
 
 def collect(
     family: Family, agent: Agent, posterior_z: PosteriorZ | None, params: Sequence[Any], tasks: Tasks,
-    buffers: Sequence[Buffers], drawn: np.ndarray, phases: Phases, key: Key, *, keep_context: bool = False,
+    buffers: Sequence[Buffers], drawn: np.ndarray, phases: Phases, key: Key, *, keep_all_context: bool = False,
 ) -> tuple[list[Buffers], np.ndarray]:  # fmt: skip
     """Collects for the drawn tasks [seed, draw] of every run, all side by side: (buffers, environment steps [seed]).
 
     Each draw infers its posterior from its own context. A task keeps the context of its last draw, or of all draws
-    ever with `keep_context`, and all of its RL data. The runs have a key each, and draw the random numbers that they
-    would draw alone.
+    ever with `keep_all_context`, and all of its RL data. The runs have a key each, and draw the random numbers that
+    they would draw alone.
     """
     num_seeds, num_draws = drawn.shape
     params_of_all = stacked(params)
     rl = [one.rl for one in buffers]
     context = [one.context for one in buffers if one.context is not None]
-    if not keep_context:
-        context = [_clear(one, task) for one, task in zip(context, drawn, strict=bool(context))]
+    if context and not keep_all_context:
+        context = [_clear(one, task) for one, task in zip(context, drawn, strict=True)]
     capacity = collected_as_context(family, phases)
     own = [rings.empty(num_draws, capacity, num_draws * capacity, family.obs_dim, family.action_dim) for _ in context]
-    keeps = np.array([[keep_context or task not in row[i + 1 :] for i, task in enumerate(row)] for row in drawn])
+    is_last_draw = np.array([[task not in row[i + 1 :] for i, task in enumerate(row)] for row in drawn])
+    counts_as_context = is_last_draw | keep_all_context
     env_steps = np.zeros(num_seeds, int)
 
     for phase, (kind, num_steps) in enumerate(phases._asdict().items()):
@@ -92,7 +93,7 @@ def collect(
                 rl[seed] = _insert(rl[seed], drawn[seed, lane], played)
                 if into_context:
                     own[seed] = _insert(own[seed], lane, played)
-                    kept = played._replace(length=np.where(keeps[seed, lane], steps, 0))
+                    kept = played._replace(length=np.where(counts_as_context[seed, lane], steps, 0))
                     context[seed] = _insert(context[seed], drawn[seed, lane], kept)
                 missing[seed] -= np.bincount(lane, steps, num_draws).astype(int)
             env_steps += length.sum(axis=1)

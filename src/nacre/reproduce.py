@@ -60,7 +60,7 @@ def _sparse_navigation() -> Iterator[Line]:
 
 
 PAPER_CONTEXT = {"context_source": "recent", "context_window": 0}
-"""What the ablations of encoder and context compare with, at every scale."""
+"""The paper's contexts, at every scale: the ablations of encoder and context are about these, and `fast` has others."""
 FIGURES: dict[str, PaperFigure] = {
     "domains": PaperFigure(
         "Meta-learning on six domains",
@@ -198,7 +198,7 @@ def env_steps(chosen: Experiment) -> int:
     family, config = chosen.family, chosen.settings
     match config:
         case PearlConfig():
-            return pearl.buffer_sizes(family, config)[0][1]
+            return pearl.buffer_sizes(family, config)[0].total
         case OracleConfig():
             initial, drawn = (collection.collected(family, n) for n in (config.num_initial_steps, config.num_steps))
             return config.num_train_tasks * initial + config.iterations * config.num_tasks_sample * drawn

@@ -321,7 +321,7 @@ class State(NamedTuple):
     networks: Networks
     optimisers: Optimisers
     rl_buffer: Replay  # everything, the critics' data
-    context_buffer: Replay  # the encoder's data: the latest collection of each task, or all for contexts
+    context_buffer: Replay  # the encoder's data: each task's latest collection, or all of them (`context_source`)
     key: Key
     env_steps: np.int64  # initial collection included, evaluation excluded
     grad_steps: np.int64
@@ -346,18 +346,25 @@ def init(family: Family, config: PearlConfig, seed: int) -> State:
     )
 
 
-def buffer_sizes(family: Family, config: PearlConfig) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(transitions of one task at most, transitions of all tasks) of the RL buffer and of the context buffer."""
+class BufferSize(NamedTuple):
+    """Transitions that a run's replay can hold."""
+
+    capacity: int  # of one task
+    total: int  # of all tasks together
+
+
+def buffer_sizes(family: Family, config: PearlConfig) -> tuple[BufferSize, BufferSize]:
+    """How large the RL buffer and the context buffer of a whole run are."""
     phases = iteration_phases(config)
     drawn = sum(collection.collected(family, num_steps) for num_steps in phases)
     context = collection.collected_as_context(family, phases)
     initial = collection.collected(family, config.num_initial_steps)
     of_initial, num_draws = config.num_train_tasks * initial, config.iterations * config.num_tasks_sample
-    rl = (config.replay_capacity, of_initial + num_draws * drawn)
-    if config.keeps_context:
-        return rl, (config.replay_capacity, of_initial + num_draws * context)
+    rl = BufferSize(config.replay_capacity, of_initial + num_draws * drawn)
+    if config.keeps_all_context:
+        return rl, BufferSize(config.replay_capacity, of_initial + num_draws * context)
     latest = max(initial, context)
-    return rl, (latest, config.num_train_tasks * latest)
+    return rl, BufferSize(latest, config.num_train_tasks * latest)
 
 
 def agent_params(state: State) -> Params:
@@ -422,7 +429,7 @@ def collect(
     buffers, env_steps = collection.collect(
         family, _collecting_agent(config), posterior_z, [agent_params(state) for state in states], tasks,
         [Buffers(state.rl_buffer, state.context_buffer) for state in states], drawn, phases, jnp.stack(keys),
-        keep_context=config.keeps_context,
+        keep_all_context=config.keeps_all_context,
     )  # fmt: skip
     return [
         state._replace(rl_buffer=both.rl, context_buffer=both.context, env_steps=state.env_steps + steps)

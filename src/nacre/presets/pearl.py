@@ -52,13 +52,13 @@ class PearlConfig:
     source, as in the paper. trajectories: in the order of their collection, from a random one on, so that a context is
     as narrow as a trial's: of one or two episodes. A recurrent encoder always takes these."""
     context_window: int = 0
-    """How many transitions, collected one after another, single ones are drawn out of: with the length of a trial's
-    exploration, a context is as narrow as a trial's, and there are as many of them as the source is long. 0, as in the
-    paper: all of the source."""
+    """How many transitions, collected one after another, single ones are drawn out of, from a random one on. With the
+    length of a trial's exploration a context is about as narrow as a trial's (it may have parts of one episode more),
+    and there are as many of them as the source is long. 0, as in the paper: all of the source."""
     batch_order: Literal["transitions", "trajectories"] = "transitions"
     """What the critics' batch is drawn as: single transitions, or transitions in the order of their collection."""
     replay_capacity: int = 1_000_000
-    """Transitions that the RL buffer of one task keeps."""
+    """Transitions that the RL buffer of one task keeps; so does the context buffer where it is of all collections."""
 
     # Networks
     latent_dim: int = 5
@@ -124,7 +124,7 @@ class PearlConfig:
     """Independent trials per task in an evaluation."""
 
     @property
-    def keeps_context(self) -> bool:
+    def keeps_all_context(self) -> bool:
         """Whether the context buffer holds all collections of a task, rather than the latest."""
         return self.context_source == "collected"
 
@@ -276,7 +276,8 @@ _FAST_DEPARTURES: dict[str, object] = dict(
 )  # fmt: skip
 _FAST: dict[str, dict[str, object]] = {
     # Contexts are as narrow as a trial's two episodes, and out of all that the task ever had: of the latest two of each
-    # task alone there are so few that the encoder learns them by heart.
+    # task alone there are so few that the encoder learns them by heart. (The extra episode, for the critics alone, is
+    # of the prior too, as the first of a posterior phase is.)
     "cheetah-vel": _FAST_DEPARTURES
     | dict(
         iterations=30,
