@@ -275,9 +275,9 @@ _FAST_DEPARTURES: dict[str, object] = dict(
     num_train_steps_per_iteration=2500,
 )  # fmt: skip
 _FAST: dict[str, dict[str, object]] = {
-    # Contexts are as narrow as a trial's two episodes, and out of all that the task ever had: of the latest two of each
-    # task alone there are so few that the encoder learns them by heart. (The extra episode, for the critics alone, is
-    # of the prior too, as the first of a posterior phase is.)
+    # Contexts are about as narrow as a trial's two episodes, and out of all that the task ever had: of the latest two
+    # of each task alone there are so few that the encoder learns them by heart. (The extra episode, for the critics
+    # alone, is of the prior too, as the first of a posterior phase is.)
     "cheetah-vel": _FAST_DEPARTURES
     | dict(
         iterations=30,
