@@ -274,6 +274,7 @@ _FAST_DEPARTURES: dict[str, object] = dict(
     reward_scale=1.0, learning_rate=1e-3, learning_rate_decay=0.05, soft_target_tau=0.01,
     num_train_steps_per_iteration=2500,
 )  # fmt: skip
+_FAST_POINT = _FAST_DEPARTURES | dict(hidden_dim=64, encoder_hidden_dim=64, learning_rate=2e-3, reward_scale=5.0)
 _FAST: dict[str, dict[str, object]] = {
     # Contexts are about as narrow as a trial's two episodes, and out of all that the task ever had: of the latest two
     # of each task alone there are so few that the encoder learns them by heart. (The extra episode, for the critics
@@ -295,7 +296,7 @@ _FAST: dict[str, dict[str, object]] = {
         discount=0.97,
     ),
     # Contexts are as small as a trial's: two episodes of 20 steps.
-    "point-robot": _FAST_DEPARTURES
+    "point-robot": _FAST_POINT
     | dict(
         iterations=40,
         num_tasks_sample=20,
@@ -304,16 +305,12 @@ _FAST: dict[str, dict[str, object]] = {
         num_train_steps_per_iteration=400,
         batch_size=16,
         context_batch_size=40,
-        hidden_dim=64,
-        encoder_hidden_dim=64,
         use_prior_factor=True,
-        learning_rate=2e-3,
-        reward_scale=5.0,
         kl_weight=0.001,
         discount=0.9,
     ),
     # What the demo needs besides sizes (see there), with the KL as much lighter as squared rewards are smaller.
-    "sparse-point-robot": _FAST_DEPARTURES
+    "sparse-point-robot": _FAST_POINT
     | dict(
         iterations=50,
         num_initial_steps=1000,
@@ -324,11 +321,7 @@ _FAST: dict[str, dict[str, object]] = {
         num_extra_rl_steps_posterior=400,
         num_train_steps_per_iteration=500,
         use_next_obs_in_context=False,
-        hidden_dim=64,
-        encoder_hidden_dim=64,
         latent_dim=1,
-        learning_rate=2e-3,
-        reward_scale=5.0,
         kl_weight=0.0125,
         num_exploration_episodes=15,
     ),
