@@ -277,17 +277,17 @@ _FAST_DEPARTURES: dict[str, object] = dict(
 _FAST_POINT = _FAST_DEPARTURES | dict(hidden_dim=64, encoder_hidden_dim=64, learning_rate=2e-3, reward_scale=5.0)
 _FAST: dict[str, dict[str, object]] = {
     # Contexts are about as narrow as a trial's two episodes, and out of all that the task ever had: of the latest two
-    # of each task alone there are so few that the encoder learns them by heart. (The extra episode, for the critics
-    # alone, is of the prior too, as the first of a posterior phase is.)
+    # of each task alone there are so few that the encoder learns them by heart. The extra steps, for the critics alone,
+    # are two episodes: the first of a posterior phase is of the prior, so one would not practise the posterior.
     "cheetah-vel": _FAST_DEPARTURES
     | dict(
         iterations=30,
         num_train_steps_per_iteration=3500,
         num_train_tasks=50,
         num_initial_steps=400,
-        num_tasks_sample=10,
+        num_tasks_sample=8,
         num_steps_prior=400,
-        num_extra_rl_steps_posterior=200,
+        num_extra_rl_steps_posterior=400,
         context_source="collected",
         context_window=400,
         meta_batch=8,
