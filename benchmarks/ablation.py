@@ -20,6 +20,7 @@ import numpy as np
 
 from nacre import experiment
 from nacre.config import Experiment, resolve
+from nacre.families.catalog import FAMILIES
 from nacre.presets.pearl import PRESETS, PearlConfig
 from nacre.run_directory import RunDirectory
 
@@ -101,7 +102,7 @@ def summed_up(line: str, fields: dict[str, Any], path: Path) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> None:
     """Reads the command line, runs the lines, writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("family", choices=sorted(PRESETS["fast"]))
+    parser.add_argument("family", choices=sorted(FAMILIES))
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--iterations", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=6.0)

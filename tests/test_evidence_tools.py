@@ -15,6 +15,7 @@ import pytest
 import nacre
 from nacre.algorithms import pearl
 from nacre.config import resolve
+from nacre.families.catalog import FAMILIES
 from nacre.presets.pearl import PRESETS, PearlConfig
 from nacre.report.curves import read_run
 from nacre.run_directory import EVAL_COLUMNS, RunDirectory
@@ -27,7 +28,7 @@ import gather
 import restore
 
 
-@pytest.mark.parametrize("family", sorted(PRESETS["fast"]))
+@pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_every_departure_of_fast_is_taken_back_by_exactly_one_line(family: str):
     fast, paper = (PearlConfig(**PRESETS[preset][family]) for preset in ("fast", "paper"))
     departing = {name for name in vars(fast) if getattr(fast, name) != getattr(paper, name)} - set(ablation.LOOP)

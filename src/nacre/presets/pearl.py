@@ -274,27 +274,25 @@ _FAST_DEPARTURES: dict[str, object] = dict(
     reward_scale=1.0, learning_rate=1e-3, learning_rate_decay=0.05, soft_target_tau=0.01,
     num_train_steps_per_iteration=2500,
 )  # fmt: skip
+# Contexts are about as narrow as a trial's two episodes, and out of all that the task ever had: of the latest two of
+# each task alone there are so few that the encoder learns them by heart. The extra steps, for the critics alone, are
+# two episodes: the first of a posterior phase is of the prior, so one would not practise the posterior.
+_FAST_ROBOT = _FAST_DEPARTURES | dict(
+    iterations=30, num_train_steps_per_iteration=3500, num_initial_steps=400, num_tasks_sample=8, num_steps_prior=400,
+    num_extra_rl_steps_posterior=400, context_source="collected", context_window=400, meta_batch=8, kl_weight=0.002,
+    num_critics=1, discount=0.98,
+)  # fmt: skip
+# With two tasks, contexts are drawn as stretches, and the prior is a factor of the belief: from single transitions of
+# six episodes the encoder learns to read those that run one way only, and has nothing to say of a trial that ran the
+# other way.
+_FAST_TWO_WAYS = _FAST_DEPARTURES | dict(
+    iterations=80, num_tasks_sample=3, num_steps_prior=1200, num_extra_rl_steps_posterior=400, num_critics=1,
+    context_order="trajectories", use_prior_factor=True, discount=0.95,
+)  # fmt: skip
 _FAST_POINT = _FAST_DEPARTURES | dict(hidden_dim=64, encoder_hidden_dim=64, learning_rate=2e-3, reward_scale=5.0)
-_FAST: dict[str, dict[str, object]] = {
-    # Contexts are about as narrow as a trial's two episodes, and out of all that the task ever had: of the latest two
-    # of each task alone there are so few that the encoder learns them by heart. The extra steps, for the critics alone,
-    # are two episodes: the first of a posterior phase is of the prior, so one would not practise the posterior.
-    "cheetah-vel": _FAST_DEPARTURES
-    | dict(
-        iterations=30,
-        num_train_steps_per_iteration=3500,
-        num_train_tasks=50,
-        num_initial_steps=400,
-        num_tasks_sample=8,
-        num_steps_prior=400,
-        num_extra_rl_steps_posterior=400,
-        context_source="collected",
-        context_window=400,
-        meta_batch=8,
-        kl_weight=0.002,
-        num_critics=1,
-        discount=0.97,
-    ),
+_TUNED_FAST: dict[str, dict[str, object]] = {
+    "cheetah-vel": _FAST_ROBOT | dict(num_train_tasks=50),
+    "cheetah-dir": _FAST_TWO_WAYS,
     # Contexts are as small as a trial's: two episodes of 20 steps.
     "point-robot": _FAST_POINT
     | dict(
@@ -325,21 +323,23 @@ _FAST: dict[str, dict[str, object]] = {
         kl_weight=0.0125,
         num_exploration_episodes=15,
     ),
-    # With two tasks, contexts are drawn as stretches, and the prior is a factor of the belief: from single transitions
-    # of six episodes the encoder learns to read those that run one way only, and has nothing to say of a trial that ran
-    # the other way.
-    "cheetah-dir": _FAST_DEPARTURES
-    | dict(
-        iterations=80,
-        num_tasks_sample=3,
-        num_steps_prior=1200,
-        num_extra_rl_steps_posterior=400,
-        num_critics=1,
-        context_order="trajectories",
-        use_prior_factor=True,
-        discount=0.95,
-    ),
 }
+
+
+def _two_episodes(steps: int) -> dict[str, object]:
+    """Contexts and collections of cheetah-vel's `fast` where an episode has another number of steps than 200."""
+    phases = ("num_initial_steps", "num_steps_prior", "num_extra_rl_steps_posterior", "context_window")
+    return dict.fromkeys(phases, 2 * steps)
+
+
+# The other robots take the half-cheetahs' settings, untuned. Those that must not fall look farther ahead.
+_FAST = dict.fromkeys(_PAPER, _FAST_ROBOT) | _TUNED_FAST
+_FAST["point-wind"] = _TUNED_FAST["point-robot"]
+_FAST["ant-dir"] = _FAST_TWO_WAYS
+_FAST["reacher-inversion"] = _FAST_ROBOT | _two_episodes(50)
+_FAST["ml1"] = _FAST["ml10"] = _FAST_ROBOT | _two_episodes(500)
+for _robot in ("walker", "hopper", "humanoid"):
+    _FAST |= {family: _FAST_ROBOT | dict(discount=0.99) for family in _PAPER if family.startswith(_robot)}
 
 # Everything a run does, as small as it can be: for tests and a first look at an installation. It does not learn.
 _SMOKE: dict[str, object] = dict(
