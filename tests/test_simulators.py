@@ -102,6 +102,24 @@ def test_the_two_engines_agree_bit_for_bit():
 
 
 @ENGINES
+def test_a_lane_that_mujoco_puts_back_to_its_defaults_has_ended_and_earns_nothing(engine, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where MuJoCo logs it
+    family, velocity = CheetahVel(), {"velocity": np.ones(3)}
+    lanes = MujocoLanes(family, 3, engine)
+    lanes.reset(velocity, np.random.default_rng(0))
+    assert not lanes.step(np.zeros((3, 6)), velocity).terminated.any()
+    lane = lanes.engine.lane(1)[1] if isinstance(lanes.engine, SerialEngine) else lanes.engine.physics()
+    (lane.qpos if lane.qpos.ndim == 1 else lane.qpos[1])[0] = 50.0
+    (lane.qvel if lane.qvel.ndim == 1 else lane.qvel[1])[:] = 1e12
+    result = lanes.step(np.zeros((3, 6)), velocity)
+    assert result.terminated.tolist() == [False, True, False]
+    assert np.abs(lanes.engine.physics().qpos[1, 0]) < 1, "back from 50 m"
+    assert result.reward[1] == result.training_reward[1] == 0
+    assert (result.reward[[0, 2]] < 0).all() and np.isfinite(result.obs).all()
+    assert not lanes.step(np.zeros((3, 6)), velocity).terminated.any()
+
+
+@ENGINES
 def test_lanes_that_are_not_listed_stand_still_and_the_others_go_as_ever(engine):
     rng = np.random.default_rng(0)
     velocity = {"velocity": np.ones(3)}

@@ -48,6 +48,9 @@ class PhysicsEngine(Protocol):
     def physics(self) -> Physics:
         """The lanes now. The arrays may be live: copy what must outlast the next step."""
 
+    def time(self) -> np.ndarray:
+        """Simulated seconds of every lane since its reset [lane], also one that MuJoCo made unasked; a copy."""
+
 
 class BatchEngine:
     """`mujoco.batch`: a thread pool in C."""
@@ -56,6 +59,7 @@ class BatchEngine:
         self._batch = Batch(model, num_lanes)
         self._state = Physics(**{field: self._batch.bind(field) for field in fields})
         self._ctrl, self._warm_start = self._batch.bind("ctrl"), self._batch.bind("qacc_warmstart")
+        self._time = self._batch.bind("time")
         self._current = current
 
     def set_parameters(self, parameters: dict[str, np.ndarray]) -> None:
@@ -78,6 +82,9 @@ class BatchEngine:
 
     def physics(self) -> Physics:
         return self._state
+
+    def time(self) -> np.ndarray:
+        return self._time.copy()
 
 
 class SerialEngine:
@@ -119,6 +126,9 @@ class SerialEngine:
     def physics(self) -> Physics:
         return Physics(**{field: np.stack([getattr(data, field) for data in self._data]) for field in self._fields})
 
+    def time(self) -> np.ndarray:
+        return np.array([data.time for data in self._data])
+
 
 class MujocoLanes:
     """`num_lanes` copies of a family's robot. Holds physics only: the task is an argument of every use."""
@@ -151,17 +161,24 @@ class MujocoLanes:
         return np.asarray(self.family.observe(self.engine.physics()), dtype=np.float32)
 
     def step(self, action: np.ndarray, task: Tasks, lanes: np.ndarray | None = None) -> LaneStep:
-        """One control step of all lanes, or of those listed (the others stand still and their rows mean nothing)."""
+        """One control step of all lanes, or of those listed (the others stand still and their rows mean nothing).
+
+        Where the numbers of a state grow beyond use, MuJoCo puts the lane back to its defaults, time included, and
+        tells its log only. Here the episode ends, and the step, whose distances mean nothing, earns nothing.
+        """
         action = np.clip(action.astype(np.float64), -1.0, 1.0)
         before: Physics = jax.tree.map(np.copy, self.engine.physics())
-        self.engine.step(self._ctrl_middle + self._ctrl_half * action, self.family.frame_skip, lanes)
+        started, frames = self.engine.time(), self.family.frame_skip
+        self.engine.step(self._ctrl_middle + self._ctrl_half * action, frames, lanes)
         after = self.engine.physics()
+        short = self.engine.time() - started < (frames - 0.5) * self.model.opt.timestep
+        diverged = short if lanes is None else short & np.isin(np.arange(self.num_lanes), lanes)
         reward, training_reward = self.family.rewards(before, after, action, task)
         return LaneStep(
             obs=np.asarray(self.family.observe(after), dtype=np.float32),
-            reward=np.asarray(reward, dtype=np.float32),
-            training_reward=np.asarray(training_reward, dtype=np.float32),
-            terminated=np.asarray(self.family.terminated(after)),
+            reward=np.where(diverged, 0, reward).astype(np.float32),
+            training_reward=np.where(diverged, 0, training_reward).astype(np.float32),
+            terminated=self.family.terminated(after) | diverged,
         )
 
 
