@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import jax
+import numpy as np
 import pytest
 
 from nacre import cli, reproduce
@@ -23,6 +26,18 @@ def test_every_figure_can_be_planned_at_every_scale(figure: str, scale: str, tmp
         assert (reproduce.env_steps(run.experiment) > 0) == (run.line.algorithm != "random")
         assert reproduce.num_updates(run.experiment) > 0
     assert set(reproduce.SHORT_ITERATIONS) <= set(ALGORITHMS)
+
+
+@pytest.mark.parametrize("scale", reproduce.SCALES)
+def test_all_lines_of_a_family_meet_the_same_tasks_and_are_scored_alike(scale: str, tmp_path: Path):
+    for figure in reproduce.FIGURES:
+        met: dict[str, list[Any]] = {}
+        for run in reproduce.planned(figure, scale, [0], tmp_path):
+            settings, tasks = run.experiment.settings, run.experiment.draw_tasks()
+            scored = (settings.num_evaluation_episodes, settings.num_evaluation_repeats)
+            met.setdefault(run.line.family, []).append((jax.tree.map(lambda x: np.asarray(x).tolist(), tasks), scored))
+        for family, lines in met.items():
+            assert all(line == lines[0] for line in lines), family
 
 
 def test_steps_of_a_plan_are_those_of_the_settings(tmp_path: Path):

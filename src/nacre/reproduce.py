@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nacre import collection, experiment
-from nacre.algorithms import pearl
+from nacre.algorithms import oracle, pearl
 from nacre.algorithms.catalog import find_algorithm
 from nacre.benchmark import update_flops
 from nacre.checkpoints import Checkpoints
@@ -23,7 +23,7 @@ from nacre.families.family import Family, JaxFamily
 from nacre.presets.maesn import MaesnConfig
 from nacre.presets.maml import GradientConfig
 from nacre.presets.oracle import OracleConfig
-from nacre.presets.pearl import ANY_FAMILY, PearlConfig
+from nacre.presets.pearl import SHARED, PearlConfig
 from nacre.presets.rl2 import Rl2Config
 from nacre.report import curves
 from nacre.rollout import stepped_lanes
@@ -102,24 +102,21 @@ FIGURES: dict[str, PaperFigure] = {
     ),
 }
 
-SHORT_ITERATIONS = {"pearl": 20, "oracle": 20, "rl2": 50, "maml-trpo": 7, "promp": 7, "maesn": 100, "random": 1}
-"""Iterations at scale `short` where there are no settings for a short time: about 2M steps for on-policy methods."""
+SHORT_ITERATIONS = {"rl2": 50, "maml-trpo": 7, "promp": 7, "maesn": 100, "random": 1}
+"""Iterations at scale `short` of methods that have no preset `fast`: about 2M steps of the robots."""
 SCALES = ("smoke", "short", "paper")
 
 
 def chosen(line: Line, scale: str, seed: int) -> Experiment:
-    """The experiment of a line at a scale."""
-    having = {
-        name for name, rows in find_algorithm(line.algorithm).presets.items()
-        if line.family in rows or ANY_FAMILY in rows
-    }  # fmt: skip
+    """The experiment of a line at a scale. All lines of a family meet the same tasks and are scored alike."""
     if scale != "short":
         return resolve(line.algorithm, line.family, scale, seed=seed, **line.fields)
-    for preset in ("fast", "demo"):
-        if preset in having:
-            return resolve(line.algorithm, line.family, preset, seed=seed, **line.fields)
+    if "fast" in find_algorithm(line.algorithm).presets:
+        return resolve(line.algorithm, line.family, "fast", seed=seed, **line.fields)
+    settings = resolve("pearl", line.family, "fast").settings
+    fields = {name: getattr(settings, name) for name in SHARED} | line.fields
     return resolve(
-        line.algorithm, line.family, "paper", seed=seed, iterations=SHORT_ITERATIONS[line.algorithm], **line.fields
+        line.algorithm, line.family, "paper", seed=seed, iterations=SHORT_ITERATIONS[line.algorithm], **fields
     )
 
 
@@ -201,7 +198,7 @@ def env_steps(chosen: Experiment) -> int:
             return pearl.buffer_sizes(family, config)[0].total
         case OracleConfig():
             initial, drawn = (collection.collected(family, n) for n in (config.num_initial_steps, config.num_steps))
-            return config.num_train_tasks * initial + config.iterations * config.num_tasks_sample * drawn
+            return oracle.num_trained(config) * initial + config.iterations * config.num_tasks_sample * drawn
         case Rl2Config():
             return config.iterations * config.tasks_per_iteration * config.episodes_per_trial * family.horizon
         case GradientConfig() | MaesnConfig():

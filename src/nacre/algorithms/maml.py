@@ -212,7 +212,7 @@ def adapt_to_trial(
 ) -> GaussianPolicy:
     """theta adapted to one task's episodes so far [episode, time]; all inner steps use all of them.
 
-    The policies that acted were theta's first, then adapted ones: the likelihood ratio is to what acted.
+    Theta acted in all of them, so the likelihood ratio is to theta.
     """
     step = Step(rollouts, on_policy.advantages(rollouts, config.discount, config.gae_lambda), acted)
     for _ in range(config.num_inner_steps):

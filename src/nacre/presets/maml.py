@@ -109,6 +109,8 @@ _PAPER = family_rows("paper")
 for _family in ("walker-params", "hopper-params"):
     _PAPER[_family] |= {"inner_learning_rate": 0.05}
 _PAPER["ant-goal"] |= {"num_inner_steps": 2}
+for _family in ("humanoid-dir", "humanoid-gravity"):
+    _PAPER[_family] |= {"hidden_dim": 128}
 
 _SMOKE: dict[str, object] = dict(iterations=2, tasks_per_iteration=2, rollouts_per_task=2, hidden_dim=16)
 
