@@ -286,6 +286,22 @@ def test_points_that_others_published_are_marked_where_a_run_comes_near_them(mak
     assert "the reference code" in legend(left)
 
 
+def test_runs_of_very_different_lengths_share_a_logarithmic_axis(make_run: MakeRun, drawn: list[Figure]):
+    long = make_run("long", steps=1000)
+    curves.draw([make_run("short"), long], Path("curves.png"))
+    assert [axes.get_xscale() for axes in drawn[0].axes[:2]] == ["linear", "linear"]
+    curves.draw([make_run("shorter", steps=99, seconds=0.1), long], Path("curves.png"))
+    assert [axes.get_xscale() for axes in drawn[1].axes[:2]] == ["log", "linear"]
+
+
+def test_a_method_that_trains_on_no_steps_is_a_level(make_run: MakeRun, drawn: list[Figure]):
+    curves.draw([make_run("learner"), make_run("still", steps=0, seed=7, discount=0.5)], Path("curves.png"))
+    for axes in drawn[0].axes[:2]:
+        (level,) = [item for item in axes.get_lines() if item.get_linestyle() == "--"]
+        assert list(level.get_ydata()) == [returns_of(3, 7)[..., -1].mean()] * 2
+        assert axes.get_xscale() == "linear"
+
+
 def test_every_family_has_a_row(make_run: MakeRun, drawn: list[Figure]):
     runs = [make_run("a"), make_run("b", family="cheetah-dir"), make_run("c", seed=1)]
     curves.draw(runs, Path("curves.png"))

@@ -26,6 +26,8 @@ from nacre.run_directory import EVAL_COLUMNS, RunDirectory
 _ROW = np.dtype(list(zip(EVAL_COLUMNS, ("i8", "i8", "f8", "U8", "i8", "i8", "i8", "f8"), strict=True)))
 STAGES = (("first", 0.3), ("middle", 0.6), ("latest", 1.0))
 """The evaluations whose return by episode is drawn, and how strongly."""
+WIDE = 10
+"""How many times as far one run must have come as another for a logarithmic axis."""
 
 
 class Evaluations(NamedTuple):
@@ -176,8 +178,12 @@ def _changes(before: Any, after: Any) -> Iterable[str]:
 
 
 def _draw_scores(axes: Axes, groups: dict[str, list[Run]], against: str) -> None:
-    """Return of the scored episode against a column of Evaluations."""
+    """Return of the scored episode against a column of Evaluations; a level where a method trains on no steps."""
     for colour, (label, runs) in zip(_colours(groups), groups.items(), strict=True):
+        if not any(run.test.env_steps[-1] for run in runs):
+            level = interquartile_mean(np.stack([run.test.scores[-1:] for run in runs]))[0]
+            axes.axhline(level, color=colour, ls="--", lw=1.2, label=_wrapped(label))
+            continue
         for run in runs:
             alone = len(runs) == 1
             text = f"{label}, seed {run.experiment.options.seed}" if alone else None
@@ -195,7 +201,11 @@ def _draw_scores(axes: Axes, groups: dict[str, list[Run]], against: str) -> None
             axes.fill_between(x, *bootstrap_interval(scores), color=colour, alpha=0.15, lw=0)
             summary = f"{label}, IQM of {len(runs)} seeds"
             axes.plot(x, interquartile_mean(scores), color=colour, lw=2.2, label=_wrapped(summary))
-    axes.set_xlim(left=0)
+    trained = [getattr(run.test, against) for runs in groups.values() for run in runs if run.test.env_steps[-1]]
+    if trained and max(x[-1] for x in trained) > WIDE * min(x[-1] for x in trained):
+        axes.set_xscale("log")
+    else:
+        axes.set_xlim(left=0)
 
 
 def _mark_known(axes: Axes, known: Sequence[KnownPoint], against: str) -> list[Line2D]:

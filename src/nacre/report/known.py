@@ -18,6 +18,9 @@ _PORT = "an independent port of PEARL"
 """x35f/meta_rl: automatic temperature, no V network; mean of 5 episodes after 2 of exploration."""
 _REFERENCE = "the reference code"
 """katerakelly/oyster on current MuJoCo, paper settings."""
+_PAPER = "the PEARL paper (read off its plot)"
+_USER = "somebody's run of the reference code"
+_TWO_TASKS = "a port with a learnt temperature, two test tasks only"
 _PACE = "the reference code's pace (its time per update on two cores, the port's returns)"
 """An update takes it 55 ms on cheetah-dir and 185 ms on cheetah-vel, 2000 of them an iteration."""
 
@@ -35,6 +38,24 @@ KNOWN_POINTS: dict[str, tuple[KnownPoint, ...]] = {
         KnownPoint(_PORT, 0.345e6, -50),
         KnownPoint(_PORT, 0.395e6, -40),
         KnownPoint(_PACE, 0.37e6, -45, 3.4 * 3600),
+    ),
+    "ant-dir": (
+        KnownPoint(_PORT, 0.5e6, 692),
+        KnownPoint(_PORT, 1.0e6, 895),
+        KnownPoint(_PORT, 2.0e6, 1051),
+    ),
+    "ant-goal": (
+        KnownPoint(_USER, 1.0e6, -440),
+        KnownPoint(_PAPER, 10e6, -200),
+    ),
+    "humanoid-dir": (
+        KnownPoint(_USER, 1.12e6, 900),
+        KnownPoint(_USER, 1.3e6, 1000),
+    ),
+    "walker-params": (
+        KnownPoint(_USER, 2.0e6, 530),
+        KnownPoint(_TWO_TASKS, 0.5e6, 462),
+        KnownPoint(_TWO_TASKS, 1.0e6, 713),
     ),
 }
 """family -> points, by source."""
