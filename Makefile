@@ -4,7 +4,8 @@
 PYTHON ?= python3
 UV ?= $(shell command -v uv 2>/dev/null)
 PYTEST_ARGS ?=
-# A test file stays in one process: what it compiled serves all of its tests.
+# A test file stays in one process: what it compiled serves all of its tests. Most of their time is compilation, hence
+# without most optimisations; the slow tests have them all.
 WORKERS ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 
 VENV := .venv
@@ -63,7 +64,7 @@ test: env
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest $(WORKERS) $(PYTEST_ARGS)
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest $(WORKERS) $(PYTEST_ARGS)
 
 test-slow: env
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

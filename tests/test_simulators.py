@@ -15,6 +15,7 @@ from nacre import rollout
 from nacre.families.family import JaxStep, num_tasks
 from nacre.families.half_cheetah import TORSO, CheetahDir, CheetahVel
 from nacre.families.point import PointRobot
+from nacre.families.walker_hopper import WalkerGravity
 from nacre.robots import load_model
 from nacre.simulators.mujoco import BatchEngine, MujocoLanes, SerialEngine
 from nacre.types import Agent, Episode
@@ -102,21 +103,23 @@ def test_the_two_engines_agree_bit_for_bit():
 
 
 @ENGINES
-def test_a_lane_that_mujoco_puts_back_to_its_defaults_has_ended_and_earns_nothing(engine, tmp_path, monkeypatch):
+@pytest.mark.parametrize("family", [CheetahVel(), WalkerGravity()], ids=lambda family: family.name)
+def test_a_lane_that_mujoco_puts_back_to_its_defaults_earns_nothing(engine, family, tmp_path, monkeypatch):
+    """And where episodes may end, its own ends."""
     monkeypatch.chdir(tmp_path)  # where MuJoCo logs it
-    family, velocity = CheetahVel(), {"velocity": np.ones(3)}
-    lanes = MujocoLanes(family, 3, engine)
-    lanes.reset(velocity, np.random.default_rng(0))
-    assert not lanes.step(np.zeros((3, 6)), velocity).terminated.any()
+    tasks = family.sample_tasks(np.random.default_rng(0), 3)
+    lanes, still = MujocoLanes(family, 3, engine), np.zeros((3, family.action_dim))
+    lanes.reset(tasks, np.random.default_rng(0))
+    assert not lanes.step(still, tasks).terminated.any()
     lane = lanes.engine.lane(1)[1] if isinstance(lanes.engine, SerialEngine) else lanes.engine.physics()
     (lane.qpos if lane.qpos.ndim == 1 else lane.qpos[1])[0] = 50.0
     (lane.qvel if lane.qvel.ndim == 1 else lane.qvel[1])[:] = 1e12
-    result = lanes.step(np.zeros((3, 6)), velocity)
-    assert result.terminated.tolist() == [False, True, False]
+    result = lanes.step(still, tasks)
     assert np.abs(lanes.engine.physics().qpos[1, 0]) < 1, "back from 50 m"
+    assert result.terminated.tolist() == [False, family.can_terminate, False]
     assert result.reward[1] == result.training_reward[1] == 0
-    assert (result.reward[[0, 2]] < 0).all() and np.isfinite(result.obs).all()
-    assert not lanes.step(np.zeros((3, 6)), velocity).terminated.any()
+    assert (result.reward[[0, 2]] != 0).all() and np.isfinite(result.obs).all()
+    assert not lanes.step(still, tasks).terminated.any()
 
 
 @ENGINES

@@ -77,7 +77,7 @@ def collect(
             begin_key, context_key, episode_key = split(fold_in(fold_in(key, phase), rounds), 3)
             # With z from the prior, the episodes of a draw do not depend on each other; with the posterior they do.
             num_episodes = (missing > 0) if from_posterior else -(-np.maximum(missing, 0) // family.horizon)
-            lanes, wanted = _lanes(num_episodes)
+            lanes, wanted = _lanes(num_episodes, few_sizes=family.can_terminate)
             task = take(tasks, np.take_along_axis(drawn, lanes, axis=1).ravel())
             memory = begin(acting, params_of_all, task, begin_key)
             if from_posterior and rounds > 0:
@@ -106,12 +106,16 @@ def collected_as_context(family: Family, phases: Phases) -> int:
     return sum(collected(family, num_steps) for num_steps in phases._replace(extra_rl_posterior=0))
 
 
-def _lanes(num_episodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _lanes(num_episodes: np.ndarray, few_sizes: bool) -> tuple[np.ndarray, np.ndarray]:
     """The draw of every lane [seed, lane], from the episodes of every draw [seed, draw]; and which lanes are wanted.
 
-    All seeds get as many lanes as the one that needs most; what is played in the others is dropped.
+    All seeds get as many lanes as the one that needs most; what is played in the others is dropped. `few_sizes` rounds
+    that up to a power of two: robots that fall leave another number of steps missing after every round, and each number
+    of lanes is a program to compile.
     """
-    num_lanes = num_episodes.sum(axis=1).max()
+    num_lanes = int(num_episodes.sum(axis=1).max())
+    if few_sizes:
+        num_lanes = 1 << (num_lanes - 1).bit_length()
     wanted = np.arange(num_lanes) < num_episodes.sum(axis=1, keepdims=True)
     lanes = np.zeros(wanted.shape, int)
     for row, is_wanted, number in zip(lanes, wanted, num_episodes, strict=True):

@@ -319,7 +319,7 @@ def _check_learnt(state: Any, run: RunDirectory) -> None:
     """A block's last update may spoil the networks while its losses are still finite: that must not be saved."""
     for leaf in jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, Replay)):
         floats = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.floating)
-        if floats and not bool(jnp.isfinite(leaf).all()):
+        if floats and not np.isfinite(np.asarray(leaf)).all():  # NumPy compiles nothing
             raise NacreError(
                 f"the networks are not finite after gradient update {state.grad_steps} of {run.path}; the checkpoint "
                 "before is kept; train anew with a smaller --learning-rate or --reward-scale."

@@ -278,7 +278,7 @@ _FAST_DEPARTURES: dict[str, object] = dict(
 # each task alone there are so few that the encoder learns them by heart. The extra steps, for the critics alone, are
 # two episodes: the first of a posterior phase is of the prior, so one would not practise the posterior.
 _FAST_ROBOT = _FAST_DEPARTURES | dict(
-    iterations=30, num_train_steps_per_iteration=3500, num_initial_steps=400, num_tasks_sample=8, num_steps_prior=400,
+    iterations=35, num_train_steps_per_iteration=3500, num_initial_steps=200, num_tasks_sample=8, num_steps_prior=400,
     num_extra_rl_steps_posterior=400, context_source="collected", context_window=400, meta_batch=8, kl_weight=0.002,
     num_critics=1, discount=0.98,
 )  # fmt: skip
@@ -291,7 +291,7 @@ _FAST_TWO_WAYS = _FAST_DEPARTURES | dict(
 )  # fmt: skip
 _FAST_POINT = _FAST_DEPARTURES | dict(hidden_dim=64, encoder_hidden_dim=64, learning_rate=2e-3, reward_scale=5.0)
 _TUNED_FAST: dict[str, dict[str, object]] = {
-    "cheetah-vel": _FAST_ROBOT | dict(num_train_tasks=50),
+    "cheetah-vel": _FAST_ROBOT,
     "cheetah-dir": _FAST_TWO_WAYS,
     # Contexts are as small as a trial's: two episodes of 20 steps.
     "point-robot": _FAST_POINT
@@ -328,8 +328,8 @@ _TUNED_FAST: dict[str, dict[str, object]] = {
 
 def _two_episodes(steps: int) -> dict[str, object]:
     """Contexts and collections of cheetah-vel's `fast` where an episode has another number of steps than 200."""
-    phases = ("num_initial_steps", "num_steps_prior", "num_extra_rl_steps_posterior", "context_window")
-    return dict.fromkeys(phases, 2 * steps)
+    phases = ("num_steps_prior", "num_extra_rl_steps_posterior", "context_window")
+    return dict.fromkeys(phases, 2 * steps) | {"num_initial_steps": steps}
 
 
 # The other robots take the half-cheetahs' settings, untuned. Those that must not fall look farther ahead.

@@ -164,7 +164,8 @@ class MujocoLanes:
         """One control step of all lanes, or of those listed (the others stand still and their rows mean nothing).
 
         Where the numbers of a state grow beyond use, MuJoCo puts the lane back to its defaults, time included, and
-        tells its log only. Here the episode ends, and the step, whose distances mean nothing, earns nothing.
+        tells its log only. Such a step, whose distances mean nothing, earns nothing, and ends the episode of a robot
+        whose episodes may end.
         """
         action = np.clip(action.astype(np.float64), -1.0, 1.0)
         before: Physics = jax.tree.map(np.copy, self.engine.physics())
@@ -178,7 +179,7 @@ class MujocoLanes:
             obs=np.asarray(self.family.observe(after), dtype=np.float32),
             reward=np.where(diverged, 0, reward).astype(np.float32),
             training_reward=np.where(diverged, 0, training_reward).astype(np.float32),
-            terminated=self.family.terminated(after) | diverged,
+            terminated=self.family.terminated(after) | (diverged & self.family.can_terminate),
         )
 
 
