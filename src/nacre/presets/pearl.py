@@ -293,7 +293,7 @@ _FAST: dict[str, dict[str, object]] = {
         meta_batch=8,
         kl_weight=0.002,
         num_critics=1,
-        discount=0.97,
+        discount=0.98,
     ),
     # Contexts are as small as a trial's: two episodes of 20 steps.
     "point-robot": _FAST_POINT
