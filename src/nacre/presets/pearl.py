@@ -281,10 +281,9 @@ _FAST: dict[str, dict[str, object]] = {
     # are two episodes: the first of a posterior phase is of the prior, so one would not practise the posterior.
     "cheetah-vel": _FAST_DEPARTURES
     | dict(
-        iterations=30,
+        iterations=35,
         num_train_steps_per_iteration=3500,
-        num_train_tasks=50,
-        num_initial_steps=400,
+        num_initial_steps=200,
         num_tasks_sample=8,
         num_steps_prior=400,
         num_extra_rl_steps_posterior=400,
