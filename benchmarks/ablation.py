@@ -35,7 +35,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "discount": ("discount",),
     "batch": ("meta_batch", "batch_size"),
     "kl-weight": ("kl_weight",),
-    "train-tasks": ("num_train_tasks",),
+    "train-tasks": ("num_train_tasks", "test_tasks_from"),
     "collection": (
         "num_initial_steps",
         "num_tasks_sample",

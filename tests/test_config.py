@@ -72,6 +72,7 @@ PAPER = {
     "context_source": ("recent",) * 9,
     "context_order": ("transitions",) * 9,
     "context_window": (0,) * 9,
+    "test_tasks_from": (0,) * 9,
     "batch_order": ("transitions",) * 9,
 }
 # Horizon, observation and action dimensions, and the environment steps of the reference's evaluation.
@@ -174,6 +175,14 @@ def test_an_unknown_name_is_answered_with_the_nearest_one(
 
 def test_a_name_like_no_other_is_answered_with_all_there_are() -> None:
     assert refusal("pearl", "zzz") == f"unknown family 'zzz'; choose one of: {', '.join(sorted(FAMILIES))}."
+
+
+def test_fewer_train_tasks_can_keep_the_test_tasks_of_more() -> None:
+    papers = resolve("pearl", "cheetah-vel", "paper").draw_tasks()
+    fast = resolve("pearl", "cheetah-vel", "fast").draw_tasks()
+    np.testing.assert_array_equal(fast.test["velocity"], papers.test["velocity"])
+    np.testing.assert_array_equal(fast.train["velocity"], papers.train["velocity"][:50])
+    assert refusal("pearl", "cheetah-vel", test_tasks_from=99).startswith("test_tasks_from is 99, so test tasks would")
 
 
 def test_a_preset_that_a_family_lacks_is_answered_with_those_that_it_has() -> None:

@@ -29,11 +29,11 @@ def test_every_figure_can_be_planned_at_every_scale(figure: str, scale: str, tmp
 
 
 @pytest.mark.parametrize("scale", reproduce.SCALES)
-def test_all_lines_of_a_family_meet_the_same_tasks_and_are_scored_alike(scale: str, tmp_path: Path):
+def test_all_lines_of_a_family_are_scored_on_the_same_tasks_alike(scale: str, tmp_path: Path):
     for figure in reproduce.FIGURES:
         met: dict[str, list[Any]] = {}
         for run in reproduce.planned(figure, scale, [0], tmp_path):
-            settings, tasks = run.experiment.settings, run.experiment.draw_tasks()
+            settings, tasks = run.experiment.settings, run.experiment.draw_tasks().test
             scored = (settings.num_evaluation_episodes, settings.num_evaluation_repeats)
             met.setdefault(run.line.family, []).append((jax.tree.map(lambda x: np.asarray(x).tolist(), tasks), scored))
         for family, lines in met.items():

@@ -74,7 +74,9 @@ class Experiment:
     def draw_tasks(self) -> TaskSet:
         """The run's tasks, as they follow from its task_seed."""
         settings, task_seed = self.settings, self.options.task_seed
-        drawn = self.family.task_set(task_seed, settings.num_train_tasks, settings.num_test_tasks)
+        before_test = getattr(settings, "test_tasks_from", 0) or settings.num_train_tasks
+        drawn = self.family.task_set(task_seed, before_test, settings.num_test_tasks)
+        drawn = drawn._replace(train=take(drawn.train, slice(settings.num_train_tasks)))
         if self.single_task < 0:
             return drawn
         one = take(drawn.test, [self.single_task])

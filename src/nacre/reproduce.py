@@ -23,7 +23,7 @@ from nacre.families.family import Family, JaxFamily
 from nacre.presets.maesn import MaesnConfig
 from nacre.presets.maml import GradientConfig
 from nacre.presets.oracle import OracleConfig
-from nacre.presets.pearl import SHARED, PearlConfig
+from nacre.presets.pearl import PearlConfig
 from nacre.presets.rl2 import Rl2Config
 from nacre.report import curves
 from nacre.rollout import stepped_lanes
@@ -108,15 +108,13 @@ SCALES = ("smoke", "short", "paper")
 
 
 def chosen(line: Line, scale: str, seed: int) -> Experiment:
-    """The experiment of a line at a scale. All lines of a family meet the same tasks and are scored alike."""
+    """The experiment of a line at a scale. All lines of a family are scored on the same tasks, alike."""
     if scale != "short":
         return resolve(line.algorithm, line.family, scale, seed=seed, **line.fields)
     if "fast" in find_algorithm(line.algorithm).presets:
         return resolve(line.algorithm, line.family, "fast", seed=seed, **line.fields)
-    settings = resolve("pearl", line.family, "fast").settings
-    fields = {name: getattr(settings, name) for name in SHARED} | line.fields
     return resolve(
-        line.algorithm, line.family, "paper", seed=seed, iterations=SHORT_ITERATIONS[line.algorithm], **fields
+        line.algorithm, line.family, "paper", seed=seed, iterations=SHORT_ITERATIONS[line.algorithm], **line.fields
     )
 
 

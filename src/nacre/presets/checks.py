@@ -32,3 +32,12 @@ def check_numbers(
         most = MAX_TASKS if name in ("num_train_tasks", "num_test_tasks") else 1 if name in at_most_one else None
         if most is not None and value > most:
             raise NacreError(f"{name} is {value}, but must be at most {most}; change {flag(name)}.")
+
+
+def check_test_tasks(test_tasks_from: int, num_train_tasks: int) -> None:
+    """Raises NacreError where the test tasks would begin among the train tasks."""
+    if 0 < test_tasks_from < num_train_tasks:
+        raise NacreError(
+            f"test_tasks_from is {test_tasks_from}, so test tasks would begin among the {num_train_tasks} train tasks; "
+            "set --test-tasks-from 0, or to num_train_tasks or more."
+        )

@@ -8,7 +8,7 @@ from typing import Literal
 
 from nacre.errors import NacreError
 from nacre.presets import pearl
-from nacre.presets.checks import check_numbers
+from nacre.presets.checks import check_numbers, check_test_tasks
 from nacre.presets.pearl import PearlConfig
 
 
@@ -21,6 +21,8 @@ class OracleConfig:
     """Tasks to train on."""
     num_test_tasks: int = 30
     """Held-out tasks that score the run."""
+    test_tasks_from: int = 0
+    """As PEARL's."""
     single_task: int = -1
     """Number of a test task to train on alone, which is single-task SAC; -1: the train tasks."""
 
@@ -81,9 +83,10 @@ class OracleConfig:
     """Independent trials per task in an evaluation."""
 
     def __post_init__(self) -> None:
-        may_be_zero = ("policy_mean_reg_weight", "policy_std_reg_weight", "discount")
+        may_be_zero = ("policy_mean_reg_weight", "policy_std_reg_weight", "discount", "test_tasks_from")
         at_most_one = ("discount", "soft_target_tau", "learning_rate_decay")
         check_numbers(self, may_be_zero=may_be_zero, at_most_one=at_most_one, may_be_anything=("single_task",))
+        check_test_tasks(self.test_tasks_from, self.num_train_tasks)
         if not -1 <= self.single_task < self.num_test_tasks:
             raise NacreError(
                 f"single_task is {self.single_task}, but must be the number of a test task, 0 to "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nacre.errors import NacreError
-from nacre.presets.checks import check_numbers
+from nacre.presets.checks import check_numbers, check_test_tasks
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,9 @@ class PearlConfig:
     """Tasks to meta-train on."""
     num_test_tasks: int = 30
     """Held-out tasks that score the run (cheetah-dir tests on its two train tasks)."""
+    test_tasks_from: int = 0
+    """Number, in the family's sequence of tasks, of the first test task: with fewer train tasks than another run has,
+    its number of train tasks gives its test tasks. 0: the test tasks follow the train tasks."""
 
     # Meta-training loop
     iterations: int = 500
@@ -142,7 +145,7 @@ class PearlConfig:
             "num_extra_rl_steps_posterior",
         }
         may_be_zero |= {"kl_weight", "policy_mean_reg_weight", "policy_std_reg_weight", "discount"}
-        may_be_zero |= {"num_exploration_episodes", "context_window"}
+        may_be_zero |= {"num_exploration_episodes", "context_window", "test_tasks_from"}
         check_numbers(self, may_be_zero=may_be_zero, at_most_one=("discount", "soft_target_tau", "learning_rate_decay"))
         if self.context_in_order and self.context_source == "batch" and self.batch_order == "transitions":
             cause, way_out = "a recurrent encoder needs its context in order", ""
@@ -158,6 +161,7 @@ class PearlConfig:
                 f"context_window is {self.context_window}, but {cause}, so no single transitions are drawn from a "
                 "window; set --context-window 0."
             )
+        check_test_tasks(self.test_tasks_from, self.num_train_tasks)
         if self.use_prior_factor and not self.use_information_bottleneck:
             raise NacreError(
                 "a point estimate of the task has no prior to be a factor of it; set --no-use-prior-factor, or "
@@ -278,7 +282,7 @@ _FAST_DEPARTURES: dict[str, object] = dict(
 # each task alone there are so few that the encoder learns them by heart. The extra steps, for the critics alone, are
 # two episodes: the first of a posterior phase is of the prior, so one would not practise the posterior.
 _FAST_ROBOT = _FAST_DEPARTURES | dict(
-    iterations=35, num_train_steps_per_iteration=3500, num_initial_steps=200, num_tasks_sample=8, num_steps_prior=400,
+    iterations=35, num_train_steps_per_iteration=3500, num_initial_steps=400, num_tasks_sample=8, num_steps_prior=400,
     num_extra_rl_steps_posterior=400, context_source="collected", context_window=400, meta_batch=8, kl_weight=0.002,
     num_critics=1, discount=0.98,
 )  # fmt: skip
@@ -291,7 +295,8 @@ _FAST_TWO_WAYS = _FAST_DEPARTURES | dict(
 )  # fmt: skip
 _FAST_POINT = _FAST_DEPARTURES | dict(hidden_dim=64, encoder_hidden_dim=64, learning_rate=2e-3, reward_scale=5.0)
 _TUNED_FAST: dict[str, dict[str, object]] = {
-    "cheetah-vel": _FAST_ROBOT,
+    # Half of the paper's train tasks, so twice as many episodes of each; its test tasks.
+    "cheetah-vel": _FAST_ROBOT | dict(num_train_tasks=50, test_tasks_from=100),
     "cheetah-dir": _FAST_TWO_WAYS,
     # Contexts are as small as a trial's: two episodes of 20 steps.
     "point-robot": _FAST_POINT
@@ -328,8 +333,8 @@ _TUNED_FAST: dict[str, dict[str, object]] = {
 
 def _two_episodes(steps: int) -> dict[str, object]:
     """Contexts and collections of cheetah-vel's `fast` where an episode has another number of steps than 200."""
-    phases = ("num_steps_prior", "num_extra_rl_steps_posterior", "context_window")
-    return dict.fromkeys(phases, 2 * steps) | {"num_initial_steps": steps}
+    phases = ("num_initial_steps", "num_steps_prior", "num_extra_rl_steps_posterior", "context_window")
+    return dict.fromkeys(phases, 2 * steps)
 
 
 # The other robots take the half-cheetahs' settings, untuned. Those that must not fall look farther ahead.
