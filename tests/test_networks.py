@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 
 from nacre import actor_critic
-from nacre.networks import MLP, PRECISIONS, PolicyOutput, TanhGaussianPolicy, product, sample_action
+from nacre.networks import (
+    MLP,
+    PRECISIONS,
+    PolicyOutput,
+    RecurrentEncoder,
+    TanhGaussianPolicy,
+    product,
+    sample_action,
+)
 from nacre.presets.pearl import PearlConfig
 
 
@@ -69,6 +77,18 @@ def test_a_product_and_both_its_gradients_round_their_inputs_and_add_in_float32(
         np.testing.assert_allclose(ours, by_hand, rtol=1e-5, atol=1e-4)
     if precision == "bfloat16":
         assert np.abs(np.asarray(y) - inputs[0] @ inputs[1]).max() > 1e-3, "the rounding is there to be seen"
+
+
+@pytest.mark.parametrize("network", [MLP, RecurrentEncoder])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_product_of_a_network_and_its_gradient_asks_for_the_chosen_precision(precision, network):
+    """What XLA is asked for: in float32 full precision, which a GPU does not give unasked; otherwise never that."""
+    encoder = network(4, 8, 2, 3, out_scale=0.1, precision=precision, key=jax.random.key(0))
+    gradient = eqx.filter_grad(lambda encoder, x: encoder(x).sum())
+    program = str(jax.make_jaxpr(lambda x: gradient(encoder, x))(jnp.ones((2, 5, 4))))
+    products = program.count("dot_general[")
+    assert products > 5
+    assert program.count("Precision.HIGHEST") == (2 * products if precision == "float32" else 0)  # of either side
 
 
 def test_a_product_in_float32_leaves_float64_alone():

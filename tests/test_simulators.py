@@ -232,6 +232,16 @@ def ending(request) -> tuple[dict[str, np.ndarray], Episode]:
     return straight_on(LeavingPoint(), {"goal": np.array([[0.25, 0.1], [9.9, 0.2], [0.65, 0.3]])})
 
 
+def test_beside_an_accelerator_the_agent_of_a_robot_acts_on_the_host_and_does_the_same(monkeypatch):
+    """There is none here: what is tested is the branch, not the device."""
+    tasks = {"velocity": np.array([0.5, 1.0])}
+    plain = straight_on(CheetahVel(), tasks)
+    asked = []
+    monkeypatch.setattr(jax, "default_backend", lambda: asked.append("gpu") or "gpu")
+    jax.tree.map(np.testing.assert_array_equal, straight_on(CheetahVel(), tasks), plain)
+    assert asked
+
+
 def test_lanes_end_where_their_task_ends_them(ending):
     _, episode = ending
     assert episode.length.tolist() == [3, HORIZON, 7]

@@ -170,15 +170,21 @@ class RecurrentEncoder(eqx.Module):
         self, x: Float[Array, "lane in"], hidden: tuple[Array, Array]
     ) -> tuple[Float[Array, "lane out"], tuple[Array, Array]]:
         """The output after one more transition of every lane, and the LSTM's state."""
-        hidden = jax.vmap(self.cell)(jax.nn.relu(self.mlp(x)), hidden)
-        return hidden[0] @ self.weight + self.bias, hidden
+        hidden = self._after(jax.nn.relu(self.mlp(x)), hidden)
+        return product(hidden[0], self.weight, self.mlp.precision) + self.bias, hidden
 
     def __call__(self, x: Float[Array, "lane time in"]) -> Float[Array, "lane out"]:
         """The output after whole sequences."""
         seen = jax.nn.relu(self.mlp(x)).swapaxes(0, 1)
-        cell = jax.vmap(self.cell)
-        hidden, _ = jax.lax.scan(lambda h, now: (cell(now, h), None), self.start(x.shape[:1]), seen)
-        return hidden[0] @ self.weight + self.bias
+        hidden, _ = jax.lax.scan(lambda h, now: (self._after(now, h), None), self.start(x.shape[:1]), seen)
+        return product(hidden[0], self.weight, self.mlp.precision) + self.bias
+
+    def _after(self, x: Float[Array, "lane hidden_dim"], hidden: tuple[Array, Array]) -> tuple[Array, Array]:
+        """The LSTM's state after one more input. Its products are Equinox's own, so their precision is set around them:
+        as in `product`, but that bfloat16 is what the device takes for it (tf32 on GPUs, float32 on processors)."""
+        precision = {"float32": "highest", "tf32": "default", "bfloat16": "bfloat16"}[self.mlp.precision]
+        with jax.default_matmul_precision(precision):
+            return jax.vmap(self.cell)(x, hidden)
 
 
 class PolicyOutput(NamedTuple):
