@@ -10,11 +10,17 @@ critic would learn from. Trainers step families in other ways (`simulators/`); t
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
+import warnings
+from ctypes.util import find_library
 from typing import Any, Protocol, cast
 
 import gymnasium
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 
 from nacre.errors import NacreError
@@ -146,14 +152,65 @@ class _MujocoRobot:
         from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
 
         if self._renderer is None:
+            prepare_mujoco_rendering(mode)
             model, data = self._engine.lane(0)
-            self._renderer = MujocoRenderer(model, data, width=SIZE, height=SIZE)
+            # A camera that goes with the robot; Gymnasium's own choice stays where the robot was. The reacher has none.
+            track = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
+            of_windows = {"type": mujoco.mjtCamera.mjCAMERA_FIXED, "fixedcamid": track} if track >= 0 else None
+            self._renderer = MujocoRenderer(model, data, of_windows, SIZE, SIZE, camera_id=track)
+        elif self._renderer.viewer is not None:
+            self._renderer.viewer.make_context_current()  # which another environment may have changed
         return self._renderer.render(mode)
 
     def close(self) -> None:
         if self._renderer is not None:
+            if self._renderer.viewer is not None:  # in its own context, or what goes is another environment's
+                self._renderer.viewer.make_context_current()
+                self._renderer.viewer.con.free()
             self._renderer.close()
             self._renderer = None
+
+
+def prepare_mujoco_rendering(mode: str) -> None:
+    """Where no window can be opened, sets MUJOCO_GL to egl or osmesa, unless it is set.
+
+    Raises NacreError where MuJoCo cannot render: its own ways to say so are a traceback or the end of the process.
+    """
+    display = _has_display()
+    if mode == "human":
+        if not display:
+            raise _no_display()
+        return
+    if not display and sys.platform == "linux":
+        only_osmesa = find_library("OSMesa") and not find_library("EGL")
+        os.environ.setdefault("MUJOCO_GL", "osmesa" if only_osmesa else "egl")
+    library = os.environ.get("MUJOCO_GL", "glfw")
+    try:
+        if library == "glfw" and not display:
+            raise RuntimeError("there is no display")
+        importlib.import_module(f"mujoco.{library}").GLContext(1, 1).free()
+    except Exception as error:  # a missing library shows in many ways, an AttributeError among them
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise NacreError(
+            f"MuJoCo cannot render by {library} on this machine ({reason}); install libegl1 or libosmesa6 (their names "
+            "on Debian and Ubuntu), or set MUJOCO_GL to the one of egl, osmesa and glfw that is there."
+        ) from error
+
+
+def _has_display() -> bool:
+    """Whether a window can be opened."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # glfw warns of what it also returns
+        try:
+            return bool(importlib.import_module("glfw").init())
+        except ImportError:  # without the libraries of a window system
+            return False
+
+
+def _no_display() -> NacreError:
+    return NacreError(
+        "there is no display to open a window on; make the environment with render_mode='rgb_array' instead of 'human'."
+    )
 
 
 class _JaxRobot:
@@ -180,6 +237,8 @@ class _JaxRobot:
             return frame
         from matplotlib import pyplot
 
+        if pyplot.get_backend().lower() == "agg":
+            raise _no_display()
         if self._window is None:
             self._window = pyplot.subplots(figsize=(5, 5))
         figure, axes = self._window

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,8 @@ def record(
 ) -> TrialReport:
     """Lets the agent meet a task, one step at a time, and writes what that looks like to `out` (.mp4 or .gif).
 
-    Needs no display: without one, MuJoCo renders by EGL unless MUJOCO_GL says otherwise. Raises NacreError for another
-    kind of file, before anything is run, and for .mp4 where the extra 'video' is not installed.
+    Needs no display. Raises NacreError for another kind of file, before anything is run, for .mp4 where the extra
+    'video' is not installed, and where nothing can be rendered.
     """
     check_path(out)
     episodes = agent.num_episodes(episodes)
@@ -67,9 +66,6 @@ def _frames(
     reports: list[EpisodeReport],
 ) -> Iterator[np.ndarray]:
     """Every captioned frame of the trial [height, width, 3]; `reports` gets one entry an episode."""
-    headless = not any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"))
-    if headless and os.name == "posix" and os.uname().sysname == "Linux":
-        os.environ["MUJOCO_GL"] = "egl"
     session = agent.session(seed, episodes, task=task)
     for index in range(episodes):
         obs, _ = env.reset(seed=seed) if index == 0 else env.reset()
