@@ -70,17 +70,18 @@ def _frames(
     for index in range(episodes):
         obs, _ = env.reset(seed=seed) if index == 0 else env.reset()
         before = agent.report_episode(index, 0.0, 0, session.memory)
-        total = 0.0
+        total, solved = 0.0, False
         for length in range(1, agent.family.horizon + 1):  # noqa: B007
-            obs, reward, terminated, _, _ = env.step(session.act(obs))
+            obs, reward, terminated, _, info = env.step(session.act(obs))
             session.observe(obs, reward, terminated=terminated)
-            total += reward
+            total, solved = total + reward, solved or info.get("success", False)
             frame = _captioned(env.render(), index + 1, episodes, total, before)
             yield frame
             if terminated:
                 break
         yield from [frame] * pause
-        reports.append(agent.report_episode(index, total, length, session.memory))
+        report = agent.report_episode(index, total, length, session.memory)
+        reports.append(report._replace(success=solved) if "success" in info else report)
         session.end_episode()
 
 
