@@ -15,6 +15,7 @@ from nacre.types import Tasks
 class Ball(gymnasium.Env):
     """A ball on a line that is pushed, actions in [0, 4]; it is paid for being at a place, and lost beyond 3 m."""
 
+    metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 20}  # noqa: RUF012
     observation_space = gymnasium.spaces.Dict(
         {"where": gymnasium.spaces.Box(-9, 9, (1,)), "speed": gymnasium.spaces.Box(-9, 9, (1,))}
     )
@@ -22,8 +23,8 @@ class Ball(gymnasium.Env):
     place = 0.0
     made = 0
 
-    def __init__(self, place: float = 0.0):
-        self.place = place
+    def __init__(self, place: float = 0.0, render_mode: str | None = None):
+        self.place, self.render_mode = place, render_mode
         Ball.made += 1
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
@@ -42,6 +43,13 @@ class Ball(gymnasium.Env):
         reward = -abs(self.x - self.place)
         return self._obs(), reward, lost, False, {"training_reward": reward - 1.0}
 
+    def render(self) -> np.ndarray:
+        """The line from -3 to 3 m, a pixel a decimetre: the place is green, the ball blue."""
+        frame = np.full((20, 61, 3), 255, np.uint8)
+        for x, colour in ((self.place, (0, 255, 0)), (self.x, (0, 0, 255))):
+            frame[5:15, int(np.clip(round(10 * x), -30, 30)) + 30] = colour
+        return frame
+
 
 @dataclass(frozen=True)
 class Balls(GymnasiumFamily):
@@ -55,8 +63,8 @@ class Balls(GymnasiumFamily):
     parameters: ClassVar[dict[str, int]] = {"place": 0}
     task_range: ClassVar[str] = "place in [-1, 1]"
 
-    def make_env(self, task: dict[str, Any] | None) -> gymnasium.Env:
-        return Ball()
+    def make_env(self, task: dict[str, Any] | None, render_mode: str | None = None) -> gymnasium.Env:
+        return Ball(render_mode=render_mode)
 
     def set_task(self, env: gymnasium.Env, task: dict[str, Any]) -> None:
         env.unwrapped.place = task["place"]
@@ -87,9 +95,9 @@ class BallsByArguments(BallsByOptions):
     name: ClassVar[str] = "balls-by-arguments"
     remake_for_task: ClassVar[bool] = True
 
-    def make_env(self, task: dict[str, Any] | None) -> gymnasium.Env:
+    def make_env(self, task: dict[str, Any] | None, render_mode: str | None = None) -> gymnasium.Env:
         assert task is not None
-        return Ball(place=task["place"])
+        return Ball(task["place"], render_mode)
 
     def reset_options(self, task: dict[str, Any]) -> dict[str, Any]:
         return {}

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
+from gymnasium.envs.mujoco import mujoco_rendering
 from gymnasium.utils.env_checker import check_env
+from matplotlib import pyplot
 
-from nacre.environment import TaskEnvironment, environment_id, register_environments
+from nacre import environment
+from nacre.environment import TaskEnvironment
 from nacre.errors import NacreError
-from nacre.families.catalog import FAMILIES, make_family
+from nacre.families.catalog import FAMILIES, OPTIONAL, environment_id, make_family
 from nacre.families.family import JaxFamily, MujocoFamily
 from nacre.simulators.mujoco import MujocoLanes
-
-register_environments()
 
 
 @pytest.fixture(params=sorted(FAMILIES))
@@ -29,14 +36,13 @@ def env(request: pytest.FixtureRequest) -> Iterator[gymnasium.Env]:
 def test_names_are_those_of_the_families_in_one_word() -> None:
     assert environment_id("cheetah-vel") == "nacre/CheetahVel-v0"
     assert environment_id("ant-dir-360") == "nacre/AntDir360-v0"
-    assert {environment_id(name) for name in FAMILIES} <= set(gymnasium.registry)
+    assert {environment_id(name) for name in FAMILIES | OPTIONAL} <= set(gymnasium.registry)
 
 
-def test_gymnasium_finds_the_families_without_an_import_of_nacre() -> None:
-    from importlib.metadata import entry_points
-
-    (plugin,) = entry_points(group="gymnasium.envs", name="__root__").select(module="nacre.environment")
-    assert plugin.load() is register_environments
+def test_an_import_of_nacre_makes_the_families_known_to_gymnasium() -> None:
+    code = "import gymnasium, nacre; print(gymnasium.make('nacre/PointRobot-v0').reset(seed=0)[0].shape)"
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert made.stdout == "(2,)\n", made.stderr
 
 
 def test_gymnasiums_own_checks_pass(env: gymnasium.Env) -> None:
@@ -109,10 +115,99 @@ def test_a_point_robot_is_drawn_with_its_goal(name: str) -> None:
         np.testing.assert_allclose((column / 479 * 3 - 1.5, 1.5 - row / 479 * 3), position, atol=0.02)
 
 
+@pytest.mark.usefixtures("gl")
+@pytest.mark.parametrize(
+    "family", ["cheetah-vel", "ant-dir", "humanoid-dir", "walker-params", "hopper-params", "reacher-inversion"]
+)
+def test_a_robot_is_drawn_and_stays_in_the_picture_wherever_it_goes(family: str) -> None:
+    env = TaskEnvironment(family, render_mode="rgb_array")
+    env.reset(seed=0)
+    model, data = env._robot._engine.lane(0)
+    groups = model.geom_group.copy()
+    for metres in (0.0, 0.0 if family == "reacher-inversion" else 20.0):  # the arm is fixed to its table
+        data.qpos[0] += metres
+        mujoco.mj_forward(model, data)
+        frame = env.render()
+        assert frame.shape == (480, 480, 3) and frame.dtype == np.uint8 and frame.std() > 20
+        model.geom_group[model.geom_bodyid > 0] = 5  # which is not drawn
+        assert (env.render() != frame).any(axis=-1).mean() > 0.003, "the robot is a part of the picture"
+        model.geom_group[:] = groups
+    env.close()
+
+
+@pytest.mark.usefixtures("gl")
+def test_environments_side_by_side_draw_their_own_pictures_and_close_their_own() -> None:
+    envs = [TaskEnvironment(family, render_mode="rgb_array") for family in ("cheetah-vel", "ant-dir")]
+    for env in envs:
+        env.reset(seed=0)
+    first, second = (env.render() for env in envs)
+    assert (first != second).any()
+    np.testing.assert_array_equal(envs[0].render(), first)
+    envs[0].close()
+    np.testing.assert_array_equal(envs[1].render(), second)
+    envs[1].close()
+
+
+def test_without_a_display_mujoco_renders_by_egl_or_osmesa_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(environment.sys, "platform", "linux")
+    for library in ("egl", "osmesa"):
+        monkeypatch.setitem(sys.modules, f"mujoco.{library}", SimpleNamespace(GLContext=Mock()))
+    for display, told, there, wanted in (
+        (False, None, ["EGL", "OSMesa"], "egl"),
+        (False, None, ["OSMesa"], "osmesa"),
+        (False, "osmesa", ["EGL"], "osmesa"),
+        (True, "egl", ["EGL"], "egl"),
+    ):
+        monkeypatch.setenv("MUJOCO_GL", told or "")
+        if told is None:
+            monkeypatch.delenv("MUJOCO_GL")
+        monkeypatch.setattr(environment, "_has_display", lambda display=display: display)
+        monkeypatch.setattr(environment, "find_library", lambda name, there=there: name in there or None)
+        environment.prepare_mujoco_rendering("rgb_array")
+        assert os.environ["MUJOCO_GL"] == wanted
+
+
+def test_without_a_library_a_render_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "_has_display", lambda: False)
+    env = TaskEnvironment("hopper-params", render_mode="rgb_array")
+    env.reset(seed=0)
+    for library in ("egl", "osmesa", "glfw"):
+        monkeypatch.setenv("MUJOCO_GL", library)
+        monkeypatch.setitem(sys.modules, f"mujoco.{library}", None)
+        with pytest.raises(NacreError, match=f"cannot render by {library} .* install libegl1 or libosmesa6"):
+            env.render()
+    env.close()
+
+
+@pytest.mark.parametrize("family", ["cheetah-vel", "point-robot"])
+def test_a_window_without_a_display_is_refused_with_a_sentence(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "_has_display", lambda: False)
+    monkeypatch.setattr(pyplot, "get_backend", lambda: "agg")
+    env = gymnasium.make(environment_id(family), render_mode="human")
+    with pytest.raises(NacreError, match=r"no display to open a window on; .*render_mode='rgb_array'"):
+        env.reset(seed=0)
+    env.close()
+
+
+def test_in_human_mode_gymnasiums_window_is_drawn_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    window = Mock()
+    monkeypatch.setattr(environment, "_has_display", lambda: True)
+    monkeypatch.setattr(mujoco_rendering, "MujocoRenderer", Mock(return_value=window))
+    env = gymnasium.make("nacre/CheetahVel-v0", render_mode="human")
+    env.reset(seed=0)
+    for _ in range(3):
+        env.step(env.action_space.sample())
+    assert [call.args for call in window.render.call_args_list] == [("human",)] * 4
+    env.close()
+    window.close.assert_called_once()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"task": "velocity=9"}, "outside"),
+        ({"task": "velocity=9"}, "outside cheetah-vel's range, .*--allow-ood, or in Python allow_ood=True"),
         ({"task": "speed=1"}, "is not a task"),
         ({"render_mode": "ansi"}, "rgb_array"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,10 +14,12 @@ import gymnasium
 import jax
 import numpy as np
 import pytest
+from gymnasium.utils.env_checker import check_env
 
 import nacre
 import swinging
 from nacre import cli, rollout
+from nacre.environment import TaskEnvironment
 from nacre.errors import NacreError
 from nacre.families.catalog import FAMILIES, register_family
 from nacre.simulators.gymnasium import GymnasiumLanes
@@ -75,6 +78,118 @@ def test_lanes_are_environments_in_their_own_tasks_however_they_are_told(family)
             if not alive.any():
                 break
         assert not alive.all(), "some ball was lost"
+
+
+@pytest.mark.parametrize(
+    "family", [Balls(), BallsByOptions(), BallsByArguments(), BallsInWorkers()], ids=lambda f: f.name
+)
+def test_as_an_environment_it_is_its_own_in_one_task_rendered_by_itself(family):
+    env = TaskEnvironment(family, "place=0.75", render_mode="rgb_array")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*infinity.*")  # observations have no bounds
+        check_env(env, skip_render_check=True)
+    assert env.metadata["render_fps"] == 20
+    ball = Ball(0.75)
+    obs, info = env.reset(seed=3)
+    ball.reset(seed=int(np.random.default_rng(3).integers(2**31)))
+    assert info == {"task": {"place": 0.75}} and obs[1] == np.float32(ball.x)
+    for _ in range(20):
+        obs, reward, terminated, truncated, info = env.step(np.array([0.3], np.float32))
+        _, wanted, *_ = ball.step(np.array([2.6]))
+        np.testing.assert_allclose((obs[1], reward, info["training_reward"]), (ball.x, wanted, wanted - 1), rtol=1e-4)
+        assert not terminated and not truncated
+        np.testing.assert_array_equal(env.render(), ball.render())
+    assert env.reset(options={"task": "place=-0.5"})[1]["task"] == {"place": -0.5}
+    assert (env.render()[10, 25] == (0, 255, 0)).all()
+    env.close()
+
+
+def test_a_registered_family_has_a_name_in_gymnasium_too():
+    env = gymnasium.make("nacre/Balls-v0", allow_ood=True, task="place=2.5")
+    assert env.reset(seed=0)[1]["task"] == {"place": 2.5}
+    for _ in range(Balls.horizon):
+        *_, terminated, truncated, info = env.step(np.zeros(1, np.float32))
+    assert truncated and not terminated and "success" not in info
+    register_family(Solved)
+    env = gymnasium.make("nacre/Solved-v0", task="place=0.2")
+    env.reset(seed=0)
+    assert env.step(np.zeros(1, np.float32))[-1]["success"] is True
+    with pytest.raises(NacreError, match="is no name for a family"):
+        register_family(type("Spaced", (Balls,), {"name": "my balls"}))
+
+
+class Unseen(Balls):
+    """Its make_env takes no render_mode."""
+
+    name: ClassVar[str] = "unseen"
+
+    def make_env(self, task):
+        return Ball()
+
+
+class Blank(Balls):
+    """It has no picture."""
+
+    name: ClassVar[str] = "blank"
+
+    def make_env(self, task, render_mode=None):
+        env = Ball()
+        env.render = lambda: None
+        return env
+
+
+class Uninstalled(Balls):
+    """It renders with a package that is not there."""
+
+    name: ClassVar[str] = "uninstalled"
+
+    def make_env(self, task, render_mode=None):
+        def render():
+            raise gymnasium.error.DependencyNotInstalled("pygame is not installed, run `pip install pygame`")
+
+        env = Ball()
+        env.render = render
+        return env
+
+
+@pytest.mark.parametrize(
+    ("family", "words"),
+    [
+        (Unseen(), "make_env takes no render_mode"),
+        (Blank(), "no picture"),
+        (Uninstalled(), "cannot be rendered here: .*pip install pygame"),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_an_environment_that_cannot_be_rendered_is_refused_with_a_sentence(family, words):
+    TaskEnvironment(family).reset(seed=0)
+    with pytest.raises(NacreError, match=words):
+        env = TaskEnvironment(family, render_mode="rgb_array")
+        env.reset(seed=0)
+        env.render()
+
+
+def test_an_environment_in_human_mode_shows_itself(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Ball, "render", lambda ball: pytest.fail("rendered a second time"))
+    env = TaskEnvironment(Balls(), render_mode="human")
+    assert env._robot._environments.env(0, {}).render_mode == "human"
+    env.reset(seed=0)
+    env.step(np.zeros(1, np.float32))
+
+
+def test_videos_of_it_are_made_for_one_trial_and_for_a_page(tmp_path: Path, capsys: Any):
+    register_family(Solved)
+    run = nacre.train("pearl", "solved", preset="smoke", out=tmp_path / "run")
+    capsys.readouterr()
+    video = tmp_path / "trial.gif"
+    arguments = ["adapt", str(run.path), "--task", "place=0.5", "--episodes", "2", "--json"]
+    assert cli.main([*arguments, "--video", str(video)]) == 0
+    episodes = json.loads(capsys.readouterr().out)["episodes"]
+    assert len(episodes) == 2 and all(episode["success"] in (True, False) for episode in episodes)
+    assert video.read_bytes().startswith(b"GIF8")
+    assert cli.main(["report", str(run.path), "-o", str(tmp_path / "page.html"), "--videos", "1"]) == 0
+    assert "data:image/gif" in (tmp_path / "page.html").read_text()
 
 
 def test_an_environment_is_made_anew_only_where_its_task_has_changed():
@@ -191,8 +306,8 @@ class Solved(Balls):
     name: ClassVar[str] = "solved"
     reports_success: ClassVar[bool] = True
 
-    def make_env(self, task):
-        return SolvedBall()
+    def make_env(self, task, render_mode=None):
+        return SolvedBall(render_mode=render_mode)
 
 
 class SolvedBall(Ball):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,20 +58,30 @@ def test_the_command_line_writes_the_video_of_the_trial_that_it_tells_of(
     assert [episode["episode_return"] for episode in told["episodes"]] == pytest.approx(by_hand.returns)
 
 
-def test_a_robot_is_rendered_without_a_display(smoke_run: SmokeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"):
-        monkeypatch.delenv(name, raising=False)
+@pytest.mark.usefixtures("gl")
+def test_a_robot_is_seen_moving(smoke_run: SmokeRun, tmp_path: Path):
     out = tmp_path / "trial.gif"
-    try:
-        video.record(nacre.load(smoke_run("cheetah-dir")), "direction=1", out, episodes=1)
-    except (ImportError, RuntimeError, AttributeError) as error:  # no EGL on this machine
-        pytest.skip(f"nothing renders here: {error}")
-    assert os.environ["MUJOCO_GL"] == "egl"
+    video.record(nacre.load(smoke_run("cheetah-dir")), "direction=1", out, episodes=1)
     frames = imageio.imread(out)
     assert seconds(out) == pytest.approx((200 + 12) / 20)
     robot = frames[:, 40:].astype(int)
     assert robot.std() > 30, "not one colour"
     assert np.abs(robot[-1] - robot[0]).max() > 100, "it moves"
+
+
+def test_without_a_library_to_render_with_the_command_line_says_what_to_install(
+    smoke_run: SmokeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    run = str(smoke_run("cheetah-dir"))
+    monkeypatch.setattr(nacre.environment, "_has_display", lambda: False)
+    monkeypatch.setenv("MUJOCO_GL", "egl")
+    monkeypatch.setitem(sys.modules, "mujoco.egl", None)
+    capsys.readouterr()
+    assert cli.main(["adapt", run, "--task", "direction=1", "--video", str(tmp_path / "trial.gif")]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("nacre: MuJoCo cannot render by egl") and told.count("\n") == 1
+    assert "install libegl1 or libosmesa6" in told and "MUJOCO_GL" in told
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("name", "words"), [("trial.avi", "ends in .mp4 or .gif"), ("trial", "ends in .mp4 or .gif")])

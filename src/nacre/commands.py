@@ -107,7 +107,8 @@ class AdaptCommand:
     seed: int = 0
     """Seed of the trial."""
     video: Path | None = None
-    """Video of the trial to write (.mp4 or .gif), captioned with episode, return and belief."""
+    """Video of the trial to write, captioned with episode, return and belief: .gif, or .mp4 with the extra 'video'
+    (pip install 'nacre[video]')."""
     json: bool = False
     """Print one JSON object instead of a table."""
 

@@ -1,46 +1,43 @@
 """Every family as a Gymnasium environment: one robot in one task, stepped by hand, rendered.
 
-    import gymnasium
+    import gymnasium, nacre
     env = gymnasium.make("nacre/CheetahVel-v0", task="velocity=1.3", render_mode="rgb_array")
 
 `task` is written as for `nacre adapt`. Without it, every reset draws a task from the family's distribution; a reset
 with `options={"task": "velocity=2"}` changes it. `info["task"]` says which it is, `info["training_reward"]` what a
-critic would learn from. Trainers step families in other ways (`simulators/`); this is for all that speaks Gymnasium.
+critic would learn from, `info["success"]` whether the task is solved, where the family tells. Trainers step families in
+other ways (`simulators/`); this is for all that speaks Gymnasium.
 """
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
+import warnings
+from ctypes.util import find_library
 from typing import Any, Protocol, cast
 
 import gymnasium
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 
 from nacre.errors import NacreError
-from nacre.families.catalog import FAMILIES, make_family
+from nacre.families.catalog import make_family
 from nacre.families.family import Family, JaxFamily, MujocoFamily
+from nacre.families.gymnasium import GymnasiumFamily, task_of_lane
 from nacre.simulators import jax as jax_lanes
-from nacre.simulators.mujoco import MujocoLanes, SerialEngine
+from nacre.simulators.gymnasium import Environments
+from nacre.simulators.mujoco import LaneStep, MujocoLanes, SerialEngine
 from nacre.types import Tasks
 
 SIZE = 480
 """Pixels along each side of a frame."""
 POINT_FRAMES_PER_SECOND = 10
-
-
-def environment_id(family: str) -> str:
-    """'nacre/CheetahVel-v0' for 'cheetah-vel'."""
-    return f"nacre/{''.join(word.capitalize() for word in family.split('-'))}-v0"
-
-
-def register_environments() -> None:
-    """Makes every family known to gymnasium.make; Gymnasium calls it by itself when it is imported."""
-    for name, family in FAMILIES.items():
-        gymnasium.register(
-            environment_id(name), entry_point="nacre.environment:TaskEnvironment", max_episode_steps=family.horizon,
-            kwargs={"family": name},
-        )  # fmt: skip
+OTHER_FRAMES_PER_SECOND = 30
+"""Of a Gymnasium environment whose metadata has no render_fps."""
 
 
 class _Robot(Protocol):
@@ -71,7 +68,7 @@ class TaskEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         self.render_mode = render_mode
         self._allow_ood = allow_ood
         self._wanted = None if task is None else self._parsed(task)
-        self._robot, frames_per_second = _robot(self.family)
+        self._robot, frames_per_second = _robot(self.family, render_mode)
         self.metadata = self.metadata | {"render_fps": frames_per_second}
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (self.family.obs_dim,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (self.family.action_dim,), np.float32)
@@ -103,6 +100,8 @@ class TaskEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         if self.render_mode == "human":
             self.render()
         info = {"task": self.task, "training_reward": float(result.training_reward[0])}
+        if getattr(result, "success", None) is not None:
+            info["success"] = bool(result.success[0])
         return np.array(result.obs[0]), float(result.reward[0]), bool(result.terminated[0]), False, info
 
     def render(self) -> Any:
@@ -119,14 +118,16 @@ class TaskEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         return self.family.parse_task(task, allow_ood=self._allow_ood)
 
 
-def _robot(family: Family) -> tuple[_Robot, int]:
+def _robot(family: Family, render_mode: str | None) -> tuple[_Robot, int]:
     """One lane of the family, and how many control steps of it a second has."""
+    if isinstance(family, GymnasiumFamily):
+        wrapped = _GymnasiumRobot(family, render_mode)
+        return wrapped, wrapped.frames_per_second
     if isinstance(family, MujocoFamily):
         robot = _MujocoRobot(family)
         return robot, robot.frames_per_second
-    if isinstance(family, JaxFamily):
-        return _JaxRobot(family), POINT_FRAMES_PER_SECOND
-    raise NacreError(f"{family.name} is stepped by environments of its own; use those directly.")
+    assert isinstance(family, JaxFamily)
+    return _JaxRobot(family), POINT_FRAMES_PER_SECOND
 
 
 class _MujocoRobot:
@@ -146,14 +147,104 @@ class _MujocoRobot:
         from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
 
         if self._renderer is None:
+            prepare_mujoco_rendering(mode)
             model, data = self._engine.lane(0)
-            self._renderer = MujocoRenderer(model, data, width=SIZE, height=SIZE)
+            # A camera that goes with the robot; Gymnasium's own choice stays where the robot was. The reacher has none.
+            track = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
+            of_windows = {"type": mujoco.mjtCamera.mjCAMERA_FIXED, "fixedcamid": track} if track >= 0 else None
+            self._renderer = MujocoRenderer(model, data, of_windows, SIZE, SIZE, camera_id=track)
+        elif self._renderer.viewer is not None:
+            self._renderer.viewer.make_context_current()  # which another environment may have changed
         return self._renderer.render(mode)
 
     def close(self) -> None:
         if self._renderer is not None:
+            if self._renderer.viewer is not None:  # in its own context, or what goes is another environment's
+                self._renderer.viewer.make_context_current()
+                self._renderer.viewer.con.free()
             self._renderer.close()
             self._renderer = None
+
+
+def prepare_mujoco_rendering(mode: str) -> None:
+    """Where no window can be opened, sets MUJOCO_GL to egl or osmesa, unless it is set.
+
+    Raises NacreError where MuJoCo cannot render: its own ways to say so are a traceback or the end of the process.
+    """
+    display = _has_display()
+    if mode == "human":
+        if not display:
+            raise _no_display()
+        return
+    if not display and sys.platform == "linux":
+        only_osmesa = find_library("OSMesa") and not find_library("EGL")
+        os.environ.setdefault("MUJOCO_GL", "osmesa" if only_osmesa else "egl")
+    library = os.environ.get("MUJOCO_GL", "glfw")
+    try:
+        if library == "glfw" and not display:
+            raise RuntimeError("there is no display")
+        importlib.import_module(f"mujoco.{library}").GLContext(1, 1).free()
+    except Exception as error:  # a missing library shows in many ways, an AttributeError among them
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise NacreError(
+            f"MuJoCo cannot render by {library} on this machine ({reason}); install libegl1 or libosmesa6 (their names "
+            "on Debian and Ubuntu), or set MUJOCO_GL to the one of egl, osmesa and glfw that is there."
+        ) from error
+
+
+def _has_display() -> bool:
+    """Whether a window can be opened."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # glfw warns of what it also returns
+        try:
+            return bool(importlib.import_module("glfw").init())
+        except ImportError:  # without the libraries of a window system
+            return False
+
+
+def _no_display() -> NacreError:
+    return NacreError(
+        "there is no display to open a window on; make the environment with render_mode='rgb_array' instead of 'human'."
+    )
+
+
+class _GymnasiumRobot:
+    """The family's own environment, in this process."""
+
+    def __init__(self, family: GymnasiumFamily, render_mode: str | None):
+        self._family = family
+        self._environments = Environments(family, render_mode)
+        # Made now, so that what is wrong with it is told now; with any task, where it cannot be made without.
+        any_task = family.sample_tasks(np.random.default_rng(0), 1) if family.remake_for_task else {}
+        env = self._environments.env(0, task_of_lane(any_task, 0))
+        self.frames_per_second = round(env.metadata.get("render_fps") or OTHER_FRAMES_PER_SECOND)
+        if render_mode is not None and hasattr(env.unwrapped, "mujoco_renderer"):
+            prepare_mujoco_rendering(render_mode)
+
+    def reset(self, task: Tasks, rng: np.random.Generator) -> np.ndarray:
+        return self._environments.reset({0: task_of_lane(task, 0)}, {0: int(rng.integers(2**31))})[0]
+
+    def step(self, action: np.ndarray, task: Tasks) -> LaneStep:
+        results = self._environments.step({0: np.clip(action[0], -1.0, 1.0)})[0]
+        step = LaneStep(*(np.array([value]) for value in results))
+        return step if self._family.reports_success else step._replace(success=None)
+
+    def render(self, task: Tasks, mode: str) -> Any:
+        if mode == "human":
+            return None  # it shows itself whenever it is reset or stepped
+        try:
+            frame = self._environments.env(0, task_of_lane(task, 0)).render()
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise NacreError(f"{self._family.name} cannot be rendered here: {error}") from error
+        if not (isinstance(frame, np.ndarray) and frame.ndim == 3 and frame.dtype == np.uint8):
+            raise NacreError(
+                f"{self._family.name} cannot be rendered: its environment's render gives no picture [height, width, 3] "
+                "of uint8 in the mode rgb_array."
+            )
+        return frame
+
+    def close(self) -> None:
+        self._environments.close()
 
 
 class _JaxRobot:
@@ -180,6 +271,8 @@ class _JaxRobot:
             return frame
         from matplotlib import pyplot
 
+        if pyplot.get_backend().lower() == "agg":
+            raise _no_display()
         if self._window is None:
             self._window = pyplot.subplots(figsize=(5, 5))
         figure, axes = self._window

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from typing import Any
+
+import gymnasium
 
 from nacre.errors import NacreError, unknown
 from nacre.families.ant import AntDir, AntDir360, AntGoal, AntGravity
@@ -46,14 +49,35 @@ if importlib.util.find_spec("metaworld") is not None:
 _BUILT_IN = frozenset(FAMILIES) | frozenset(OPTIONAL)
 
 
+def environment_id(family: str) -> str:
+    """The family's name for gymnasium.make: 'nacre/CheetahVel-v0' for 'cheetah-vel'."""
+    return f"nacre/{''.join(word.capitalize() for word in family.split('-'))}-v0"
+
+
+def _register_environment(family: type[Family]) -> None:
+    gymnasium.registry.pop(environment_id(family.name), None)
+    gymnasium.register(
+        environment_id(family.name), entry_point="nacre.environment:TaskEnvironment",
+        max_episode_steps=family.horizon, kwargs={"family": family.name},
+    )  # fmt: skip
+
+
+for _family in (FAMILIES | OPTIONAL).values():
+    _register_environment(_family)
+
+
 def register_family(family: type[Family]) -> type[Family]:
-    """Makes a family of your own known by its name, to `nacre.train` and, with --plugin, to the command line.
+    """Makes a family of your own known by its name, to `nacre.train`, to gymnasium.make and, with --plugin, to the
+    command line.
 
     May be used as a decorator. Registering a name anew replaces what it stood for; nacre's own names are taken.
     """
     if family.name in _BUILT_IN:
         raise NacreError(f"'{family.name}' is a family of nacre's own; choose another name.")
+    if not re.fullmatch(r"\w+(-\w+)*", family.name):
+        raise NacreError(f"'{family.name}' is no name for a family; write letters and digits, with hyphens between.")
     FAMILIES[family.name] = family
+    _register_environment(family)
     return family
 
 

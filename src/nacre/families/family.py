@@ -98,7 +98,8 @@ class Family(ABC):
         if not allow_ood and not self.in_range(task).all():
             bad = {name: values[~self.in_range(task)][0].tolist() for name, values in task.items()}
             raise NacreError(
-                f"the task {bad} is outside {self.name}'s range, {self.task_range}; add --allow-ood to try it."
+                f"the task {bad} is outside {self.name}'s range, {self.task_range}; add --allow-ood, or in Python "
+                "allow_ood=True, to try it."
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from typing import Any, ClassVar
 
@@ -35,8 +36,12 @@ class GymnasiumFamily(Family):
     """Whether `info["success"]` tells at every step if the task is solved; an episode succeeds if one step does."""
 
     @abstractmethod
-    def make_env(self, task: dict[str, Any] | None) -> gymnasium.Env:
-        """An environment; `task` (its parameters by name, numbers or arrays) only with `remake_for_task`."""
+    def make_env(self, task: dict[str, Any] | None, render_mode: str | None = None) -> gymnasium.Env:
+        """An environment; `task` (its parameters by name, numbers or arrays) only with `remake_for_task`.
+
+        `render_mode`, Gymnasium's, is given only where the environment is to be rendered: leave the argument out where
+        it cannot be.
+        """
 
     def reset_options(self, task: dict[str, Any]) -> dict[str, Any] | None:
         """The `options` of an environment's reset, for environments that take their task so."""
@@ -45,9 +50,14 @@ class GymnasiumFamily(Family):
     def set_task(self, env: gymnasium.Env, task: dict[str, Any]) -> None:
         """Tells an environment its task before a reset, for environments that have a setter."""
 
-    def checked_env(self, task: dict[str, Any] | None) -> gymnasium.Env:
+    def checked_env(self, task: dict[str, Any] | None, render_mode: str | None = None) -> gymnasium.Env:
         """`make_env`, with actions in [-1, 1] and flat observations. Raises NacreError where that cannot be."""
-        env: Any = self.make_env(task)
+        if render_mode is not None and "render_mode" not in inspect.signature(self.make_env).parameters:
+            raise NacreError(
+                f"{self.name} cannot be rendered, because its make_env takes no render_mode; add that argument, and "
+                "make the environment with it."
+            )
+        env: Any = self.make_env(task) if render_mode is None else self.make_env(task, render_mode=render_mode)
         actions = env.action_space
         if not isinstance(actions, gymnasium.spaces.Box) or not np.issubdtype(actions.dtype, np.floating):
             raise NacreError(

@@ -22,6 +22,8 @@ from nacre.types import Tasks
 
 GOALS = 50
 """Tasks that a benchmark of Meta-World has for each of its environments, in training and in test."""
+CAMERA = "corner"
+"""Meta-World's camera by which frames are drawn."""
 VECTOR_SIZE = 6
 """Numbers that place the object and the goal, at most; environments that need 3 have zeros behind them."""
 
@@ -75,8 +77,8 @@ class _MetaWorld(GymnasiumFamily):
             for index, vector in zip(task["environment"], task["rand_vec"], strict=True)
         ])  # fmt: skip
 
-    def make_env(self, task: dict[str, Any] | None) -> gymnasium.Env:
-        return Sawyer()
+    def make_env(self, task: dict[str, Any] | None, render_mode: str | None = None) -> gymnasium.Env:
+        return Sawyer(render_mode)
 
     def set_task(self, env: gymnasium.Env, task: dict[str, Any]) -> None:
         sawyer: Any = env.unwrapped
@@ -121,7 +123,10 @@ class ML10(_MetaWorld):
 class Sawyer(gymnasium.Env):
     """Any environment of Meta-World, told which before a reset."""
 
-    def __init__(self) -> None:
+    metadata: dict[str, Any] = {"render_modes": ["human", "rgb_array"], "render_fps": 80}  # noqa: RUF012
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (_MetaWorld.obs_dim,), np.float64)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (_MetaWorld.action_dim,), np.float32)
         self._name = ""
@@ -131,7 +136,9 @@ class Sawyer(gymnasium.Env):
         """The environment of this name with object and goal placed by `vector`, the goal hidden."""
         if name != self._name:
             self.close()
-            self._name, self._env = name, _IDLE[name].pop() if _IDLE[name] else _environments()[name]()
+            idle = self.render_mode is None and _IDLE[name]
+            options = {} if self.render_mode is None else {"render_mode": self.render_mode, "camera_name": CAMERA}
+            self._name, self._env = name, idle.pop() if idle else _environments()[name](**options)
         # What Meta-World's set_task does with its pickled tasks; the goal is hidden unless it is told otherwise.
         self._env._set_task_called = self._env._freeze_rand_vec = True
         self._env._last_rand_vec = np.asarray(vector, np.float64)[: _bounds(name).shape[1]]
@@ -142,12 +149,26 @@ class Sawyer(gymnasium.Env):
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """One control step, 0.0125 s."""
-        return self._env.step(action)
+        result = self._env.step(action)
+        if self.render_mode == "human":
+            self.render()
+        return result
+
+    @property
+    def mujoco_renderer(self) -> Any:
+        """As MuJoCo environments of Gymnasium have one; None before there is a task."""
+        return self._env and self._env.mujoco_renderer
+
+    def render(self) -> Any:
+        """A frame, or a window, by Meta-World."""
+        return self._env.render()
 
     def close(self) -> None:
-        """Leaves what it has to other lanes of this process."""
-        if self._env is not None:
+        """Leaves what it has to other lanes of this process; closes what is rendered."""
+        if self._env is not None and self.render_mode is None:
             _IDLE[self._name].append(self._env)
+        elif self._env is not None:
+            self._env.close()
         self._name, self._env = "", None
 
 

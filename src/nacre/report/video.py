@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,8 @@ def record(
 ) -> TrialReport:
     """Lets the agent meet a task, one step at a time, and writes what that looks like to `out` (.mp4 or .gif).
 
-    Needs no display: without one, MuJoCo renders by EGL unless MUJOCO_GL says otherwise. Raises NacreError for another
-    kind of file, before anything is run, and for .mp4 where the extra 'video' is not installed.
+    Needs no display. Raises NacreError for another kind of file, before anything is run, for .mp4 where the extra
+    'video' is not installed, and where nothing can be rendered.
     """
     check_path(out)
     episodes = agent.num_episodes(episodes)
@@ -67,24 +66,22 @@ def _frames(
     reports: list[EpisodeReport],
 ) -> Iterator[np.ndarray]:
     """Every captioned frame of the trial [height, width, 3]; `reports` gets one entry an episode."""
-    headless = not any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"))
-    if headless and os.name == "posix" and os.uname().sysname == "Linux":
-        os.environ["MUJOCO_GL"] = "egl"
     session = agent.session(seed, episodes, task=task)
     for index in range(episodes):
         obs, _ = env.reset(seed=seed) if index == 0 else env.reset()
         before = agent.report_episode(index, 0.0, 0, session.memory)
-        total = 0.0
+        total, solved = 0.0, False
         for length in range(1, agent.family.horizon + 1):  # noqa: B007
-            obs, reward, terminated, _, _ = env.step(session.act(obs))
+            obs, reward, terminated, _, info = env.step(session.act(obs))
             session.observe(obs, reward, terminated=terminated)
-            total += reward
+            total, solved = total + reward, solved or info.get("success", False)
             frame = _captioned(env.render(), index + 1, episodes, total, before)
             yield frame
             if terminated:
                 break
         yield from [frame] * pause
-        reports.append(agent.report_episode(index, total, length, session.memory))
+        report = agent.report_episode(index, total, length, session.memory)
+        reports.append(report._replace(success=solved) if "success" in info else report)
         session.end_episode()
 
 

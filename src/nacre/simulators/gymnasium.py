@@ -29,23 +29,29 @@ Results = dict[int, tuple[np.ndarray, float, float, bool, bool]]
 class Environments:
     """Some lanes' environments, where they run. A lane's is made when the lane is first used."""
 
-    def __init__(self, family: GymnasiumFamily):
+    def __init__(self, family: GymnasiumFamily, render_mode: str | None = None):
         self._family = family
+        self._render_mode = render_mode
         self._envs: dict[int, gymnasium.Env] = {}
         self._tasks: dict[int, dict[str, Any]] = {}
         self._steps: dict[int, int] = {}
+
+    def env(self, lane: int, task: dict[str, Any]) -> gymnasium.Env:
+        """The environment of a lane, made now where it has none that is good for this task."""
+        remake = self._family.remake_for_task
+        if lane in self._envs and remake and not _same(task, self._tasks[lane]):
+            self._envs.pop(lane).close()
+        if lane not in self._envs:
+            self._envs[lane] = self._family.checked_env(task if remake else None, self._render_mode)
+        self._tasks[lane] = task
+        return self._envs[lane]
 
     def reset(self, tasks: dict[int, dict[str, Any]], seeds: dict[int, int]) -> dict[int, np.ndarray]:
         """Starts an episode in every lane."""
         family, first = self._family, {}
         for lane, task in tasks.items():
-            env = self._envs.get(lane)
-            if env is not None and family.remake_for_task and not _same(task, self._tasks[lane]):
-                self._envs.pop(lane).close()
-                env = None
-            if env is None:
-                env = self._envs[lane] = family.checked_env(task if family.remake_for_task else None)
-            self._tasks[lane], self._steps[lane] = task, 0
+            env = self.env(lane, task)
+            self._steps[lane] = 0
             family.set_task(env, task)
             obs, _ = env.reset(seed=seeds[lane], options=family.reset_options(task))
             first[lane] = np.asarray(obs, np.float32)
