@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from documented import undocumented
 from nacre import cli
 from nacre.families.catalog import FAMILIES
 
@@ -33,6 +34,7 @@ def test_a_smoke_run_leaves_everything_that_a_run_has(family: str, run: Path) ->
     config = json.loads((run / "config.json").read_text())
     assert (config["algorithm"], config["family"], config["preset"]) == ("pearl", family, "smoke")
     assert {"nacre", "jax", "mujoco", "python"} <= set(config["versions"])
+    assert not undocumented(run)
 
 
 def test_a_smoke_run_evaluates_its_test_tasks_after_both_iterations(family: str, run: Path) -> None:
