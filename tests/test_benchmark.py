@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import sys
@@ -14,12 +15,16 @@ import numpy as np
 import pytest
 from jax.interpreters.partial_eval import dce_jaxpr
 
-from nacre import actor_critic, benchmark, cli
+from nacre import actor_critic, benchmark, cli, rollout
 from nacre.algorithms import pearl
 from nacre.benchmark import update_flops
 from nacre.config import resolve
 from nacre.errors import NacreError
+from nacre.families.catalog import FAMILIES, make_family
+from nacre.families.family import MujocoFamily
 from nacre.presets.pearl import PearlConfig
+from nacre.robots import load_model
+from nacre.simulators.mujoco import MujocoLanes
 from nacre.types import Transition
 
 PAPER = PearlConfig()
@@ -34,6 +39,10 @@ FIGURES = {
         "fraction_of_mj_step", "times_async_vector_env",
     },
     "evaluate": {"seconds", "control_steps"},
+    "iteration": {
+        "algorithm", "seconds", "collection_seconds", "update_seconds", "control_steps", "updates",
+        "control_steps_per_s", "lanes",
+    },
     "act": {
         "microseconds_p50", "microseconds_p99", "microseconds_p50_long_context", "microseconds_p99_long_context",
         "long_context",
@@ -45,7 +54,12 @@ FIGURES = {
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Benchmarks that measure next to nothing: what they come to is not what these tests are about."""
     small: dict[str, Any] = dict(
-        ROUNDS=2, UPDATES_PER_ROUND=2, CONTROL_STEPS_PER_ROUND=1, ACTING_STEPS=20, LONG_CONTEXT=200
+        ROUNDS=2,
+        UPDATES_PER_ROUND=2,
+        CONTROL_STEPS_PER_ROUND=1,
+        ACTING_STEPS=20,
+        LONG_CONTEXT=200,
+        ITERATION_ROUNDS=1,
     )
     small |= dict(SCALING_TASKS=(10, 20))
     for name, value in small.items():
@@ -139,13 +153,17 @@ def test_the_program_of_an_update_computes_what_is_counted_and_less_than_1_perce
 @pytest.mark.parametrize(
     ("what", "family"),
     [("update", "point-robot"), ("scaling", "point-robot"), ("collect", "point-robot"), ("collect", "cheetah-dir"),
-     ("evaluate", "cheetah-dir"), ("act", "cheetah-dir"), ("simulation", "hopper-params")],
+     ("evaluate", "cheetah-dir"), ("act", "cheetah-dir"), ("simulation", "hopper-params"),
+     ("simulation", "point-robot"), ("iteration", "point-robot"), ("iteration", "hopper-params")],
 )  # fmt: skip
 def test_a_benchmark_gives_the_figures_of_its_contract(what: str, family: str):
     result = benchmark.run(what, family, "smoke", lanes=4)
-    on_mujoco = what == "collect" and family == "cheetah-dir"
-    physics = {"physics_only_steps_per_s", "fraction_of_physics"} if on_mujoco else set()
-    assert set(result) == MACHINE | FIGURES[what] | physics
+    figures = FIGURES[what]
+    if what == "collect" and family == "cheetah-dir":
+        figures = figures | {"physics_only_steps_per_s", "fraction_of_physics"}
+    if what == "simulation" and family == "point-robot":
+        figures = {"physics_only_steps_per_s", "lanes"}
+    assert set(result) == MACHINE | figures
     assert list(result)[:3] == ["benchmark", "family", "preset"]
     assert (result["benchmark"], result["family"], result["preset"]) == (what, family, "smoke")
     numbers = [value for value in result.values() if not isinstance(value, str)]
@@ -188,6 +206,52 @@ def test_a_made_up_replay_gives_every_task_its_own_page():
 
 
 @pytest.mark.usefixtures("short")
+@pytest.mark.parametrize(
+    ("method", "control_steps", "updates", "lanes"),
+    # Tasks x episodes x horizon; ProMP and MAESN before and after adaptation; PEARL from the prior and the posterior.
+    [
+        ("rl2", 2 * 2 * 20, 2, 2), ("promp", 2 * 2 * 2 * 20, 5, 4), ("maesn", 2 * 2 * 2 * 20, 1, 4),
+        ("pearl", 2 * (40 + 40), 10, 4),
+    ],
+)  # fmt: skip
+def test_an_iteration_is_one_of_the_method_asked_for(method: str, control_steps: int, updates: int, lanes: int):
+    players = rollout._compiled_episode, rollout._stepped_episode
+    result = benchmark.run("iteration", "point-robot", "smoke", algorithm=method)
+    assert [result[name] for name in ("algorithm", "control_steps", "updates", "lanes")] == [
+        method, control_steps, updates, lanes,
+    ]  # fmt: skip
+    parts = float(result["collection_seconds"]) + float(result["update_seconds"])
+    assert parts == pytest.approx(result["seconds"])
+    assert players == (rollout._compiled_episode, rollout._stepped_episode)
+
+
+def test_collections_physics_counts_the_steps_until_a_robot_falls_and_simulations_all(monkeypatch: pytest.MonkeyPatch):
+    """Of hoppers under the same random actions, whose falls are counted here one lane at a time."""
+    family, lanes = make_family("hopper-gravity"), 3
+    rates = {until: benchmark._physics_rate(family, lanes, 1, until_fallen=until) for until in (True, False)}
+    clock = itertools.count()
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: float(next(clock)))  # a measurement takes one second
+    rng = np.random.default_rng(0)
+    task, simulators = family.sample_tasks(rng, lanes), MujocoLanes(family, lanes)
+    actions = rng.uniform(-1.0, 1.0, (family.horizon, lanes, family.action_dim)).astype(np.float32)
+    simulators.reset(task, rng)
+    falls = np.array([simulators.step(action, task).terminated for action in actions])
+    assert falls.any(axis=0).all()
+    assert rates[True]() == (falls.argmax(axis=0) + 1).sum()
+    assert rates[False]() == lanes * family.horizon
+
+
+@pytest.mark.parametrize("name", sorted(name for name in FAMILIES if issubclass(FAMILIES[name], MujocoFamily)))
+def test_the_robot_beside_it_is_gymnasiums_with_the_familys_model_and_time_step(name: str):
+    family: Any = make_family(name)
+    env: Any = benchmark._gymnasiums_robot(family)
+    model, own = env.unwrapped.model, load_model(family.model_file, family.model_timestep)
+    assert (model.opt.timestep, env.unwrapped.frame_skip) == (own.opt.timestep, family.frame_skip)
+    np.testing.assert_array_equal(model.geom_friction, own.geom_friction)
+    env.close()
+
+
+@pytest.mark.usefixtures("short")
 def test_an_evaluation_is_the_one_that_the_preset_asks_for():
     result = benchmark.run("evaluate", "point-robot", "smoke", lanes=1)
     assert result["control_steps"] == 3 * 1 * 3 * 20  # tasks, repeats, episodes, horizon
@@ -218,6 +282,7 @@ def test_acting_is_timed_on_one_core_and_leaves_the_process_as_it_was(monkeypatc
 @pytest.mark.parametrize(
     ("what", "family", "preset", "lanes", "words"),
     [
+        ("iteration", "point-robot", "smoke", 4, "random neither collects nor learns"),
         ("updaet", "point-robot", "smoke", 4, "did you mean 'update'"),
         ("update", "point-robt", "smoke", 4, "did you mean 'point-robot'"),
         ("update", "point-robot", "smok", 4, "did you mean 'smoke'"),
@@ -229,7 +294,7 @@ def test_what_cannot_be_measured_is_refused_with_a_sentence(
     what: str, family: str, preset: str, lanes: int, words: str
 ):
     with pytest.raises(NacreError, match=words):
-        benchmark.run(what, family, preset, lanes, seeds=0 if words == "--seeds" else 1)
+        benchmark.run(what, family, preset, lanes, seeds=0 if words == "--seeds" else 1, algorithm="random")
 
 
 @pytest.mark.usefixtures("short")

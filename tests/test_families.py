@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,12 +12,15 @@ import numpy as np
 import pytest
 
 from nacre import rollout
+from nacre.algorithms.catalog import ALGORITHMS
+from nacre.config import resolve
 from nacre.errors import NacreError
-from nacre.families.catalog import FAMILIES, make_family
+from nacre.families.catalog import FAMILIES, OPTIONAL, make_family
 from nacre.families.family import Family, JaxFamily, MujocoFamily, Physics, num_tasks, take
 from nacre.families.half_cheetah import CheetahDir, CheetahVel
 from nacre.families.point import PointRobot, SparsePointRobot
 from nacre.presets.pearl import PRESETS, PearlConfig
+from nacre.robots import load_model
 from nacre.types import Agent, Episode, Tasks
 
 LANES = 3
@@ -292,6 +296,53 @@ def test_point_robot_goals_fill_the_square():
     goals = PointRobot().task_set(1337, 80, 20).train["goal"]
     assert (np.abs(goals) <= 1).all() and (np.abs(goals).max(axis=0) > 0.9).all()
     assert (np.abs(goals.mean(axis=0)) < 0.25).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("ant-dir-360", 0, 2 * np.pi), ("humanoid-dir", 0, 2 * np.pi), ("walker-params", -3, 3),
+        ("hopper-params", -3, 3), ("cheetah-vel-wide", 0, 7), ("cheetah-inversion", 0.8, 1.2),
+        ("reacher-inversion", 0.8, 1.2), ("point-wind", -0.05, 0.05),
+    ],
+)  # fmt: skip
+def test_a_parameter_is_uniform_over_its_range_and_independent_of_the_others(name: str, low: float, high: float):
+    """Kolmogorov's distance to the uniform distribution, of tasks that are sampled and of a run's."""
+    family, num = make_family(name), 5000
+    for tasks in (family.sample_tasks(np.random.default_rng(0), num), family.task_set(1337, num, 0).train):
+        (values,) = (each.reshape(num, -1) for each in tasks.values())
+        if name.endswith("inversion"):  # the other number is a sign
+            signs, values = values[:, 1], values[:, :1]
+            assert set(signs) == {-1.0, 1.0} and abs(signs.mean()) < 0.05
+            assert abs(np.corrcoef(signs, values[:, 0])[0, 1]) < 0.05
+        share = np.sort((values - low) / (high - low), axis=0)
+        assert share.min() >= 0 and share.max() <= 1
+        assert np.abs(share - (np.arange(num)[:, None] + 0.5) / num).max() < 2 / np.sqrt(num)
+        together = np.corrcoef(values.T).reshape(values.shape[1], -1) - np.eye(values.shape[1])
+        assert np.abs(together).max() < 5 / np.sqrt(num)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("robot", ["ant", "cheetah", "hopper", "walker", "humanoid"])
+def test_gravities_are_40_to_train_on_and_20_to_test_for_every_method(algorithm: str, robot: str):
+    assert resolve(algorithm, f"{robot}-gravity").num_tasks == {"train": 40, "test": 20}
+
+
+def test_the_page_of_families_has_the_sizes_of_every_one():
+    page = (Path(__file__).parents[1] / "docs" / "families.md").read_text()
+    lines = page.split("## Sizes, task counts, starts")[1].split("\n## ")[0].splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| `")]
+    written = {name.strip("`"): row[1:6] for row in cells for name in row[0].split(", ")}
+    expected = {}
+    for name in set(FAMILIES) - set(OPTIONAL):
+        family, dt = make_family(name), "-"
+        if isinstance(family, MujocoFamily):
+            model = load_model(family.model_file, family.model_timestep)
+            dt = f"{family.frame_skip * model.opt.timestep:.4g}"
+        config = PearlConfig(**PRESETS["paper"][name])
+        split = f"{config.num_train_tasks} / {config.num_test_tasks}"
+        expected[name] = [str(family.obs_dim), str(family.action_dim), str(family.horizon), dt, split]
+    assert written == expected
 
 
 @pytest.mark.parametrize(

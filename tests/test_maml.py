@@ -48,9 +48,9 @@ def some_rollouts(seed: int, *axes: int) -> Rollouts:
     ))  # fmt: skip
 
 
-def some_steps(config: Any, num_tasks: int = 3) -> list[maml.Step]:
+def some_steps(config: Any, num_tasks: int = 3, policy: GaussianPolicy | None = None) -> list[maml.Step]:
     """Data of every inner step and of the adapted policies, as an iteration gathers it."""
-    policies = jax.tree.map(lambda x: jnp.stack([x] * num_tasks), a_policy())
+    policies = jax.tree.map(lambda x: jnp.stack([x] * num_tasks), a_policy() if policy is None else policy)
     steps = []
     for inner in range(config.num_inner_steps + 1):
         rollouts = some_rollouts(inner, num_tasks, 4, 9)
@@ -225,6 +225,34 @@ def test_trpo_lowers_the_surrogate_and_keeps_its_divergence():
     np.testing.assert_allclose(before.kl, 0.0, atol=1e-6)
     assert after.surrogate < before.surrogate and 0 < after.kl <= config.max_kl
     assert metrics["step_accepted"].shape == (1,)
+
+
+def test_a_trpo_step_is_the_natural_gradient_by_the_whole_hessian(float64: None):
+    """Of a tiny network: Hessian-vector products of MAML's own KL, through adaptation, and the step that they lead to,
+    against the Hessian as a matrix and a direct solver."""
+    config = MamlTrpoConfig(**SMALL | {"hidden_dim": 2}, cg_iterations=200, cg_damping=0.1)
+    policy = a_policy(hidden_dim=2)
+    steps = some_steps(config, policy=policy)
+    flat, unravel = ravel_pytree(policy)
+
+    def kl(x: Any) -> Any:
+        return maml.outcome(unravel(x), steps, config).kl
+
+    hessian = jax.jit(jax.hessian(kl))(flat)
+    v = jnp.asarray(np.random.default_rng(0).normal(size=len(flat)))
+    exact = trust_region.hessian_product(kl, flat, v)
+    np.testing.assert_allclose(exact, hessian @ v, rtol=1e-9, atol=1e-12)
+    slope = jax.jit(jax.grad(kl))
+    np.testing.assert_allclose(exact, (slope(flat + 1e-5 * v) - slope(flat - 1e-5 * v)) / 2e-5, rtol=1e-5, atol=1e-7)
+
+    gradient = jax.grad(lambda x: maml.outcome(unravel(x), steps, config).surrogate)(flat)
+    damped = np.asarray(hessian) + 0.1 * np.eye(len(flat))
+    natural = np.linalg.solve(damped, gradient)
+    learner, metrics = maml.trpo_update(maml.Learner(policy, None, jnp.zeros(1)), steps, config)
+    length = np.sqrt(2 * config.max_kl / (natural @ damped @ natural)) * 0.8 ** float(metrics["backtracks"][0])
+    moved = ravel_pytree(learner.policy)[0] - flat
+    assert metrics["step_accepted"][0] == 1
+    np.testing.assert_allclose(moved, -length * natural, atol=1e-3 * np.abs(moved).max())
 
 
 def test_promp_lowers_its_objective_and_adapts_its_penalty():

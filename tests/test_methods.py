@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import nacre
+from documented import undocumented
 from nacre import cli
 from nacre.algorithms.catalog import ALGORITHMS
 
@@ -32,6 +33,7 @@ def test_a_run_that_was_stopped_goes_on_exactly(method: str, tmp_path: Path):
     nacre.resume(parts.path)
     for file in ("eval.csv", "metrics.csv"):
         assert numbers(parts.path, file) == numbers(whole.path, file)
+    assert not undocumented(whole.path)
 
 
 @pytest.mark.parametrize("method", METHODS)

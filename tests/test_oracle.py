@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import nacre
+from documented import undocumented
 from nacre import rollout
 from nacre.algorithms import oracle, pearl
 from nacre.environment import TaskEnvironment
@@ -126,3 +127,4 @@ def test_it_goes_on_exactly_where_it_was_stopped(tmp_path: Path):
         for run in (whole, parts)
     ]
     assert columns[0] == columns[1] and len(columns[0]) > 3
+    assert not undocumented(whole.path)

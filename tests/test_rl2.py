@@ -97,24 +97,40 @@ def test_the_hidden_state_and_the_last_reward_outlive_an_episode_but_not_a_trial
     assert all((np.asarray(h) == 0).all() for h in jax.tree.leaves(first))
 
 
-def test_credit_is_for_the_trial_or_for_the_episode():
-    """A reward in the second episode credits the first one's actions, or does not: against sums by hand."""
+def advantages_by_hand(sequences: list[np.ndarray], gamma: float, lam: float) -> np.ndarray:
+    """Of rewards, one array a sequence over which they are summed: the advantages of all steps, one after another.
+
+    Discounted sums less their ridge regression on time, generalised over steps, then normalised over all sequences."""
+    rows, sums = [], []
+    for rewards in sequences:
+        for t in range(len(rewards)):
+            rows.append([t / 100, (t / 100) ** 2, (t / 100) ** 3, 1.0])
+            sums.append(sum(gamma ** (k - t) * rewards[k] for k in range(t, len(rewards))))
+    x, y, found = np.array(rows), np.array(sums), []
+    values = x @ np.linalg.solve(x.T @ x + 1e-5 * np.eye(4), x.T @ y)
+    for rewards in sequences:
+        own, values = np.append(values[: len(rewards)], 0.0), values[len(rewards) :]
+        errors = rewards + gamma * own[1:] - own[:-1]
+        found += [sum((gamma * lam) ** (k - t) * errors[k] for k in range(t, len(errors))) for t in range(len(errors))]
+    return (np.array(found) - np.mean(found)) / (np.std(found) + 1e-8)
+
+
+@pytest.mark.parametrize("credit", ["trial", "episode"])
+@pytest.mark.parametrize("lengths", [(9, 9), (4, 7)])
+def test_credit_is_for_the_trial_or_for_the_episode(credit: Any, lengths: tuple[int, int]):
+    """Against sums by hand in float64, over the whole trial or over each episode, with padding behind both."""
     rng = np.random.default_rng(0)
-    zeros = np.zeros((2, 5))
-    rollouts = on_policy.Rollouts(rng.normal(size=(2, 5, 3)), zeros[..., None], zeros, np.ones((2, 5), bool))
-    paid = rollouts._replace(reward=np.array([[0.0] * 5, [0, 0, 0, 0, 1.0]]))
-    sums = {}
-    for credit in ("trial", "episode"):
-        config = dataclasses.replace(SMALL, credit=credit, discount=0.5)
-        flat = on_policy.advantages  # the same machinery, on the shapes that the credit chooses
-        shape = (1, 10) if credit == "trial" else (2, 5)
-        whole = jax.tree.map(lambda x, s=shape: jnp.asarray(x).reshape(*s, *x.shape[2:]), paid)
-        expected = np.asarray(flat(whole, 0.5, 1.0)).reshape(2, 5)
-        np.testing.assert_allclose(rl2.assess(jax.tree.map(jnp.asarray, paid), config), expected, atol=1e-6)
-        discount = jnp.full(shape, 0.5)
-        sums[credit] = np.asarray(on_policy.discounted_sums(whole.reward, discount)).reshape(2, 5)
-    np.testing.assert_allclose(sums["trial"].ravel(), 0.5 ** np.arange(9, -1, -1.0))
-    np.testing.assert_allclose(sums["episode"][0], 0.0)
+    real, reward = np.arange(9) < np.array(lengths)[:, None], rng.normal(size=(2, 9))
+    reward[~real] = 99.0
+    sequences = [reward[i, : lengths[i]] for i in range(2)]
+    sequences = [np.concatenate(sequences)] if credit == "trial" else sequences
+    expected = np.zeros((2, 9))
+    expected[real] = advantages_by_hand(sequences, 0.9, 0.7)
+    config = dataclasses.replace(SMALL, credit=credit, discount=0.9, gae_lambda=0.7)
+    with jax.enable_x64(True):
+        given = on_policy.Rollouts(rng.normal(size=(2, 9, 3)), rng.normal(size=(2, 9, 2)), reward, real)
+        found = rl2.assess(jax.tree.map(jnp.asarray, given), config)
+    np.testing.assert_allclose(found, expected, atol=1e-7)
 
 
 def test_gradients_go_back_as_many_steps_as_they_may():

@@ -82,6 +82,29 @@ def test_a_robot_goes_as_gymnasiums_and_falls_where_it_falls(pair, engine):
     assert largest > 1.0 or not family.needs_contact_forces, "contact forces are real"
 
 
+@ENGINES
+def test_an_unchanged_reacher_is_gymnasiums(engine, tmp_path, monkeypatch):
+    """Links of length 1, actuators as ever: the same state, observation and reward after the same actions."""
+    monkeypatch.chdir(tmp_path)
+    env: Any = gymnasium.make("Reacher-v5").unwrapped
+    env.reset(seed=0)
+    family, task, rng = ReacherInversion(), {"robot": np.ones((1, 2))}, np.random.default_rng(0)
+    lanes = MujocoLanes(family, 1, engine)
+    lanes.reset(task, rng)
+    for _ in range(3):
+        same_start(env, family, lanes, rng)
+        for _ in range(family.horizon):
+            action = rng.uniform(-1, 1, family.action_dim)
+            obs, reward, terminated, _, _ = env.step(action)
+            result, state = lanes.step(action[None], task), lanes.engine.physics()
+            np.testing.assert_allclose(state.qpos[0], env.data.qpos, atol=1e-9, rtol=1e-9)
+            np.testing.assert_allclose(state.qvel[0], env.data.qvel, atol=1e-9, rtol=1e-9)
+            np.testing.assert_allclose(result.obs[0], obs, atol=1e-6, rtol=1e-6)
+            np.testing.assert_allclose(result.reward[0], reward, atol=1e-6, rtol=1e-6)
+            assert bool(result.terminated[0]) == terminated
+    env.close()
+
+
 def test_humanoids_observation_has_the_parts_and_sizes_of_the_papers():
     family = HumanoidDir()
     lanes = MujocoLanes(family, 2)

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from documented import undocumented
 from nacre import cli
 from nacre.families.catalog import FAMILIES
+from nacre.families.family import Family
 
 Capture = pytest.CaptureFixture[str]
 
@@ -33,6 +35,7 @@ def test_a_smoke_run_leaves_everything_that_a_run_has(family: str, run: Path) ->
     config = json.loads((run / "config.json").read_text())
     assert (config["algorithm"], config["family"], config["preset"]) == ("pearl", family, "smoke")
     assert {"nacre", "jax", "mujoco", "python"} <= set(config["versions"])
+    assert not undocumented(run)
 
 
 def test_a_smoke_run_evaluates_its_test_tasks_after_both_iterations(family: str, run: Path) -> None:
@@ -54,6 +57,22 @@ def test_a_smoke_runs_agent_is_evaluated(family: str, run: Path, capsys: Capture
     assert np.shape(result["returns"]) == (settings["num_evaluation_repeats"], settings["num_test_tasks"], 2)
     assert np.isfinite(result["returns"]).all()
     assert np.isclose(result["score"], np.array(result["returns"])[:, :, 1].mean())
+
+
+def test_a_smoke_runs_agent_is_evaluated_out_of_distribution_where_the_family_says_what_that_is(
+    family: str, run: Path, capsys: Capture
+) -> None:
+    capsys.readouterr()
+    status = cli.main(["evaluate", str(run), "--tasks", "ood", "--episodes", "1", "--json"])
+    out, error = capsys.readouterr()
+    if FAMILIES[family].sample_ood_tasks is Family.sample_ood_tasks:
+        assert status == 2 and f"{family} has no out-of-distribution tasks; choose" in error
+        return
+    result, own = json.loads(out), FAMILIES[family]()
+    tasks = {name: np.array([task[name] for task in result["tasks"]]) for name in own.parameters}
+    assert status == 0 and np.isfinite(result["returns"]).all()
+    assert np.shape(result["returns"])[1] == len(result["tasks"]) == 3
+    assert not own.in_range(tasks).any()
 
 
 def test_a_smoke_runs_agent_adapts_to_a_task_that_it_never_saw(family: str, run: Path, capsys: Capture) -> None:

@@ -1,4 +1,4 @@
-"""How fast nacre is on this machine: an update, collection, an evaluation, one acting session.
+"""How fast nacre is on this machine: an update, collection, an evaluation, one acting session, a meta-iteration.
 
 What a figure is compared with is measured beside it, in turns, so that whatever else the machine does slows both alike.
 """
@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import gymnasium
 import jax
@@ -27,11 +28,12 @@ from nacre.collection import Phases
 from nacre.compilation_cache import num_cores
 from nacre.config import Experiment, resolve
 from nacre.errors import NacreError, unknown
-from nacre.families.family import Family, MujocoFamily
+from nacre.families.family import Family, JaxFamily, MujocoFamily, num_tasks
 from nacre.networks import product
 from nacre.presets.pearl import PearlConfig
 from nacre.robots import load_model
-from nacre.simulators.mujoco import mujoco_lanes
+from nacre.simulators import jax as jax_lanes
+from nacre.types import Tasks
 
 Result = dict[str, float | int | str]
 
@@ -47,13 +49,18 @@ ACTING_STEPS = 2_000
 """Steps of the acting session that are timed, once near its beginning and once in its long context."""
 LONG_CONTEXT = 10_000
 """Transitions the session has seen when it is timed for the second time."""
+ITERATION_ROUNDS = 3
+"""Meta-iterations that are timed, after one that compiles; the median counts."""
 
 
-def run(what: str, family: str, preset: str, lanes: int = 64, seeds: int = 1, precision: str | None = None) -> Result:
-    """Times one part of PEARL with the sizes of a preset.
+def run(
+    what: str, family: str, preset: str, lanes: int = 64, seeds: int = 1, precision: str | None = None,
+    algorithm: str = "promp",
+) -> Result:  # fmt: skip
+    """Times one part of PEARL with the sizes of a preset, or a meta-iteration of any method.
 
-    `lanes`: simulations side by side, for 'collect'. `seeds`: learners side by side, for 'update'. `precision`: of the
-    products, for 'update' and 'scaling'; the preset's unless given.
+    `lanes`: simulations side by side, for 'collect' and 'simulation'. `seeds`: learners side by side, for 'update'.
+    `precision`: of the products, for 'update' and 'scaling'; the preset's unless given. `algorithm`: for 'iteration'.
 
     The figures, by name, after what was measured and on which machine:
 
@@ -63,14 +70,17 @@ def run(what: str, family: str, preset: str, lanes: int = 64, seeds: int = 1, pr
     scaling   ms_per_update_N with replay of N train tasks for N of 10, 100, 1000 and 10000, in turns; slowest_over_
               fastest of these; kilobytes_per_task, what a train task's initial collection takes of both buffers.
     collect   control_steps_per_s with the policy in the loop, lanes; on MuJoCo also physics_only_steps_per_s (random
-              actions, no policy) and fraction_of_physics.
-    simulation  what stepping costs without a policy, on MuJoCo: physics_only_steps_per_s, control steps of all lanes;
-              mj_step_steps_per_s, of a loop of mj_step on one core times the cores, and fraction_of_mj_step;
-              async_vector_env_steps_per_s, of Gymnasium's AsyncVectorEnv of that robot with as many lanes, and
-              times_async_vector_env.
+              actions, no policy) and fraction_of_physics. Both count the steps until a robot falls, and make no others.
+    simulation  what stepping costs without a policy: physics_only_steps_per_s, control steps of all lanes, fallen or
+              not. On MuJoCo also mj_step_steps_per_s, of a loop of mj_step on one core times the cores, and
+              fraction_of_mj_step; async_vector_env_steps_per_s, of Gymnasium's AsyncVectorEnv of that robot, with as
+              many lanes and the family's model step, and times_async_vector_env.
     evaluate  seconds of one evaluation of the preset's test tasks, repeats and episodes once compiled; control_steps.
     act       microseconds_p50 and microseconds_p99 of a session's step (action plus belief update) on one core, and the
               same with a context of 10,000 transitions (microseconds_p50_long_context, ..._p99_...).
+    iteration seconds of one meta-iteration, evaluation left out; collection_seconds, in which episodes are played, and
+              update_seconds, the rest; control_steps and updates in it; control_steps_per_s of the collection, policy
+              included; lanes, the most side by side; algorithm.
 
     Raises NacreError for an unknown name and for lanes below 1.
     """
@@ -78,13 +88,15 @@ def run(what: str, family: str, preset: str, lanes: int = 64, seeds: int = 1, pr
         "update": functools.partial(_update, seeds=seeds), "scaling": _scaling,
         "collect": functools.partial(_collect, lanes=lanes),
         "simulation": functools.partial(_simulation, lanes=lanes), "evaluate": _evaluate, "act": _act,
+        "iteration": _iteration,
     }  # fmt: skip
     if what not in benchmarks:
         raise unknown("benchmark", what, benchmarks)
     for name, number in (("lanes", lanes), ("seeds", seeds)):
         if number < 1:
             raise NacreError(f"{name} is {number}, but must be at least 1; change --{name}.")
-    experiment = resolve("pearl", family, preset, **({} if precision is None else {"precision": precision}))
+    method = algorithm if what == "iteration" else "pearl"
+    experiment = resolve(method, family, preset, **({} if precision is None else {"precision": precision}))
     figures = benchmarks[what](experiment)
     machine = {"device": jax.devices()[0].device_kind, "cpu_threads": num_cores(), "jax": jax.__version__}
     return {"benchmark": what, "family": family, "preset": preset, **machine, **figures}
@@ -247,7 +259,8 @@ def _collect(experiment: Experiment, lanes: int) -> Result:
     task = family.sample_tasks(np.random.default_rng(0), lanes)
     memory = rollout.begin(agent, params, task, jax.random.key(1))
     num_episodes = -(-CONTROL_STEPS_PER_ROUND // (lanes * family.horizon))
-    physics_rate = _physics_rate(family, lanes, num_episodes) if isinstance(family, MujocoFamily) else None
+    on_mujoco = isinstance(family, MujocoFamily)
+    physics_rate = _physics_rate(family, lanes, num_episodes, until_fallen=True) if on_mujoco else None
 
     rates, physics_rates = [], []
     for index in range(ROUNDS + 1):
@@ -266,18 +279,53 @@ def _collect(experiment: Experiment, lanes: int) -> Result:
     return result
 
 
-def _physics_rate(family: MujocoFamily, lanes: int, num_episodes: int) -> Callable[[], float]:
-    """A function that measures control steps per second of the same lanes under random actions, without a policy."""
-    simulators, rng = mujoco_lanes(family, lanes), np.random.default_rng(0)
+def _physics_rate(family: Family, lanes: int, num_episodes: int, *, until_fallen: bool) -> Callable[[], float]:
+    """A function that measures control steps per second of the lanes under random actions, without a policy.
+
+    `until_fallen`: a lane stands still, and is not counted, from the end of its episode to that of the last one, as in
+    collection. Otherwise every lane takes and counts as many steps as the horizon has.
+    """
+    simulators, rng = rollout.stepped_lanes(family, lanes), np.random.default_rng(0)
     task = family.sample_tasks(rng, lanes)
     actions = rng.uniform(-1.0, 1.0, (family.horizon, lanes, family.action_dim)).astype(np.float32)
 
     def measure() -> float:
-        started = time.perf_counter()
+        started, control_steps = time.perf_counter(), 0
         for _ in range(num_episodes):
             simulators.reset(task, rng)
+            alive = np.ones(lanes, bool)
             for action in actions:
-                simulators.step(action, task)
+                stepped = simulators.step(action, task, None if alive.all() else np.flatnonzero(alive))
+                control_steps += int(alive.sum())
+                if until_fallen:
+                    alive &= ~stepped.terminated
+                    if not alive.any():
+                        break
+        return control_steps / (time.perf_counter() - started)
+
+    return measure
+
+
+def _compiled_rate(family: JaxFamily, lanes: int, num_episodes: int) -> Callable[[], float]:
+    """As `_physics_rate`, of a family in JAX: every episode is one compiled scan."""
+    task = family.sample_tasks(np.random.default_rng(0), lanes)
+
+    @jax.jit
+    def total_reward(key: jax.Array, task: Tasks) -> jax.Array:
+        """Of an episode in every lane: all steps have to be taken to know it."""
+        reset_key, action_key = jax.random.split(key)
+        actions = jax.random.uniform(action_key, (family.horizon, lanes, family.action_dim), minval=-1.0, maxval=1.0)
+
+        def step(state: Any, action: jax.Array) -> tuple[Any, jax.Array]:
+            result = jax_lanes.step(family, state, action, task)
+            return result.state, result.reward
+
+        return jnp.sum(jax.lax.scan(step, jax_lanes.reset(family, lanes, reset_key)[0], actions)[1])
+
+    def measure() -> float:
+        started = time.perf_counter()
+        for index in range(num_episodes):
+            total_reward(jax.random.key(index), task).block_until_ready()
         return num_episodes * lanes * family.horizon / (time.perf_counter() - started)
 
     return measure
@@ -291,16 +339,18 @@ GYMNASIUM_ROBOTS = {
 
 
 def _simulation(experiment: Experiment, lanes: int) -> Result:
-    """Random actions in a family's lanes, in a loop of mj_step, and in Gymnasium's vector environment, in turns."""
+    """Random actions in a family's lanes; on MuJoCo also in a loop of mj_step and in Gymnasium's vector environment."""
     family = experiment.family
-    if not isinstance(family, MujocoFamily):
-        raise NacreError(f"{family.name} is not simulated by MuJoCo; choose another family for this benchmark.")
     num_episodes = max(1, CONTROL_STEPS_PER_ROUND // (lanes * family.horizon))
-    measures = {
-        "physics_only": _physics_rate(family, lanes, num_episodes), "mj_step": _mj_step_rate(family),
-    }  # fmt: skip
-    robot = GYMNASIUM_ROBOTS[family.model_file]
-    vector = gymnasium.vector.AsyncVectorEnv([functools.partial(gymnasium.make, robot)] * lanes)
+    if isinstance(family, JaxFamily):
+        physics = _compiled_rate(family, lanes, num_episodes)
+    else:
+        physics = _physics_rate(family, lanes, num_episodes, until_fallen=False)
+    if not isinstance(family, MujocoFamily):
+        rates = [physics() for _ in range(ROUNDS + 1)][1:]
+        return {"physics_only_steps_per_s": float(np.median(rates)), "lanes": lanes}
+    measures = {"physics_only": physics, "mj_step": _mj_step_rate(family)}
+    vector = gymnasium.vector.AsyncVectorEnv([functools.partial(_gymnasiums_robot, family)] * lanes)
     try:
         measures["async_vector_env"] = _vector_rate(vector, num_steps=-(-CONTROL_STEPS_PER_ROUND // lanes))
         rounds = [{name: measure() for name, measure in measures.items()} for _ in range(ROUNDS + 1)][1:]
@@ -315,6 +365,14 @@ def _simulation(experiment: Experiment, lanes: int) -> Result:
         **{f"{name}_steps_per_s": rate for name, rate in median.items()}, "lanes": lanes,
         "fraction_of_mj_step": against("mj_step"), "times_async_vector_env": against("async_vector_env"),
     }  # fmt: skip
+
+
+def _gymnasiums_robot(family: MujocoFamily) -> gymnasium.Env:
+    """Gymnasium's environment of a family's robot, with the family's model and its time step."""
+    env: Any = gymnasium.make(GYMNASIUM_ROBOTS[family.model_file], xml_file=family.model_file)
+    if family.model_timestep is not None:
+        env.unwrapped.model.opt.timestep = family.model_timestep
+    return env
 
 
 def _mj_step_rate(family: MujocoFamily) -> Callable[[], float]:
@@ -340,12 +398,12 @@ def _mj_step_rate(family: MujocoFamily) -> Callable[[], float]:
 def _vector_rate(vector: gymnasium.vector.VectorEnv, num_steps: int) -> Callable[[], float]:
     """A function that measures steps a second of all environments of a vector, under random actions."""
     vector.reset(seed=0)
-    actions = vector.action_space.sample()
+    actions = [vector.action_space.sample() for _ in range(num_steps)]
 
     def measure() -> float:
         started = time.perf_counter()
-        for _ in range(num_steps):
-            vector.step(actions)
+        for action in actions:
+            vector.step(action)
         return vector.num_envs * num_steps / (time.perf_counter() - started)
 
     return measure
@@ -362,6 +420,68 @@ def _evaluate(experiment: Experiment) -> Result:
         returns = rollout.evaluate(family, tasks, agent, params, jax.random.key(index), *sizes)
         seconds.append(time.perf_counter() - started)
     return {"seconds": float(np.median(seconds[1:])), "control_steps": returns.size * family.horizon}  # first: compiles
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# A meta-iteration of any method
+
+
+def _iteration(experiment: Experiment) -> Result:
+    """Meta-iterations of a new run, as training goes through them."""
+    family, algorithm, settings = experiment.family, experiment.algorithm, experiment.settings
+    changes = {"iterations": ITERATION_ROUNDS + 1}
+    if hasattr(settings, "num_initial_steps"):  # which are collected before the first iteration
+        changes["num_initial_steps"] = min(settings.num_initial_steps, 200)
+    config = dataclasses.replace(settings, **changes)
+    state = algorithm.init(family, config, 0)
+    blocks = algorithm.meta_train(family, config, experiment.draw_tasks(), [state])
+    rounds, lanes = [], 0
+    with _watched_episodes() as played:
+        for number in range(ITERATION_ROUNDS + 1):
+            played.clear()
+            started, steps_before = time.perf_counter(), int(state.env_steps)
+            while state.meta_iterations == number:
+                (state,), metrics = next(blocks)
+                jax.block_until_ready((state, metrics))
+            seconds, collecting = time.perf_counter() - started, sum(one for one, _ in played)
+            control_steps = int(state.env_steps) - steps_before
+            if control_steps == 0:
+                raise NacreError(
+                    f"{experiment.algorithm_name} neither collects nor learns; choose another --algorithm."
+                )
+            lanes = max(side_by_side for _, side_by_side in played)
+            rounds.append((seconds, collecting, seconds - collecting, control_steps, control_steps / collecting))
+    seconds, collecting, updating, control_steps, rate = np.median(rounds[1:], axis=0).tolist()  # the first compiles
+    return {
+        "algorithm": experiment.algorithm_name, "seconds": seconds, "collection_seconds": collecting,
+        "update_seconds": updating, "control_steps": int(control_steps),
+        "updates": config.num_train_steps_per_iteration, "control_steps_per_s": rate, "lanes": lanes,
+    }  # fmt: skip
+
+
+@contextmanager
+def _watched_episodes() -> Iterator[list[tuple[float, int]]]:
+    """For a while, every call that plays episodes leaves what it took here: (seconds, lanes side by side)."""
+    played: list[tuple[float, int]] = []
+
+    def watched(play: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(family: Family, agent: Any, params: Any, memory: Any, task: Tasks, *args: Any, **options: Any) -> Any:
+            jax.block_until_ready((params, memory))  # what learning still computes is not collection's
+            started = time.perf_counter()
+            result = jax.block_until_ready(play(family, agent, params, memory, task, *args, **options))
+            played.append((time.perf_counter() - started, num_tasks(task)))
+            return result
+
+        return timed
+
+    originals = {name: getattr(rollout, name) for name in ("_compiled_episode", "_stepped_episode")}
+    try:
+        for name, play in originals.items():
+            setattr(rollout, name, watched(play))
+        yield played
+    finally:
+        for name, play in originals.items():
+            setattr(rollout, name, play)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

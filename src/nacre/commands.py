@@ -149,9 +149,9 @@ class ReproduceCommand:
 class BenchmarkCommand:
     """Time a part of nacre on this machine: figure, FLOP count, the machine's measured ceiling, and their ratio."""
 
-    what: tyro.conf.Positional[Literal["update", "scaling", "collect", "simulation", "evaluate", "act"]]
-    """A gradient update, the same with replay of 10 to 10,000 train tasks, collection with the policy in the loop,
-    simulation without one, one evaluation, or one acting session's step."""
+    what: tyro.conf.Positional[Literal["update", "scaling", "collect", "simulation", "evaluate", "act", "iteration"]]
+    """PEARL's gradient update, the same with replay of 10 to 10,000 train tasks, collection with the policy in the
+    loop, simulation without one, one evaluation, one acting session's step; or a meta-iteration of any method."""
     family: str = "cheetah-vel"
     """Family whose sizes to use."""
     preset: str = "paper"
@@ -162,6 +162,8 @@ class BenchmarkCommand:
     """Learners side by side (update)."""
     precision: str | None = None
     """float32, tf32 or bfloat16 (update, scaling); the preset's unless given."""
+    algorithm: str = "promp"
+    """Method whose meta-iteration to time (iteration)."""
     json: bool = False
     """Print one JSON object."""
 
@@ -486,8 +488,9 @@ def _benchmark(command: BenchmarkCommand, started: float) -> None:
     from nacre import benchmark
 
     result = benchmark.run(
-        command.what, command.family, command.preset, command.lanes, command.seeds, command.precision
-    )
+        command.what, command.family, command.preset, command.lanes, command.seeds, command.precision,
+        command.algorithm,
+    )  # fmt: skip
     if command.json:
         print(json.dumps(result))
         return

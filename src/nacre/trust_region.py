@@ -43,6 +43,13 @@ def conjugate_gradient(
     return jax.lax.fori_loop(0, num_iterations, iterate, (jnp.zeros_like(b), b, b))[0]
 
 
+def hessian_product(
+    function: Callable[[Array], Array], x: Float[Array, " n"], v: Float[Array, " n"]
+) -> Float[Array, " n"]:
+    """The Hessian of `function` at x, times v, exactly."""
+    return jax.jvp(jax.grad(function), (x,), (v,))[1]
+
+
 def step(
     loss: Callable[[Any], Array], kl: Callable[[Any], Array], params: Any, region: TrustRegion
 ) -> tuple[Any, dict[str, Array]]:
@@ -58,11 +65,11 @@ def step(
 
     before, gradient = jax.value_and_grad(lambda x: loss(unravel(x)))(flat)
 
-    def hessian_product(v: Array) -> Array:
-        return jax.jvp(jax.grad(flat_kl), (flat,), (v,))[1] + region.damping * v
+    def damped(v: Array) -> Array:
+        return hessian_product(flat_kl, flat, v) + region.damping * v
 
-    direction = conjugate_gradient(hessian_product, gradient, region.cg_iterations)
-    curvature = direction @ hessian_product(direction)
+    direction = conjugate_gradient(damped, gradient, region.cg_iterations)
+    curvature = direction @ damped(direction)
     full = jnp.sqrt(2 * region.max_kl / jnp.maximum(curvature, 1e-12))
 
     def tried(k: Array) -> tuple[Array, Array, Array]:
