@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MultipleLocator
+from matplotlib.ticker import MultipleLocator, NullFormatter
 
 from nacre.errors import NacreError
 
@@ -115,7 +115,13 @@ def label_steps(axes: Axes) -> None:
 def label_duration(axes: Axes) -> None:
     """Labels an x axis in seconds as minutes or, from two hours on, as hours."""
     unit, word = (3600, "hours") if axes.get_xlim()[1] > 2 * 3600 else (60, "minutes")
-    axes.xaxis.set_major_locator(MultipleLocator(unit * _step(axes.get_xlim()[1] / unit)))
+    if axes.get_xscale() == "log":
+        first, last = (x / unit for x in axes.get_xlim())
+        marks = (factor * 10.0**power for power in range(-5, 6) for factor in (1, 2, 5))
+        axes.set_xticks([mark * unit for mark in marks if first <= mark <= last])
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.xaxis.set_major_locator(MultipleLocator(unit * _step(axes.get_xlim()[1] / unit)))
     axes.xaxis.set_major_formatter(lambda value, position: f"{value / unit:.3g}")
     axes.set_xlabel(f"{word} since the run began")
 
