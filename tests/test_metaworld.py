@@ -104,7 +104,7 @@ def test_it_is_a_gymnasium_environment_with_pictures():
     assert first.shape == (39,) and info["task"]["environment"] == _names().index("push-v3")
     before = env.render()
     for _ in range(10):
-        obs, _, terminated, truncated, info = env.step(np.array([1.0, 0.0, 1.0, 0.0], np.float32))
+        *_, terminated, truncated, info = env.step(np.array([1.0, 0.0, 1.0, 0.0], np.float32))
     assert not terminated and not truncated and info["success"] is False
     frame = env.render()
     assert frame.shape == (480, 480, 3) and frame.dtype == np.uint8 and frame.std() > 20
