@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -93,6 +94,23 @@ def test_an_arm_that_goes_to_the_goal_succeeds_and_one_that_stands_still_does_no
         obs, solved = result.obs, solved | result.success
     assert solved.tolist() == [True, False] and result.reward[0] > 9.0
     lanes.close()
+
+
+@needs_meta_world
+@pytest.mark.usefixtures("gl")
+def test_it_is_a_gymnasium_environment_with_pictures():
+    env = gymnasium.make("nacre/Ml1-v0", environment="push-v3", render_mode="rgb_array")
+    first, info = env.reset(seed=0)
+    assert first.shape == (39,) and info["task"]["environment"] == _names().index("push-v3")
+    before = env.render()
+    for _ in range(10):
+        *_, terminated, truncated, info = env.step(np.array([1.0, 0.0, 1.0, 0.0], np.float32))
+    assert not terminated and not truncated and info["success"] is False
+    frame = env.render()
+    assert frame.shape == (480, 480, 3) and frame.dtype == np.uint8 and frame.std() > 20
+    assert 0.005 < (frame != before).any(axis=-1).mean() < 0.5, "the arm moves"
+    np.testing.assert_array_equal(env.reset(seed=0)[0], first)
+    env.close()
 
 
 @needs_meta_world

@@ -14,7 +14,8 @@ import pytest
 
 from nacre import cli
 from nacre.errors import NacreError
-from nacre.report import page
+from nacre.families.catalog import make_family
+from nacre.report import page, picture
 
 SmokeRun = Callable[[str], Path]
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -77,6 +78,43 @@ def test_posterior_means_are_shown_in_the_plane_in_which_they_differ_most(latent
         np.testing.assert_array_equal(plane, means)
     one, _ = page._plane(means[:1])
     assert one.shape == (1, 2) and np.isfinite(one).all()
+
+
+@pytest.mark.parametrize(
+    ("family", "words"),
+    [
+        ("cheetah-vel", "velocity"),
+        ("humanoid-dir", "angle (rad)"),
+        ("ant-goal", "direction of the goal (rad)"),
+        ("cheetah-inversion", "length of the limbs, negative: actuators turned"),
+        ("walker-params", "mean of the 65 exponents"),
+    ],
+)
+def test_a_task_is_coloured_by_a_number_that_differs_and_is_named(family: str, words: str) -> None:
+    tasks = make_family(family).sample_tasks(np.random.default_rng(0), 40)
+    values, name, is_cyclic = page._parameter(tasks)
+    assert name == words and values.shape == (40,) and len(set(values)) > 20
+    assert is_cyclic == ("rad" in name)
+    if family == "cheetah-inversion":
+        np.testing.assert_array_equal(np.sign(values), tasks["robot"][:, 1])
+
+
+def test_of_meta_worlds_numbers_the_one_that_differs_most_is_shown() -> None:
+    rng = np.random.default_rng(0)
+    places = np.concatenate([rng.uniform(0, (0.1, 0.3, 0), (5, 3)), np.zeros((5, 3))], axis=1)
+    values, name, is_cyclic = page._parameter({"environment": np.full(5, 40.0), "rand_vec": places})
+    np.testing.assert_array_equal(values, places[:, 1])
+    assert name == "rand_vec, number 2 of 6, which differs most" and not is_cyclic
+    assert page._parameter({"environment": np.array([1.0, 2.0]), "rand_vec": places[:2]}).name == "environment"
+    assert page._parameter({"place": np.zeros((1, 1))}).name == "place"
+
+
+def test_directions_that_are_nearly_the_same_have_nearly_the_same_colour() -> None:
+    angles = np.array([0.01, 2 * np.pi - 0.01, np.pi])
+    with picture.figure(3, 3) as figure:
+        dots = figure.subplots().scatter(angles, angles, **page._parameter({"angle": angles}).colours)
+        first, around, opposite = dots.to_rgba(page._parameter({"angle": angles}).values)
+    assert np.abs(first - around).max() < 0.1 < np.abs(first - opposite).max()
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")

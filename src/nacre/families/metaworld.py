@@ -160,8 +160,9 @@ class Sawyer(gymnasium.Env):
         return self._env and self._env.mujoco_renderer
 
     def render(self) -> Any:
-        """A frame, or a window, by Meta-World."""
-        return self._env.render()
+        """A frame [480, 480, 3] of uint8, or (human) a window."""
+        frame = self._env.render()
+        return None if frame is None else np.ascontiguousarray(frame[::-1, ::-1])  # its cameras hang upside down
 
     def close(self) -> None:
         """Leaves what it has to other lanes of this process; closes what is rendered."""

@@ -9,7 +9,7 @@ import json
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -80,12 +80,13 @@ def _run(path: Path, num_videos: int) -> list[str]:
     parts = [f"<h2>{html.escape(f'{agent.family.name}, seed {agent.experiment.options.seed}')}</h2>"]
     played = trials.play(agent, agent.tasks.test)
     if played.belief_means:
+        shown = html.escape(_parameter(played.tasks).name)
         parts.append("<h3>Belief</h3>")
         parts.append(_svg(11.0, 4.2, lambda figure: _draw_beliefs(figure, played)))
         parts.append(
             "<p class='note'>Left: the mean of the posterior at the end of a trial, one dot a test task, in the plane "
             "of the two latent directions in which tasks differ most. Right: its standard deviation, mean over latent "
-            "dimensions, as transitions come in, one line a task.</p>"
+            f"dimensions, as transitions come in, one line a task. Colour: {shown}.</p>"
         )
     parts += ["<h3>Return of the scored episode, by task</h3>", _svg(11.0, 3.4, lambda f: _draw_tasks(f, played))]
     if num_videos:
@@ -120,12 +121,12 @@ def _draw_beliefs(figure: Figure, played: trials.Trials) -> None:
     left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.2))
     means = np.stack([rows[-1] for rows in played.belief_means])
     plane, names = _plane(means)
-    values, name = _parameter(played.tasks)
-    dots = left.scatter(*plane.T, c=values, cmap="viridis", s=34, edgecolors="white", linewidths=0.6)
-    figure.colorbar(dots, ax=left, label=name)
+    shown = _parameter(played.tasks)
+    dots = left.scatter(*plane.T, **shown.colours, s=34, edgecolors="white", linewidths=0.6)
+    figure.colorbar(dots, ax=left, label=shown.name)
     left.set_aspect("equal", adjustable="datalim")  # distances count, also where tasks lie on a line
     left.set(xlabel=names[0], ylabel=names[1], title="posterior means of the test tasks")
-    colours = dots.to_rgba(values)
+    colours = dots.to_rgba(shown.values)
     for stds, colour in zip(played.belief_stds, colours, strict=True):
         right.plot(np.arange(len(stds)), stds.mean(axis=1), color=colour, lw=1.0, alpha=0.8)
     right.set_xscale("symlog", linthresh=1)
@@ -146,19 +147,44 @@ def _plane(means: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
     return centred @ directions.T, ("first principal direction of z", "second")
 
 
-def _parameter(tasks: Tasks) -> tuple[np.ndarray, str]:
-    """One number for each task to colour and order it by, and its name: a place's angle, else the first component."""
-    name, values = next(iter(tasks.items()))
-    if values.ndim == 1:
-        return values, name
-    if values.shape[1] == 2 and name in ("goal", "wind"):
-        return np.arctan2(values[:, 1], values[:, 0]), f"direction of the {name} (rad)"
-    return values[:, 0], f"{name}, first component"
+class _Shown(NamedTuple):
+    """One number for each task to colour and order it by."""
+
+    values: np.ndarray  # [task]; of a cyclic one in [0, 2 pi)
+    name: str
+    is_cyclic: bool = False
+
+    @property
+    def colours(self) -> dict[str, Any]:
+        """How a scatter plot is told them: angles by a map that ends where it begins."""
+        cyclic = {"cmap": "hsv", "vmin": 0.0, "vmax": 2 * np.pi}
+        return {"c": self.values} | (cyclic if self.is_cyclic else {"cmap": "viridis"})
+
+
+def _parameter(tasks: Tasks) -> _Shown:
+    """The direction of angles and places, a robot's length with its sign, the mean of exponents; of other tasks the
+    first parameter that differs between them, and of several numbers the one that differs most."""
+    differing = [name for name, values in tasks.items() if (values != values[0]).any()]
+    name = [*differing, *tasks][0]
+    values = tasks[name]
+    if name == "angle":
+        return _Shown(values % (2 * np.pi), "angle (rad)", True)
+    if values.size == len(values):
+        return _Shown(values.reshape(-1), name)
+    size = values.shape[1]
+    if name in ("goal", "wind") and size == 2:
+        return _Shown(np.arctan2(values[:, 1], values[:, 0]) % (2 * np.pi), f"direction of the {name} (rad)", True)
+    if name == "robot" and size == 2:
+        return _Shown(values[:, 0] * values[:, 1], "length of the limbs, negative: actuators turned")
+    if name == "exponents":
+        return _Shown(values.mean(axis=1), f"mean of the {size} exponents")
+    most = int(values.std(axis=0).argmax())
+    return _Shown(values[:, most], f"{name}, number {most + 1} of {size}, which differs most")
 
 
 def _draw_tasks(figure: Figure, played: trials.Trials) -> None:
     axes: Axes = figure.subplots()
-    values, name = _parameter(played.tasks)
+    values, name, _ = _parameter(played.tasks)
     order = np.argsort(values)
     first, last = played.returns[:, 0], played.returns[:, -1]
     axes.vlines(values[order], first[order], last[order], color="#d0d0d0", lw=1.2)

@@ -84,7 +84,7 @@ def draw(run: Path, out: Path) -> None:
 def choose_tasks(tasks: Tasks, num: int = NUM_TASKS) -> Tasks:
     """At most `num` of the tasks, spread evenly: goals by angle, from left to right; others by first parameter."""
     first = next(iter(tasks.values()))
-    place = -np.arctan2(first[:, 1], first[:, 0]) if first.ndim == 2 else first
+    place = first.reshape(len(first), -1)[:, 0] if first.size == len(first) else -np.arctan2(first[:, 1], first[:, 0])
     left, chosen = place.astype(float), []
     for wanted in np.linspace(place.min(), place.max(), min(num, len(place))):
         chosen.append(int(np.nanargmin(abs(left - wanted))))
