@@ -361,7 +361,7 @@ def test_a_task_of_several_parameters_is_written_name_by_name():
 
 
 def test_a_preset_that_a_registered_family_does_not_have_is_refused_with_those_it_has():
-    with pytest.raises(NacreError, match="choose one of: paper, smoke"):
+    with pytest.raises(NacreError, match="choose one of: paper, fast, smoke"):
         nacre.resolve("pearl", "balls", "demo")
 
 

@@ -829,9 +829,12 @@ class Falling(PointRobot):
 
 
 def test_phases_go_on_until_they_have_real_transitions_enough(initial):
-    """20 prior and 20 extra steps: of episodes that end at their tenth step it takes two, as padding does not count."""
+    """20 prior and 20 extra steps: of episodes that end at their tenth step it takes two, as padding does not count.
+
+    Three lanes are wanted and four are played, a power of two: what the fourth did is dropped.
+    """
     collected = collect_recorded(initial, SMALL, DRAWN, Phases(prior=20, extra_rl_posterior=20), Falling())
-    assert [recorded.length.tolist() for recorded in collected.rounds] == [[20, 10, 20], [10], [20, 10, 20], [10]]
+    assert [recorded.length.tolist() for recorded in collected.rounds] == [[20, 10, 20, 20], [10]] * 2
     assert collected.after.env_steps - initial.env_steps == 6 * 20
     assert np.asarray(collected.after.rl_buffer.size).tolist() == [20 + 4 * 20, 20, 20 + 2 * 20]
     assert np.asarray(collected.after.context_buffer.size).tolist() == [20, 20, 20]

@@ -129,6 +129,7 @@ class Checkpoints:
         except (MemoryError, jax.errors.JaxRuntimeError):  # says nothing about the files
             raise
         except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # where the other reads that failed are reported
             older = [step for step in self._manager.all_steps() if step != grad_steps]
             hint = f"remove it to go on from update {max(older)}" if older else "there is no older one, so train anew"
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
