@@ -28,6 +28,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "value-network": ("use_value_network",),
     "two-critics": ("num_critics",),
     "plain-critics": ("normalise_critics",),
+    "plain-inputs": ("normalise_inputs",),
     "fixed-temperature": ("automatic_temperature", "reward_scale"),
     "network-size": ("hidden_dim", "num_hidden_layers", "encoder_hidden_dim"),
     "step-size": ("learning_rate", "learning_rate_decay"),

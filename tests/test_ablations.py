@@ -174,6 +174,8 @@ def test_a_context_of_a_window_is_of_transitions_collected_one_after_another():
         dict(context_source="collected", context_window=30),
         dict(num_critics=1),
         dict(use_value_network=False, num_critics=1),
+        dict(normalise_inputs="all"),
+        dict(normalise_inputs="encoder", encoder="recurrent"),
     ],
     ids=str,
 )
@@ -186,3 +188,41 @@ def test_meta_training_runs_with_every_ablation(changes: dict[str, Any]):
         FAMILY, tasks.test, pearl.make_agent(config), pearl.agent_params(states[0]), jax.random.key(0), 3, 1
     )
     assert np.isfinite(returns).all()
+
+
+@pytest.mark.parametrize("which", ["encoder", "all"])
+@pytest.mark.parametrize("value_network", [True, False], ids=["V", "no V"])
+def test_inputs_are_scaled_by_all_that_was_collected_and_by_nothing_else(which: Any, value_network: bool):
+    """After every collection; updates leave the scales as they are."""
+    config = dataclasses.replace(
+        SMALL, normalise_inputs=which, use_value_network=value_network, use_next_obs_in_context=True, learning_rate=0.1
+    )
+    tasks = FAMILY.task_set(0, 3, 2)
+    for (state,), _ in pearl.meta_train(FAMILY, config, tasks, [pearl.init(FAMILY, config, 0)]):
+        rows = [pool_of(state.rl_buffer, task)[:size] for task, size in enumerate(np.asarray(state.rl_buffer.size))]
+        held = replay.unpack(np.concatenate(rows), FAMILY.obs_dim)
+        assert len(held.reward) == state.env_steps
+        seen = np.concatenate([held.obs, held.action, held.reward[:, None], held.next_obs], axis=1)
+        networks = state.networks
+        assert_scale(networks.encoder, seen)
+        if which == "encoder":
+            assert networks.policy.mlp.scale is None and networks.critics[0].scale is None
+            continue
+        assert_scale(networks.policy.mlp, held.obs)
+        for critic in (*networks.critics, *(networks.target_critics or ())):
+            assert_scale(critic, np.concatenate([held.obs, held.action], axis=1))
+        for value in (networks.value, networks.target_value):
+            assert (value is None) == (not value_network)
+            if value is not None:
+                assert_scale(value, held.obs)
+
+
+def pool_of(ring: replay.Replay, task: int) -> np.ndarray:
+    """A task's part of the pool, page after page."""
+    pages = np.asarray(ring.pages[task])[: int(ring.pages_taken[task])]
+    return np.asarray(ring.pool).reshape(-1, replay.PAGE, ring.pool.shape[1])[pages].reshape(-1, ring.pool.shape[1])
+
+
+def assert_scale(network: Any, seen: np.ndarray) -> None:
+    np.testing.assert_allclose(network.scale.mean, seen.mean(axis=0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(network.scale.std, seen.std(axis=0), rtol=1e-4, atol=1e-5)

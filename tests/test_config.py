@@ -65,6 +65,7 @@ PAPER = {
     "use_value_network": (True,) * 9,
     "num_critics": (2,) * 9,
     "normalise_critics": (False,) * 9,
+    "normalise_inputs": ("none",) * 9,
     "automatic_temperature": (False,) * 9,
     "precision": ("float32",) * 9,
     # the paper's ablations

@@ -17,6 +17,7 @@ from nacre.networks import (
     PRECISIONS,
     PolicyOutput,
     RecurrentEncoder,
+    Scale,
     TanhGaussianPolicy,
     product,
     sample_action,
@@ -52,6 +53,24 @@ def test_a_normalised_network_has_mean_0_and_variance_1_over_the_units_of_every_
     np.testing.assert_allclose(mlp(jnp.asarray(x, jnp.float32)), h, rtol=1e-3, atol=1e-4)
     plain = MLP(5, 16, 2, 3, out_scale=1.0, key=jax.random.key(0))
     assert jax.tree.map(jnp.shape, plain.weights) == jax.tree.map(jnp.shape, mlp.weights)
+
+
+def test_a_scaled_network_sees_inputs_around_0_and_no_gradient_reaches_its_scale():
+    plain = MLP(7, 16, 2, 3, out_scale=1.0, key=jax.random.key(0))
+    scaled = MLP(7, 16, 2, 3, out_scale=1.0, scaled=5, key=jax.random.key(0))
+    rng = np.random.default_rng(0)
+    mean, std = np.array([3, -40, 0, 1, 0], np.float32), np.array([2, 9, 0.1, 0, 1], np.float32)
+    x, z = mean + std * rng.standard_normal((4, 5)).astype(np.float32), rng.standard_normal((4, 2)).astype(np.float32)
+    x[0, 4] = -300  # far beyond what was ever seen
+    np.testing.assert_array_equal(scaled(x[1:] / 9, z[1:]), plain(x[1:] / 9, z[1:]), "begins as no change up to 10")
+    scaled = eqx.tree_at(lambda mlp: mlp.scale, scaled, Scale(jnp.asarray(mean), jnp.asarray(std)))
+    by_hand = (x - mean) / np.array([2, 9, 0.1, 1, 1], np.float32)  # what does not vary is 0
+    by_hand[0, 4] = -10
+    np.testing.assert_allclose(scaled(x, z), plain(by_hand, z), rtol=1e-4, atol=1e-5)
+
+    gradient = eqx.filter_grad(lambda mlp: jnp.sum(mlp(x, z) ** 2))(scaled)
+    assert not np.any(gradient.scale.mean) and not np.any(gradient.scale.std)
+    assert all(np.any(weight) for weight in gradient.weights)
 
 
 def rounded(x: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from typing import Any, NamedTuple
 
@@ -159,6 +160,17 @@ def test_replay_holds_what_a_deque_a_task_would_hold(sizes, operations):
     replay, model, _ = play(operations, nothing(sizes), sizes.total)
     assert_pages_are_in_order(replay, sizes)
     assert_holds(replay, model)
+    assert_has_moments(replay, model)
+
+
+def assert_has_moments(replay: Replay, model: list[deque[int]]) -> None:
+    """Of all transitions of all tasks, none twice, and nothing of what was overwritten, forgotten or padding."""
+    held = transitions(np.array(sorted(serial for ring in model for serial in ring)))
+    if len(held.reward):
+        mean, std = rings.moments(replay, OBS_DIM)
+        assert_close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-4)
+        jax.tree.map(lambda ours, x: assert_close(ours, x.mean(0)), mean, held)
+        jax.tree.map(lambda ours, x: assert_close(ours, x.std(0)), std, held)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True, database=None)

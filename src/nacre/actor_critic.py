@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from nacre.networks import MLP, RecurrentEncoder, TanhGaussianPolicy
+from nacre.networks import MLP, RecurrentEncoder, Scale, TanhGaussianPolicy
 from nacre.presets.pearl import PearlConfig
-from nacre.types import Key
+from nacre.types import Key, Transition
 
 
 class Networks(NamedTuple):
@@ -52,11 +52,19 @@ def init_networks(obs_dim: int, action_dim: int, config: PearlConfig, key: Key) 
     seen = obs_dim * (2 if c.use_next_obs_in_context else 1) + action_dim + 1
     encoded = c.latent_dim * (2 if c.use_information_bottleneck else 1)
     q_dim = obs_dim + action_dim + c.latent_dim
-    critic = functools.partial(MLP, q_dim, *hidden, 1, 3e-3, normalised=c.normalise_critics, precision=c.precision)
+    all_scaled = c.normalise_inputs == "all"
+    critic = functools.partial(
+        MLP, q_dim, *hidden, 1, 3e-3, scaled=obs_dim + action_dim if all_scaled else 0, normalised=c.normalise_critics,
+        precision=c.precision,
+    )  # fmt: skip
     sizes = (seen, c.encoder_hidden_dim, c.num_hidden_layers, encoded)
     kind = RecurrentEncoder if c.encoder == "recurrent" else MLP
-    encoder = kind(*sizes, 3e-3, precision=c.precision, key=encoder_key)
-    policy = TanhGaussianPolicy(obs_dim, c.latent_dim, action_dim, *hidden, precision=c.precision, key=policy_key)
+    encoder = kind(
+        *sizes, 3e-3, scaled=0 if c.normalise_inputs == "none" else seen, precision=c.precision, key=encoder_key
+    )
+    policy = TanhGaussianPolicy(
+        obs_dim, c.latent_dim, action_dim, *hidden, scaled=all_scaled, precision=c.precision, key=policy_key
+    )
     networks = Networks(
         encoder=encoder,
         policy=policy,
@@ -67,8 +75,33 @@ def init_networks(obs_dim: int, action_dim: int, config: PearlConfig, key: Key) 
     )
     if not c.use_value_network:
         return networks._replace(target_critics=jax.tree.map(jnp.copy, networks.critics))
-    value = MLP(obs_dim + c.latent_dim, *hidden, 1, 3e-3, precision=c.precision, key=value_key)
+    value = MLP(
+        obs_dim + c.latent_dim, *hidden, 1, 3e-3, scaled=obs_dim if all_scaled else 0, precision=c.precision,
+        key=value_key,
+    )  # fmt: skip
     return networks._replace(value=value, target_value=jax.tree.map(jnp.copy, value))
+
+
+def with_scales(networks: Networks, mean: Transition, std: Transition, config: PearlConfig) -> Networks:
+    """The networks with these moments of a transition as the scale of their inputs, where they have one."""
+
+    def scaled(network: Any, *inputs: str) -> Any:
+        moments = [jnp.concatenate([jnp.atleast_1d(getattr(one, name)) for name in inputs]) for one in (mean, std)]
+
+        def rescaled(node: Any) -> Any:  # a copy in every network, because updates use their networks up
+            return Scale(*map(jnp.array, moments)) if isinstance(node, Scale) else node
+
+        return jax.tree.map(rescaled, network, is_leaf=lambda node: isinstance(node, Scale))
+
+    of_next = ("next_obs",) if config.use_next_obs_in_context else ()
+    return networks._replace(
+        encoder=scaled(networks.encoder, "obs", "action", "reward", *of_next),
+        policy=scaled(networks.policy, "obs"),
+        critics=scaled(networks.critics, "obs", "action"),
+        target_critics=scaled(networks.target_critics, "obs", "action"),
+        value=scaled(networks.value, "obs"),
+        target_value=scaled(networks.target_value, "obs"),
+    )
 
 
 def init_optimisers(networks: Networks, config: PearlConfig) -> Optimisers:

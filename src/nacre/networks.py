@@ -93,6 +93,24 @@ def _standardise_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[
 standardise.defvjp(_standardise_forward, _standardise_backward)
 
 
+MIN_STD = 1e-3
+"""Of an input that hardly varies, so that it is not blown up."""
+MAX_SCALED = 10.0
+"""Limit of a scaled input, for what is far beyond anything seen before."""
+
+
+class Scale(NamedTuple):
+    """Mean and standard deviation of a network's inputs, which turn them into numbers around 0, of the order of 1 and
+    at most 10. Data, not learnt: no gradient reaches them."""
+
+    mean: Float[Array, " x_dim"]
+    std: Float[Array, " x_dim"]
+
+    def __call__(self, x: Float[Array, "*rows x_dim"]) -> Float[Array, "*rows x_dim"]:
+        mean, std = jax.lax.stop_gradient((self.mean, self.std))
+        return jnp.clip((x - mean) / jnp.maximum(std, MIN_STD), -MAX_SCALED, MAX_SCALED)
+
+
 class MLP(eqx.Module):
     """Hidden layers with ReLU, then a linear layer. Weights are [in, out], so that a layer is `x @ weight + bias`.
 
@@ -102,17 +120,19 @@ class MLP(eqx.Module):
 
     weights: tuple[Float[Array, "in out"], ...]
     biases: tuple[Float[Array, " out"], ...]
+    scale: Scale | None  # of the inputs but z; None: they are taken as they come
     normalised: bool = eqx.field(static=True)
     precision: str = eqx.field(static=True)
 
     def __init__(
         self, in_dim: int, hidden_dim: int, num_layers: int, out_dim: int, out_scale: float,
-        *, normalised: bool = False, precision: str = "float32", key: Key,
+        *, scaled: int = 0, normalised: bool = False, precision: str = "float32", key: Key,
     ):  # fmt: skip
         """As the reference: hidden weights U(+-1/sqrt(hidden_dim)), hidden biases 0.1, last layer U(+-out_scale).
 
-        `normalised`: every hidden layer has mean 0 and variance 1 over its units before ReLU, in each row (layer
-        normalisation, Ba et al. 2016, without scale and shift of its own). `precision`: one of `PRECISIONS`.
+        `scaled`: how many inputs (all but z) have a `scale`, which begins as no change; 0 for none. `normalised`: every
+        hidden layer has mean 0 and variance 1 over its units before ReLU, in each row (layer normalisation, Ba et al.
+        2016, without scale and shift of its own). `precision`: one of `PRECISIONS`.
         """
         dims = [in_dim] + [hidden_dim] * num_layers
         *hidden_keys, weight_key, bias_key = jax.random.split(key, num_layers + 2)
@@ -125,12 +145,15 @@ class MLP(eqx.Module):
         last_bias = jax.random.uniform(bias_key, (out_dim,), minval=-out_scale, maxval=out_scale)
         self.weights = (*hidden, last)
         self.biases = (*(jnp.full((hidden_dim,), 0.1, last.dtype) for _ in hidden), last_bias)
+        self.scale = Scale(jnp.zeros(scaled), jnp.ones(scaled)) if scaled else None
         self.normalised, self.precision = normalised, precision
 
     def __call__(
         self, x: Float[Array, "*rows x_dim"], z: Float[Array, "*zrows latent_dim"] | None = None
     ) -> Float[Array, "*rows out"]:
         x_dim = x.shape[-1]
+        if self.scale is not None:
+            x = self.scale(x)
         h = product(x, self.weights[0][:x_dim], self.precision) + self.biases[0]
         if z is not None:
             h = h + product(z, self.weights[0][x_dim:], self.precision)
@@ -151,12 +174,13 @@ class RecurrentEncoder(eqx.Module):
 
     def __init__(
         self, in_dim: int, hidden_dim: int, num_layers: int, out_dim: int, out_scale: float,
-        *, precision: str = "float32", key: Key,
+        *, scaled: int = 0, precision: str = "float32", key: Key,
     ):  # fmt: skip
         """The MLP as `MLP`, with an output of `hidden_dim`; the last layer U(+-out_scale)."""
         mlp_key, cell_key, weight_key, bias_key = jax.random.split(key, 4)
         bound = 1.0 / math.sqrt(hidden_dim)
-        self.mlp = MLP(in_dim, hidden_dim, num_layers - 1, hidden_dim, bound, precision=precision, key=mlp_key)
+        sizes = (in_dim, hidden_dim, num_layers - 1, hidden_dim)
+        self.mlp = MLP(*sizes, bound, scaled=scaled, precision=precision, key=mlp_key)
         self.cell = eqx.nn.LSTMCell(hidden_dim, hidden_dim, key=cell_key)
         self.weight = jax.random.uniform(weight_key, (hidden_dim, out_dim), minval=-out_scale, maxval=out_scale)
         self.bias = jax.random.uniform(bias_key, (out_dim,), minval=-out_scale, maxval=out_scale)
@@ -201,10 +225,11 @@ class TanhGaussianPolicy(eqx.Module):
 
     def __init__(
         self, obs_dim: int, latent_dim: int, action_dim: int, hidden_dim: int, num_layers: int,
-        *, precision: str = "float32", key: Key,
+        *, scaled: bool = False, precision: str = "float32", key: Key,
     ):  # fmt: skip
-        in_dim = obs_dim + latent_dim
-        self.mlp = MLP(in_dim, hidden_dim, num_layers, 2 * action_dim, 1e-3, precision=precision, key=key)
+        """`scaled`: whether observations have a `Scale`."""
+        sizes, num_scaled = (obs_dim + latent_dim, hidden_dim, num_layers, 2 * action_dim), obs_dim if scaled else 0
+        self.mlp = MLP(*sizes, 1e-3, scaled=num_scaled, precision=precision, key=key)
 
     def __call__(self, obs: Float[Array, "*rows obs_dim"], z: Float[Array, "*zrows latent_dim"]) -> PolicyOutput:
         mean, log_std = jnp.split(self.mlp(obs, z), 2, axis=-1)

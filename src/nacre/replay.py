@@ -171,6 +171,22 @@ def _by_age(replay: Replay, task: Array, rank: Array) -> Float[Array, "batch num
     return replay.pool[page * PAGE + at % PAGE]
 
 
+@functools.partial(jax.jit, static_argnames="obs_dim")
+def moments(replay: Replay, obs_dim: int) -> tuple[Transition, Transition]:
+    """Mean and standard deviation of every number of a transition, over all that the rings hold."""
+    slot = jnp.arange(replay.pages.shape[1])
+    page = jnp.where(slot < replay.pages_taken[:, None], replay.pages, replay.pool.shape[0])  # others: out of bounds
+    held = jnp.clip(replay.size[:, None] - slot * PAGE, 0, PAGE)
+    held_by_page = jnp.zeros(replay.pool.shape[0] // PAGE, jnp.int32).at[page].set(held, mode="drop")
+    holds = (jnp.arange(PAGE) < held_by_page[:, None]).reshape(-1, 1)
+
+    def mean(x: Array) -> Array:
+        return jnp.sum(jnp.where(holds, x, 0.0), axis=0) / jnp.maximum(jnp.sum(held), 1)
+
+    centre = mean(replay.pool)
+    return unpack(centre, obs_dim), unpack(jnp.sqrt(mean((replay.pool - centre) ** 2)), obs_dim)
+
+
 def filled(replay: Replay) -> dict[str, np.ndarray]:
     """The replay as named host arrays, its pool cut to the pages in use: what a checkpoint saves. No copy on a CPU."""
     host = jax.tree.map(np.asarray, replay)

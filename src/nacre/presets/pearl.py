@@ -77,6 +77,9 @@ class PearlConfig:
     encoder: Literal["product", "recurrent"] = "product"
     """product: one Gaussian factor a transition, whatever their order. recurrent: an LSTM over the context in the order
     of its collection; slower (the paper's ablation)."""
+    normalise_inputs: Literal["none", "encoder", "all"] = "none"
+    """Which networks see observations, actions and rewards with mean 0 and variance 1 over all that the run has
+    collected (taken anew after every collection), instead of as they come: none, as in the paper; the encoder; all."""
     use_information_bottleneck: bool = True
     """True: z ~ q(z | context) with the KL term. False: z is the mean of the encodings, a point estimate without KL."""
     use_prior_factor: bool = False
@@ -282,9 +285,9 @@ _FAST_DEPARTURES: dict[str, object] = dict(
 # each task alone there are so few that the encoder learns them by heart. The extra steps, for the critics alone, are
 # two episodes: the first of a posterior phase is of the prior, so one would not practise the posterior.
 _FAST_ROBOT = _FAST_DEPARTURES | dict(
-    iterations=35, num_train_steps_per_iteration=3500, num_initial_steps=400, num_tasks_sample=8, num_steps_prior=400,
+    iterations=30, num_train_steps_per_iteration=3500, num_initial_steps=400, num_tasks_sample=8, num_steps_prior=400,
     num_extra_rl_steps_posterior=400, context_source="collected", context_window=400, meta_batch=8, kl_weight=0.002,
-    num_critics=1, discount=0.98,
+    num_critics=1, discount=0.98, normalise_inputs="all",
 )  # fmt: skip
 # With two tasks, contexts are drawn as stretches, and the prior is a factor of the belief: from single transitions of
 # six episodes the encoder learns to read those that run one way only, and has nothing to say of a trial that ran the
