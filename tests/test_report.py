@@ -309,6 +309,17 @@ def test_every_family_has_a_row(make_run: MakeRun, drawn: list[Figure]):
     assert titles == ["point-robot", "cheetah-dir"]
 
 
+def test_every_radius_of_sparse_goals_has_a_row(make_run: MakeRun, drawn: list[Figure]):
+    """Returns of a larger radius are of another size."""
+    radii = {"a": 0.8, "b": 0.2, "c": 0.8}
+    runs = [make_run(name, family="sparse-point-robot", seed=ord(name), goal_radius=radii[name]) for name in radii]
+    curves.draw(runs, Path("curves.png"))
+    rows = drawn[0].axes[::3]
+    titles = [axes.get_legend().get_title().get_text() for axes in rows]
+    assert titles == ["sparse-point-robot goal_radius=0.8", "sparse-point-robot"]
+    assert ["IQM of 2 seeds" in legend(axes)[0] for axes in rows] == [True, False]
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Files
 

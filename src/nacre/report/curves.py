@@ -52,11 +52,12 @@ class Run(NamedTuple):
 
 
 Families = dict[str, dict[str, list[Run]]]
-"""family -> label -> the runs that differ in nothing but their seed"""
+"""family with its changed options -> label -> the runs that differ in nothing but their seed"""
 
 
 def draw(runs: Sequence[Path], out: Path) -> None:
-    """Draws the learning curves of run directories into one picture (.png, .svg or .pdf), a row for every family.
+    """Draws the learning curves of run directories into one picture (.png, .svg or .pdf), a row for every family
+    (and for each of its options, such as the radius of sparse goals).
 
     Left: return of the scored episode against environment steps, a line for each run; runs that differ in nothing but
     their seed share a colour and are summed up by their interquartile mean and its 95 % bootstrap interval. Middle: the
@@ -76,8 +77,8 @@ def read_families(runs: Sequence[Path]) -> Families:
     families: Families = {}
     for path in dict.fromkeys(path.resolve() for path in runs):
         run = read_run(path)
-        rows = families.setdefault(run.experiment.family.name, {})
-        rows.setdefault(_label(run.experiment), []).append(run)
+        family, label = _names(run.experiment)
+        families.setdefault(family, {}).setdefault(label, []).append(run)
     return families
 
 
@@ -156,14 +157,13 @@ def _damaged(file: Path, reason: str) -> NacreError:
     return NacreError(f"{file} is damaged ({reason}); restore it, or leave this run out.")
 
 
-def _label(experiment: Experiment) -> str:
-    """What runs share that differ in seed and length only: algorithm, preset and changed fields, for the legend."""
+def _names(experiment: Experiment) -> tuple[str, str]:
+    """(family with its changed options, label): the label says what runs share that differ in seed and length only,
+    algorithm, preset and changed settings."""
     preset = from_preset(experiment.algorithm_name, experiment.family.name, experiment.preset)
-    pairs = ((preset.settings, experiment.settings), (preset.family, experiment.family))
-    changed = [
-        text for before, after in pairs for text in _changes(before, after) if not text.startswith("iterations=")
-    ]
-    return " ".join([experiment.algorithm_name, f"({experiment.preset})", *changed])
+    changed = [text for text in _changes(preset.settings, experiment.settings) if not text.startswith("iterations=")]
+    family = " ".join([experiment.family.name, *_changes(preset.family, experiment.family)])
+    return family, " ".join([experiment.algorithm_name, f"({experiment.preset})", *changed])
 
 
 def _changes(before: Any, after: Any) -> Iterable[str]:
