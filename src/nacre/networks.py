@@ -176,7 +176,7 @@ class RecurrentEncoder(eqx.Module):
         self, in_dim: int, hidden_dim: int, num_layers: int, out_dim: int, out_scale: float,
         *, scaled: int = 0, precision: str = "float32", key: Key,
     ):  # fmt: skip
-        """The MLP as `MLP`, with an output of `hidden_dim`; the last layer U(+-out_scale)."""
+        """The MLP as `MLP`, its inputs `scaled` too, with an output of `hidden_dim`; the last layer U(+-out_scale)."""
         mlp_key, cell_key, weight_key, bias_key = jax.random.split(key, 4)
         bound = 1.0 / math.sqrt(hidden_dim)
         sizes = (in_dim, hidden_dim, num_layers - 1, hidden_dim)
