@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -103,32 +104,45 @@ def test_the_outer_step_lowers_its_loss_within_its_divergence():
     assert 0 < new.kl <= SMALL.max_kl and metrics["step_accepted"].tolist() == [1.0]
 
 
-def test_the_agent_begins_at_the_prior_and_adapts_on_all_episodes_so_far():
-    agent, state = maesn.make_agent(FAMILY, SMALL), maesn.init(FAMILY, SMALL, 0)
-    params = maesn.agent_params(state)
+@pytest.mark.parametrize("num_steps", [1, 3])
+def test_the_agent_begins_at_the_prior_and_adapts_on_all_episodes_so_far(num_steps: int):
+    config = dataclasses.replace(SMALL, num_adaptation_steps=num_steps)
+    agent, state = maesn.make_agent(FAMILY, config), maesn.init(FAMILY, config, 0)
+    step_sizes = jax.tree.map(lambda x: 0.3 * x, state.model.step_sizes)
+    params = maesn.agent_params(state)._replace(step_sizes=step_sizes)
     played = list(
         rollout.trial(FAMILY, agent, params, FAMILY.sample_tasks(np.random.default_rng(0), 3), jax.random.key(0), 4)
     )
     first = played[0].memory_before
     assert (np.asarray(first.latent.mean) == 0).all() and (np.asarray(first.latent.log_std) == 0).all()
     assert len(np.unique(np.asarray(first.z))) == first.z.size
-    returns, z, weights = [], [], []
+    returns, z, drawn_by = [], [], []
     for one, after in itertools.pairwise(played):
         reward = np.asarray(one.episode.transitions.reward)
-        returns.append((reward * SMALL.discount ** np.arange(FAMILY.horizon)).sum(axis=1))
+        returns.append((reward * config.discount ** np.arange(FAMILY.horizon)).sum(axis=1))
         z.append(np.asarray(one.memory_before.z))
-        drawn_by = jax.tree.map(np.asarray, one.memory_before.latent)
-        std = np.exp(drawn_by.log_std)
-        log_ratio = 0.5 * ((z[-1] - drawn_by.mean) / std) ** 2 + drawn_by.log_std - 0.5 * z[-1] ** 2
-        weights.append(np.minimum(np.exp(log_ratio.sum(axis=1)), 1.0))
+        drawn_by.append(jax.tree.map(np.asarray, one.memory_before.latent))
         for lane in range(3):
             seen = (np.stack(z)[:, lane], np.stack(returns)[:, lane], np.ones(len(z), bool))
-            weight = jnp.asarray(np.stack(weights)[:, lane])
-            expected = maesn.adapt(maesn.latent_prior(2), *map(jnp.asarray, seen), params.step_sizes, weight)
-            np.testing.assert_allclose(after.memory_before.latent.mean[lane], expected.mean, rtol=1e-3, atol=1e-5)
-    believed = maesn.belief(played[0].memory_before, SMALL)
+            expected = maesn.latent_prior(2)
+            for _ in range(num_steps):
+                weight = [
+                    min(density(seen[0][e], expected) / density(seen[0][e], jax.tree.map(lambda x: x[lane], d)), 1.0)  # noqa: B023
+                    for e, d in enumerate(drawn_by)
+                ]
+                expected = maesn.adapt(expected, *map(jnp.asarray, seen), step_sizes, jnp.array(weight))
+            latent = jax.tree.map(lambda x: x[lane], after.memory_before.latent)  # noqa: B023
+            np.testing.assert_allclose(latent.mean, expected.mean, rtol=1e-3, atol=1e-5)
+            np.testing.assert_allclose(latent.log_std, expected.log_std, rtol=1e-3, atol=1e-5)
+    believed = maesn.belief(played[0].memory_before, config)
     assert (np.asarray(believed.variance) == 1).all()
     assert [agent.explores(index, 3) for index in range(4)] == [True, True, True, False]
+
+
+def density(z: np.ndarray, latent: maesn.Latent) -> float:
+    """Of a diagonal Gaussian, up to a constant factor."""
+    std = np.exp(np.asarray(latent.log_std))
+    return float(np.prod(np.exp(-0.5 * ((z - np.asarray(latent.mean)) / std) ** 2) / std))
 
 
 def test_an_iteration_moves_the_latents_of_the_drawn_tasks_and_counts_its_steps():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import pytest
 
 import nacre
 from documented import undocumented
-from nacre import rollout
+from nacre import replay, rollout
 from nacre.algorithms import oracle, pearl
 from nacre.environment import TaskEnvironment
 from nacre.errors import NacreError
@@ -71,6 +72,22 @@ def test_an_update_is_soft_actor_critic_with_the_task_for_z():
     (after, _), told = learn((state.networks, state.optimisers), (batch, task, noise))
     assert after.encoder is None and "kl" not in told
     assert not np.array_equal(after.policy.mlp.weights[0], state.networks.policy.mlp.weights[0])
+
+
+@pytest.mark.parametrize("which", ["none", "all"])
+def test_its_inputs_are_scaled_by_all_that_was_collected_but_the_task_is_taken_as_it_is(which: Any):
+    config = dataclasses.replace(SMALL, normalise_inputs=which, use_value_network=False)
+    tasks = FAMILY.task_set(0, 4, 3)
+    for (state,), _ in oracle.meta_train(FAMILY, config, tasks, [oracle.init(FAMILY, config, 0)]):
+        policy, critic = state.networks.policy.mlp, state.networks.critics[0]
+        if which == "none":
+            assert policy.scale is None and critic.scale is None
+            continue
+        mean, std = replay.moments(state.rl_buffer, FAMILY.obs_dim)
+        np.testing.assert_array_equal(policy.scale.mean, mean.obs)
+        np.testing.assert_array_equal(policy.scale.std, std.obs)
+        np.testing.assert_array_equal(critic.scale.mean, np.concatenate([mean.obs, mean.action]))
+        assert len(policy.weights[0]) == len(policy.scale.mean) + oracle.task_dim(FAMILY)
 
 
 def test_single_task_training_is_on_that_test_task_alone():

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from nacre.networks import MLP, RecurrentEncoder, Scale, TanhGaussianPolicy
 from nacre.presets.pearl import PearlConfig
+from nacre.replay import Replay, moments
 from nacre.types import Key, Transition
 
 
@@ -86,10 +87,10 @@ def with_scales(networks: Networks, mean: Transition, std: Transition, config: P
     """The networks with these moments of a transition as the scale of their inputs, where they have one."""
 
     def scaled(network: Any, *inputs: str) -> Any:
-        moments = [jnp.concatenate([jnp.atleast_1d(getattr(one, name)) for name in inputs]) for one in (mean, std)]
+        scale = [jnp.concatenate([jnp.atleast_1d(getattr(one, name)) for name in inputs]) for one in (mean, std)]
 
         def rescaled(node: Any) -> Any:  # a copy in every network, because updates use their networks up
-            return Scale(*map(jnp.array, moments)) if isinstance(node, Scale) else node
+            return Scale(*map(jnp.array, scale)) if isinstance(node, Scale) else node
 
         return jax.tree.map(rescaled, network, is_leaf=lambda node: isinstance(node, Scale))
 
@@ -102,6 +103,13 @@ def with_scales(networks: Networks, mean: Transition, std: Transition, config: P
         value=scaled(networks.value, "obs"),
         target_value=scaled(networks.target_value, "obs"),
     )
+
+
+def rescaled(networks: Networks, replay: Replay, obs_dim: int, config: PearlConfig) -> Networks:
+    """The networks with their inputs scaled by all that was collected so far, where the settings say so."""
+    if config.normalise_inputs == "none":
+        return networks
+    return with_scales(networks, *moments(replay, obs_dim), config)
 
 
 def init_optimisers(networks: Networks, config: PearlConfig) -> Optimisers:

@@ -181,6 +181,20 @@ def belief(memory: Memory, config: MaesnConfig) -> Belief:
     return Belief(memory.latent.mean, jnp.exp(2 * memory.latent.log_std))
 
 
+def adapt_in_trial(
+    latent: Latent, past_z: Array, past_density: Array, past_returns: Array, played: Array, step_sizes: Latent
+) -> Latent:
+    """One step of every lane on all of its episodes. Those that another distribution drew have truncated importance
+    weights."""
+
+    def of_lane(latent: Latent, z: Array, density: Array, returns: Array, played: Array) -> Latent:
+        under_latent = log_density(PolicyOutput(*latent), z)
+        return adapt(latent, z, returns, played, step_sizes, jnp.exp(jnp.minimum(under_latent - density, 0.0)))
+
+    adapted = jax.vmap(of_lane)(latent, past_z, past_density, past_returns, played)
+    return adapted._replace(log_std=jnp.clip(adapted.log_std, *LOG_STD_RANGE))
+
+
 @functools.cache
 def make_agent(family: Family, config: MaesnConfig) -> Agent:
     """MAESN as an Agent. It samples its actions in all episodes but the scored one."""
@@ -209,12 +223,9 @@ def make_agent(family: Family, config: MaesnConfig) -> Agent:
         past_returns = memory.past_returns.at[lane, slot].set(memory.reward)
         num_episodes = memory.num_episodes + 1
         played = jnp.arange(num_kept) < num_episodes[:, None]
-        start = latent_prior(config.latent_dim)
-        adapting = jax.vmap(functools.partial(adapt, start, step_sizes=params.step_sizes))
-        # From the second step on, episodes were drawn by adapted distributions: truncated importance weights.
-        under_prior = log_density(PolicyOutput(*start), past_z)
-        latent = adapting(past_z, past_returns, played, weight=jnp.exp(jnp.minimum(under_prior - past_density, 0.0)))
-        latent = latent._replace(log_std=jnp.clip(latent.log_std, *LOG_STD_RANGE))
+        latent = jax.tree.map(lambda x: jnp.broadcast_to(x, memory.z.shape), latent_prior(config.latent_dim))
+        for _ in range(config.num_adaptation_steps):
+            latent = adapt_in_trial(latent, past_z, past_density, past_returns, played, params.step_sizes)
         z = draw_z(latent, jax.random.normal(key, memory.z.shape))
         zero = jnp.zeros_like(memory.reward)
         return Memory(latent, z, past_z, past_density, past_returns, zero, jnp.zeros_like(slot), num_episodes)

@@ -166,10 +166,14 @@ def _collect(
         family, make_agent(family, config), None, [agent_params(state) for state in states], tasks,
         [Buffers(state.rl_buffer, None) for state in states], drawn, Phases(prior=num_steps), keys,
     )  # fmt: skip
+    settings = config.as_pearl(task_dim(family))
     return [
-        state._replace(rl_buffer=both.rl, env_steps=state.env_steps + steps)
+        state._replace(
+            networks=actor_critic.rescaled(state.networks, both.rl, family.obs_dim, settings),
+            rl_buffer=both.rl, env_steps=state.env_steps + steps,
+        )
         for state, both, steps in zip(states, buffers, env_steps, strict=True)
-    ]
+    ]  # fmt: skip
 
 
 @functools.cache

@@ -431,17 +431,13 @@ def collect(
         [Buffers(state.rl_buffer, state.context_buffer) for state in states], drawn, phases, jnp.stack(keys),
         keep_all_context=config.keeps_all_context,
     )  # fmt: skip
-    after = [
-        state._replace(rl_buffer=both.rl, context_buffer=both.context, env_steps=state.env_steps + steps)
+    return [
+        state._replace(
+            networks=actor_critic.rescaled(state.networks, both.rl, family.obs_dim, config),
+            rl_buffer=both.rl, context_buffer=both.context, env_steps=state.env_steps + steps,
+        )
         for state, both, steps in zip(states, buffers, env_steps, strict=True)
-    ]
-    return after if config.normalise_inputs == "none" else [_rescaled(one, family.obs_dim, config) for one in after]
-
-
-def _rescaled(state: State, obs_dim: int, config: PearlConfig) -> State:
-    """The state with its networks' inputs scaled by all that it has collected so far."""
-    mean, std = rings.moments(state.rl_buffer, obs_dim)
-    return state._replace(networks=actor_critic.with_scales(state.networks, mean, std, config))
+    ]  # fmt: skip
 
 
 def train(

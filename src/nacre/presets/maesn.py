@@ -54,6 +54,9 @@ class MaesnConfig:
     """Added to the divergence's Hessian, times the identity."""
 
     # Meta-test
+    num_adaptation_steps: int = 1
+    """Gradient steps of adaptation after each episode of a trial, from N(0, I), each on all episodes so far. Training
+    takes one."""
     num_evaluation_episodes: int = 3
     """Episodes of a trial; the last one is scored. Before it actions are sampled."""
     num_evaluation_repeats: int = 1

@@ -55,6 +55,8 @@ class OracleConfig:
     """As PEARL's."""
     normalise_critics: bool = False
     """As PEARL's."""
+    normalise_inputs: Literal["none", "all"] = "none"
+    """As PEARL's; the task's parameters, in the place of z, are taken as they are."""
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     """As PEARL's."""
 

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from nacre.agent import TrainedAgent, describe, load
 from nacre.families.family import num_tasks
 from nacre.report import curves, picture, trials, video
+from nacre.report.normalised import normalised
 from nacre.types import Tasks
 
 STYLE = """
@@ -33,7 +34,8 @@ pre { background: #f6f6f6; padding: 1em; overflow: auto; font-size: 12px; } p.no
 def write(runs: Sequence[Path], out: Path, num_videos: int = 0) -> None:
     """Writes a page that opens without network: everything is in the one file.
 
-    For every family: learning curves and return by episode. For every run: the posterior means of all test tasks, how
+    For every family: learning curves and return by episode; normalised scores, where runs of `random` and of
+    single-task soft actor-critic are among them. For every run: the posterior means of all test tasks, how
     the posterior narrows, the scored return of every task, its settings and versions; and `num_videos` trials as moving
     pictures. Raises NacreError for a run that cannot be read, has no evaluation or no checkpoint.
     """
@@ -45,6 +47,8 @@ def write(runs: Sequence[Path], out: Path, num_videos: int = 0) -> None:
         "<p class='note'>Left and middle: return of the scored episode of a trial, on held-out tasks where the "
         "family has such. Right: return by episode of the trial. A trial begins without knowledge of its task.</p>",
     ]  # fmt: skip
+    for family, groups in families.items():
+        parts += _normalised(family, groups)
     for path in dict.fromkeys(path.resolve() for path in runs):
         parts += _run(path, num_videos)
     text = "\n".join(parts)
@@ -72,6 +76,24 @@ def _summary(families: curves.Families) -> str:
         for run in group
     ]
     return _table(["family", "run", "seed", "environment steps", "minutes", "score of the last evaluation"], rows)
+
+
+def _normalised(family: str, groups: dict[str, list[curves.Run]]) -> list[str]:
+    """A table of normalised scores, where the runs give a scale."""
+    found = normalised(groups)
+    if not found:
+        return []
+    numbers = sorted({number for one in found for number in one.scores})
+    rows = [
+        [one.label, one.seed, f"{one.mean:.3f}", *(f"{one.scores[n]:.3f}" if n in one.scores else "" for n in numbers)]
+        for one in found
+    ]
+    return [
+        f"<h2>Normalised scores, {html.escape(family)}</h2>",
+        _table(["run", "seed", "mean", *(f"test task {number}" for number in numbers)], rows),
+        "<p class='note'>Of the scored episode in the last evaluation: 0 is what random actions earn on the task, 1 "
+        "what soft actor-critic does that trained on this task alone.</p>",
+    ]
 
 
 def _run(path: Path, num_videos: int) -> list[str]:

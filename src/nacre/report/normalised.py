@@ -1,0 +1,83 @@
+"""Scores on a scale of each task, so that tasks whose returns differ in size count alike.
+
+0 is what random actions earn, 1 what soft actor-critic does that trained on that task alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from nacre.report.curves import Run
+
+Scale = dict[bytes, tuple[float, float]]
+"""task -> (return of random actions, return of single-task soft actor-critic)"""
+
+
+class Normalised(NamedTuple):
+    """A run's last evaluation on the tasks that have a scale."""
+
+    label: str
+    seed: int
+    scores: dict[int, float]  # number of the test task -> normalised score of the last episode, mean over repeats
+
+    @property
+    def mean(self) -> float:
+        """Over tasks."""
+        return float(np.mean(list(self.scores.values())))
+
+
+def normalised(groups: Mapping[str, Sequence[Run]]) -> list[Normalised]:
+    """The normalised scores of the runs of a family, label -> runs, that are not on one task alone.
+
+    The scale comes from the runs themselves: runs of `random`, and of `oracle` with `single_task`; of several seeds the
+    mean. Where no task has both, there are no scores.
+    """
+    runs = [run for group in groups.values() for run in group]
+    scale = scale_of(runs)
+    found = []
+    for label, group in groups.items():
+        for run in group:
+            rows = _scores(run)
+            if run.experiment.single_task >= 0 or not scale.keys() & rows.keys():
+                continue
+            scores = {}
+            for number, (task, score) in enumerate(rows.items()):
+                if task in scale:
+                    low, high = scale[task]
+                    scores[number] = (score - low) / (high - low)
+            found.append(Normalised(label, run.experiment.options.seed, scores))
+    return found
+
+
+def scale_of(runs: Sequence[Run]) -> Scale:
+    """The scale of every task that both kinds of runs were scored on."""
+    random: dict[bytes, list[float]] = {}
+    alone: dict[bytes, list[float]] = {}
+    for run in runs:
+        if run.experiment.algorithm_name == "random":
+            _append(random, _scores(run))
+        elif run.experiment.single_task >= 0:
+            _append(alone, _scores(run))
+    both = random.keys() & alone.keys()
+    return {task: (float(np.mean(random[task])), float(np.mean(alone[task]))) for task in random if task in both}
+
+
+def _append(lists: dict[bytes, list[float]], scores: dict[bytes, float]) -> None:
+    for task, score in scores.items():
+        lists.setdefault(task, []).append(score)
+
+
+def _scores(run: Run) -> dict[bytes, float]:
+    """Task -> its score in the last evaluation, mean over repeats, in the order of the test tasks."""
+    returns = run.test.returns[-1, ..., -1].mean(axis=0)
+    return dict(zip(_identities(run), returns.tolist(), strict=True))
+
+
+def _identities(run: Run) -> Iterator[bytes]:
+    """What tells tasks apart, whatever their number in a run: their parameters."""
+    tasks = run.experiment.draw_tasks().test
+    for number in range(len(next(iter(tasks.values())))):
+        yield b"".join(np.asarray(tasks[name][number], np.float64).tobytes() for name in sorted(tasks))
