@@ -109,7 +109,8 @@ def rescaled(networks: Networks, replay: Replay, obs_dim: int, config: PearlConf
     """The networks with their inputs scaled by all that was collected so far, where the settings say so."""
     if config.normalise_inputs == "none":
         return networks
-    return with_scales(networks, *moments(replay, obs_dim), config)
+    mean, std = moments(replay, obs_dim)
+    return with_scales(networks, mean, std, config)
 
 
 def init_optimisers(networks: Networks, config: PearlConfig) -> Optimisers:
