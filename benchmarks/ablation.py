@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,18 +72,23 @@ def departures(family: str) -> dict[str, dict[str, Any]]:
 
 
 def train(chosen: Experiment, path: Path, minutes: float) -> None:
-    """Trains a line, unless it was trained before; exits where another run is in its place."""
+    """Trains a run, unless it was trained before; exits where another run is in its place."""
     if not path.exists():
         experiment.train([chosen], [path], time_limit=minutes)
     elif RunDirectory(path).experiment != chosen:
-        sys.exit(f"the run at {path} has other settings than this line; choose another --out.")
+        sys.exit(f"the run at {path} has other settings than this one; choose another --out.")
 
 
-def summed_up(line: str, fields: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A line's row of the table, from its evaluations on test tasks."""
-    row: dict[str, Any] = {"line": line, "fields": " ".join(f"{name}={value}" for name, value in fields.items())}
+def row(line: str, fields: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A line's row of the table."""
+    return {"line": line, "fields": " ".join(f"{name}={value}" for name, value in fields.items())} | summed_up(path)
+
+
+def summed_up(path: Path) -> dict[str, Any]:
+    """Updates, environment steps and seconds of a run's last evaluation on test tasks, and the mean score of its last
+    3; nothing before the first."""
     if not (path / "eval.csv").exists():
-        return row
+        return {}
     with (path / "eval.csv").open() as handle:
         rows = [each for each in csv.DictReader(handle) if each["split"] == "test"]
     scored = max((int(each["episode"]) for each in rows), default=0)
@@ -91,13 +97,21 @@ def summed_up(line: str, fields: dict[str, Any], path: Path) -> dict[str, Any]:
         if int(each["episode"]) == scored:
             evaluations.setdefault(int(each["grad_steps"]), []).append(each)
     if not evaluations:
-        return row
+        return {}
     updates, last = list(evaluations.items())[-1]
     scores = [np.mean([float(each["return"]) for each in one]) for one in list(evaluations.values())[-EVALUATIONS:]]
-    return row | {
+    return {
         "updates": updates, "env_steps": int(last[0]["env_steps"]),
         "seconds": round(float(last[0]["wall_seconds"])), "score": round(float(np.mean(scores)), 1),
     }  # fmt: skip
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    """Writes rows as CSV; what a row lacks is left empty."""
+    with path.open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -119,10 +133,7 @@ def main(arguments: list[str] | None = None) -> None:
         settings = {"iterations": args.iterations, "seed": args.seed} | lines[chosen]
         train(resolve("pearl", args.family, "fast", **settings), path, args.minutes)
         done = [line for line in lines if (args.out / args.family / line).exists()]
-        with table.open("w", newline="") as handle:
-            writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(summed_up(line, lines[line], args.out / args.family / line) for line in done)
+        write_table(table, COLUMNS, [row(line, lines[line], args.out / args.family / line) for line in done])
     print(table.read_text(), end="")
 
 

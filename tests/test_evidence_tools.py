@@ -26,6 +26,7 @@ import ablation
 import contexts
 import gather
 import restore
+import signs
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
@@ -88,10 +89,25 @@ def test_ablations_sum_up_what_is_there_and_refuse_another_run_in_a_lines_place(
     header, fast, discount = capsys.readouterr().out.splitlines()
     assert (header, fast) == ("line,fields,updates,env_steps,seconds,score", "fast,,10,2,1,-6.0")
     assert discount == "discount,discount=0.99,,,,"
-    with pytest.raises(SystemExit, match="other settings than this line"):
+    with pytest.raises(SystemExit, match="other settings than this one"):
         ablation.main(["point-robot", "--out", str(tmp_path), "--only", "fast", "--seed", "21"])
     with pytest.raises(SystemExit):
         ablation.main(["point-robot", "--out", str(tmp_path), "--only", "context-order"])
+
+
+def test_signs_set_a_familys_runs_beside_random_actions_on_the_same_tasks(tmp_path, capsys):
+    folder = tmp_path / "cheetah-vel"
+    RunDirectory.create(folder / "pearl", resolve("pearl", "cheetah-vel", "fast", seed=30, iterations=6))
+    returns = [(2, 10, 1, "test", 0, 0, 3, -60), (2, 10, 1, "test", 1, 0, 3, -40)]
+    with (folder / "pearl" / "eval.csv").open("w", newline="") as handle:
+        csv.writer(handle).writerows([EVAL_COLUMNS, *returns])
+    signs.main(["--out", str(tmp_path), "--families", "cheetah-vel"])
+    header, row = capsys.readouterr().out.splitlines()
+    assert header == "family,updates,env_steps,seconds,score,random" and row.startswith("cheetah-vel,10,2,1,-50.0,-")
+    runs = [RunDirectory(folder / name) for name in ("pearl", "random")]
+    np.testing.assert_array_equal(*(run.experiment.draw_tasks().test["velocity"] for run in runs))
+    random = read_run(folder / "random").test.scores
+    assert float(row.split(",")[-1]) == round(float(random[-1]), 1) < -100
 
 
 def test_contexts_are_learnt_by_regression_on_the_true_speed(smoke_run):

@@ -473,7 +473,10 @@ def _reproduce(command: ReproduceCommand, started: float) -> None:
             steps, updates = reproduce.env_steps(one.experiment), reproduce.num_updates(one.experiment)
             table.add_row(str(one.path), f"{steps:,}", f"{updates:,}", _hours(seconds) if seconds else "done")
         out.print(table)
-        out.print(f"about {_hours(total)} on this machine, one run after another")
+        out.print(
+            f"about {_hours(total)} on this machine, one run after another; not counted: updates of on-policy methods, "
+            "which take about as long as their collection"
+        )
         return
     done = reproduce.run(command.figure, command.scale, seeds, command.out, command.time_limit)
     picture = reproduce.picture_of(command.figure, command.scale, command.out)
