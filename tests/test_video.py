@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
+from ctypes.util import find_library
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +85,27 @@ def test_without_a_library_to_render_with_the_command_line_says_what_to_install(
     assert told.startswith("nacre: MuJoCo cannot render by egl") and told.count("\n") == 1
     assert "install libegl1 or libosmesa6" in told and "MUJOCO_GL" in told
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("library", ["nonsense", "osmesa"])
+def test_a_library_that_is_not_there_is_told_by_who_renders_not_by_the_import(
+    smoke_run: SmokeRun, tmp_path: Path, library: str
+):
+    if library == "osmesa" and find_library("OSMesa"):
+        pytest.skip("OSMesa is installed here")
+    run = str(smoke_run("cheetah-dir"))
+
+    def nacre_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "nacre.cli", *arguments],
+            env=os.environ | {"MUJOCO_GL": library}, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+
+    adapt = ("adapt", run, "--task", "direction=1", "--episodes", "1")
+    assert nacre_command(*adapt).returncode == 0
+    told = nacre_command(*adapt, "--video", str(tmp_path / "trial.gif"))
+    assert told.returncode == 2 and told.stderr.startswith(f"nacre: MuJoCo cannot render by {library}")
+    assert told.stderr.count("\n") == 1 and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("name", "words"), [("trial.avi", "ends in .mp4 or .gif"), ("trial", "ends in .mp4 or .gif")])

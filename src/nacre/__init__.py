@@ -11,6 +11,9 @@ from collections.abc import Iterable  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
+from nacre import load_mujoco as _load_mujoco  # noqa: E402, F401  (before anything else imports MuJoCo)
+
+# isort: split
 from nacre import experiment as _experiment  # noqa: E402
 from nacre.agent import Session, TrainedAgent, TrialReport, load  # noqa: E402
 from nacre.algorithms.catalog import ALGORITHMS  # noqa: E402
