@@ -25,7 +25,10 @@ def read(table: Path) -> dict[Key, list[list[str]]]:
     """The rows of an eval.csv of each (algorithm, family, preset, seed)."""
     runs: dict[Key, list[list[str]]] = defaultdict(list)
     with table.open() as handle:
-        for row in csv.DictReader(handle):
+        reader = csv.DictReader(handle)
+        if not {"algorithm", "preset", *EVAL_COLUMNS} <= set(reader.fieldnames or ()):
+            sys.exit(f"{table} is no table of evaluations, which gather.py writes.")
+        for row in reader:
             key = (row["algorithm"], row["family"], row["preset"], int(row["seed"]))
             runs[key].append([row[column] for column in EVAL_COLUMNS])
     return runs

@@ -76,6 +76,13 @@ def test_a_table_of_more_updates_than_its_preset_makes_now_is_refused(tmp_path, 
         restore.restore(table, tmp_path / "out")
 
 
+def test_a_table_of_something_else_is_refused(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("line,fields,updates,env_steps,seconds,score\nfast,,1,2,3,4\n")
+    with pytest.raises(SystemExit, match="no table of evaluations"):
+        restore.restore(table, tmp_path / "out")
+
+
 def test_ablations_sum_up_what_is_there_and_refuse_another_run_in_a_lines_place(tmp_path, capsys):
     lines = ablation.departures("point-robot")
     for line in ("fast", "discount"):

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from nacre import rollout
+from nacre.compilation_cache import use_compilation_cache
 from nacre.config import Experiment, check_seed
 from nacre.errors import NacreError
 from nacre.experiment import load_state
@@ -235,6 +236,7 @@ class Session:
 
 def load(path: str | Path) -> TrainedAgent:
     """The trained agent of a run directory's newest checkpoint."""
+    use_compilation_cache()
     run = RunDirectory(Path(path))
     state = load_state(run, with_buffers=False)
     return TrainedAgent(run.experiment, run.tasks, run.experiment.algorithm.agent_params(state))

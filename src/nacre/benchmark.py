@@ -114,7 +114,7 @@ def update_flops(obs_dim: int, action_dim: int, config: PearlConfig) -> int:
     loss and towards the action in the policy loss. z enters a first layer once per task, not once per transition.
     Element-wise work (ReLU, tanh, Adam) is left out.
 
-    At cheetah-vel's paper sizes 26.6e9, of which 25.1e9 are 34 products [4096, 300] x [300, 300]. With the encoder as
+    At cheetah-vel's paper sizes 26.7e9, of which 25.1e9 are 34 products [4096, 300] x [300, 300]. With the encoder as
     wide as the other networks it would be 27.7e9; the paper's has 200 units.
     """
     c, hidden = config, config.hidden_dim
