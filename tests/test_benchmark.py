@@ -17,7 +17,8 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 from nacre import actor_critic, benchmark, cli, rollout
 from nacre.algorithms import pearl
-from nacre.benchmark import update_flops
+from nacre.benchmark import acting, learner, playing, sizes
+from nacre.benchmark.learner import update_flops
 from nacre.config import resolve
 from nacre.errors import NacreError
 from nacre.families.catalog import FAMILIES, make_family
@@ -63,7 +64,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     small |= dict(SCALING_TASKS=(10, 20))
     for name, value in small.items():
-        monkeypatch.setattr(benchmark, name, value)
+        monkeypatch.setattr(sizes, name, value)
 
 
 def products_of_update(obs_dim: int, action_dim: int, config: PearlConfig) -> int:
@@ -173,8 +174,8 @@ def test_a_benchmark_gives_the_figures_of_its_contract(what: str, family: str):
 
 @pytest.mark.usefixtures("short")
 def test_the_fraction_is_the_rate_of_the_updates_over_that_of_the_products(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(benchmark, "ROUNDS", 1)
-    monkeypatch.setattr(benchmark, "_product_rate", lambda rows, width, precision: lambda: float(1e6 * rows + width))
+    monkeypatch.setattr(sizes, "ROUNDS", 1)
+    monkeypatch.setattr(learner, "_product_rate", lambda rows, width, precision: lambda: float(1e6 * rows + width))
     result = benchmark.run("update", "point-robot", "smoke", lanes=1)
     flops = update_flops(2, 2, resolve("pearl", "point-robot", "smoke").settings)
     assert result["flops_per_update"] == flops
@@ -195,7 +196,7 @@ def test_seeds_side_by_side_count_the_operations_of_each():
 def test_a_made_up_replay_gives_every_task_its_own_page():
     from nacre import replay as rings
 
-    replay = benchmark._made_up_replay(rings.empty(5, 200, 1000, 2, 2), seed=0)
+    replay = learner._made_up_replay(rings.empty(5, 200, 1000, 2, 2), seed=0)
     assert sorted(np.asarray(replay.pages)[:, 0].tolist()) == [0, 1, 2, 3, 4]
     drawn = rings.sample(replay, jnp.arange(5), 300, 2, jax.random.key(0))
     rows = {tuple(row) for task in np.asarray(drawn.obs) for row in task.tolist()}
@@ -225,9 +226,9 @@ def test_an_iteration_is_one_of_the_method_asked_for(method: str, control_steps:
 def test_collections_physics_counts_the_steps_until_a_robot_falls_and_simulations_all(monkeypatch: pytest.MonkeyPatch):
     """Of hoppers under the same random actions, whose falls are counted here one lane at a time."""
     family, lanes = make_family("hopper-gravity"), 3
-    rates = {until: benchmark._physics_rate(family, lanes, 1, until_fallen=until) for until in (True, False)}
+    rates = {until: playing._physics_rate(family, lanes, 1, until_fallen=until) for until in (True, False)}
     clock = itertools.count()
-    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: float(next(clock)))  # a measurement takes one second
+    monkeypatch.setattr(playing.time, "perf_counter", lambda: float(next(clock)))  # a measurement takes one second
     rng = np.random.default_rng(0)
     task, simulators = family.sample_tasks(rng, lanes), MujocoLanes(family, lanes)
     actions = rng.uniform(-1.0, 1.0, (family.horizon, lanes, family.action_dim)).astype(np.float32)
@@ -241,7 +242,7 @@ def test_collections_physics_counts_the_steps_until_a_robot_falls_and_simulation
 @pytest.mark.parametrize("name", sorted(name for name in FAMILIES if issubclass(FAMILIES[name], MujocoFamily)))
 def test_the_robot_beside_it_is_gymnasiums_with_the_familys_model_and_time_step(name: str):
     family: Any = make_family(name)
-    env: Any = benchmark._gymnasiums_robot(family)
+    env: Any = playing._gymnasiums_robot(family)
     model, own = env.unwrapped.model, load_model(family.model_file, family.model_timestep)
     assert (model.opt.timestep, env.unwrapped.frame_skip) == (own.opt.timestep, family.frame_skip)
     np.testing.assert_array_equal(model.geom_friction, own.geom_friction)
@@ -261,13 +262,13 @@ def test_acting_is_timed_on_one_core_and_leaves_the_process_as_it_was(monkeypatc
         return {thread: os.sched_getaffinity(int(thread)) for thread in os.listdir("/proc/self/task")}
 
     during: list[dict[str, set[int]]] = []
-    measure = benchmark._step_microseconds
+    measure = acting._step_microseconds
 
     def observed(*args: Any) -> Any:
         during.append(cores())
         return measure(*args)
 
-    monkeypatch.setattr(benchmark, "_step_microseconds", observed)
+    monkeypatch.setattr(acting, "_step_microseconds", observed)
     before = os.sched_getaffinity(0)
     result = benchmark.run("act", "point-robot", "smoke", lanes=1)
     assert (result["cpu_threads"], result["long_context"]) == (1, 200)

@@ -20,7 +20,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 # From the ground up. A module imports from its own row and the rows above it, never from a row below.
 LAYERS = (
-    ("errors", "types"),
+    ("errors", "load_mujoco", "types"),
     ("networks", "replay", "robots", "families", "presets"),
     ("simulators",),
     ("rollout",),

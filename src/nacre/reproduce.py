@@ -15,7 +15,7 @@ import numpy as np
 from nacre import collection, experiment
 from nacre.algorithms import oracle, pearl
 from nacre.algorithms.catalog import find_algorithm
-from nacre.benchmark import update_flops
+from nacre.benchmark.learner import update_flops
 from nacre.checkpoints import Checkpoints
 from nacre.config import Experiment, resolve
 from nacre.errors import NacreError, unknown

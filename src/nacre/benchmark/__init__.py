@@ -1,0 +1,69 @@
+"""How fast nacre is on this machine: an update, collection, an evaluation, one acting session, a meta-iteration.
+
+What a figure is compared with is measured beside it, in turns, so that whatever else the machine does slows both alike.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import jax
+
+from nacre.benchmark.acting import act
+from nacre.benchmark.iteration import iteration
+from nacre.benchmark.learner import scaling, update
+from nacre.benchmark.playing import collect, evaluate, simulation
+from nacre.benchmark.result import Result
+from nacre.compilation_cache import num_cores
+from nacre.config import Experiment, resolve
+from nacre.errors import NacreError, unknown
+
+
+def run(
+    what: str, family: str, preset: str, lanes: int = 64, seeds: int = 1, precision: str | None = None,
+    algorithm: str = "promp",
+) -> Result:  # fmt: skip
+    """Times one part of PEARL with the sizes of a preset, or a meta-iteration of any method.
+
+    `lanes`: simulations side by side, for 'collect' and 'simulation'. `seeds`: learners side by side, for 'update'.
+    `precision`: of the products, for 'update' and 'scaling'; the preset's unless given. `algorithm`: for 'iteration'.
+
+    The figures, by name, after what was measured and on which machine:
+
+    update    ms_per_update, of all seeds together; flops_per_update (`update_flops`), likewise; ceiling_flops_per_s,
+              the machine's rate in products of the update's most frequent shape, in the same precision;
+              fraction_of_ceiling, of the rate in the same round; seeds; precision.
+    scaling   ms_per_update_N with replay of N train tasks for N of 10, 100, 1000 and 10000, in turns; slowest_over_
+              fastest of these; kilobytes_per_task, what a train task's initial collection takes of both buffers.
+    collect   control_steps_per_s with the policy in the loop, lanes; on MuJoCo also physics_only_steps_per_s (random
+              actions, no policy) and fraction_of_physics. Both count the steps until a robot falls, and make no others.
+    simulation  what stepping costs without a policy: physics_only_steps_per_s, control steps of all lanes, fallen or
+              not. On MuJoCo also mj_step_steps_per_s, of a loop of mj_step on one core times the cores, and
+              fraction_of_mj_step; async_vector_env_steps_per_s, of Gymnasium's AsyncVectorEnv of that robot, with as
+              many lanes and the family's model step, and times_async_vector_env.
+    evaluate  seconds of one evaluation of the preset's test tasks, repeats and episodes once compiled; control_steps.
+    act       microseconds_p50 and microseconds_p99 of a session's step (action plus belief update) on one core, and the
+              same with a context of 10,000 transitions (microseconds_p50_long_context, ..._p99_...).
+    iteration seconds of one meta-iteration, evaluation left out; collection_seconds, in which episodes are played, and
+              update_seconds, the rest; control_steps and updates in it; control_steps_per_s of the collection, policy
+              included; lanes, the most side by side; algorithm.
+
+    Raises NacreError for an unknown name and for lanes below 1.
+    """
+    benchmarks: dict[str, Callable[[Experiment], Result]] = {
+        "update": functools.partial(update, seeds=seeds), "scaling": scaling,
+        "collect": functools.partial(collect, lanes=lanes),
+        "simulation": functools.partial(simulation, lanes=lanes), "evaluate": evaluate, "act": act,
+        "iteration": iteration,
+    }  # fmt: skip
+    if what not in benchmarks:
+        raise unknown("benchmark", what, benchmarks)
+    for name, number in (("lanes", lanes), ("seeds", seeds)):
+        if number < 1:
+            raise NacreError(f"{name} is {number}, but must be at least 1; change --{name}.")
+    method = algorithm if what == "iteration" else "pearl"
+    experiment = resolve(method, family, preset, **({} if precision is None else {"precision": precision}))
+    figures = benchmarks[what](experiment)
+    machine = {"device": jax.devices()[0].device_kind, "cpu_threads": num_cores(), "jax": jax.__version__}
+    return {"benchmark": what, "family": family, "preset": preset, **machine, **figures}

@@ -1,0 +1,197 @@
+"""Collection and simulation, against physics alone and Gymnasium's vector environment; evaluation."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from nacre import rollout
+from nacre.algorithms import pearl
+from nacre.benchmark import sizes
+from nacre.benchmark.result import Result, untrained
+from nacre.compilation_cache import num_cores
+from nacre.config import Experiment
+from nacre.families.family import Family, JaxFamily, MujocoFamily
+from nacre.robots import load_model
+from nacre.simulators import jax as jax_lanes
+from nacre.types import Tasks
+
+
+def collect(experiment: Experiment, lanes: int) -> Result:
+    """Whole episodes in every lane, as in meta-training: stochastic actions, z from the prior."""
+    family, config = experiment.family, experiment.settings
+    # Meta-training takes the belief from the context buffer: no lane observes.
+    agent = pearl.make_agent(config)._replace(observe=lambda params, memory, transition: memory)
+    params = untrained(experiment)
+    task = family.sample_tasks(np.random.default_rng(0), lanes)
+    memory = rollout.begin(agent, params, task, jax.random.key(1))
+    num_episodes = -(-sizes.CONTROL_STEPS_PER_ROUND // (lanes * family.horizon))
+    on_mujoco = isinstance(family, MujocoFamily)
+    physics_rate = _physics_rate(family, lanes, num_episodes, until_fallen=True) if on_mujoco else None
+
+    rates, physics_rates = [], []
+    for index in range(sizes.ROUNDS + 1):
+        started, control_steps = time.perf_counter(), 0
+        for number in range(num_episodes):
+            key = jax.random.fold_in(jax.random.key(2), index * num_episodes + number)
+            _, played = rollout.episode(family, agent, params, memory, task, key, explore=True)
+            control_steps += int(np.sum(played.length))
+        rates.append(control_steps / (time.perf_counter() - started))
+        if physics_rate is not None:
+            physics_rates.append(physics_rate())
+    result: Result = {"control_steps_per_s": float(np.median(rates[1:])), "lanes": lanes}  # the first round compiles
+    if physics_rates:
+        result["physics_only_steps_per_s"] = float(np.median(physics_rates[1:]))
+        result["fraction_of_physics"] = float(np.median(np.array(rates[1:]) / np.array(physics_rates[1:])))
+    return result
+
+
+def _physics_rate(family: Family, lanes: int, num_episodes: int, *, until_fallen: bool) -> Callable[[], float]:
+    """A function that measures control steps per second of the lanes under random actions, without a policy.
+
+    `until_fallen`: a lane stands still, and is not counted, from the end of its episode to that of the last one, as in
+    collection. Otherwise every lane takes and counts as many steps as the horizon has.
+    """
+    simulators, rng = rollout.stepped_lanes(family, lanes), np.random.default_rng(0)
+    task = family.sample_tasks(rng, lanes)
+    actions = rng.uniform(-1.0, 1.0, (family.horizon, lanes, family.action_dim)).astype(np.float32)
+
+    def measure() -> float:
+        started, control_steps = time.perf_counter(), 0
+        for _ in range(num_episodes):
+            simulators.reset(task, rng)
+            alive = np.ones(lanes, bool)
+            for action in actions:
+                stepped = simulators.step(action, task, None if alive.all() else np.flatnonzero(alive))
+                control_steps += int(alive.sum())
+                if until_fallen:
+                    alive &= ~stepped.terminated
+                    if not alive.any():
+                        break
+        return control_steps / (time.perf_counter() - started)
+
+    return measure
+
+
+def _compiled_rate(family: JaxFamily, lanes: int, num_episodes: int) -> Callable[[], float]:
+    """As `_physics_rate`, of a family in JAX: every episode is one compiled scan."""
+    task = family.sample_tasks(np.random.default_rng(0), lanes)
+
+    @jax.jit
+    def total_reward(key: jax.Array, task: Tasks) -> jax.Array:
+        """Of an episode in every lane: all steps have to be taken to know it."""
+        reset_key, action_key = jax.random.split(key)
+        actions = jax.random.uniform(action_key, (family.horizon, lanes, family.action_dim), minval=-1.0, maxval=1.0)
+
+        def step(state: Any, action: jax.Array) -> tuple[Any, jax.Array]:
+            result = jax_lanes.step(family, state, action, task)
+            return result.state, result.reward
+
+        return jnp.sum(jax.lax.scan(step, jax_lanes.reset(family, lanes, reset_key)[0], actions)[1])
+
+    def measure() -> float:
+        started = time.perf_counter()
+        for index in range(num_episodes):
+            total_reward(jax.random.key(index), task).block_until_ready()
+        return num_episodes * lanes * family.horizon / (time.perf_counter() - started)
+
+    return measure
+
+
+GYMNASIUM_ROBOTS = {
+    "half_cheetah.xml": "HalfCheetah-v5", "ant.xml": "Ant-v5", "humanoid.xml": "Humanoid-v5",
+    "walker2d.xml": "Walker2d-v5", "hopper.xml": "Hopper-v5", "reacher.xml": "Reacher-v5",
+}  # fmt: skip
+"""Gymnasium's environment of each robot description."""
+
+
+def simulation(experiment: Experiment, lanes: int) -> Result:
+    """Random actions in a family's lanes; on MuJoCo also in a loop of mj_step and in Gymnasium's vector environment."""
+    family = experiment.family
+    num_episodes = max(1, sizes.CONTROL_STEPS_PER_ROUND // (lanes * family.horizon))
+    if isinstance(family, JaxFamily):
+        physics = _compiled_rate(family, lanes, num_episodes)
+    else:
+        physics = _physics_rate(family, lanes, num_episodes, until_fallen=False)
+    if not isinstance(family, MujocoFamily):
+        rates = [physics() for _ in range(sizes.ROUNDS + 1)][1:]
+        return {"physics_only_steps_per_s": float(np.median(rates)), "lanes": lanes}
+    measures = {"physics_only": physics, "mj_step": _mj_step_rate(family)}
+    vector = gymnasium.vector.AsyncVectorEnv([functools.partial(_gymnasiums_robot, family)] * lanes)
+    try:
+        measures["async_vector_env"] = _vector_rate(vector, num_steps=-(-sizes.CONTROL_STEPS_PER_ROUND // lanes))
+        rounds = [{name: measure() for name, measure in measures.items()} for _ in range(sizes.ROUNDS + 1)][1:]
+    finally:
+        vector.close()
+    median = {name: float(np.median([one[name] for one in rounds])) for name in measures}
+
+    def against(name: str) -> float:
+        return float(np.median([one["physics_only"] / one[name] for one in rounds]))
+
+    return {
+        **{f"{name}_steps_per_s": rate for name, rate in median.items()}, "lanes": lanes,
+        "fraction_of_mj_step": against("mj_step"), "times_async_vector_env": against("async_vector_env"),
+    }  # fmt: skip
+
+
+def _gymnasiums_robot(family: MujocoFamily) -> gymnasium.Env:
+    """Gymnasium's environment of a family's robot, with the family's model and its time step."""
+    env: Any = gymnasium.make(GYMNASIUM_ROBOTS[family.model_file], xml_file=family.model_file)
+    if family.model_timestep is not None:
+        env.unwrapped.model.opt.timestep = family.model_timestep
+    return env
+
+
+def _mj_step_rate(family: MujocoFamily) -> Callable[[], float]:
+    """A function that measures control steps a second of a bare loop of mj_step on one core, times the cores."""
+    model = load_model(family.model_file, family.model_timestep, contact_forces=False)
+    data, rng = mujoco.MjData(model), np.random.default_rng(0)
+    low, high = model.actuator_ctrlrange.T
+    actions = rng.uniform(low, high, (family.horizon, model.nu))
+    num_episodes = max(1, sizes.CONTROL_STEPS_PER_ROUND // (8 * family.horizon))
+
+    def measure() -> float:
+        started = time.perf_counter()
+        for _ in range(num_episodes):
+            mujoco.mj_resetData(model, data)
+            for action in actions:
+                data.ctrl[:] = action
+                mujoco.mj_step(model, data, family.frame_skip)
+        return num_cores() * num_episodes * family.horizon / (time.perf_counter() - started)
+
+    return measure
+
+
+def _vector_rate(vector: gymnasium.vector.VectorEnv, num_steps: int) -> Callable[[], float]:
+    """A function that measures steps a second of all environments of a vector, under random actions."""
+    vector.reset(seed=0)
+    actions = [vector.action_space.sample() for _ in range(num_steps)]
+
+    def measure() -> float:
+        started = time.perf_counter()
+        for action in actions:
+            vector.step(action)
+        return vector.num_envs * num_steps / (time.perf_counter() - started)
+
+    return measure
+
+
+def evaluate(experiment: Experiment) -> Result:
+    """Trials of an untrained agent in all test tasks, side by side, as after every meta-iteration."""
+    family, config = experiment.family, experiment.settings
+    tasks, agent, params = experiment.draw_tasks().test, pearl.make_agent(config), untrained(experiment)
+    of_trials = (config.num_evaluation_episodes, config.num_evaluation_repeats)
+    seconds = []
+    for index in range(sizes.ROUNDS + 1):
+        started = time.perf_counter()
+        returns = rollout.evaluate(family, tasks, agent, params, jax.random.key(index), *of_trials)
+        seconds.append(time.perf_counter() - started)
+    return {"seconds": float(np.median(seconds[1:])), "control_steps": returns.size * family.horizon}  # first: compiles
