@@ -155,13 +155,15 @@ def test_the_program_of_an_update_computes_what_is_counted_and_less_than_1_perce
     ("what", "family"),
     [("update", "point-robot"), ("scaling", "point-robot"), ("collect", "point-robot"), ("collect", "cheetah-dir"),
      ("evaluate", "cheetah-dir"), ("act", "cheetah-dir"), ("simulation", "hopper-params"),
-     ("simulation", "point-robot"), ("iteration", "hopper-params")],
+     ("simulation", "point-robot"), ("simulation", "ant-goal"), ("iteration", "hopper-params")],
 )  # fmt: skip
 def test_a_benchmark_gives_the_figures_of_its_contract(what: str, family: str):
     result = benchmark.run(what, family, "smoke", lanes=4)
     figures = FIGURES[what]
     if what == "collect" and family == "cheetah-dir":
         figures = figures | {"physics_only_steps_per_s", "fraction_of_physics"}
+    if what == "simulation" and family == "ant-goal":
+        figures = figures | {"same_work_steps_per_s", "fraction_of_same_work"}
     if what == "simulation" and family == "point-robot":
         figures = {"physics_only_steps_per_s", "lanes"}
     assert set(result) == MACHINE | figures

@@ -13,7 +13,7 @@ _SENSOR = "nacre_contact_forces"
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """What the loader warns of (settotalmass) is neither shown nor written to a log file."""
     mujoco.set_mju_user_warning(lambda message: None)
     try:
@@ -28,13 +28,13 @@ def load_spec(model_file: str) -> mujoco.MjSpec:
     """The description of a robot, which can be changed before it is compiled."""
     from gymnasium.envs.mujoco import mujoco_env
 
-    with _quietly():
+    with quietly():
         return mujoco.MjSpec.from_file(str(Path(mujoco_env.__file__).parent / "assets" / model_file))
 
 
 def compile_spec(spec: mujoco.MjSpec) -> mujoco.MjModel:
     """The model that a description stands for."""
-    with _quietly():
+    with quietly():
         return spec.compile()
 
 

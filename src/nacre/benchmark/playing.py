@@ -20,7 +20,7 @@ from nacre.benchmark.result import Result, untrained
 from nacre.compilation_cache import num_cores
 from nacre.config import Experiment
 from nacre.families.family import Family, JaxFamily, MujocoFamily
-from nacre.robots import load_model
+from nacre.robots import load_model, quietly
 from nacre.simulators import jax as jax_lanes
 from nacre.types import Tasks
 
@@ -125,6 +125,8 @@ def simulation(experiment: Experiment, lanes: int) -> Result:
         rates = [physics() for _ in range(sizes.ROUNDS + 1)][1:]
         return {"physics_only_steps_per_s": float(np.median(rates)), "lanes": lanes}
     measures = {"physics_only": physics, "mj_step": _mj_step_rate(family)}
+    if family.needs_contact_forces:
+        measures["same_work"] = _mj_step_rate(family, contact_forces=True)
     vector = gymnasium.vector.AsyncVectorEnv([functools.partial(_gymnasiums_robot, family)] * lanes)
     try:
         measures["async_vector_env"] = _vector_rate(vector, num_steps=-(-sizes.CONTROL_STEPS_PER_ROUND // lanes))
@@ -136,23 +138,30 @@ def simulation(experiment: Experiment, lanes: int) -> Result:
     def against(name: str) -> float:
         return float(np.median([one["physics_only"] / one[name] for one in rounds]))
 
+    compared = {"fraction_of_mj_step": "mj_step", "times_async_vector_env": "async_vector_env"}
+    if family.needs_contact_forces:
+        compared["fraction_of_same_work"] = "same_work"
     return {
         **{f"{name}_steps_per_s": rate for name, rate in median.items()}, "lanes": lanes,
-        "fraction_of_mj_step": against("mj_step"), "times_async_vector_env": against("async_vector_env"),
+        **{name: against(other) for name, other in compared.items()},
     }  # fmt: skip
 
 
 def _gymnasiums_robot(family: MujocoFamily) -> gymnasium.Env:
     """Gymnasium's environment of a family's robot, with the family's model and its time step."""
-    env: Any = gymnasium.make(GYMNASIUM_ROBOTS[family.model_file], xml_file=family.model_file)
+    with quietly():
+        env: Any = gymnasium.make(GYMNASIUM_ROBOTS[family.model_file], xml_file=family.model_file)
     if family.model_timestep is not None:
         env.unwrapped.model.opt.timestep = family.model_timestep
     return env
 
 
-def _mj_step_rate(family: MujocoFamily) -> Callable[[], float]:
-    """A function that measures control steps a second of a bare loop of mj_step on one core, times the cores."""
-    model = load_model(family.model_file, family.model_timestep, contact_forces=False)
+def _mj_step_rate(family: MujocoFamily, *, contact_forces: bool = False) -> Callable[[], float]:
+    """A function that measures control steps a second of a bare loop of mj_step on one core, times the cores.
+
+    `contact_forces`: the loop also computes those of the new state, which takes one more mj_forward a control step.
+    """
+    model = load_model(family.model_file, family.model_timestep, contact_forces)
     data, rng = mujoco.MjData(model), np.random.default_rng(0)
     low, high = model.actuator_ctrlrange.T
     actions = rng.uniform(low, high, (family.horizon, model.nu))
@@ -165,6 +174,8 @@ def _mj_step_rate(family: MujocoFamily) -> Callable[[], float]:
             for action in actions:
                 data.ctrl[:] = action
                 mujoco.mj_step(model, data, family.frame_skip)
+                if contact_forces:
+                    mujoco.mj_forward(model, data)
         return num_cores() * num_episodes * family.horizon / (time.perf_counter() - started)
 
     return measure
