@@ -474,8 +474,8 @@ def _reproduce(command: ReproduceCommand, started: float) -> None:
             table.add_row(str(one.path), f"{steps:,}", f"{updates:,}", _hours(seconds) if seconds else "done")
         out.print(table)
         out.print(
-            f"about {_hours(total)} on this machine, one run after another; of on-policy methods only the collection is "
-            "counted (updates take as long again, those of maml-trpo five times as long)"
+            f"about {_hours(total)} on this machine, one run after another; of on-policy methods only the collection "
+            "is counted (updates take as long again, those of maml-trpo five times as long)"
         )
         return
     done = reproduce.run(command.figure, command.scale, seeds, command.out, command.time_limit)
