@@ -26,7 +26,7 @@ def read(table: Path) -> dict[Key, list[list[str]]]:
     runs: dict[Key, list[list[str]]] = defaultdict(list)
     with table.open() as handle:
         reader = csv.DictReader(handle)
-        if not {"algorithm", "preset", *EVAL_COLUMNS} <= set(reader.fieldnames or ()):
+        if not {"algorithm", "family", "preset", "seed", *EVAL_COLUMNS} <= set(reader.fieldnames or ()):
             sys.exit(f"{table} is no table of evaluations, which gather.py writes.")
         for row in reader:
             key = (row["algorithm"], row["family"], row["preset"], int(row["seed"]))

@@ -16,6 +16,7 @@ from ablation import summed_up, train, write_table
 
 from nacre.config import resolve
 from nacre.families.catalog import FAMILIES
+from nacre.presets.pearl import family_rows
 
 COLUMNS = ("family", "updates", "env_steps", "seconds", "score", "random")
 
@@ -34,9 +35,8 @@ def main(arguments: list[str] | None = None) -> None:
         settings = {"iterations": args.iterations, "seed": args.seed}
         chosen = resolve("pearl", family, "fast", **settings)
         train(chosen, of_family / "pearl", args.minutes)
-        tasks = {name: getattr(chosen.settings, name) for name in ("num_test_tasks", "num_evaluation_repeats")}
-        before = chosen.settings.test_tasks_from or chosen.settings.num_train_tasks
-        train(resolve("random", family, **tasks, num_train_tasks=before, seed=args.seed), of_family / "random", 1.0)
+        tasks = family_rows("fast")[family]
+        train(resolve("random", family, seed=args.seed, **tasks), of_family / "random", 1.0)
         done = [one for one in sorted(FAMILIES) if (args.out / one / "random").exists()]
         write_table(args.out / "signs.csv", COLUMNS, [row(one, args.out / one) for one in done])
     print((args.out / "signs.csv").read_text(), end="")

@@ -324,6 +324,13 @@ def test_a_field_that_this_version_does_not_know_is_refused_by_name(part: str) -
         from_json(json.dumps(data))
 
 
+@pytest.mark.parametrize("algorithm", ["pearl", "oracle"])
+def test_a_buffer_that_no_episode_fits_into_is_refused(algorithm: str) -> None:
+    with pytest.raises(NacreError, match="cheetah-vel has up to 200 transitions; set --replay-capacity"):
+        resolve(algorithm, "cheetah-vel", replay_capacity=199)
+    assert resolve(algorithm, "cheetah-vel", replay_capacity=200).settings.replay_capacity == 200
+
+
 def test_config_json_keeps_what_resumed_a_run() -> None:
     chosen = resolve("pearl", "point-robot", "smoke")
     resumed = [{"grad_steps": 10, "nacre": "1.2.4"}]

@@ -47,9 +47,9 @@ def test_a_score_is_where_it_lies_between_random_actions_and_training_on_the_tas
     scale = scale_of([run for group in groups.values() for run in group])
     assert list(scale.values()) == [(-10.0, -3.0), (-30.0, -6.0)]
     random, pearl = normalised(groups)
-    assert random.scores == {0: 0.0, 2: 0.0} and random.mean == 0.0
+    assert random.scores == {0: 0.0, 1: 0.0} and random.mean == 0.0
     assert pearl.seed == 5 and pearl.label.startswith("pearl")
-    assert pearl.scores == {0: 0.5, 2: 1.25} and pearl.mean == 0.875  # task 1 has no scale
+    assert pearl.scores == {0: 0.5, 1: 1.25} and pearl.mean == 0.875  # one task has no scale
 
 
 def test_tasks_are_told_apart_by_their_parameters(make_run: Callable[..., Path]):
@@ -59,10 +59,17 @@ def test_tasks_are_told_apart_by_their_parameters(make_run: Callable[..., Path])
         make_run("oracle", [0.0, -10.0, 0.0]),
     ]
     ((_, groups),) = curves.read_families(runs).items()
-    assert [one.scores for one in normalised(groups)] == [{1: 0.0}, {1: 0.5}]
+    assert [one.scores for one in normalised(groups)] == [{0: 0.0}, {0: 0.5}]
     elsewhere = make_run("pearl", [0.0, 0.0, 0.0], task_seed=8)
     ((_, groups),) = curves.read_families([*runs, elsewhere]).items()
     assert len(normalised(groups)) == 2  # none of its tasks has a scale
+
+
+def test_tasks_on_which_training_was_no_better_than_chance_have_no_scale(make_run: Callable[..., Path]):
+    runs = [make_run("random", [0.0, 1.0, -1.0]), make_run("pearl", [1.0, 1.0, 1.0])]
+    runs += [make_run("oracle", [score], single_task=task) for task, score in enumerate([0.0, 0.5, 3.0])]
+    ((_, groups),) = curves.read_families(runs).items()
+    assert [one.scores for one in normalised(groups)] == [{0: 0.0}, {0: 0.5}]  # the third task alone
 
 
 def test_without_both_kinds_of_runs_there_is_no_scale(make_run: Callable[..., Path]):
@@ -77,5 +84,5 @@ def test_a_page_has_a_table_of_them(make_run: Callable[..., Path]):
     ((family, groups),) = curves.read_families(runs).items()
     heading, table, _ = page._normalised(family, groups)
     assert heading == "<h2>Normalised scores, point-robot</h2>"
-    assert "<th>test task 1</th>" in table and "test task 0" not in table
+    assert "<th>task 1</th>" in table and "task 2" not in table
     assert table.count("<td class=number>0.600</td>") == 2  # pearl: its mean, and the task

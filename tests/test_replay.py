@@ -173,6 +173,12 @@ def assert_has_moments(replay: Replay, model: list[deque[int]]) -> None:
         jax.tree.map(lambda ours, x: assert_close(ours, x.std(0)), std, held)
 
 
+def test_moments_need_no_second_pool():
+    replay = jax.eval_shape(lambda: rings.empty(10, 10_000, 100_000, OBS_DIM, ACTION_DIM))
+    needed = rings.moments.lower(replay, OBS_DIM).compile().memory_analysis().temp_size_in_bytes
+    assert needed < replay.pool.size * 4 / 4
+
+
 @settings(max_examples=30, deadline=None, derandomize=True, database=None)
 @given(operations=operations, more=operations)
 def test_a_saved_and_restored_replay_gives_the_same_samples_and_goes_on_the_same(operations, more):

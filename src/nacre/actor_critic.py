@@ -89,10 +89,10 @@ def with_scales(networks: Networks, mean: Transition, std: Transition, config: P
     def scaled(network: Any, *inputs: str) -> Any:
         scale = [jnp.concatenate([jnp.atleast_1d(getattr(one, name)) for name in inputs]) for one in (mean, std)]
 
-        def rescaled(node: Any) -> Any:  # a copy in every network, because updates use their networks up
+        def with_scale(node: Any) -> Any:  # a copy in every network, because updates use their networks up
             return Scale(*map(jnp.array, scale)) if isinstance(node, Scale) else node
 
-        return jax.tree.map(rescaled, network, is_leaf=lambda node: isinstance(node, Scale))
+        return jax.tree.map(with_scale, network, is_leaf=lambda node: isinstance(node, Scale))
 
     of_next = ("next_obs",) if config.use_next_obs_in_context else ()
     return networks._replace(

@@ -235,7 +235,7 @@ class Session:
 
 
 def load(path: str | Path) -> TrainedAgent:
-    """The trained agent of a run directory's newest checkpoint."""
+    """The trained agent of a run directory's newest checkpoint. Turns on the compilation cache, as training does."""
     use_compilation_cache()
     run = RunDirectory(Path(path))
     state = load_state(run, with_buffers=False)

@@ -95,6 +95,7 @@ def resolve(algorithm_name: str, family_name: str, preset: str = "paper", **over
     Raises NacreError for an unknown name (with the nearest one), a wrong type and an impossible combination.
     """
     experiment = from_preset(algorithm_name, family_name, preset, **overrides)
+    _check_replay(experiment)
     _check_tasks(experiment)
     return experiment
 
@@ -123,6 +124,16 @@ def from_preset(algorithm_name: str, family_name: str, preset: str, **overrides:
             raise unknown("field", name, [field for group in groups for field in field_types(group)])
     family = make_family(family_name, **values[1])
     return Experiment(algorithm_name, preset, family, algorithm.config(**values[0]), RunOptions(**values[2]))
+
+
+def _check_replay(experiment: Experiment) -> None:
+    """Checks that an episode fits a task's buffer."""
+    capacity, horizon = getattr(experiment.settings, "replay_capacity", math.inf), experiment.family.horizon
+    if capacity < horizon:
+        raise NacreError(
+            f"replay_capacity is {capacity}, but an episode of {experiment.family.name} has up to {horizon} "
+            "transitions; set --replay-capacity to that or more."
+        )
 
 
 def _check_tasks(experiment: Experiment) -> None:

@@ -130,9 +130,9 @@ class MLP(eqx.Module):
     ):  # fmt: skip
         """As the reference: hidden weights U(+-1/sqrt(hidden_dim)), hidden biases 0.1, last layer U(+-out_scale).
 
-        `scaled`: how many inputs (all but z) have a `scale`, which begins as no change; 0 for none. `normalised`: every
-        hidden layer has mean 0 and variance 1 over its units before ReLU, in each row (layer normalisation, Ba et al.
-        2016, without scale and shift of its own). `precision`: one of `PRECISIONS`.
+        `scaled`: how many inputs (all but z) have a `scale`, which begins as its limit alone; 0 for none. `normalised`:
+        every hidden layer has mean 0 and variance 1 over its units before ReLU, in each row (layer normalisation, Ba et
+        al. 2016, without scale and shift of its own). `precision`: one of `PRECISIONS`.
         """
         dims = [in_dim] + [hidden_dim] * num_layers
         *hidden_keys, weight_key, bias_key = jax.random.split(key, num_layers + 2)

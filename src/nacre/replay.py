@@ -12,6 +12,7 @@ the run needs and no larger, and the part of it that is filled is a prefix, whic
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -173,18 +174,24 @@ def _by_age(replay: Replay, task: Array, rank: Array) -> Float[Array, "batch num
 
 @functools.partial(jax.jit, static_argnames="obs_dim")
 def moments(replay: Replay, obs_dim: int) -> tuple[Transition, Transition]:
-    """Mean and standard deviation of every number of a transition, over all that the rings hold."""
+    """Mean and standard deviation of every number of a transition, over all that the rings hold, page after page."""
     slot = jnp.arange(replay.pages.shape[1])
     page = jnp.where(slot < replay.pages_taken[:, None], replay.pages, replay.pool.shape[0])  # others: out of bounds
     held = jnp.clip(replay.size[:, None] - slot * PAGE, 0, PAGE)
     held_by_page = jnp.zeros(replay.pool.shape[0] // PAGE, jnp.int32).at[page].set(held, mode="drop")
-    holds = (jnp.arange(PAGE) < held_by_page[:, None]).reshape(-1, 1)
 
-    def mean(x: Array) -> Array:
-        return jnp.sum(jnp.where(holds, x, 0.0), axis=0) / jnp.maximum(jnp.sum(held), 1)
+    def mean(of_rows: Callable[[Array], Array]) -> Array:
+        def add(page: Array, total: Array) -> Array:
+            rows = jax.lax.dynamic_slice_in_dim(replay.pool, page * PAGE, PAGE)
+            holds = jnp.arange(PAGE)[:, None] < held_by_page[page]
+            return total + jnp.sum(jnp.where(holds, of_rows(rows), 0.0), axis=0)
 
-    centre = mean(replay.pool)
-    return unpack(centre, obs_dim), unpack(jnp.sqrt(mean((replay.pool - centre) ** 2)), obs_dim)
+        total = jax.lax.fori_loop(0, replay.next_page, add, jnp.zeros(replay.pool.shape[1]))
+        return total / jnp.maximum(jnp.sum(held), 1)
+
+    centre = mean(lambda rows: rows)
+    variance = mean(lambda rows: (rows - centre) ** 2)
+    return unpack(centre, obs_dim), unpack(jnp.sqrt(variance), obs_dim)
 
 
 def filled(replay: Replay) -> dict[str, np.ndarray]:

@@ -223,9 +223,12 @@ def make_agent(family: Family, config: MaesnConfig) -> Agent:
         past_returns = memory.past_returns.at[lane, slot].set(memory.reward)
         num_episodes = memory.num_episodes + 1
         played = jnp.arange(num_kept) < num_episodes[:, None]
-        latent = jax.tree.map(lambda x: jnp.broadcast_to(x, memory.z.shape), latent_prior(config.latent_dim))
-        for _ in range(config.num_adaptation_steps):
-            latent = adapt_in_trial(latent, past_z, past_density, past_returns, played, params.step_sizes)
+        start = jax.tree.map(lambda x: jnp.broadcast_to(x, memory.z.shape), latent_prior(config.latent_dim))
+        latent = jax.lax.fori_loop(
+            0, config.num_adaptation_steps,
+            lambda _, latent: adapt_in_trial(latent, past_z, past_density, past_returns, played, params.step_sizes),
+            start,
+        )  # fmt: skip
         z = draw_z(latent, jax.random.normal(key, memory.z.shape))
         zero = jnp.zeros_like(memory.reward)
         return Memory(latent, z, past_z, past_density, past_returns, zero, jnp.zeros_like(slot), num_episodes)

@@ -100,7 +100,9 @@ def scaling(experiment: Experiment) -> Result:
     family, preset = experiment.family, experiment.settings
     updates: dict[int, Callable[[], float]] = {}
     for num_train in sizes.SCALING_TASKS:
-        config = dataclasses.replace(preset, num_train_tasks=num_train, iterations=1, num_initial_steps=rings.PAGE)
+        config = dataclasses.replace(
+            preset, num_train_tasks=num_train, test_tasks_from=0, iterations=1, num_initial_steps=rings.PAGE
+        )
         dims = (num_train, rings.PAGE, num_train * rings.PAGE, family.obs_dim, family.action_dim)
         networks, optimisers = actor_critic.init_learner(family.obs_dim, family.action_dim, config, jax.random.key(0))
         buffers = [_made_up_replay(rings.empty(*dims), seed) for seed in range(2)]

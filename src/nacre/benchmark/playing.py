@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import gymnasium
@@ -110,7 +111,7 @@ GYMNASIUM_ROBOTS = {
     "half_cheetah.xml": "HalfCheetah-v5", "ant.xml": "Ant-v5", "humanoid.xml": "Humanoid-v5",
     "walker2d.xml": "Walker2d-v5", "hopper.xml": "Hopper-v5", "reacher.xml": "Reacher-v5",
 }  # fmt: skip
-"""Gymnasium's environment of each robot description."""
+"""Gymnasium's environment of each robot description; a robot of your own has none."""
 
 
 def simulation(experiment: Experiment, lanes: int) -> Result:
@@ -127,23 +128,24 @@ def simulation(experiment: Experiment, lanes: int) -> Result:
     measures = {"physics_only": physics, "mj_step": _mj_step_rate(family)}
     if family.needs_contact_forces:
         measures["same_work"] = _mj_step_rate(family, contact_forces=True)
-    vector = gymnasium.vector.AsyncVectorEnv([functools.partial(_gymnasiums_robot, family)] * lanes)
-    try:
-        measures["async_vector_env"] = _vector_rate(vector, num_steps=-(-sizes.CONTROL_STEPS_PER_ROUND // lanes))
+    with ExitStack() as stack:
+        if family.model_file in GYMNASIUM_ROBOTS:
+            vector = gymnasium.vector.AsyncVectorEnv([functools.partial(_gymnasiums_robot, family)] * lanes)
+            stack.callback(vector.close)
+            measures["async_vector_env"] = _vector_rate(vector, num_steps=-(-sizes.CONTROL_STEPS_PER_ROUND // lanes))
         rounds = [{name: measure() for name, measure in measures.items()} for _ in range(sizes.ROUNDS + 1)][1:]
-    finally:
-        vector.close()
     median = {name: float(np.median([one[name] for one in rounds])) for name in measures}
 
     def against(name: str) -> float:
         return float(np.median([one["physics_only"] / one[name] for one in rounds]))
 
-    compared = {"fraction_of_mj_step": "mj_step", "times_async_vector_env": "async_vector_env"}
-    if family.needs_contact_forces:
-        compared["fraction_of_same_work"] = "same_work"
+    compared = {
+        "mj_step": "fraction_of_mj_step", "same_work": "fraction_of_same_work",
+        "async_vector_env": "times_async_vector_env",
+    }  # fmt: skip
     return {
         **{f"{name}_steps_per_s": rate for name, rate in median.items()}, "lanes": lanes,
-        **{name: against(other) for name, other in compared.items()},
+        **{compared[name]: against(name) for name in measures if name in compared},
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ CEILING_FLOPS = 5e8
 """Least work of a timed product, about: one of [4096, 300] x [300, 300] is 7e8."""
 SCALING_TASKS = (10, 100, 1_000, 10_000)
 CONTROL_STEPS_PER_ROUND = 10_000
-"""Control steps of all lanes together, rounded up to whole episodes."""
+"""Control steps of all lanes together, about: in whole episodes."""
 ACTING_STEPS = 2_000
 """Steps of the acting session that are timed, once near its beginning and once in its long context."""
 LONG_CONTEXT = 10_000

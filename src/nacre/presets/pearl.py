@@ -382,8 +382,13 @@ SHARED = ("num_train_tasks", "num_test_tasks", "num_evaluation_episodes", "num_e
 
 
 def family_rows(preset: str) -> dict[str, dict[str, object]]:
-    """What PEARL's preset says of every family that holds for all methods, so that all meet the same tasks."""
-    return {
-        family: {name: value for name, value in row.items() if name in SHARED}
-        for family, row in PRESETS[preset].items()
-    }
+    """What PEARL's preset says of every family that holds for all methods, so that all are scored on the same tasks.
+
+    Methods that know no `test_tasks_from` train on all tasks before the test tasks.
+    """
+    rows = {}
+    for family, row in PRESETS[preset].items():
+        rows[family] = {name: value for name, value in row.items() if name in SHARED}
+        if row.get("test_tasks_from"):
+            rows[family]["num_train_tasks"] = row["test_tasks_from"]
+    return rows

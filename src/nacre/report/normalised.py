@@ -21,7 +21,7 @@ class Normalised(NamedTuple):
 
     label: str
     seed: int
-    scores: dict[int, float]  # number of the test task -> normalised score of the last episode, mean over repeats
+    scores: dict[int, float]  # number of the task in `scale_of` -> score of the last episode, mean over repeats
 
     @property
     def mean(self) -> float:
@@ -35,25 +35,28 @@ def normalised(groups: Mapping[str, Sequence[Run]]) -> list[Normalised]:
     The scale comes from the runs themselves: runs of `random`, and of `oracle` with `single_task`; of several seeds the
     mean. Where no task has both, there are no scores.
     """
-    runs = [run for group in groups.values() for run in group]
-    scale = scale_of(runs)
+    scale = scale_of([run for group in groups.values() for run in group])
     found = []
     for label, group in groups.items():
         for run in group:
-            rows = _scores(run)
-            if run.experiment.single_task >= 0 or not scale.keys() & rows.keys():
+            if run.experiment.single_task >= 0:
                 continue
-            scores = {}
-            for number, (task, score) in enumerate(rows.items()):
-                if task in scale:
-                    low, high = scale[task]
-                    scores[number] = (score - low) / (high - low)
-            found.append(Normalised(label, run.experiment.options.seed, scores))
+            own = _scores(run)
+            scores = {
+                number: (own[task] - low) / (high - low)
+                for number, (task, (low, high)) in enumerate(scale.items())
+                if task in own
+            }
+            if scores:
+                found.append(Normalised(label, run.experiment.options.seed, scores))
     return found
 
 
 def scale_of(runs: Sequence[Run]) -> Scale:
-    """The scale of every task that both kinds of runs were scored on."""
+    """The scale of every task that both kinds of runs were scored on, where training did better than random actions.
+
+    In the order of the random runs' test tasks.
+    """
     random: dict[bytes, list[float]] = {}
     alone: dict[bytes, list[float]] = {}
     for run in runs:
@@ -61,8 +64,8 @@ def scale_of(runs: Sequence[Run]) -> Scale:
             _append(random, _scores(run))
         elif run.experiment.single_task >= 0:
             _append(alone, _scores(run))
-    both = random.keys() & alone.keys()
-    return {task: (float(np.mean(random[task])), float(np.mean(alone[task]))) for task in random if task in both}
+    both = {task: (float(np.mean(random[task])), float(np.mean(alone[task]))) for task in random if task in alone}
+    return {task: (low, high) for task, (low, high) in both.items() if high > low}
 
 
 def _append(lists: dict[bytes, list[float]], scores: dict[bytes, float]) -> None:

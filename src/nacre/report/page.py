@@ -90,9 +90,10 @@ def _normalised(family: str, groups: dict[str, list[curves.Run]]) -> list[str]:
     ]
     return [
         f"<h2>Normalised scores, {html.escape(family)}</h2>",
-        _table(["run", "seed", "mean", *(f"test task {number}" for number in numbers)], rows),
+        _table(["run", "seed", "mean", *(f"task {number + 1}" for number in numbers)], rows),
         "<p class='note'>Of the scored episode in the last evaluation: 0 is what random actions earn on the task, 1 "
-        "what soft actor-critic does that trained on this task alone.</p>",
+        "what soft actor-critic does that trained on this task alone. Tasks are in the order of the random runs' test "
+        "tasks; of a run, those it was scored on.</p>",
     ]
 
 
