@@ -319,7 +319,7 @@ _TUNED_FAST: dict[str, dict[str, object]] = {
     # smaller: a 400th for the rewards, half of that for the one critic.
     "sparse-point-robot": _FAST_POINT
     | dict(
-        iterations=75,
+        iterations=100,
         num_initial_steps=1000,
         num_tasks_sample=10,
         num_steps_straight=600,
@@ -329,7 +329,6 @@ _TUNED_FAST: dict[str, dict[str, object]] = {
         num_train_steps_per_iteration=500,
         use_next_obs_in_context=False,
         num_critics=1,
-        soft_target_tau=0.005,
         latent_dim=1,
         kl_weight=0.00625,
         num_exploration_episodes=15,
