@@ -78,7 +78,7 @@ demo: env
 	@if [ -e $(DEMO)/run ]; then \
 	    $(BIN)/nacre resume $(DEMO)/run; \
 	else \
-	    $(BIN)/nacre train pearl sparse-point-robot --preset demo --seed 0 --out $(DEMO)/run; \
+	    $(BIN)/nacre train pearl sparse-point-robot --preset fast --seed 0 --out $(DEMO)/run; \
 	fi
 	@$(BIN)/nacre evaluate $(DEMO)/run
 	@$(BIN)/nacre report $(DEMO)/run -o $(DEMO)/curves.png

@@ -197,7 +197,7 @@ def _draw_scores(axes: Axes, groups: dict[str, list[Run]], against: str) -> None
                 x, strength = getattr(run.train, against), max(0.6, strength)
                 axes.plot(x, run.train.scores, ":", color=colour, lw=1.2, alpha=strength)
         if len(runs) > 1:
-            x, scores = _on_common_points([run.test for run in runs], against)
+            x, scores = on_common_points([run.test for run in runs], against)
             axes.fill_between(x, *bootstrap_interval(scores), color=colour, alpha=0.15, lw=0)
             summary = f"{label}, IQM of {len(runs)} seeds"
             axes.plot(x, interquartile_mean(scores), color=colour, lw=2.2, label=_wrapped(summary))
@@ -251,7 +251,7 @@ def _scored(runs: list[Run]) -> str:
     return f"episode {episodes.pop()} of a trial" if len(episodes) == 1 else "the last episode of a trial"
 
 
-def _on_common_points(evaluations: list[Evaluations], against: str) -> tuple[np.ndarray, np.ndarray]:
+def on_common_points(evaluations: list[Evaluations], against: str) -> tuple[np.ndarray, np.ndarray]:
     """(x [point], scores [run, point]) over the steps or seconds that all runs reached, interpolated in between."""
     each = [getattr(run, against) for run in evaluations]
     first, last = max(x[0] for x in each), min(x[-1] for x in each)

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from nacre.agent import TrainedAgent, describe, load
 from nacre.families.family import num_tasks
 from nacre.report import curves, picture, trials, video
+from nacre.report.efficiency import WINDOW, efficiencies
 from nacre.report.normalised import normalised
 from nacre.types import Tasks
 
@@ -34,10 +35,11 @@ pre { background: #f6f6f6; padding: 1em; overflow: auto; font-size: 12px; } p.no
 def write(runs: Sequence[Path], out: Path, num_videos: int = 0) -> None:
     """Writes a page that opens without network: everything is in the one file.
 
-    For every family: learning curves and return by episode; normalised scores, where runs of `random` and of
-    single-task soft actor-critic are among them. For every run: the posterior means of all test tasks, how
-    the posterior narrows, the scored return of every task, its settings and versions; and `num_videos` trials as moving
-    pictures. Raises NacreError for a run that cannot be read, has no evaluation or no checkpoint.
+    For every family: learning curves and return by episode; the steps that other methods need beside PEARL, where there
+    are such; normalised scores, where runs of `random` and of single-task soft actor-critic are among them. For every
+    run: the posterior means of all test tasks, how the posterior narrows, the scored return of every task, its settings
+    and versions; and `num_videos` trials as moving pictures. Raises NacreError for a run that cannot be read, has no
+    evaluation or no checkpoint.
     """
     families = curves.read_families(runs)
     drawn = _svg(15.0, 3.7 * len(families), lambda figure: curves.draw_families(figure, families))
@@ -48,7 +50,7 @@ def write(runs: Sequence[Path], out: Path, num_videos: int = 0) -> None:
         "family has such. Right: return by episode of the trial. A trial begins without knowledge of its task.</p>",
     ]  # fmt: skip
     for family, groups in families.items():
-        parts += _normalised(family, groups)
+        parts += _efficiency(family, groups) + _normalised(family, groups)
     for path in dict.fromkeys(path.resolve() for path in runs):
         parts += _run(path, num_videos)
     text = "\n".join(parts)
@@ -76,6 +78,36 @@ def _summary(families: curves.Families) -> str:
         for run in group
     ]
     return _table(["family", "run", "seed", "environment steps", "minutes", "score of the last evaluation"], rows)
+
+
+def _efficiency(family: str, groups: dict[str, list[curves.Run]]) -> list[str]:
+    """A table of the steps that other methods need beside PEARL, where both are there."""
+
+    def steps(reached: int | None) -> str:
+        return "not reached" if reached is None else f"{reached:,}"
+
+    def times(ratio: float | None, at_least: bool = False) -> str:
+        return "" if ratio is None else ("more than " if at_least else "") + f"{ratio:.1f}"
+
+    rows = [
+        [
+            one.label, one.num_runs, f"{one.env_steps:,}", f"{one.score:.2f}",
+            f"{one.pearl_steps:,}", steps(one.steps_to_pearl), times(one.ratio, one.steps_to_pearl is None),
+            steps(one.pearl_steps_to_this), times(one.ratio_at_this),
+        ]
+        for one in efficiencies(groups)
+    ]  # fmt: skip
+    if not rows:
+        return []
+    at_pearls = ("PEARL's steps to its return", "steps to PEARL's return", "times PEARL's")
+    head = ["run", "seeds", "environment steps", "return", *at_pearls, "PEARL's steps to this return", "times PEARL's"]
+    return [
+        f"<h2>Environment steps for the same return, {html.escape(family)}</h2>",
+        _table(head, rows),
+        f"<p class='note'>Return: of the scored episode, mean of {WINDOW} evaluations in a row, interquartile mean "
+        "over seeds. The first ratio is at PEARL's return at its end, the second at the method's own: its steps over "
+        "PEARL's.</p>",
+    ]
 
 
 def _normalised(family: str, groups: dict[str, list[curves.Run]]) -> list[str]:
