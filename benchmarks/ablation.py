@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from nacre import experiment
 from nacre.config import Experiment, resolve
 from nacre.families.catalog import FAMILIES
 from nacre.presets.pearl import PRESETS, PearlConfig
+from nacre.reproduce import is_done
 from nacre.run_directory import RunDirectory
 
 LINES: dict[str, tuple[str, ...]] = {
@@ -72,11 +74,15 @@ def departures(family: str) -> dict[str, dict[str, Any]]:
 
 
 def train(chosen: Experiment, path: Path, minutes: float) -> None:
-    """Trains a run, unless it was trained before; exits where another run is in its place."""
-    if not path.exists():
-        experiment.train([chosen], [path], time_limit=minutes)
-    elif RunDirectory(path).experiment != chosen:
-        sys.exit(f"the run at {path} has other settings than this one; choose another --out.")
+    """Trains a run, unless it was trained before; exits where another run is in its place, or a signal stopped it."""
+    if path.exists():
+        if RunDirectory(path).experiment != chosen:
+            sys.exit(f"the run at {path} has other settings than this one; choose another --out.")
+        return
+    deadline = time.monotonic() + 60 * minutes
+    experiment.train([chosen], [path], time_limit=minutes)
+    if time.monotonic() < deadline and not is_done(chosen, path):
+        sys.exit(f"stopped; remove {path} before the next try, or it counts as a line that the time limit cut.")
 
 
 def row(line: str, fields: dict[str, Any], path: Path) -> dict[str, Any]:

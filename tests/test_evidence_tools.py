@@ -102,6 +102,16 @@ def test_ablations_sum_up_what_is_there_and_refuse_another_run_in_a_lines_place(
         ablation.main(["point-robot", "--out", str(tmp_path), "--only", "context-order"])
 
 
+def test_a_signal_ends_the_ablation_and_not_only_its_line(tmp_path, monkeypatch):
+    def stopped(experiments, paths, **_):
+        RunDirectory.create(paths[0], experiments[0])
+
+    monkeypatch.setattr(ablation.experiment, "train", stopped)
+    with pytest.raises(SystemExit, match=r"stopped; remove .*fast before"):
+        ablation.main(["point-robot", "--out", str(tmp_path), "--only", "fast", "discount"])
+    assert not (tmp_path / "point-robot" / "discount").exists()
+
+
 def test_signs_set_a_familys_runs_beside_random_actions_on_the_same_tasks(tmp_path, capsys):
     folder = tmp_path / "cheetah-vel"
     RunDirectory.create(folder / "pearl", resolve("pearl", "cheetah-vel", "fast", seed=30, iterations=6))

@@ -69,10 +69,10 @@ def test_a_figure_is_made_and_gone_on_with(tmp_path: Path, capsys: pytest.Captur
     assert cli.main([*arguments, "--time-limit", "1e-9"]) == 0
     assert "the same command goes on" in capsys.readouterr().err
     first = next(iter(reproduce.planned("sparse", "smoke", [0], tmp_path)))
-    assert first.path.exists() and not reproduce.is_done(first)
+    assert first.path.exists() and not reproduce.is_done(first.experiment, first.path)
     assert cli.main(arguments) == 0
     runs = reproduce.planned("sparse", "smoke", [0], tmp_path)
-    assert all(reproduce.is_done(run) for run in runs)
+    assert all(reproduce.is_done(run.experiment, run.path) for run in runs)
     picture = tmp_path / "sparse" / "smoke.png"
     assert picture.stat().st_size > 10_000
     before = {run.path: (run.path / "eval.csv").stat().st_mtime_ns for run in runs}

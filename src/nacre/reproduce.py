@@ -147,13 +147,13 @@ def run(figure: str, scale: str, seeds: Sequence[int], out: Path, time_limit: fl
     deadline = None if time_limit is None else time.monotonic() + 60 * time_limit
     paths: list[Path] = []
     for one in planned(figure, scale, seeds, out):
-        if not is_done(one):
+        if not is_done(one.experiment, one.path):
             left = None if deadline is None else max((deadline - time.monotonic()) / 60, 1e-9)
             if one.path.exists():
                 experiment.resume([one.path], time_limit=left)
             else:
                 experiment.train([one.experiment], [one.path], time_limit=left)
-            if not is_done(one):  # stopped by the time limit or a signal
+            if not is_done(one.experiment, one.path):  # stopped by the time limit or a signal
                 return False
         paths.append(one.path)
         curves.draw(paths, picture_of(figure, scale, out))
@@ -165,16 +165,16 @@ def picture_of(figure: str, scale: str, out: Path) -> Path:
     return out / figure / f"{scale}.png"
 
 
-def is_done(one: PlannedRun) -> bool:
+def is_done(chosen: Experiment, path: Path) -> bool:
     """Whether a run has its last checkpoint. Raises NacreError for a run there that is not the planned one."""
-    if not one.path.exists():
+    if not path.exists():
         return False
-    run = RunDirectory(one.path)
-    if run.experiment != one.experiment:
-        raise NacreError(f"the run at {one.path} has other settings than this figure's; move it away, or change --out.")
+    run = RunDirectory(path)
+    if run.experiment != chosen:
+        raise NacreError(f"the run at {path} has other settings than this figure's; move it away, or change --out.")
     checkpoints = Checkpoints(run.checkpoints, read_only=True)
     try:
-        return checkpoints.latest() == num_updates(one.experiment)
+        return checkpoints.latest() == num_updates(chosen)
     finally:
         checkpoints.close()
 
