@@ -468,7 +468,8 @@ def _reproduce(command: ReproduceCommand, started: float) -> None:
     if command.dry_run:
         table, total = Table("run", "env steps", "updates", "estimated"), 0.0
         for one in reproduce.planned(command.figure, command.scale, seeds, command.out):
-            seconds = 0.0 if reproduce.is_done(one.experiment, one.path) else reproduce.estimated_seconds(one.experiment)
+            done = reproduce.is_done(one.experiment, one.path)
+            seconds = 0.0 if done else reproduce.estimated_seconds(one.experiment)
             total += seconds
             steps, updates = reproduce.env_steps(one.experiment), reproduce.num_updates(one.experiment)
             table.add_row(str(one.path), f"{steps:,}", f"{updates:,}", _hours(seconds) if seconds else "done")
