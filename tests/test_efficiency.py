@@ -64,8 +64,8 @@ def test_ratios_by_hand(make_run: Callable[..., Path]):
     assert (rl2.steps_to_pearl, rl2.pearl_steps, rl2.ratio) == (500, 40, 12.5)
     assert rl2.pearl_steps_to_this is None and rl2.ratio_at_this is None
     assert promp.steps_to_pearl is None and promp.ratio == 300 / 40
-    assert (promp.pearl_steps_to_this, promp.ratio_at_this) == (20, 15.0)
-    assert (maml.pearl_steps_to_this, maml.ratio_at_this) == (10, 20.0)
+    assert (promp.steps_to_this, promp.pearl_steps_to_this, promp.ratio_at_this) == (300, 20, 15.0)
+    assert (maml.steps_to_this, maml.pearl_steps_to_this, maml.ratio_at_this) == (100, 10, 10.0)  # there long before
 
 
 def test_of_several_pearls_the_best_is_compared_with(make_run: Callable[..., Path]):
@@ -76,7 +76,7 @@ def test_of_several_pearls_the_best_is_compared_with(make_run: Callable[..., Pat
     ]
     worse, rl2 = efficiencies(groups_of(runs))
     assert worse.label.startswith("pearl") and worse.pearl_steps == 20 and worse.ratio == 2.0
-    assert (rl2.pearl_steps_to_this, rl2.ratio_at_this) == (20, 20.0)
+    assert (rl2.pearl_steps_to_this, rl2.ratio_at_this) == (20, 5.0)
 
 
 def test_without_pearl_or_without_another_there_is_no_table(make_run: Callable[..., Path]):

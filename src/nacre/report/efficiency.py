@@ -35,7 +35,8 @@ class Efficiency(NamedTuple):
     score: float  # at the end
     steps_to_pearl: int | None  # to PEARL's return at its end; None: not reached
     pearl_steps: int  # PEARL's own to the same
-    pearl_steps_to_this: int | None  # PEARL's to the method's return at its end; None: not reached
+    steps_to_this: int  # to its own return at its end
+    pearl_steps_to_this: int | None  # PEARL's own to the same; None: not reached
 
     @property
     def ratio(self) -> float:
@@ -45,7 +46,7 @@ class Efficiency(NamedTuple):
     @property
     def ratio_at_this(self) -> float | None:
         """Steps of this method over PEARL's at the method's own return; None where PEARL does not reach it."""
-        return self.env_steps / self.pearl_steps_to_this if self.pearl_steps_to_this else None
+        return self.steps_to_this / self.pearl_steps_to_this if self.pearl_steps_to_this else None
 
 
 def curve(runs: Sequence[Run]) -> Curve:
@@ -66,16 +67,18 @@ def efficiencies(groups: Mapping[str, Sequence[Run]]) -> list[Efficiency]:
     if not ours:
         return []
     pearl = max(ours.values(), key=lambda one: one.scores[-1])
-    best = float(pearl.scores[-1])
-    pearl_steps = pearl.steps_to(best)
-    assert pearl_steps is not None  # its last point is as high
-    found = []
-    for label, one in curves.items():
-        if one is not pearl:
-            score, end = float(one.scores[-1]), int(one.env_steps[-1])
-            to_pearl, to_this = one.steps_to(best), pearl.steps_to(score)
-            found.append(Efficiency(label, len(groups[label]), end, score, to_pearl, pearl_steps, to_this))
-    return found
+    return [_beside(label, len(groups[label]), one, pearl) for label, one in curves.items() if one is not pearl]
+
+
+def _beside(label: str, num_runs: int, one: Curve, pearl: Curve) -> Efficiency:
+    """A method's curve beside PEARL's."""
+    score, best = float(one.scores[-1]), float(pearl.scores[-1])
+    steps_to_this, pearl_steps = one.steps_to(score), pearl.steps_to(best)
+    assert steps_to_this is not None and pearl_steps is not None  # the last points are as high
+    return Efficiency(
+        label, num_runs, int(one.env_steps[-1]), score,
+        one.steps_to(best), pearl_steps, steps_to_this, pearl.steps_to(score),
+    )  # fmt: skip
 
 
 def _comparable(run: Run) -> bool:

@@ -93,20 +93,21 @@ def _efficiency(family: str, groups: dict[str, list[curves.Run]]) -> list[str]:
         [
             one.label, one.num_runs, f"{one.env_steps:,}", f"{one.score:.2f}",
             f"{one.pearl_steps:,}", steps(one.steps_to_pearl), times(one.ratio, one.steps_to_pearl is None),
-            steps(one.pearl_steps_to_this), times(one.ratio_at_this),
+            f"{one.steps_to_this:,}", steps(one.pearl_steps_to_this), times(one.ratio_at_this),
         ]
         for one in efficiencies(groups)
     ]  # fmt: skip
     if not rows:
         return []
     at_pearls = ("PEARL's steps to its return", "steps to PEARL's return", "times PEARL's")
-    head = ["run", "seeds", "environment steps", "return", *at_pearls, "PEARL's steps to this return", "times PEARL's"]
+    at_its = ("steps to its return", "PEARL's steps to it", "times PEARL's")
+    head = ["run", "seeds", "environment steps", "return", *at_pearls, *at_its]
     return [
         f"<h2>Environment steps for the same return, {html.escape(family)}</h2>",
         _table(head, rows),
         f"<p class='note'>Return: of the scored episode, mean of {WINDOW} evaluations in a row, interquartile mean "
-        "over seeds. The first ratio is at PEARL's return at its end, the second at the method's own: its steps over "
-        "PEARL's.</p>",
+        "over seeds. The first ratio is at the return that PEARL ends at, the second at the one that the method ends "
+        "at: steps until the method was first as high, over PEARL's.</p>",
     ]
 
 
