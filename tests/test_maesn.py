@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from nacre import on_policy, rollout
+from nacre import on_policy, rollout, trust_region
 from nacre.algorithms import maesn
 from nacre.families.point import SparsePointRobot
 from nacre.on_policy import Rollouts
@@ -56,7 +56,7 @@ def test_adaptation_is_a_policy_gradient_step_by_hand(float64: None):
         np.testing.assert_allclose(still.mean, mean)
 
 
-def some_data(model: maesn.Model, config: MaesnConfig) -> tuple[Any, ...]:
+def some_data(model: maesn.Model, config: MaesnConfig) -> maesn.Drawn:
     rng, tasks, each, horizon = np.random.default_rng(1), 3, 5, 7
     drawn = jnp.array([2, 0, 2])
     real = jnp.asarray(np.arange(horizon) < rng.integers(3, horizon + 1, (tasks, each, 1)))
@@ -68,7 +68,7 @@ def some_data(model: maesn.Model, config: MaesnConfig) -> tuple[Any, ...]:
     latents = jax.tree.map(lambda x: x[drawn], model.latents)
     adapted = maesn._adapt(latents, before, model.step_sizes)
     z = maesn.draw_z(jax.tree.map(lambda x: x[:, None], adapted), noise)
-    return drawn, before, maesn._assess(model.policy, rollouts, z, noise, config)
+    return maesn.Drawn(drawn, before, maesn._assess(model.policy, rollouts, z, noise, config))
 
 
 def test_the_outer_gradient_is_exact_for_policy_latents_and_step_sizes(float64: None):
@@ -78,7 +78,7 @@ def test_the_outer_gradient_is_exact_for_policy_latents_and_step_sizes(float64: 
     flat, unravel = ravel_pytree(model)
 
     def loss(x: Any) -> Any:
-        found = maesn.outcome(unravel(x), *data)
+        found = maesn.outcome(unravel(x), data)
         return found.surrogate + 0.3 * found.latent_kl
 
     flat = flat + 0.05 * jax.random.normal(jax.random.key(0), flat.shape, flat.dtype)  # away from where KLs vanish
@@ -94,12 +94,30 @@ def test_the_outer_gradient_is_exact_for_policy_latents_and_step_sizes(float64: 
     assert moved.tolist() == [True, False, True, False]
 
 
+def test_curvature_of_the_divergence_is_that_of_the_whole_hessian(float64: None):
+    model = double(maesn.init(FAMILY, SMALL, 0).model)
+    data = some_data(model, SMALL)
+    flat, unravel = ravel_pytree(model)
+    v = jnp.asarray(np.random.default_rng(0).normal(size=len(flat)))
+    slope = jax.jit(jax.grad(lambda x: maesn.outcome(unravel(x), data).kl))
+    np.testing.assert_allclose(slope(flat), 0.0, atol=1e-12)
+    tasks = [jax.tree.map(lambda x, i=i: x[i], data) for i in range(3)]
+    found = [
+        trust_region.curvature_product(
+            lambda x, one=one: maesn.acts_adapted(unravel(x), one), lambda out, one=one: maesn.divergence(out, one),
+            flat, v,
+        )
+        for one in tasks
+    ]  # fmt: skip
+    np.testing.assert_allclose(np.mean(found, axis=0), jax.jvp(slope, (flat,), (v,))[1], rtol=1e-9, atol=1e-12)
+
+
 def test_the_outer_step_lowers_its_loss_within_its_divergence():
     model = maesn.init(FAMILY, SMALL, 0).model
     data = some_data(model, SMALL)
-    np.testing.assert_allclose(maesn.outcome(model, *data).kl, 0.0, atol=1e-6)
-    after, metrics = maesn.update(model, *data, SMALL)
-    old, new = (maesn.outcome(one, *data) for one in (model, after))
+    np.testing.assert_allclose(maesn.outcome(model, data).kl, 0.0, atol=1e-6)
+    after, metrics = maesn.update(model, data, SMALL)
+    old, new = (maesn.outcome(one, data) for one in (model, after))
     assert new.surrogate + SMALL.kl_weight * new.latent_kl < old.surrogate + SMALL.kl_weight * old.latent_kl
     assert 0 < new.kl <= SMALL.max_kl and metrics["step_accepted"].tolist() == [1.0]
 

@@ -121,33 +121,53 @@ class Outcome(NamedTuple):
     latent_kl: Array  # mean over tasks of KL(N(mu_i, sigma_i) || N(0, I)), before adaptation
 
 
-def outcome(model: Model, drawn: Int[Array, " task"], before: Before, after: After) -> Outcome:
+class Drawn(NamedTuple):
+    """The drawn tasks, each leaf [task, ...]: which they are, and their episodes."""
+
+    number: Int[Array, " task"]  # among the train tasks
+    before: Before
+    after: After
+
+
+def acts_adapted(model: Model, task: Drawn) -> PolicyOutput:
+    """What the policy does in a task's last episodes with z of the adapted distribution, as a function of the model."""
+    returns = task.before.returns
+    own = jax.tree.map(lambda x: x[task.number], model.latents)
+    adapted = adapt(own, task.before.z, returns, jnp.ones(returns.shape, bool), model.step_sizes)
+    return act_on(model.policy, task.after.rollouts.obs, draw_z(adapted, task.after.noise))
+
+
+def divergence(policy: PolicyOutput, task: Drawn) -> Array:
+    """KL(policy that acted || policy), mean over a task's real steps."""
+    return masked_mean(on_policy.kl_divergence(task.after.policy, policy), task.after.rollouts.real)
+
+
+def outcome(model: Model, drawn: Drawn) -> Outcome:
     """As a function of the model through the inner step: of policy, latent distributions and step sizes."""
 
-    def of_task(latent: Latent, before: Before, after: After) -> Outcome:
-        adapted = adapt(latent, before.z, before.returns, jnp.ones(before.returns.shape, bool), model.step_sizes)
-        policy = act_on(model.policy, after.rollouts.obs, draw_z(adapted, after.noise))
-        action, real = after.rollouts.action, after.rollouts.real
-        ratio = jnp.exp(log_density(policy, action) - log_density(after.policy, action))
-        kl = masked_mean(on_policy.kl_divergence(after.policy, policy), real)
-        from_prior = on_policy.kl_divergence(PolicyOutput(*latent), PolicyOutput(*latent_prior(len(latent.mean))))
-        return Outcome(-masked_mean(ratio * after.advantage, real), kl, from_prior)
+    def of_task(task: Drawn) -> Outcome:
+        policy, after = acts_adapted(model, task), task.after
+        ratio = jnp.exp(log_density(policy, after.rollouts.action) - log_density(after.policy, after.rollouts.action))
+        surrogate = -masked_mean(ratio * after.advantage, after.rollouts.real)
+        own = jax.tree.map(lambda x: x[task.number], model.latents)
+        from_prior = on_policy.kl_divergence(PolicyOutput(*own), PolicyOutput(*latent_prior(len(own.mean))))
+        return Outcome(surrogate, divergence(policy, task), from_prior)
 
-    latents = jax.tree.map(lambda x: x[drawn], model.latents)
-    return jax.tree.map(jnp.mean, jax.vmap(of_task)(latents, before, after))
+    found: Outcome = on_policy.mean_over_tasks(of_task, drawn)
+    return found
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def update(model: Model, drawn: Array, before: Before, after: After, config: MaesnConfig) -> tuple[Model, Metrics]:
+def update(model: Model, drawn: Drawn, config: MaesnConfig) -> tuple[Model, Metrics]:
     """The outer step, in a trust region of the adapted policies, on everything that is learnt."""
 
     def loss(model: Model) -> Array:
-        found = outcome(model, drawn, before, after)
+        found = outcome(model, drawn)
         return found.surrogate + config.kl_weight * found.latent_kl
 
     region = TrustRegion(config.max_kl, config.cg_iterations, config.cg_damping)
-    new, metrics = trust_region.step(loss, lambda model: outcome(model, drawn, before, after).kl, model, region)
-    metrics["latent_kl"] = outcome(model, drawn, before, after).latent_kl
+    new, metrics = trust_region.step(loss, acts_adapted, divergence, drawn, model, region)
+    metrics["latent_kl"] = outcome(model, drawn).latent_kl
     metrics["latent_std"] = jnp.mean(jnp.exp(new.latents.log_std))
     return new, {name: value[None] for name, value in metrics.items()}
 
@@ -292,7 +312,8 @@ def iteration(family: Family, config: MaesnConfig, tasks: Tasks, state: State) -
     noise = jax.random.normal(keys[2], shape)
     z = draw_z(jax.tree.map(lambda x: x[:, None], adapted), noise)
     second, more_steps = _collect(family, model.policy, own, z, keys[3])
-    model, metrics = update(model, drawn, before, _assess(model.policy, second, z, noise, config), config)
+    after = _assess(model.policy, second, z, noise, config)
+    model, metrics = update(model, Drawn(drawn, before, after), config)
 
     gained = [float(np.where(one.real, one.reward, 0).sum(axis=-1).mean()) for one in (first, second)]
     metrics |= {"return_before": jnp.full(1, gained[0]), "return_after": jnp.full(1, gained[1])}

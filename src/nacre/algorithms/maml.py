@@ -71,6 +71,13 @@ def adapt(policy: GaussianPolicy, step: Step, config: GradientConfig) -> Gaussia
     return jax.tree.map(lambda p, g: p - config.inner_learning_rate * g, policy, gradient)
 
 
+def acts_adapted(policy: GaussianPolicy, steps: Sequence[Step], config: GradientConfig) -> PolicyOutput:
+    """What theta does on the last data of a task after adaptation on those before, as a function of theta."""
+    for step in steps[:-1]:
+        policy = adapt(policy, step, config)
+    return policy(steps[-1].rollouts.obs)
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # The outer objectives. `steps` are the data of the inner steps in their order, then that of the adapted policies,
 # each [task, rollout, time]
@@ -85,23 +92,28 @@ class Outcome(NamedTuple):
     inner_kl: Float[Array, " inner_step"]  # the same for the policies that acted before each inner step
 
 
+def divergence_from(step: Step, output: PolicyOutput) -> Array:
+    """KL(policy that acted || `output`) on the data of a step, mean over real steps."""
+    return masked_mean(on_policy.kl_divergence(step.policy, output), step.rollouts.real)
+
+
 def outcome(policy: GaussianPolicy, steps: Sequence[Step], config: GradientConfig, clip_ratio: float = 0.0) -> Outcome:
     """All that the outer objectives are made of, as a function of theta through the inner steps."""
 
     def of_task(steps: Sequence[Step]) -> Outcome:
         adapted, divergences = policy, []
         for step in steps[:-1]:
-            divergence = on_policy.kl_divergence(step.policy, adapted(step.rollouts.obs))
-            divergences.append(masked_mean(divergence, step.rollouts.real))
+            divergences.append(divergence_from(step, adapted(step.rollouts.obs)))
             adapted = adapt(adapted, step, config)
         last, real = steps[-1], steps[-1].rollouts.real
         r, advantage = ratio(adapted, last), last.advantage
         clipped = jnp.minimum(r * advantage, jnp.clip(r, 1 - clip_ratio, 1 + clip_ratio) * advantage)
-        kl = masked_mean(on_policy.kl_divergence(last.policy, adapted(last.rollouts.obs)), real)
+        kl = divergence_from(last, adapted(last.rollouts.obs))
         inner_kl = jnp.array(divergences) if divergences else jnp.zeros(0)
         return Outcome(-masked_mean(r * advantage, real), -masked_mean(clipped, real), kl, inner_kl)
 
-    return jax.tree.map(lambda x: jnp.mean(x, axis=0), jax.vmap(of_task)(steps))
+    found: Outcome = on_policy.mean_over_tasks(of_task, steps)
+    return found
 
 
 class Learner(NamedTuple):
@@ -117,7 +129,9 @@ def trpo_update(learner: Learner, steps: Sequence[Step], config: MamlTrpoConfig)
     region = TrustRegion(config.max_kl, config.cg_iterations, config.cg_damping)
     policy, metrics = trust_region.step(
         lambda policy: outcome(policy, steps, config).surrogate,
-        lambda policy: outcome(policy, steps, config).kl,
+        lambda policy, steps: acts_adapted(policy, steps, config),
+        lambda output, steps: divergence_from(steps[-1], output),
+        steps,
         learner.policy,
         region,
     )

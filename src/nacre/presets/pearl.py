@@ -352,7 +352,9 @@ _FAST["ant-dir"] = _FAST_TWO_WAYS
 _FAST["reacher-inversion"] = _FAST_ROBOT | _two_episodes(50)
 _FAST["ml1"] = _FAST["ml10"] = _FAST_ROBOT | _two_episodes(500)
 for _robot in ("walker", "hopper", "humanoid"):
-    _FAST |= {family: _FAST_ROBOT | dict(discount=0.99, num_critics=2) for family in _PAPER if family.startswith(_robot)}
+    _FAST |= {
+        family: _FAST_ROBOT | dict(discount=0.99, num_critics=2) for family in _PAPER if family.startswith(_robot)
+    }
 
 # Everything a run does, as small as it can be: for tests and a first look at an installation. It does not learn.
 _SMOKE: dict[str, object] = dict(
