@@ -1,6 +1,7 @@
-"""Gathers the eval.csv of runs into one long-format table: algorithm, family, preset and seed before each row.
+"""Gathers the eval.csv of runs into one long-format table: algorithm, family, preset, seed and what else was changed
+(as JSON; older tables lack that) before each row.
 
-    python benchmarks/gather.py RUN... -o benchmarks/results/NAME.csv [--every K]
+    python benchmarks/gather.py RUN... -o benchmarks/results/NAME.csv [--every K] [--split test]
 
 With --every K, of each split only every K-th evaluation and the last one: trials of 20 episodes make long tables.
 
@@ -11,20 +12,35 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
+import json
 from pathlib import Path
 
+from nacre.config import Experiment, from_preset
 from nacre.run_directory import EVAL_COLUMNS, RunDirectory
 
-COLUMNS = ("algorithm", "family", "preset", "seed")
+COLUMNS = ("algorithm", "family", "preset", "seed", "changed")
+SPLITS = ("test", "train")
+PARTS = ("settings", "family", "options")
 
 
 def thinned(rows: list[dict[str, str]], every: int) -> list[dict[str, str]]:
     """The rows of every K-th evaluation of each split, and of its last one."""
     kept = set()
-    for split in ("test", "train"):
+    for split in SPLITS:
         evaluations = sorted({int(row["grad_steps"]) for row in rows if row["split"] == split})
         kept |= {(split, grad_steps) for grad_steps in [*evaluations[every - 1 :: every], *evaluations[-1:]]}
     return [row for row in rows if (row["split"], int(row["grad_steps"])) in kept]
+
+
+def changed(experiment: Experiment) -> str:
+    """The fields that are not the preset's, but for the seed, as JSON; "" where there are none."""
+    preset = from_preset(experiment.algorithm_name, experiment.family.name, experiment.preset)
+    fields = {}
+    for own, usual in ((getattr(one, part) for one in (experiment, preset)) for part in PARTS):
+        values, before = dataclasses.asdict(own), dataclasses.asdict(usual)
+        fields |= {name: value for name, value in values.items() if value != before[name] and name != "seed"}
+    return json.dumps(fields) if fields else ""
 
 
 def main() -> None:
@@ -33,6 +49,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("-o", "--out", required=True, type=Path)
     parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--split", choices=SPLITS)
     args = parser.parse_args()
     with args.out.open("w", newline="") as handle:
         writer = csv.writer(handle, lineterminator="\n")
@@ -40,9 +57,13 @@ def main() -> None:
         for path in args.runs:
             run = RunDirectory(path)
             experiment = run.experiment
-            key = [experiment.algorithm_name, experiment.family.name, experiment.preset, experiment.options.seed]
+            key = [
+                experiment.algorithm_name, experiment.family.name, experiment.preset, experiment.options.seed,
+                changed(experiment),
+            ]  # fmt: skip
             with (path / "eval.csv").open() as table:
-                rows = thinned(list(csv.DictReader(table)), args.every)
+                rows = [row for row in csv.DictReader(table) if args.split in (None, row["split"])]
+            rows = thinned(rows, args.every)
             writer.writerows([*key, *(row[column] for column in EVAL_COLUMNS)] for row in rows)
 
 

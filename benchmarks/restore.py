@@ -3,14 +3,15 @@
     python benchmarks/restore.py benchmarks/results/NAME.csv --out DIRECTORY
     nacre report DIRECTORY/NAME/* -o curves.png
 
-The inverse of gather.py, but for what a table lacks: there are no checkpoints, and a run's settings are its preset's of
-now. A table of more updates than these make is refused: its preset has changed since.
+The inverse of gather.py, but for what a table lacks: there are no checkpoints, and what a run did not change are its
+preset's settings of now. A table of more updates than these make is refused: its preset has changed since.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -18,28 +19,30 @@ from pathlib import Path
 from nacre.config import resolve
 from nacre.run_directory import EVAL_COLUMNS, RunDirectory
 
-Key = tuple[str, str, str, int]
+Key = tuple[str, str, str, int, str]
 
 
 def read(table: Path) -> dict[Key, list[list[str]]]:
-    """The rows of an eval.csv of each (algorithm, family, preset, seed)."""
+    """The rows of an eval.csv of each (algorithm, family, preset, seed, changed fields)."""
     runs: dict[Key, list[list[str]]] = defaultdict(list)
     with table.open() as handle:
         reader = csv.DictReader(handle)
         if not {"algorithm", "family", "preset", "seed", *EVAL_COLUMNS} <= set(reader.fieldnames or ()):
             sys.exit(f"{table} is no table of evaluations, which gather.py writes.")
         for row in reader:
-            key = (row["algorithm"], row["family"], row["preset"], int(row["seed"]))
+            key = (row["algorithm"], row["family"], row["preset"], int(row["seed"]), row.get("changed", ""))
             runs[key].append([row[column] for column in EVAL_COLUMNS])
     return runs
 
 
 def restore(table: Path, out: Path) -> list[Path]:
-    """A run directory for every run of the table, at OUT/NAME/FAMILY-ALGORITHM-PRESET-seed-N."""
+    """A run directory for every run of the table, at OUT/NAME/FAMILY-ALGORITHM-PRESET-seed-N (a number before
+    `seed` where fields were changed)."""
     paths = []
-    for (algorithm, family, preset, seed), rows in read(table).items():
-        path = out / table.stem / f"{family}-{algorithm}-{preset}-seed-{seed}"
-        experiment = resolve(algorithm, family, preset, seed=seed)
+    for number, ((algorithm, family, preset, seed, changed), rows) in enumerate(read(table).items()):
+        tag = f"-{number}" if changed else ""
+        path = out / table.stem / f"{family}-{algorithm}-{preset}{tag}-seed-{seed}"
+        experiment = resolve(algorithm, family, preset, seed=seed, **json.loads(changed or "{}"))
         updates = experiment.settings.iterations * experiment.settings.num_train_steps_per_iteration
         if int(rows[-1][EVAL_COLUMNS.index("grad_steps")]) > updates:
             sys.exit(f"{table} has more updates of {family} than preset {preset} makes now; check out its commit.")

@@ -57,6 +57,7 @@ def a_run(path: Path, **fields: Any) -> RunDirectory:
 
 def test_a_table_gathered_from_runs_restores_to_runs_with_the_same_evaluations(tmp_path, monkeypatch):
     runs = [a_run(tmp_path / f"run-{seed}", seed=seed) for seed in (3, 4)]
+    runs.append(a_run(tmp_path / "changed", seed=4, kl_weight=0.5, task_seed=7, encoder="recurrent", iterations=3))
     table = tmp_path / "table.csv"
     monkeypatch.setattr(sys, "argv", ["gather.py", *(str(run.path) for run in runs), "-o", str(table)])
     gather.main()
