@@ -39,8 +39,10 @@ def restore(table: Path, out: Path) -> list[Path]:
     """A run directory for every run of the table, at OUT/NAME/FAMILY-ALGORITHM-PRESET-seed-N (a number before
     `seed` where fields were changed)."""
     paths = []
-    for number, ((algorithm, family, preset, seed, changed), rows) in enumerate(read(table).items()):
-        tag = f"-{number}" if changed else ""
+    runs = read(table)
+    numbers = {changed: number for number, changed in enumerate(dict.fromkeys(key[-1] for key in runs))}
+    for (algorithm, family, preset, seed, changed), rows in runs.items():
+        tag = f"-{numbers[changed]}" if changed else ""
         path = out / table.stem / f"{family}-{algorithm}-{preset}{tag}-seed-{seed}"
         experiment = resolve(algorithm, family, preset, seed=seed, **json.loads(changed or "{}"))
         updates = experiment.settings.iterations * experiment.settings.num_train_steps_per_iteration

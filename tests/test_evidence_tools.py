@@ -67,6 +67,23 @@ def test_a_table_gathered_from_runs_restores_to_runs_with_the_same_evaluations(t
         np.testing.assert_array_equal(read_run(restored).test.scores, read_run(run.path).test.scores)
 
 
+def test_a_table_from_before_tables_said_what_was_changed_restores_too(tmp_path, monkeypatch):
+    run, table, older = a_run(tmp_path / "run", seed=4), tmp_path / "table.csv", tmp_path / "older.csv"
+    (run.path / "eval.csv").open("a").write("40,10,1.5,train,0,0,1,5\n")
+    monkeypatch.setattr(sys, "argv", ["gather.py", str(run.path), "-o", str(table), "--split", "test"])
+    gather.main()
+    with table.open() as handle:
+        rows = list(csv.DictReader(handle))
+    with older.open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, [name for name in rows[0] if name != "changed"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    (restored,) = restore.restore(older, tmp_path / "out")
+    assert RunDirectory(restored).experiment == run.experiment
+    text = (restored / "eval.csv").read_text()
+    assert "test" in text and "train" not in text
+
+
 def test_a_table_of_more_updates_than_its_preset_makes_now_is_refused(tmp_path, monkeypatch):
     run = a_run(tmp_path / "run")
     (run.path / "eval.csv").write_text((run.path / "eval.csv").read_text().replace(",10,", ",1000,"))

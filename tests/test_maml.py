@@ -245,7 +245,7 @@ def test_a_trpo_step_is_the_natural_gradient_by_the_whole_hessian(float64: None)
     def curvature(task: Any, x: Any, v: Any) -> Any:
         return trust_region.curvature_product(
             lambda x: maml.acts_adapted(unravel(x), task, config),
-            lambda output: maml.divergence_from(task[-1], output), x, v,
+            lambda output: maml.divergence(output, task[-1]), x, v,
         )  # fmt: skip
 
     hessian = jax.jit(jax.hessian(kl))(flat)
@@ -264,6 +264,21 @@ def test_a_trpo_step_is_the_natural_gradient_by_the_whole_hessian(float64: None)
     moved = ravel_pytree(learner.policy)[0] - flat
     assert metrics["step_accepted"][0] == 1
     np.testing.assert_allclose(moved, -length * natural, atol=1e-3 * np.abs(moved).max())
+
+
+def test_tasks_one_by_one_come_to_the_same_as_all_at_once(float64: None, monkeypatch: pytest.MonkeyPatch):
+    config, policy = PrompConfig(**SMALL), a_policy()
+    steps = some_steps(config, policy=policy)
+
+    def loss(policy: GaussianPolicy) -> Any:
+        return maml.promp_loss(policy, steps, jnp.ones(1), config)[0]
+
+    found = {}
+    for backend in ("cpu", "gpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        found[backend] = jax.tree.leaves(jax.value_and_grad(loss)(policy))
+    for one, all_at_once in zip(found["cpu"], found["gpu"], strict=True):
+        np.testing.assert_allclose(one, all_at_once, rtol=1e-10, atol=1e-14)
 
 
 def test_promp_lowers_its_objective_and_adapts_its_penalty():

@@ -58,11 +58,11 @@ def masked_mean(x: Array, real: Array) -> Array:
 def mean_over_tasks(of_task: Callable[[Any], Any], tasks: Any) -> Any:
     """The mean of `of_task` over the leading axis of `tasks`, leaf by leaf.
 
-    On a processor one task after another, and gradients repeat its forward pass: so what it leaves behind stays in the
-    cache, where all tasks at once would wait for memory. On an accelerator all at once.
+    On an accelerator all at once. On a processor one task after another, and gradients repeat its forward pass: so what
+    it leaves behind stays in the cache, where all tasks at once would wait for memory.
     """
-    num_at_once = 1 if jax.default_backend() == "cpu" else len(jax.tree.leaves(tasks)[0])
-    found = jax.lax.map(jax.checkpoint(of_task), tasks, batch_size=num_at_once)
+    one_by_one = jax.default_backend() == "cpu"
+    found = jax.lax.map(jax.checkpoint(of_task), tasks) if one_by_one else jax.vmap(of_task)(tasks)
     return jax.tree.map(lambda x: jnp.mean(x, axis=0), found)
 
 

@@ -48,7 +48,7 @@ def conjugate_gradient(
 def curvature_product(
     outputs: Callable[[Array], Any], divergence: Callable[[Any], Array], x: Float[Array, " n"], v: Float[Array, " n"]
 ) -> Float[Array, " n"]:
-    """The Hessian of `divergence(outputs(.))` at x, times v, exactly, where the divergence is 0 at x.
+    """The Hessian of `divergence(outputs(.))` at x, times v, exactly, where the divergence has its minimum, 0, at x.
 
     There its slope in the outputs is 0, and with it the share of their own curvature in the Hessian: what is left is
     J' H J, J of the outputs and H of the divergence in them. So no derivative of a third order is taken where `outputs`

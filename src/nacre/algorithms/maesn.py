@@ -98,14 +98,14 @@ def adapt(
 
 
 class Before(NamedTuple):
-    """The episodes before adaptation: what the inner step needs of them."""
+    """The episodes before adaptation: what the inner step needs of them. Of one task: without the first axis."""
 
     z: Float[Array, "task rollout latent_dim"]
     returns: Float[Array, "task rollout"]
 
 
 class After(NamedTuple):
-    """The episodes of the adapted distributions."""
+    """The episodes of the adapted distributions. Of one task: without the first axis."""
 
     rollouts: Rollouts
     noise: Float[Array, "task rollout latent_dim"]  # that z was drawn by
@@ -122,7 +122,7 @@ class Outcome(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """The drawn tasks, each leaf [task, ...]: which they are, and their episodes."""
+    """The drawn tasks: which they are, and their episodes. Of one task: without the first axis."""
 
     number: Int[Array, " task"]  # among the train tasks
     before: Before

@@ -92,7 +92,7 @@ class Outcome(NamedTuple):
     inner_kl: Float[Array, " inner_step"]  # the same for the policies that acted before each inner step
 
 
-def divergence_from(step: Step, output: PolicyOutput) -> Array:
+def divergence(output: PolicyOutput, step: Step) -> Array:
     """KL(policy that acted || `output`) on the data of a step, mean over real steps."""
     return masked_mean(on_policy.kl_divergence(step.policy, output), step.rollouts.real)
 
@@ -103,12 +103,12 @@ def outcome(policy: GaussianPolicy, steps: Sequence[Step], config: GradientConfi
     def of_task(steps: Sequence[Step]) -> Outcome:
         adapted, divergences = policy, []
         for step in steps[:-1]:
-            divergences.append(divergence_from(step, adapted(step.rollouts.obs)))
+            divergences.append(divergence(adapted(step.rollouts.obs), step))
             adapted = adapt(adapted, step, config)
         last, real = steps[-1], steps[-1].rollouts.real
         r, advantage = ratio(adapted, last), last.advantage
         clipped = jnp.minimum(r * advantage, jnp.clip(r, 1 - clip_ratio, 1 + clip_ratio) * advantage)
-        kl = divergence_from(last, adapted(last.rollouts.obs))
+        kl = divergence(adapted(last.rollouts.obs), last)
         inner_kl = jnp.array(divergences) if divergences else jnp.zeros(0)
         return Outcome(-masked_mean(r * advantage, real), -masked_mean(clipped, real), kl, inner_kl)
 
@@ -130,7 +130,7 @@ def trpo_update(learner: Learner, steps: Sequence[Step], config: MamlTrpoConfig)
     policy, metrics = trust_region.step(
         lambda policy: outcome(policy, steps, config).surrogate,
         lambda policy, steps: acts_adapted(policy, steps, config),
-        lambda output, steps: divergence_from(steps[-1], output),
+        lambda output, steps: divergence(output, steps[-1]),
         steps,
         learner.policy,
         region,
@@ -160,8 +160,8 @@ def promp_update(learner: Learner, steps: Sequence[Step], config: PrompConfig) -
     start = (learner.policy, learner.optimiser)
     (policy, state), metrics = jax.lax.scan(step, start, length=config.num_outer_steps)
     if config.adaptive_inner_kl:
-        divergence, target = outcome(policy, steps, config).inner_kl, config.inner_kl_target
-        factor = jnp.where(divergence < target / 1.5, 0.5, jnp.where(divergence > target * 1.5, 2.0, 1.0))
+        moved, target = outcome(policy, steps, config).inner_kl, config.inner_kl_target
+        factor = jnp.where(moved < target / 1.5, 0.5, jnp.where(moved > target * 1.5, 2.0, 1.0))
         weight = weight * factor
     return Learner(policy, state, weight), metrics
 

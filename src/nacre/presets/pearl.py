@@ -344,8 +344,8 @@ def _two_episodes(steps: int) -> dict[str, object]:
     return dict.fromkeys(phases, 2 * steps)
 
 
-# The other robots take the half-cheetahs' settings, untuned. Those that must not fall look farther ahead, and need the
-# pessimism of two critics: one promised walkers twice what they got.
+# The other robots take the half-cheetahs' settings, not tuned on them, but that those that must not fall look farther
+# ahead and need the pessimism of two critics: one promised walkers twice what they got.
 _FAST = dict.fromkeys(_PAPER, _FAST_ROBOT) | _TUNED_FAST
 _FAST["point-wind"] = _TUNED_FAST["point-robot"]
 _FAST["ant-dir"] = _FAST_TWO_WAYS

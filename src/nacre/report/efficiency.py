@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -11,7 +11,56 @@ from nacre.report.curves import Run, on_common_points
 from nacre.report.statistics import interquartile_mean
 
 WINDOW = 3
-"""Evaluations over which returns are averaged, so that no single lucky one decides."""
+"""Evaluations in a row over which returns are averaged, so that no single lucky one decides."""
+
+Bound = Literal["", "at most", "more than"]
+
+
+class Reached(NamedTuple):
+    """After how many environment steps a return was first as high as another."""
+
+    steps: int
+    bound: Bound  # at most: it was so from the first evaluation on. more than: not by the end
+
+    def __str__(self) -> str:
+        return f"{self.bound} {self.steps:,}".lstrip()
+
+
+class Race(NamedTuple):
+    """A method and PEARL on their way to the same return."""
+
+    score: float
+    method: Reached
+    pearl: Reached
+
+    @property
+    def ratio(self) -> str:
+        """The method's steps over PEARL's, or the bound that is known of it; "" where nothing is."""
+        above = self.method.bound == "more than" or self.pearl.bound == "at most"
+        below = self.method.bound == "at most" or self.pearl.bound == "more than"
+        if above and below:
+            return ""
+        value = f"{self.method.steps / self.pearl.steps:.2g}"
+        return f"more than {value}" if above else f"at most {value}" if below else value
+
+
+class Efficiency(NamedTuple):
+    """A method beside PEARL."""
+
+    label: str
+    num_runs: int
+    env_steps: int  # as far as all its seeds have come
+    score: float  # there
+    to_pearls: Race  # to the return that PEARL ends with
+    to_its_own: Race  # to the return that the method ends with
+
+
+class Comparison(NamedTuple):
+    """PEARL and the methods beside it."""
+
+    label: str  # of PEARL's runs
+    score: float  # that they end with
+    others: list[Efficiency]
 
 
 class Curve(NamedTuple):
@@ -20,72 +69,56 @@ class Curve(NamedTuple):
     env_steps: np.ndarray  # [point]
     scores: np.ndarray  # [point]
 
-    def steps_to(self, score: float) -> int | None:
-        """Environment steps after which the return is first as high as `score`; None where it never is."""
+    def reach(self, score: float) -> Reached:
+        """When the return was first as high as `score`."""
         reached = self.scores >= score
-        return int(self.env_steps[reached.argmax()]) if reached.any() else None
+        if not reached.any():
+            return Reached(int(self.env_steps[-1]), "more than")
+        first = int(reached.argmax())
+        return Reached(int(self.env_steps[first]), "" if first else "at most")
 
 
-class Efficiency(NamedTuple):
-    """A method beside PEARL, all from their first step to the end of their runs."""
+def compare(groups: Mapping[str, Sequence[Run]]) -> Comparison | None:
+    """The methods of a family (label -> runs) that take steps and are scored on all test tasks, beside PEARL.
 
-    label: str
-    num_runs: int
-    env_steps: int  # at the end
-    score: float  # at the end
-    steps_to_pearl: int | None  # to PEARL's return at its end; None: not reached
-    pearl_steps: int  # PEARL's own to the same
-    steps_to_this: int  # to its own return at its end
-    pearl_steps_to_this: int | None  # PEARL's own to the same; None: not reached
-
-    @property
-    def ratio(self) -> float:
-        """Steps of this method over PEARL's at PEARL's return; where it was not reached, the least that it can be."""
-        return (self.steps_to_pearl or self.env_steps) / self.pearl_steps
-
-    @property
-    def ratio_at_this(self) -> float | None:
-        """Steps of this method over PEARL's at the method's own return; None where PEARL does not reach it."""
-        return self.steps_to_this / self.pearl_steps_to_this if self.pearl_steps_to_this else None
+    Of several groups of PEARL's runs the one that ends highest is compared with. None where PEARL is not among them, or
+    nothing else. Runs whose seeds have not come to a common number of steps yet are left out.
+    """
+    curves = {label: curve(runs) for label, runs in groups.items() if _comparable(runs[0])}
+    curves = {label: one for label, one in curves.items() if len(one.scores)}
+    ours = [label for label in curves if groups[label][0].experiment.algorithm_name == "pearl"]
+    if not ours or len(curves) == 1:
+        return None
+    label = max(ours, key=lambda one: float(curves[one].scores[-1]))
+    pearl = curves.pop(label)
+    others = [_beside(name, len(groups[name]), one, pearl) for name, one in curves.items()]
+    return Comparison(label, float(pearl.scores[-1]), others)
 
 
 def curve(runs: Sequence[Run]) -> Curve:
-    """The interquartile mean over seeds of the trailing mean of `WINDOW` evaluations (of fewer at the beginning)."""
-    smooth = [run.test._replace(returns=_trailing_mean(run.test.returns)) for run in runs]
+    """The interquartile mean over seeds of the mean over `WINDOW` evaluations in a row (all, where there are fewer).
+
+    A mean stands in the middle of its evaluations: at its end it would be late, the more so for methods that are
+    evaluated seldom.
+    """
+    smooth = []
+    for run in runs:
+        test, width = run.test, min(WINDOW, len(run.test.env_steps))
+        starts = range(len(test.env_steps) - width + 1)
+        steps = np.stack([test.env_steps[start : start + width].mean() for start in starts])
+        returns = np.stack([test.returns[start : start + width].mean(axis=0) for start in starts])
+        smooth.append(test._replace(env_steps=steps, returns=returns))
     points, scores = on_common_points(smooth, "env_steps")
     return Curve(points, interquartile_mean(scores))
 
 
-def efficiencies(groups: Mapping[str, Sequence[Run]]) -> list[Efficiency]:
-    """All methods of a family (label -> runs) that take steps and are scored on all test tasks, beside PEARL.
-
-    Of several groups of PEARL's runs the one that ends highest is compared with. Empty where PEARL is not among them,
-    or nothing else.
-    """
-    curves = {label: curve(runs) for label, runs in groups.items() if _comparable(runs[0])}
-    ours = {label: one for label, one in curves.items() if groups[label][0].experiment.algorithm_name == "pearl"}
-    if not ours:
-        return []
-    pearl = max(ours.values(), key=lambda one: one.scores[-1])
-    return [_beside(label, len(groups[label]), one, pearl) for label, one in curves.items() if one is not pearl]
-
-
 def _beside(label: str, num_runs: int, one: Curve, pearl: Curve) -> Efficiency:
     """A method's curve beside PEARL's."""
-    score, best = float(one.scores[-1]), float(pearl.scores[-1])
-    steps_to_this, pearl_steps = one.steps_to(score), pearl.steps_to(best)
-    assert steps_to_this is not None and pearl_steps is not None  # the last points are as high
-    return Efficiency(
-        label, num_runs, int(one.env_steps[-1]), score,
-        one.steps_to(best), pearl_steps, steps_to_this, pearl.steps_to(score),
-    )  # fmt: skip
+    own, best = float(one.scores[-1]), float(pearl.scores[-1])
+    to_pearls, to_its_own = (Race(score, one.reach(score), pearl.reach(score)) for score in (best, own))
+    return Efficiency(label, num_runs, int(one.env_steps[-1]), own, to_pearls, to_its_own)
 
 
 def _comparable(run: Run) -> bool:
     """Whether a run takes steps to learn from, and is scored on more than the one task that it knows."""
     return run.experiment.algorithm_name != "random" and run.experiment.single_task < 0
-
-
-def _trailing_mean(returns: np.ndarray) -> np.ndarray:
-    """Each evaluation's mean with the ones before it, `WINDOW` in all, [evaluation, ...]."""
-    return np.stack([returns[max(0, end - WINDOW) : end].mean(axis=0) for end in range(1, len(returns) + 1)])

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from nacre.agent import TrainedAgent, describe, load
 from nacre.families.family import num_tasks
 from nacre.report import curves, picture, trials, video
-from nacre.report.efficiency import WINDOW, efficiencies
+from nacre.report.efficiency import WINDOW, compare
 from nacre.report.normalised import normalised
 from nacre.types import Tasks
 
@@ -82,32 +82,26 @@ def _summary(families: curves.Families) -> str:
 
 def _efficiency(family: str, groups: dict[str, list[curves.Run]]) -> list[str]:
     """A table of the steps that other methods need beside PEARL, where both are there."""
-
-    def steps(reached: int | None) -> str:
-        return "not reached" if reached is None else f"{reached:,}"
-
-    def times(ratio: float | None, at_least: bool = False) -> str:
-        return "" if ratio is None else ("more than " if at_least else "") + f"{ratio:.1f}"
-
+    found = compare(groups)
+    if found is None:
+        return []
     rows = [
         [
             one.label, one.num_runs, f"{one.env_steps:,}", f"{one.score:.2f}",
-            f"{one.pearl_steps:,}", steps(one.steps_to_pearl), times(one.ratio, one.steps_to_pearl is None),
-            f"{one.steps_to_this:,}", steps(one.pearl_steps_to_this), times(one.ratio_at_this),
+            *(part for race in (one.to_pearls, one.to_its_own) for part in (race.method, race.pearl, race.ratio)),
         ]
-        for one in efficiencies(groups)
+        for one in found.others
     ]  # fmt: skip
-    if not rows:
-        return []
-    at_pearls = ("PEARL's steps to its return", "steps to PEARL's return", "times PEARL's")
-    at_its = ("steps to its return", "PEARL's steps to it", "times PEARL's")
-    head = ["run", "seeds", "environment steps", "return", *at_pearls, *at_its]
+    columns = ("method's steps to {}", "PEARL's", "ratio")
+    goals = (f"PEARL's return, {found.score:.2f}", "its own return")
+    head = [column.format(goal) for goal in goals for column in columns]
     return [
         f"<h2>Environment steps for the same return, {html.escape(family)}</h2>",
-        _table(head, rows),
-        f"<p class='note'>Return: of the scored episode, mean of {WINDOW} evaluations in a row, interquartile mean "
-        "over seeds. The first ratio is at the return that PEARL ends at, the second at the one that the method ends "
-        "at: steps until the method was first as high, over PEARL's.</p>",
+        _table(["run", "seeds", "environment steps", "return", *head], rows),
+        f"<p class='note'>Return: of the scored episode, mean of {WINDOW} evaluations in a row (all, where there are "
+        "fewer; the steps are those in their middle), interquartile mean over seeds, as far as all seeds have come. "
+        "Steps until it was first as high; at most: it was from the first evaluation on. "
+        f"PEARL: {html.escape(found.label)}.</p>",
     ]
 
 
