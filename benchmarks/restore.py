@@ -30,6 +30,8 @@ def read(table: Path) -> dict[Key, list[list[str]]]:
         if not {"algorithm", "family", "preset", "seed", *EVAL_COLUMNS} <= set(reader.fieldnames or ()):
             sys.exit(f"{table} is no table of evaluations, which gather.py writes.")
         for row in reader:
+            if not row["task"]:
+                sys.exit(f"{table} has means over tasks, and a run's evaluations are by task.")
             key = (row["algorithm"], row["family"], row["preset"], int(row["seed"]), row.get("changed", ""))
             runs[key].append([row[column] for column in EVAL_COLUMNS])
     return runs

@@ -84,6 +84,19 @@ def test_a_table_from_before_tables_said_what_was_changed_restores_too(tmp_path,
     assert "test" in text and "train" not in text
 
 
+def test_a_table_of_means_has_a_row_for_each_episode_and_is_not_restored(tmp_path, monkeypatch):
+    run, table = a_run(tmp_path / "run"), tmp_path / "table.csv"
+    monkeypatch.setattr(sys, "argv", ["gather.py", str(run.path), "-o", str(table), "--means"])
+    gather.main()
+    with table.open() as handle:
+        rows = list(csv.DictReader(handle))
+    returns = read_run(run.path).test.returns
+    assert [row["episode"] for row in rows] == [str(n + 1) for n in range(returns.shape[-1])]
+    np.testing.assert_allclose([float(row["return"]) for row in rows], returns[0].mean(axis=(0, 1)), rtol=1e-5)
+    with pytest.raises(SystemExit, match="has means over tasks"):
+        restore.restore(table, tmp_path / "out")
+
+
 def test_a_table_of_more_updates_than_its_preset_makes_now_is_refused(tmp_path, monkeypatch):
     run = a_run(tmp_path / "run")
     (run.path / "eval.csv").write_text((run.path / "eval.csv").read_text().replace(",10,", ",1000,"))
