@@ -202,7 +202,7 @@ def test_it_learns_a_bandit_near_the_optimum_of_its_horizon():
     """Two episodes of ten pulls are one trial of twenty; a random puller earns 10."""
     family = Bandit()
     config = Rl2Config(
-        num_train_tasks=1000, tasks_per_iteration=500, iterations=150, learning_rate=3e-3, discount=1.0, cell="gru"
+        num_train_tasks=1000, tasks_per_iteration=500, iterations=300, learning_rate=3e-3, discount=1.0, cell="gru"
     )
     tasks, start = family.task_set(0, 1000, 2), rl2.init(family, config, 0)
     *_, ((state,), _) = rl2.meta_train(family, config, tasks, [start])
