@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import jax
@@ -21,8 +21,9 @@ from nacre.benchmark.result import Result, untrained
 from nacre.compilation_cache import num_cores
 from nacre.config import Experiment
 from nacre.families.family import Family, JaxFamily, MujocoFamily
-from nacre.robots import load_model, quietly
+from nacre.robots import quietly
 from nacre.simulators import jax as jax_lanes
+from nacre.simulators.mujoco import MujocoLanes, SerialEngine
 from nacre.types import Tasks
 
 
@@ -161,24 +162,29 @@ def _gymnasiums_robot(family: MujocoFamily) -> gymnasium.Env:
 def _mj_step_rate(family: MujocoFamily, *, contact_forces: bool = False) -> Callable[[], float]:
     """A function that measures control steps a second of a bare loop of mj_step on one core, times the cores.
 
+    It steps robots like the lanes', with starts and parameters of the family's own, one episode after another.
     `contact_forces`: the loop also computes those of the new state, which takes one more mj_forward a control step.
     """
-    model = load_model(family.model_file, family.model_timestep, contact_forces)
-    data, rng = mujoco.MjData(model), np.random.default_rng(0)
-    low, high = model.actuator_ctrlrange.T
-    actions = rng.uniform(low, high, (family.horizon, model.nu))
-    num_episodes = max(1, sizes.CONTROL_STEPS_PER_ROUND // (8 * family.horizon))
+    rng = np.random.default_rng(0)
+    num_robots = max(8, sizes.CONTROL_STEPS_PER_ROUND // (8 * family.horizon))
+    robots = MujocoLanes(family, num_robots, SerialEngine)
+    pairs = [cast(SerialEngine, robots.engine).lane(index) for index in range(num_robots)]
+    for model, _ in pairs:
+        model.opt.disableflags |= 0 if contact_forces else mujoco.mjtDisableBit.mjDSBL_SENSOR
+    task = family.sample_tasks(rng, num_robots)
+    low, high = robots.model.actuator_ctrlrange.T
+    actions = rng.uniform(low, high, (family.horizon, robots.model.nu))
 
     def measure() -> float:
+        robots.reset(task, rng)
         started = time.perf_counter()
-        for _ in range(num_episodes):
-            mujoco.mj_resetData(model, data)
+        for model, data in pairs:
             for action in actions:
                 data.ctrl[:] = action
                 mujoco.mj_step(model, data, family.frame_skip)
                 if contact_forces:
                     mujoco.mj_forward(model, data)
-        return num_cores() * num_episodes * family.horizon / (time.perf_counter() - started)
+        return num_cores() * num_robots * family.horizon / (time.perf_counter() - started)
 
     return measure
 

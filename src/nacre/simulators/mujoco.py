@@ -6,7 +6,6 @@ import copy
 import functools
 from typing import NamedTuple, Protocol
 
-import jax
 import mujoco
 import numpy as np
 
@@ -58,9 +57,9 @@ class BatchEngine:
     def __init__(self, model: mujoco.MjModel, num_lanes: int, fields: tuple[str, ...], current: bool):
         self._batch = Batch(model, num_lanes)
         self._state = Physics(**{field: self._batch.bind(field) for field in fields})
-        self._ctrl, self._warm_start = self._batch.bind("ctrl"), self._batch.bind("qacc_warmstart")
-        self._time = self._batch.bind("time")
-        self._current = current
+        self._ctrl, self._time = self._batch.bind("ctrl"), self._batch.bind("time")
+        # Forward passes at the new state change nothing for the steps to come: the warm start stays the last step's.
+        self._stage = mujoco.mjtStage.mjSTAGE_ACC if current else mujoco.mjtStage.mjSTAGE_NONE
 
     def set_parameters(self, parameters: dict[str, np.ndarray]) -> None:
         for field, values in parameters.items():
@@ -74,11 +73,7 @@ class BatchEngine:
 
     def step(self, ctrl: np.ndarray, num_steps: int, lanes: np.ndarray | None) -> None:
         self._ctrl[:] = ctrl
-        self._batch.step(lanes, nstep=num_steps)
-        if self._current:  # which is to change nothing for the steps to come
-            warm_start = self._warm_start.copy()
-            self._batch.forward(lanes)
-            self._warm_start[:] = warm_start
+        self._batch.step(lanes, nstep=num_steps, stage=self._stage)
 
     def physics(self) -> Physics:
         return self._state
@@ -118,7 +113,7 @@ class SerialEngine:
             model, data = self._models[lane], self._data[lane]
             data.ctrl[:] = ctrl[lane]
             mujoco.mj_step(model, data, num_steps)
-            if self._current:
+            if self._current:  # as above
                 warm_start = data.qacc_warmstart.copy()
                 mujoco.mj_forward(model, data)
                 data.qacc_warmstart[:] = warm_start
@@ -145,6 +140,7 @@ class MujocoLanes:
         self._qpos, self._qvel = self.model.qpos0.copy(), np.zeros(self.model.nv)
         low, high = self.model.actuator_ctrlrange.T
         self._ctrl_middle, self._ctrl_half = (high + low) / 2, (high - low) / 2
+        self._shortest = (family.frame_skip - 0.5) * self.model.opt.timestep
 
     def reset(self, task: Tasks, *rngs: np.random.Generator) -> np.ndarray:
         """Starts an episode in every lane; observations [lane, obs_dim], float32.
@@ -168,11 +164,11 @@ class MujocoLanes:
         whose episodes may end.
         """
         action = np.clip(action.astype(np.float64), -1.0, 1.0)
-        before: Physics = jax.tree.map(np.copy, self.engine.physics())
-        started, frames = self.engine.time(), self.family.frame_skip
-        self.engine.step(self._ctrl_middle + self._ctrl_half * action, frames, lanes)
+        before = Physics._make(None if field is None else field.copy() for field in self.engine.physics())
+        started = self.engine.time()
+        self.engine.step(self._ctrl_middle + self._ctrl_half * action, self.family.frame_skip, lanes)
         after = self.engine.physics()
-        short = self.engine.time() - started < (frames - 0.5) * self.model.opt.timestep
+        short = self.engine.time() - started < self._shortest
         diverged = short if lanes is None else short & np.isin(np.arange(self.num_lanes), lanes)
         reward, training_reward = self.family.rewards(before, after, action, task)
         return LaneStep(
