@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import argparse
 import csv
-import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
-from nacre.config import Experiment, from_preset
+from nacre.config import Experiment, changes, from_preset
 from nacre.run_directory import EVAL_COLUMNS, RunDirectory
 
 COLUMNS = ("algorithm", "family", "preset", "seed", "changed")
@@ -48,10 +48,10 @@ def means(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 def changed(experiment: Experiment) -> str:
     """The fields that are not the preset's, but for the seed, as JSON; "" where there are none."""
     preset = from_preset(experiment.algorithm_name, experiment.family.name, experiment.preset)
-    fields = {}
-    for own, usual in ((getattr(one, part) for one in (experiment, preset)) for part in PARTS):
-        values, before = dataclasses.asdict(own), dataclasses.asdict(usual)
-        fields |= {name: value for name, value in values.items() if value != before[name] and name != "seed"}
+    fields: dict[str, Any] = {}
+    for part in PARTS:
+        fields |= changes(getattr(preset, part), getattr(experiment, part))
+    fields.pop("seed", None)
     return json.dumps(fields) if fields else ""
 
 

@@ -146,6 +146,12 @@ def _check_tasks(experiment: Experiment) -> None:
         raise NacreError(f"{len(shared)} of {family.name}'s tasks are both train and test tasks; change --task-seed.")
 
 
+def changes(before: Any, after: Any) -> dict[str, Any]:
+    """The fields in which two dataclasses of a kind differ, with the second's values."""
+    names = [field.name for field in dataclasses.fields(after)]
+    return {name: getattr(after, name) for name in names if getattr(before, name) != getattr(after, name)}
+
+
 def field_types(config: type[Any]) -> dict[str, Any]:
     """The fields of a configuration dataclass and their types."""
     hints = typing.get_type_hints(config)

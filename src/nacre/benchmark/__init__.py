@@ -44,7 +44,8 @@ def run(
               loop with one more mj_forward a control step, for contact forces; async_vector_env_steps_per_s, of
               Gymnasium's AsyncVectorEnv of that robot, with as many lanes and the family's model step, and
               times_async_vector_env.
-    evaluate  seconds of one evaluation of the preset's test tasks, repeats and episodes once compiled; control_steps.
+    evaluate  seconds of one evaluation of the preset's test tasks, repeats and episodes once compiled;
+              control_steps of episodes that last (those of robots that fall are shorter).
     act       microseconds_p50 and microseconds_p99 of a session's step (action plus belief update) on one core, and the
               same with a context of 10,000 transitions (microseconds_p50_long_context, ..._p99_...).
     iteration seconds of one meta-iteration, evaluation left out; collection_seconds, in which episodes are played, and

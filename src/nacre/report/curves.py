@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from nacre.config import Experiment, from_preset
+from nacre.config import Experiment, changes, from_preset
 from nacre.errors import NacreError
 from nacre.families.family import num_tasks
 from nacre.report import picture
@@ -161,16 +160,13 @@ def _names(experiment: Experiment) -> tuple[str, str]:
     """(family with its changed options, label): the label says what runs share that differ in seed and length only,
     algorithm, preset and changed settings."""
     preset = from_preset(experiment.algorithm_name, experiment.family.name, experiment.preset)
-    changed = [text for text in _changes(preset.settings, experiment.settings) if not text.startswith("iterations=")]
-    family = " ".join([experiment.family.name, *_changes(preset.family, experiment.family)])
-    return family, " ".join([experiment.algorithm_name, f"({experiment.preset})", *changed])
 
+    def texts(before: Any, after: Any) -> list[str]:
+        return [f"{name}={value}" for name, value in changes(before, after).items() if name != "iterations"]
 
-def _changes(before: Any, after: Any) -> Iterable[str]:
-    """The fields in which two dataclasses of a kind differ, with the second's values."""
-    for field in fields(after):
-        if getattr(before, field.name) != getattr(after, field.name):
-            yield f"{field.name}={getattr(after, field.name)}"
+    family = " ".join([experiment.family.name, *texts(preset.family, experiment.family)])
+    label = [experiment.algorithm_name, f"({experiment.preset})", *texts(preset.settings, experiment.settings)]
+    return family, " ".join(label)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
