@@ -152,6 +152,25 @@ def test_the_meta_gradient_is_exact_through_the_inner_steps(float64: None, objec
     assert directional_errors(functools.partial(surrogate, config=cheap), policy).max() > 1e-2
 
 
+def test_the_first_order_gradient_is_the_outer_one_where_adaptation_arrives(float64: None):
+    """Mean over tasks of the outer loss's slope in the adapted parameters, by finite differences of those alone."""
+    config, policy = MamlTrpoConfig(**SMALL, first_order=True, num_inner_steps=2, inner_learning_rate=0.5), a_policy(1)
+    steps = some_steps(config)
+    flat, unravel = ravel_pytree(policy)
+    gradient = jax.grad(lambda x: maml.outcome(unravel(x), steps, config).surrogate)(flat)
+    for seed in range(3):
+        d, slopes = jax.random.normal(jax.random.key(seed), flat.shape, flat.dtype), []
+        for index in range(3):
+            *inner, last = jax.tree.map(lambda x, index=index: x[index], steps)
+            adapted = ravel_pytree(functools.reduce(lambda p, step: maml.adapt(p, step, config), inner, policy))[0]
+            outer = [
+                -float((maml.ratio(unravel(adapted + h * d), last) * last.advantage)[last.rollouts.real].mean())
+                for h in (1e-5, -1e-5)
+            ]
+            slopes.append((outer[0] - outer[1]) / 2e-5)
+        np.testing.assert_allclose(gradient @ d, np.mean(slopes), rtol=1e-6, atol=1e-9)
+
+
 def test_both_inner_objectives_have_one_gradient_but_not_one_curvature(float64: None):
     ratio, logs = (PrompConfig(**SMALL, inner_objective=o) for o in ("likelihood_ratio", "log_likelihood"))
     step = jax.tree.map(lambda x: x[0], some_steps(ratio)[0])

@@ -6,13 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import nacre
 from documented import undocumented
-from nacre import cli
+from nacre import cli, on_policy, trust_region
+from nacre.algorithms import rl2
 from nacre.algorithms.catalog import ALGORITHMS
+from nacre.presets.rl2 import Rl2Config
+from nacre.run_directory import COUNTERS
 
 METHODS = [name for name in ALGORITHMS if name not in ("pearl", "oracle")]  # these have tests of their own
 
@@ -33,6 +38,10 @@ def test_a_run_that_was_stopped_goes_on_exactly(method: str, tmp_path: Path):
     nacre.resume(parts.path)
     for file in ("eval.csv", "metrics.csv"):
         assert numbers(parts.path, file) == numbers(whole.path, file)
+    header, *_, last = numbers(whole.path, "metrics.csv")
+    events = b"".join(file.read_bytes() for file in (whole.path / "tensorboard").iterdir())
+    for name in ("test/return_episode_1", *(f"update/{name}" for name in header if last and name not in COUNTERS)):
+        assert name.encode() in events, name
     assert not undocumented(whole.path)
 
 
@@ -52,6 +61,27 @@ def test_it_works_from_the_command_line_on_a_robot_that_falls(
     episodes = json.loads(capsys.readouterr().out)["episodes"]
     assert len(episodes) == 3 and (len(episodes[0]["belief_mean"]) > 0) == (method == "maesn")
     assert cli.main(["report", run, "-o", str(tmp_path / "curves.png")]) == 0
+
+
+def test_products_of_on_policy_learning_ask_for_full_precision():
+    """What XLA is asked for, also of gradients: a GPU rounds the factors of a product unasked."""
+    policy = rl2.RecurrentPolicy(3, 2, Rl2Config(hidden_dim=4), key=jax.random.key(0))
+    seen, shape = jnp.ones((2, 5, 7)), (2, 5)
+    trials = rl2.Trials(seen, jnp.ones((*shape, 2)), jnp.ones(shape, bool), jnp.ones(shape), jnp.ones(shape))
+    rollouts = on_policy.Rollouts(jnp.ones((*shape, 3)), jnp.ones((*shape, 2)), jnp.ones(shape), jnp.ones(shape, bool))
+    programs = {
+        "ppo": jax.make_jaxpr(jax.grad(lambda x: rl2.ppo_loss(x, trials, Rl2Config())[0]))(policy),
+        "baseline": jax.make_jaxpr(lambda x: on_policy.advantages(x, 0.9, 0.9))(rollouts),
+        "natural gradient": jax.make_jaxpr(
+            lambda x: trust_region.step(
+                lambda y: y.sum(), lambda y, task: y, lambda y, task: ((y - x) ** 2).sum() * task, jnp.ones(2), x,
+                trust_region.TrustRegion(),
+            )
+        )(jnp.ones(3)),
+    }  # fmt: skip
+    for name, program in programs.items():
+        products = str(program).count("dot_general[")
+        assert products > 1 and str(program).count("Precision.HIGHEST") == 2 * products, name
 
 
 @pytest.mark.parametrize("method", ["rl2", "promp"])

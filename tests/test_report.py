@@ -283,6 +283,9 @@ def test_points_that_others_published_are_marked_where_a_run_comes_near_them(mak
     np.testing.assert_array_equal(line(left, "an independent port of PEARL"), [[0.5e6], [1056]])
     pace = [item for item in middle.get_lines() if "pace" in str(item.get_label())]
     np.testing.assert_array_equal(np.array(pace[0].get_data()), [[95 * 60, 2.4 * 3600], [1000, 1400]])
+    for axes in (left, middle):  # and all of it is inside the panel
+        marks = np.concatenate([np.asarray(item.get_xdata(), float) for item in axes.get_lines()])
+        assert axes.get_xlim()[0] == 0 and marks.max() < axes.get_xlim()[1] < 1.5 * marks.max()
     assert "the reference code" in legend(left)
 
 

@@ -58,10 +58,27 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path: Path, caps
     assert all(name in shown for name in reproduce.FIGURES)
     arguments = ["reproduce", "deterministic", "--scale", "smoke", "--seeds", "0:2", "--out", str(out), "--dry-run"]
     assert cli.main(arguments) == 0
-    assert "one run after another" in capsys.readouterr().out and not out.exists()
+    table, _, total = capsys.readouterr().out.partition("about ")
+    assert "one run after another" in total and not out.exists()
+    for line in ("belief", "point-estimate"):
+        assert [row.split()[3:6:2] for row in table.splitlines() if f" {line} " in row] == [[line, "0"], [line, "1"]]
     assert cli.main(["reproduce", "encoders"]) == 2
     assert "did you mean 'encoder'?" in capsys.readouterr().err
     assert cli.main(["reproduce", "encoder", "--seeds", "x"]) == 2
+
+
+def test_an_estimate_counts_what_a_line_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """At 1e9 operations a second, simulation for nothing: what the LSTM has more than the product."""
+    monkeypatch.setattr(reproduce, "product_rate", lambda: 1e9)
+    monkeypatch.setattr(reproduce, "steps_per_second", lambda family: np.inf)
+    product, recurrent, *_ = (run.experiment for run in reproduce.planned("encoder", "short", [0], tmp_path))
+    config, rows = product.settings, product.settings.meta_batch * product.settings.context_batch_size
+    # The LSTM: four gates of its input and its state, once forward and twice backward; the product's head on every row
+    # is the recurrent encoder's on the last of them.
+    gates, head = 8 * config.encoder_hidden_dim**2, config.encoder_hidden_dim * 2 * config.latent_dim
+    more = 2 * 3 * rows * (gates - head) * reproduce.num_updates(product) / 1e9
+    estimates = [reproduce.estimated_seconds(one) for one in (product, recurrent)]
+    np.testing.assert_allclose(estimates[1] - estimates[0], more, rtol=1e-9)
 
 
 def test_a_figure_is_made_and_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -466,17 +466,20 @@ def _reproduce(command: ReproduceCommand, started: float) -> None:
         return
     seeds = parse_seeds(command.seeds)
     if command.dry_run:
-        table, total = Table("run", "env steps", "updates", "estimated"), 0.0
+        table, total = Table("family", "line", "seed", "env steps", "updates", "estimated"), 0.0
         for one in reproduce.planned(command.figure, command.scale, seeds, command.out):
             done = reproduce.is_done(one.experiment, one.path)
             seconds = 0.0 if done else reproduce.estimated_seconds(one.experiment)
             total += seconds
             steps, updates = reproduce.env_steps(one.experiment), reproduce.num_updates(one.experiment)
-            table.add_row(str(one.path), f"{steps:,}", f"{updates:,}", _hours(seconds) if seconds else "done")
+            estimated = "done" if done else _hours(seconds)
+            seed = str(one.experiment.options.seed)
+            table.add_row(one.line.family, one.line.name, seed, f"{steps:,}", f"{updates:,}", estimated)
         out.print(table)
         out.print(
-            f"about {_hours(total)} on this machine, one run after another; of on-policy methods only the collection "
-            "is counted (updates take as long again, those of maml-trpo five times as long)"
+            f"about {_hours(total)} on this machine, one run after another, in {command.out / command.figure}; of "
+            "on-policy methods only the simulation of robots is counted (the policy and the updates take as long "
+            "again, those of maml-trpo twice as long, and on point robots they are all that takes time)"
         )
         return
     done = reproduce.run(command.figure, command.scale, seeds, command.out, command.time_limit)

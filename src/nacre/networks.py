@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import equinox as eqx
@@ -33,6 +34,15 @@ def product(x: Float[Array, "*rows in"], weight: Float[Array, "in out"], precisi
         return _bfloat16_product(x, weight)
     exact = precision == "float32"
     return jnp.matmul(x, weight, precision=jax.lax.Precision.HIGHEST if exact else jax.lax.Precision.DEFAULT)
+
+
+def full_precision() -> AbstractContextManager[None]:
+    """Where functions are traced, products other than `product`'s, and their gradients', do not round: GPUs do unasked.
+
+    Arrays that JAX's own functions and Equinox's cells multiply are meant.
+    """
+    manager: AbstractContextManager[None] = jax.default_matmul_precision("highest")
+    return manager
 
 
 @jax.custom_vjp

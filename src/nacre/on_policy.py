@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from nacre.families.family import Family, num_tasks, take
-from nacre.networks import GaussianPolicy, PolicyOutput
+from nacre.networks import GaussianPolicy, PolicyOutput, full_precision
 from nacre.rollout import episode, side_by_side
 from nacre.types import Agent, Episode, Key, Tasks
 
@@ -104,8 +104,9 @@ def fit_baseline(rollouts: Rollouts, returns: Float[Array, "rollout time"]) -> F
     ridge = jnp.diag(math.sqrt(RIDGE) / scale)
     q, r = jnp.linalg.qr(jnp.concatenate([rows / scale, ridge]))
     target = jnp.concatenate([jnp.where(rollouts.real, returns, 0.0).reshape(-1), jnp.zeros(width, returns.dtype)])
-    coefficients = jax.scipy.linalg.solve_triangular(r, q.T @ target) / scale
-    return features @ coefficients
+    with full_precision():
+        coefficients = jax.scipy.linalg.solve_triangular(r, q.T @ target) / scale
+        return features @ coefficients
 
 
 def advantages(rollouts: Rollouts, discount: float, gae_lambda: float) -> Float[Array, "rollout time"]:

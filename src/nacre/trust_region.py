@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from nacre.networks import full_precision
 from nacre.on_policy import mean_over_tasks
 
 RESIDUAL = 1e-10
@@ -42,7 +43,8 @@ def conjugate_gradient(
         share = jnp.where(going, left @ left / jnp.where(going, before, 1.0), 0.0)
         return x, left, left + share * direction
 
-    return jax.lax.fori_loop(0, num_iterations, iterate, (jnp.zeros_like(b), b, b))[0]
+    with full_precision():
+        return jax.lax.fori_loop(0, num_iterations, iterate, (jnp.zeros_like(b), b, b))[0]
 
 
 def curvature_product(
@@ -88,7 +90,8 @@ def step(
         return product + region.damping * v
 
     direction = conjugate_gradient(damped, gradient, region.cg_iterations)
-    curvature = direction @ damped(direction)
+    with full_precision():
+        curvature = direction @ damped(direction)
     full = jnp.sqrt(2 * region.max_kl / jnp.maximum(curvature, 1e-12))
 
     def tried(k: Array) -> tuple[Array, Array, Array]:

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float
 
 from nacre import on_policy
 from nacre.families.family import Family, TaskSet, num_tasks
-from nacre.networks import MIN_LOG_STD, PolicyOutput
+from nacre.networks import MIN_LOG_STD, PolicyOutput, full_precision
 from nacre.on_policy import Rollouts, log_density, masked_mean
 from nacre.presets.rl2 import Rl2Config
 from nacre.rollout import trial
@@ -57,9 +57,10 @@ class RecurrentPolicy(eqx.Module):
 
     def __call__(self, seen: Float[Array, "lane in"], hidden: Hidden) -> tuple[PolicyOutput, Hidden]:
         """One control step of all lanes."""
-        hidden = jax.vmap(self.cell)(seen, hidden)
-        top = hidden[0] if isinstance(hidden, tuple) else hidden
-        mean = top @ self.weight + self.bias
+        with full_precision():
+            hidden = jax.vmap(self.cell)(seen, hidden)
+            top = hidden[0] if isinstance(hidden, tuple) else hidden
+            mean = top @ self.weight + self.bias
         return PolicyOutput(mean, jnp.broadcast_to(jnp.maximum(self.log_std, MIN_LOG_STD), mean.shape)), hidden
 
 

@@ -42,6 +42,8 @@ def update_flops(obs_dim: int, action_dim: int, config: PearlConfig) -> int:
     obs, obs_action, action = obs_dim * hidden, (obs_dim + action_dim) * hidden, action_dim * hidden
     seen = (obs_dim * (2 if c.use_next_obs_in_context else 1) + action_dim + 1) * c.encoder_hidden_dim
     encoded = upper(c.latent_dim * (2 if c.use_information_bottleneck else 1), c.encoder_hidden_dim)
+    if c.encoder == "recurrent":  # an LSTM's four gates, of its input and its state; its head is for a task, not a row
+        encoded = upper(0, c.encoder_hidden_dim) + 8 * c.encoder_hidden_dim**2
     q = c.num_critics
     if c.use_value_network:  # V's target forward; V
         target, value_step, z_target = obs + upper(1), 2 * obs + 3 * upper(1), 1 + 2

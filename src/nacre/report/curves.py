@@ -217,6 +217,7 @@ def _mark_known(axes: Axes, known: Sequence[KnownPoint], against: str) -> list[L
             handles += axes.plot(
                 *zip(*points, strict=True), ls="", marker=marker, mfc="none", mec=picture.INK, ms=5, label=source
             )
+            axes.set_xlim(right=max(axes.get_xlim()[1], 1.05 * max(x for x, _ in points)))
     return handles
 
 
