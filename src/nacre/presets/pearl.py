@@ -272,9 +272,9 @@ _DEMO: dict[str, dict[str, object]] = {
 }
 
 # Chosen for wall-clock on a processor: small batches and networks, a larger step size that falls, critics that bear it
-# (normalised, their own slow copies instead of V, learnt temperature), a shorter horizon of credit. One critic does as
-# well as two at equal updates on the half-cheetahs, for two thirds of the work. The encoder sees the next observation.
-# With rewards a fifth of the paper's, its weight of the KL would keep the belief at the prior.
+# (normalised, their own slow copies instead of V, learnt temperature), a shorter horizon of credit. One critic takes
+# two thirds of the work of two. The encoder sees the next observation. With rewards a fifth of the paper's, its weight
+# of the KL would keep the belief at the prior.
 _FAST_DEPARTURES: dict[str, object] = dict(
     use_value_network=False, normalise_critics=True, automatic_temperature=True, hidden_dim=256, num_hidden_layers=2,
     encoder_hidden_dim=128, use_next_obs_in_context=True, context_batch_size=128, batch_size=32, kl_weight=0.01,
