@@ -2,9 +2,10 @@
 
     python benchmarks/signs.py --out DIRECTORY [--families FAMILY...]
 
-Every family has two ordinary runs, DIRECTORY/FAMILY/pearl and DIRECTORY/FAMILY/random; what is there already is not run
-again, even if the time limit cut it. After each family the table DIRECTORY/signs.csv is written anew: updates,
-environment steps and seconds of PEARL's last evaluation, the mean score of its last 3, and the score of random actions.
+Every family has three ordinary runs in DIRECTORY/FAMILY: pearl, random, and still, which does nothing (a robot that is
+paid for not falling earns by that); what is there already is not run again, even if the time limit cut it. After each
+family the table DIRECTORY/signs.csv is written anew: updates, environment steps and seconds of PEARL's last evaluation,
+the mean score of its last 3, and the scores of random actions and of none.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from nacre.config import resolve
 from nacre.families.catalog import FAMILIES
 from nacre.presets.pearl import family_rows
 
-COLUMNS = ("family", "updates", "env_steps", "seconds", "score", "random")
+COLUMNS = ("family", "updates", "env_steps", "seconds", "score", "random", "still")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -36,16 +37,17 @@ def main(arguments: list[str] | None = None) -> None:
         chosen = resolve("pearl", family, "fast", **settings)
         train(chosen, of_family / "pearl", args.minutes)
         tasks = family_rows("fast")[family]
-        train(resolve("random", family, seed=args.seed, **tasks), of_family / "random", 1.0)
-        done = [one for one in sorted(FAMILIES) if (args.out / one / "random").exists()]
+        for name, scale in (("random", 1.0), ("still", 0.0)):
+            train(resolve("random", family, seed=args.seed, action_scale=scale, **tasks), of_family / name, 1.0)
+        done = [one for one in sorted(FAMILIES) if (args.out / one / "still").exists()]
         write_table(args.out / "signs.csv", COLUMNS, [row(one, args.out / one) for one in done])
     print((args.out / "signs.csv").read_text(), end="")
 
 
 def row(family: str, path: Path) -> dict[str, object]:
     """A family's row of the table."""
-    summed = summed_up(path / "pearl")
-    return {"family": family} | summed | {"random": summed_up(path / "random").get("score")}
+    lines = {name: summed_up(path / name).get("score") for name in ("random", "still")}
+    return {"family": family} | summed_up(path / "pearl") | lines
 
 
 if __name__ == "__main__":

@@ -151,11 +151,16 @@ def test_signs_set_a_familys_runs_beside_random_actions_on_the_same_tasks(tmp_pa
         csv.writer(handle).writerows([EVAL_COLUMNS, *returns])
     signs.main(["--out", str(tmp_path), "--families", "cheetah-vel"])
     header, row = capsys.readouterr().out.splitlines()
-    assert header == "family,updates,env_steps,seconds,score,random" and row.startswith("cheetah-vel,10,2,1,-50.0,-")
-    runs = [RunDirectory(folder / name) for name in ("pearl", "random")]
-    np.testing.assert_array_equal(*(run.experiment.draw_tasks().test["velocity"] for run in runs))
-    random = read_run(folder / "random").test.scores
-    assert float(row.split(",")[-1]) == round(float(random[-1]), 1) < -100
+    assert header == "family,updates,env_steps,seconds,score,random,still" and row.startswith(
+        "cheetah-vel,10,2,1,-50.0,-"
+    )
+    pearl, *others = (RunDirectory(folder / name) for name in ("pearl", "random", "still"))
+    for run, score in zip(others, row.split(",")[-2:], strict=True):
+        speeds = [one.experiment.draw_tasks().test["velocity"] for one in (pearl, run)]
+        np.testing.assert_array_equal(*speeds)
+        assert float(score) == round(float(read_run(run.path).test.scores[-1]), 1) < -100
+    # Who stands still misses the wanted speed by all of it, 200 times.
+    np.testing.assert_allclose(float(score), -200 * speeds[0].mean(), rtol=0.02)
 
 
 def test_contexts_are_learnt_by_regression_on_the_true_speed(smoke_run):

@@ -407,20 +407,3 @@ def test_nacres_own_names_are_taken():
 
     with pytest.raises(NacreError, match="choose another name"):
         register_family(Impostor)
-
-
-def test_the_family_of_the_docs_trains_and_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
-    """The code block of docs/add-a-family.md as it stands there, and its commands, at the smallest sizes."""
-    text = (Path(__file__).parents[1] / "docs" / "add-a-family.md").read_text()
-    code = text.split("```python\n")[1].split("```")[0]
-    assert len(code.splitlines()) <= 36
-    commands = [line.split() for line in text.split("```\nnacre ")[1].split("\n```")[0].splitlines()]
-    (tmp_path / "windy.py").write_text(code)
-    monkeypatch.chdir(tmp_path)
-    smoke = ["--preset", "smoke", "--num-train-tasks", "4", "--num-test-tasks", "3"]
-    train, evaluate, adapt = commands[0], commands[1][1:], commands[2][1:]
-    assert cli.main([*train[: train.index("--num-train-tasks")], *smoke]) == 0
-    assert (tmp_path / "runs/heavy-pendulum/pearl/seed-0/eval.csv").exists()
-    capsys.readouterr()
-    assert cli.main(evaluate) == 0 and "mass=" in capsys.readouterr().out
-    assert cli.main(adapt) == 0 and "mass=1.3" in capsys.readouterr().out

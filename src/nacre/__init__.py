@@ -21,7 +21,7 @@ from nacre.commands import default_path as _default_path  # noqa: E402
 from nacre.config import resolve  # noqa: E402
 from nacre.errors import NacreError  # noqa: E402
 from nacre.families.catalog import FAMILIES, make_family, register_family  # noqa: E402
-from nacre.families.family import Family, JaxFamily, MujocoFamily, TaskSet  # noqa: E402
+from nacre.families.family import Family, JaxFamily, JaxStep, MujocoFamily, TaskSet  # noqa: E402
 from nacre.families.gymnasium import GymnasiumFamily  # noqa: E402
 from nacre.rollout import evaluate, score  # noqa: E402
 from nacre.run_directory import RunDirectory  # noqa: E402
@@ -82,6 +82,7 @@ __all__ = [
     "Family",
     "GymnasiumFamily",
     "JaxFamily",
+    "JaxStep",
     "MujocoFamily",
     "NacreError",
     "RunDirectory",

@@ -17,10 +17,11 @@ from nacre.types import Agent, Key
 
 @functools.cache
 def make_agent(family: Family, config: RandomConfig) -> Agent:
-    """Actions U(-1, 1), in every episode."""
+    """Actions U(-scale, scale), in every episode."""
 
     def act(params: Any, memory: Any, obs: Any, key: Key, explore: bool) -> tuple[Any, Any]:
-        return jax.random.uniform(key, (len(obs), family.action_dim), minval=-1.0, maxval=1.0), memory
+        drawn = jax.random.uniform(key, (len(obs), family.action_dim), minval=-1.0, maxval=1.0)
+        return config.action_scale * drawn, memory
 
     return Agent(
         begin=lambda params, task, key: jnp.zeros(num_tasks(task)),

@@ -22,9 +22,12 @@ class RandomConfig:
     """Episodes of a trial; the last one is scored."""
     num_evaluation_repeats: int = 1
     """Independent trials per task in an evaluation."""
+    action_scale: float = 1.0
+    """Numbers of an action are uniform within this, at most 1, of 0. At 0 it does nothing, which for a robot that is
+    paid for not falling is a higher line."""
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_numbers(self, may_be_zero=("action_scale",), at_most_one=("action_scale",))
 
     @property
     def num_train_steps_per_iteration(self) -> int:

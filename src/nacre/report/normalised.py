@@ -60,7 +60,7 @@ def scale_of(runs: Sequence[Run]) -> Scale:
     random: dict[bytes, list[float]] = {}
     alone: dict[bytes, list[float]] = {}
     for run in runs:
-        if run.experiment.algorithm_name == "random":
+        if run.experiment.algorithm_name == "random" and run.experiment.settings.action_scale == 1:
             _append(random, _scores(run))
         elif run.experiment.single_task >= 0:
             _append(alone, _scores(run))
