@@ -52,6 +52,21 @@ def test_gymnasiums_own_checks_pass(env: gymnasium.Env) -> None:
         check_env(env.unwrapped, skip_render_check=True)
 
 
+@pytest.mark.parametrize("family", ["point-robot", "point-wind", "cheetah-vel"])
+def test_gymnasiums_own_checks_of_pictures_pass(family: str, request: pytest.FixtureRequest) -> None:
+    """All of its checks but those of windows, which need a display."""
+    if issubclass(FAMILIES[family], MujocoFamily):
+        request.getfixturevalue("gl")
+    env = gymnasium.make(environment_id(family), render_mode="rgb_array").unwrapped
+    assert env.metadata["render_modes"] == ["human", "rgb_array"]
+    env.metadata["render_modes"] = ["rgb_array"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*infinity.*")  # observations have no bounds
+        check_env(env)
+    env.close()
+
+
 def test_an_episode_lasts_to_the_horizon_unless_it_ends_early(env: gymnasium.Env) -> None:
     family = env.unwrapped.family
     env.reset(seed=0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import jax
@@ -21,6 +23,7 @@ from nacre.families.half_cheetah import CheetahDir, CheetahVel
 from nacre.families.point import PointRobot, SparsePointRobot
 from nacre.presets.pearl import PRESETS, PearlConfig
 from nacre.robots import load_model
+from nacre.simulators.mujoco import MujocoLanes
 from nacre.types import Agent, Episode, Tasks
 
 LANES = 3
@@ -451,10 +454,53 @@ def test_cheetah_dir_pays_the_velocity_in_its_direction_minus_the_control_cost()
     np.testing.assert_array_equal(training_reward, reward)
 
 
-def test_cheetahs_start_near_their_rest_within_the_references_spread():
-    qpos, qvel = np.full((2000, 9), 0.5), np.zeros((2000, 9))
-    start, speed = CheetahVel().reset_state(qpos, qvel, np.random.default_rng(0))
-    assert (np.abs(start - 0.5) <= 0.1).all() and np.abs(start - 0.5).max() > 0.099
-    np.testing.assert_allclose((start - 0.5).std(), 0.2 / np.sqrt(12), rtol=0.02)
-    np.testing.assert_allclose(speed.std(), 0.1, rtol=0.02)
-    assert np.abs(speed).max() > 0.3, "normal, not uniform"
+STARTS = {
+    "ant.xml": (0.1, "normal"),
+    "half_cheetah.xml": (0.1, "normal"),
+    "humanoid.xml": (0.01, 0.01),
+    "walker2d.xml": (0.005, 0.005),
+    "hopper.xml": (0.005, 0.005),
+    "reacher.xml": (0.1, 0.005),
+}
+"""Positions are off by U(-this, this), velocities by 0.1 N(0, 1) or U(-this, this)."""
+
+
+def assert_distribution(values: np.ndarray, cumulative: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Kolmogorov's distance of every column [sample, column], one in a million."""
+    num = len(values)
+    distance = np.abs(cumulative(np.sort(values, axis=0)) - (np.arange(num)[:, None] + 0.5) / num)
+    assert distance.max() < 2.7 / np.sqrt(num)
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(FAMILIES) if issubclass(FAMILIES[name], MujocoFamily)])
+def test_robots_start_near_their_rest_every_number_off_by_a_draw_of_its_own(name: str):
+    """The reacher's target, the last two numbers, has a test of its own."""
+    family, num = make_family(name), 4000
+    model = load_model(family.model_file)
+    rest = np.tile(model.qpos0, (num, 1)), np.full((num, model.nv), 0.5)
+    start, speed = family.reset_state(*rest, np.random.default_rng(0))
+    own = slice(2 if name == "reacher-inversion" else None)
+    off, pushed = (start - rest[0])[:, own], (speed - rest[1])[:, own]
+    width, push = STARTS[family.model_file]
+    assert np.abs(off).max() <= width + 1e-12
+    assert_distribution(off, lambda x: (x / width + 1) / 2)
+    if push == "normal":
+        assert_distribution(pushed, np.vectorize(NormalDist(0.0, 0.1).cdf))
+    else:
+        assert np.abs(pushed).max() <= push + 1e-12
+        assert_distribution(pushed, lambda x: (x / push + 1) / 2)
+    together = np.corrcoef(np.concatenate([off, pushed], axis=1).T)
+    assert np.abs(together - np.eye(len(together))).max() < 5.5 / np.sqrt(num), "draws are independent"
+
+
+@pytest.mark.parametrize("name", ["ant-goal", "cheetah-vel", "hopper-gravity", "humanoid-dir", "walker-gravity"])
+def test_an_episode_starts_where_the_family_says(name: str):
+    """At the model's rest, off by the family's draw, both positions and velocities, in every lane another."""
+    family, lanes = make_family(name), MujocoLanes(make_family(name), LANES)
+    lanes.reset(family.sample_tasks(np.random.default_rng(0), LANES), np.random.default_rng(1))
+    state, rest = lanes.engine.physics(), load_model(family.model_file).qpos0
+    draws = np.random.default_rng(1).spawn(LANES)
+    starts = [family.reset_state(rest[None], np.zeros((1, state.qvel.shape[1])), own) for own in draws]
+    for values, expected in zip((state.qpos, state.qvel), zip(*starts, strict=True), strict=True):
+        np.testing.assert_allclose(values, np.concatenate(expected), atol=1e-12)
+        assert len(np.unique(values)) == values.size

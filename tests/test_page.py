@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import base64
+import html
+import io
+import json
 import re
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
+import imageio.v3 as imageio
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from nacre import cli
 from nacre.errors import NacreError
@@ -18,7 +25,30 @@ from nacre.families.catalog import make_family
 from nacre.report import page, picture
 
 SmokeRun = Callable[[str], Path]
+SVG = "{http://www.w3.org/2000/svg}"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+LOOK = """
+const seen = image => {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+  if (!canvas.width || !canvas.height) return [image.complete, 0, 0, 0];
+  const context = canvas.getContext("2d");
+  context.fillStyle = "white";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(image, 0, 0);
+  const {data} = context.getImageData(0, 0, canvas.width, canvas.height);
+  let [dark, coloured] = [0, 0];
+  for (let at = 0; at < data.length; at += 4) {
+    const pixel = data.slice(at, at + 3);
+    dark += Math.min(...pixel) < 128;
+    coloured += Math.max(...pixel) - Math.min(...pixel) > 60;
+  }
+  return [image.complete, canvas.width, dark, coloured];
+};
+onload = () => { document.title = JSON.stringify([...document.images].map(seen)); };
+"""
+"""Writes into the title of every image whether it is loaded, its width, and its numbers of dark and coloured pixels."""
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +70,43 @@ def images(text: str) -> list[tuple[str, bytes]]:
     ]
 
 
+def panels(svg: bytes) -> list[list[str]]:
+    """Of every panel of a plot the kinds of what is drawn in it: its axes, frame, words and legend do not count."""
+    root = ElementTree.fromstring(svg)
+    return [drawn_in(part) for part in root.iter(f"{SVG}g") if re.fullmatch(r"axes_\d+", part.get("id", ""))]
+
+
+def drawn_in(panel: ElementTree.Element) -> list[str]:
+    """A line (or the edge of an area), use (a mark or an area that was defined before) or image for each."""
+    kinds = []
+    for part in panel:
+        if re.match(r"patch|matplotlib\.axis|text|legend", part.get("id", "")):
+            continue
+        unseen = {item for definitions in part.iter(f"{SVG}defs") for item in definitions.iter()}
+        seen = [item for item in part.iter() if item not in unseen]
+        kinds += ["line" for item in seen if item.tag == f"{SVG}path" and re.search("[LC]", item.get("d", ""))]
+        kinds += [item.tag.removeprefix(SVG) for item in seen if item.tag in (f"{SVG}use", f"{SVG}image")]
+    return kinds
+
+
+def browse(text: str, folder: Path) -> tuple[list[str], list[list[Any]]]:
+    """(what a headless browser without network tells of on its console as it opens the page, what `LOOK` sees)."""
+    folder.mkdir(exist_ok=True)
+    (folder / "page.html").write_text(text.replace("</body>", f"<script>{LOOK}</script></body>"))
+    flags = (
+        "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync "
+        f"--disable-component-update --disable-quic --enable-logging=stderr --user-data-dir={folder / 'profile'} "
+        "--virtual-time-budget=10000 --dump-dom"
+    ).split()
+    browser = subprocess.run(
+        [str(BROWSER), *flags, "--host-resolver-rules=MAP * ~NOTFOUND", (folder / "page.html").as_uri()],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert browser.returncode == 0, browser.stderr
+    (title,) = re.findall(r"<title>(.*?)</title>", browser.stdout)
+    return [line for line in browser.stderr.splitlines() if "CONSOLE" in line], json.loads(html.unescape(title))
+
+
 def test_the_page_needs_nothing_from_anywhere(report: Path) -> None:
     text = report.read_text()
     assert re.findall(r"(?:src|href)='(?!data:)", text) == []
@@ -57,11 +124,41 @@ def test_the_page_shows_curves_beliefs_tasks_settings_and_versions_of_every_run(
     assert text.count("<h2>") == 3
 
 
+def test_every_panel_of_every_plot_has_something_drawn_in_it(report: Path) -> None:
+    found = [panels(content) for _, content in images(report.read_text())]
+    assert [len(plot) for plot in found] == [2 * 3, 3, 1, 3, 1]  # beliefs have a bar of their colours
+    assert all(kinds for plot in found for kinds in plot)
+    for (means, stds, bar), (tasks,), num_tasks in ((*found[1:3], 3), (*found[3:5], 2)):
+        assert means == ["use"] * num_tasks and stds == ["line"] * num_tasks and bar == ["image"]
+        assert tasks.count("use") == 2 * num_tasks, "the first and the scored episode of every task"
+
+
+def test_a_plot_without_data_has_nothing_drawn_in_it() -> None:
+    def empty(figure: Figure) -> None:
+        left, middle, right = figure.subplots(1, 3)
+        left.set(xlabel="steps", title="nothing")
+        middle.plot([], [], label="nothing")
+        middle.legend()
+        right.plot([np.nan, np.nan], [1.0, 2.0])
+        right.scatter([], [])
+
+    ((_, content),) = images(page._svg(9.0, 3.0, empty))
+    assert panels(content) == [[], [], []]
+    ((_, content),) = images(page._svg(3.0, 3.0, lambda figure: figure.subplots().plot([0, 1], [1, 2], "o-")))
+    assert panels(content) == [["line", "use", "use"]]
+
+
 def test_a_video_stands_in_the_page_where_it_was_asked_for(smoke_run: SmokeRun, tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     page.write([smoke_run("point-robot")], out, num_videos=2)
     gifs = [content for kind, content in images(out.read_text()) if kind == "gif"]
     assert len(gifs) == 2 and all(content.startswith(b"GIF8") for content in gifs)
+    for frames in map(imageio.imread, map(io.BytesIO, gifs)):
+        assert len(frames) > 3 * 10 and frames.shape[2:] == (280, 3)
+        coloured = np.ptp(frames[:, 30:].astype(int), axis=-1) > 60  # under the caption
+        assert (coloured.sum(axis=(1, 2)) > 50).all(), "no frame is blank"
+        assert (frames[0] != frames[-1]).any(), "it moves"
+    assert gifs[0] != gifs[1]
 
 
 @pytest.mark.parametrize("latent_dim", [1, 2, 5])
@@ -117,25 +214,47 @@ def test_directions_that_are_nearly_the_same_have_nearly_the_same_colour() -> No
     assert np.abs(first - around).max() < 0.1 < np.abs(first - opposite).max()
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
-def test_a_browser_opens_the_page_without_a_complaint_and_shows_its_plots(report: Path, tmp_path: Path) -> None:
-    """Headless, without network: the console stays empty, and every plot has a size."""
-    sizes = "JSON.stringify([...document.images].map(image => [image.complete, image.naturalWidth]))"
-    probe = report.read_text().replace("</body>", f"<script>onload = () => document.title = {sizes}</script></body>")
-    (tmp_path / "report.html").write_text(probe)
-    flags = (
-        "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync "
-        f"--disable-component-update --disable-quic --enable-logging=stderr --user-data-dir={tmp_path / 'profile'} "
-        "--virtual-time-budget=10000 --dump-dom"
-    ).split()
-    browser = subprocess.run(
-        [str(BROWSER), *flags, (tmp_path / "report.html").as_uri()], capture_output=True, text=True, timeout=120
-    )
-    assert browser.returncode == 0, browser.stderr
-    assert "CONSOLE" not in browser.stderr, browser.stderr
-    (title,) = re.findall(r"<title>(.*?)</title>", browser.stdout)
-    assert title.count("true") == 5, title
-    assert all(int(width) > 400 for width in re.findall(r"\d+", title))
+@needs_browser
+def test_a_browser_opens_the_page_without_a_complaint_and_shows_its_plots(
+    report: Path, smoke_run: SmokeRun, tmp_path: Path
+) -> None:
+    complaints, shown = browse(report.read_text(), tmp_path / "plots")
+    assert complaints == [] and len(shown) == 5
+    page.write([smoke_run("point-robot")], tmp_path / "report.html", num_videos=1)
+    complaints, with_video = browse((tmp_path / "report.html").read_text(), tmp_path / "video")
+    assert complaints == [] and len(with_video) == 4 and with_video[-1][1] == 280
+    assert all(width > 400 for _, width, _, _ in shown + with_video[:-1])
+    assert all(loaded and dark > 300 and coloured > 100 for loaded, _, dark, coloured in shown + with_video)
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("console.error('on purpose')", "on purpose"),
+        ("throw new Error('on purpose')", "on purpose"),
+        ("nothing.to.be.found", "nothing is not defined"),
+    ],
+)
+def test_a_complaint_of_the_browser_would_be_noticed(report: Path, tmp_path: Path, script: str, words: str) -> None:
+    complaints, shown = browse(report.read_text().replace("</body>", f"<script>{script}</script></body>"), tmp_path)
+    assert len(complaints) == 1 and words in complaints[0]
+    assert len(shown) == 5
+
+
+@needs_browser
+def test_a_plot_that_is_not_shown_would_be_noticed(tmp_path: Path) -> None:
+    bare = base64.b64encode(b"<svg xmlns='http://www.w3.org/2000/svg' width='500' height='300'/>").decode()
+    kinds = [
+        f"<img src='data:image/svg+xml;base64,{bare}'>",
+        "<img src='data:image/svg+xml;base64,AAAA'>",
+        page._svg(6.0, 3.0, lambda figure: figure.subplots()),
+    ]
+    text = f"<!doctype html><title></title><body>{''.join(kinds)}</body>"
+    complaints, (blank, broken, without_data) = browse(text, tmp_path)
+    assert complaints == []
+    assert blank == [True, 500, 0, 0] and broken == [True, 0, 0, 0]
+    assert without_data[2] > 300 and without_data[3] == 0, "axes are dark, and only data have a colour"
 
 
 def test_a_page_about_no_run_or_a_negative_number_of_videos_is_refused(

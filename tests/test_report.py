@@ -20,6 +20,7 @@ from nacre.config import resolve
 from nacre.errors import NacreError
 from nacre.families.point import half_circle
 from nacre.report import curves, picture, statistics, trials
+from nacre.report.known import KNOWN_POINTS
 from nacre.run_directory import EVAL_COLUMNS, RunDirectory, eval_rows
 
 SHAPE = (2, 3, 3)  # repeat, task, episode of an evaluation in `make_run`
@@ -85,6 +86,16 @@ def line(axes: Axes, label: str) -> np.ndarray:
 def legend(axes: Axes) -> list[str]:
     found = axes.get_legend()
     return [] if found is None else [text.get_text() for text in found.get_texts()]
+
+
+def unwrapped(labels: list[str]) -> list[str]:
+    return [label.replace("\n", " ") for label in labels]
+
+
+def is_marked(axes: Axes, x: float, y: float) -> bool:
+    """Whether a hollow mark stands there, inside the panel."""
+    hollow = [item for item in axes.get_lines() if item.get_markerfacecolor() == "none"]
+    return x < axes.get_xlim()[1] and any([x, y] in np.transpose(item.get_data()).tolist() for item in hollow)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -275,18 +286,66 @@ def test_the_middle_panel_shows_the_same_scores_against_the_time_a_run_took(make
 
 
 def test_points_that_others_published_are_marked_where_a_run_comes_near_them(make_run: MakeRun, drawn: list[Figure]):
-    curves.draw([make_run("short", family="cheetah-dir")], Path("curves.png"))
-    assert not any("reference" in text or "port" in text for text in legend(drawn[0].axes[0]))
-    curves.draw([make_run("long", family="cheetah-dir", steps=100_000, seconds=2000.0)], Path("curves.png"))
-    left, middle, _ = drawn[1].axes
-    np.testing.assert_array_equal(line(left, "the reference code"), [[84e3], [445]])
-    np.testing.assert_array_equal(line(left, "an independent port of PEARL"), [[0.5e6], [1056]])
+    curves.draw([make_run("run", family="cheetah-dir", steps=100_000, seconds=2000.0)], Path("curves.png"))
+    left, middle, _ = drawn[0].axes
+    np.testing.assert_array_equal(line(left, "_the reference code"), [[84e3], [445]])
+    np.testing.assert_array_equal(line(left, "_an independent port of PEARL"), [[0.5e6], [1056]])
     pace = [item for item in middle.get_lines() if "pace" in str(item.get_label())]
     np.testing.assert_array_equal(np.array(pace[0].get_data()), [[95 * 60, 2.4 * 3600], [1000, 1400]])
     for axes in (left, middle):  # and all of it is inside the panel
         marks = np.concatenate([np.asarray(item.get_xdata(), float) for item in axes.get_lines()])
         assert axes.get_xlim()[0] == 0 and marks.max() < axes.get_xlim()[1] < 1.5 * marks.max()
     assert "the reference code" in legend(left)
+
+
+def test_points_that_others_published_far_beyond_the_runs_are_told_in_words(make_run: MakeRun, drawn: list[Figure]):
+    curves.draw([make_run("short", family="cheetah-dir")], Path("curves.png"))
+    curves.draw([make_run("long", family="cheetah-dir", steps=100_000, seconds=200.0)], Path("curves.png"))
+    short, long = (set(unwrapped(legend(figure.axes[0]))[1:]) for figure in drawn)
+    pace = "the reference code's pace (its time per update on two cores, the port's returns)"
+    later = "beyond the middle panel: 1000 after 95 minutes, 1400 after 2.4 hours"
+    assert short == {
+        "the reference code; beyond this panel: 445 at 84k steps",
+        "an independent port of PEARL; beyond this panel: 1056 at 500k, 1492 at 1M, 1666 at 1.44M steps",
+        f"{pace}; beyond this panel: 1000 at 520k, 1400 at 800k steps; {later}",
+    }
+    assert long == {
+        "the reference code",
+        "an independent port of PEARL; beyond this panel: 1492 at 1M, 1666 at 1.44M steps",
+        f"{pace}; beyond this panel: 1400 at 800k steps; {later}",
+    }
+    for figure in drawn:
+        assert figure.axes[1].get_legend() is None
+
+
+@pytest.mark.parametrize("steps", [100, 150_000, 10_000_000])
+@pytest.mark.parametrize("family", list(KNOWN_POINTS))
+def test_every_point_that_others_published_is_marked_or_told(
+    make_run: MakeRun, drawn: list[Figure], family: str, steps: int
+):
+    run = make_run(family=family, evaluations=1, steps=steps, seconds=steps / 50)
+    curves.draw([run], Path("curves.png"))
+    left, middle, _ = drawn[0].axes
+    words = unwrapped(legend(left))
+    for point in KNOWN_POINTS[family]:
+        (told,) = (text for text in words if text.split("; ")[0] == point.source)
+        in_steps, in_seconds = f"{point.score:g} at {picture.steps_text(point.env_steps)}", f"{point.score:g} after "
+        assert is_marked(left, point.env_steps, point.score) != (in_steps in told)
+        if point.wall_seconds is not None:
+            assert is_marked(middle, point.wall_seconds, point.score) != (in_seconds in told)
+
+
+@pytest.mark.parametrize("family", list(KNOWN_POINTS))
+def test_words_about_what_others_published_fit_over_their_panel(make_run: MakeRun, family: str):
+    families = curves.read_families([make_run("point"), make_run("learner", family=family)])
+    with picture.figure(15.0, 3.7 * 2) as figure:
+        curves.draw_families(figure, families)
+        figure.draw_without_rendering()
+        above, (left, middle, right) = figure.axes[:3], figure.axes[3:]
+        words, panel = left.get_legend().get_window_extent(), left.get_window_extent()
+        assert panel.y1 <= words.y0 and words.x1 <= panel.x1 and panel.height > 120
+        assert words.x1 < min(axes.get_tightbbox().x0 for axes in (middle, right))
+        assert words.y1 <= min(axes.get_tightbbox().y0 for axes in above)
 
 
 def test_runs_of_very_different_lengths_share_a_logarithmic_axis(make_run: MakeRun, drawn: list[Figure]):

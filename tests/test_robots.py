@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import gymnasium
 import mujoco
 import numpy as np
 import pytest
+from gymnasium.envs.mujoco.humanoid_v5 import mass_center
 
 from nacre.errors import NacreError
 from nacre.families.ant import AntDir, AntDir360, AntGoal, AntGravity
-from nacre.families.catalog import make_family
+from nacre.families.catalog import FAMILIES, make_family
 from nacre.families.distributions import FACTOR_FIELDS
 from nacre.families.family import MujocoFamily, Physics
 from nacre.families.humanoid import HumanoidDir
@@ -43,43 +45,117 @@ def pair(request, tmp_path, monkeypatch) -> tuple[Any, MujocoFamily]:
     env.close()
 
 
-def same_start(env: Any, family: MujocoFamily, lanes: MujocoLanes, rng: np.random.Generator) -> None:
-    qpos, qvel = family.reset_state(env.init_qpos[None], env.init_qvel[None], rng)
+def same_start(env: Any, family: MujocoFamily, lanes: MujocoLanes, rng: np.random.Generator, speed: Any = 0.0) -> None:
+    """A start of the family's, in both; `speed` is added to the velocities."""
+    qpos, qvel = family.reset_state(env.init_qpos[None], env.init_qvel[None] + speed, rng)
     mujoco.mj_resetData(env.model, env.data)
     env.set_state(qpos[0], qvel[0])
     lanes.engine.reset(qpos, qvel)
 
 
+def derive(model: mujoco.MjModel, data: mujoco.MjData) -> None:
+    """What MuJoCo derives is that of the state now, contact forces too; the steps to come stay what they were."""
+    warm_start = data.qacc_warmstart.copy()
+    mujoco.mj_forward(model, data)
+    mujoco.mj_rnePostConstraint(model, data)
+    data.qacc_warmstart[:] = warm_start
+
+
+def place(env: Any) -> float:
+    """x of what Gymnasium pays the way of: the humanoid's centre of mass, the others' root."""
+    return mass_center(env.model, env.data)[0] if env.spec.id == "Humanoid-v5" else env.data.qpos[0]
+
+
+HIDDEN = {"Humanoid-v5": np.r_[45:55, 185:191, 269:275, 292:298]}
+"""Gymnasium leaves out the world's inertia, velocity and contact forces, and the root's forces of actuators."""
+
+
 @ENGINES
 def test_a_robot_goes_as_gymnasiums_and_falls_where_it_falls(pair, engine):
-    """Same state and actions, same next state and termination; contact forces are those of the state reached."""
+    """Same state and actions, same next state, derived numbers, observation, reward and termination.
+
+    Gymnasium's reward and observation are those of its own functions at the state reached, and a fall is paid the
+    bonus of standing here. The last start throws the robot up at 5 m/s, beyond its greatest height where it has one.
+    """
     env, family = pair
     lanes, rng = MujocoLanes(family, 1, engine), np.random.default_rng(0)
     low, high = env.model.actuator_ctrlrange.T
-    fallen, largest = [], 0.0
-    for _ in range(3):
-        same_start(env, family, lanes, rng)
+    up = np.zeros(env.model.nv)
+    up[1 if family.model_file in ("walker2d.xml", "hopper.xml") else 2] = 5.0
+    ends, largest = [], 0.0
+    for speed in (0.0, 0.0, 0.0, up):
+        same_start(env, family, lanes, rng, speed)
+        derive(env.model, env.data)
         for _ in range(60):
-            action = rng.uniform(-1, 1, family.action_dim)
-            _, _, terminated, _, _ = env.step((low + high) / 2 + (high - low) / 2 * action)
-            result = lanes.step(action[None], EARTH)
+            unit, before = rng.uniform(-1, 1, family.action_dim), place(env)
+            action = (low + high) / 2 + (high - low) / 2 * unit
+            _, _, terminated, _, _ = env.step(action)
+            result = lanes.step(unit[None], EARTH)
             state = lanes.engine.physics()
             np.testing.assert_allclose(state.qpos[0], env.data.qpos, atol=1e-10, rtol=1e-10)
             np.testing.assert_allclose(state.qvel[0], env.data.qvel, atol=1e-10, rtol=1e-10)
             assert bool(result.terminated[0]) == terminated
+            derive(env.model, env.data)
+            shown = np.delete(result.obs[0], HIDDEN.get(env.spec.id, []))
+            assert len(shown) == env.observation_space.shape[0] or isinstance(family, AntGravity)
+            np.testing.assert_allclose(shown, env._get_obs()[: len(shown)], atol=1e-6, rtol=1e-6)
+            reward, _ = env._get_rew((place(env) - before) / env.dt, action)
+            np.testing.assert_allclose(result.reward[0], reward + terminated * env._healthy_reward, atol=1e-5)
             if family.needs_contact_forces:
-                now = mujoco.MjData(env.model)
-                now.qpos[:], now.qvel[:], now.ctrl[:] = env.data.qpos, env.data.qvel, env.data.ctrl
-                now.qacc_warmstart[:] = env.data.qacc_warmstart
-                mujoco.mj_forward(env.model, now)
-                mujoco.mj_rnePostConstraint(env.model, now)
-                np.testing.assert_allclose(state.cfrc_ext[0], now.cfrc_ext, atol=1e-6, rtol=1e-6)
-                largest = max(largest, np.abs(now.cfrc_ext).max())
+                np.testing.assert_allclose(state.cfrc_ext[0], env.data.cfrc_ext, atol=1e-6, rtol=1e-6)
+                largest = max(largest, np.abs(state.cfrc_ext).max())
             if terminated:
                 break
-        fallen.append(terminated)
-    assert any(fallen) or isinstance(family, AntGravity)
+        ends.append(terminated)
+    assert ends[-1], "thrown up, it leaves its bounds"
+    assert any(ends[:-1]) or isinstance(family, AntGravity), "an ant that flails stays within its heights"
     assert largest > 1.0 or not family.needs_contact_forces, "contact forces are real"
+
+
+SEES_CONTACTS = [name for name, family in FAMILIES.items() if "cfrc_ext" in getattr(family, "physics_fields", ())]
+
+
+plain_model = functools.cache(load_model)
+"""A robot without nacre's accelerometer."""
+
+
+def derived(lanes: MujocoLanes, lane: int, action: np.ndarray, gravity: float = 1.0) -> mujoco.MjData:
+    """What MuJoCo derives of a lane's state now, by a model of its own."""
+    family, state = lanes.family, lanes.engine.physics()
+    model = plain_model(family.model_file, family.model_timestep)
+    model.opt.gravity[2] = -9.81 * gravity
+    data = mujoco.MjData(model)
+    low, high = model.actuator_ctrlrange.T
+    data.qpos[:], data.qvel[:] = state.qpos[lane], state.qvel[lane]
+    data.ctrl[:] = (low + high) / 2 + (high - low) / 2 * np.clip(action[lane], -1, 1)
+    derive(model, data)
+    return data
+
+
+@pytest.mark.parametrize("name", SEES_CONTACTS)
+def test_every_family_that_reads_contact_forces_gets_those_of_the_state_it_is_in(name):
+    """After its reset and after every step, in each lane's own gravity; they are real in every lane."""
+    family, rng = make_family(name), np.random.default_rng(0)
+    lanes, task = MujocoLanes(family, 2), family.sample_tasks(rng, 2)
+    gravity, largest = task.get("gravity_scale", np.ones(2)), np.zeros(2)
+    lanes.reset(task, rng)
+    action = np.zeros((2, family.action_dim))
+    for step in range(30):
+        if step > 0:
+            action = rng.uniform(-1.5, 1.5, action.shape)
+            lanes.step(action, task)
+        for lane, forces in enumerate(lanes.engine.physics().cfrc_ext):
+            expected = derived(lanes, lane, action, gravity[lane]).cfrc_ext
+            np.testing.assert_allclose(forces, expected, atol=1e-2, rtol=1e-4)  # the solver starts elsewhere
+            largest[lane] = max(largest[lane], np.abs(forces).max())
+    assert (largest > 1.0).all()
+
+
+def test_the_families_that_read_contact_forces_are_ants_and_humanoids():
+    robots = {
+        name for name, family in FAMILIES.items() if getattr(family, "model_file", "") in ("ant.xml", "humanoid.xml")
+    }
+    assert robots == set(SEES_CONTACTS) and len(robots) == 6
 
 
 @ENGINES
@@ -192,6 +268,100 @@ def test_walker_and_hopper_are_paid_their_velocity_over_0_016_seconds(name, size
     np.testing.assert_allclose(reward, 2.0 + 1.0 - 1e-3 * 0.25 * size, atol=1e-12)
     shown = family.observe(Physics(np.arange(size + 3.0)[None], np.full((1, size + 3), 20.0)))
     np.testing.assert_array_equal(shown[0], [*range(1, size + 3), *[10.0] * (size + 3)])
+
+
+def ants_forward(speed: float, effort: float, forces: np.ndarray) -> float:
+    return speed + 1.0 - 0.5 * effort - 0.0005 * (np.clip(forces, -1, 1) ** 2).sum()
+
+
+def humanoids_forward(speed: float, effort: float, forces: np.ndarray) -> float:
+    return 0.25 * speed * 0.015 / 0.003 + 5.0 - 0.1 * 0.4**2 * effort - min(5e-7 * (forces**2).sum(), 10.0)
+
+
+def cheetahs_forward(speed: float, effort: float, forces: np.ndarray) -> float:
+    return speed - 0.05 * effort
+
+
+def legged_forward(speed: float, effort: float, forces: np.ndarray) -> float:
+    return speed + 1.0 - 0.001 * effort
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds", "formula"),
+    [
+        ("ant-gravity", 0.05, ants_forward),
+        ("cheetah-gravity", 0.05, cheetahs_forward),
+        ("cheetah-inversion", 0.05, cheetahs_forward),
+        ("hopper-gravity", 0.016, legged_forward),
+        ("humanoid-gravity", 0.015, humanoids_forward),
+        ("walker-gravity", 0.016, legged_forward),
+    ],
+)
+def test_played_steps_are_paid_by_the_formula_and_forward_is_along_x(name, seconds, formula):
+    """Lanes start at 2, -2 and 0 m/s. The humanoid's speed is that of its centre of mass, the others' of the root."""
+    family, rng = make_family(name), np.random.default_rng(0)
+    lanes, task = MujocoLanes(family, 3), family.sample_tasks(rng, 3)
+    lanes.reset(task, rng)
+    state = lanes.engine.physics()
+    velocity = state.qvel.copy()
+    velocity[:, 0] = 2.0, -2.0, 0.0
+    lanes.engine.reset(state.qpos.copy(), velocity)
+    gravity, mass = task.get("gravity_scale", np.ones(3)), lanes.model.body_mass / lanes.model.body_mass.sum()
+    action, speeds = np.zeros((3, family.action_dim)), []
+
+    def look() -> tuple[np.ndarray, list[np.ndarray]]:
+        """x and contact forces of every lane."""
+        data = [derived(lanes, lane, action, gravity[lane]) for lane in range(3)]
+        x = [mass @ each.xipos[:, 0] if name == "humanoid-gravity" else each.qpos[0] for each in data]
+        return np.array(x), [each.cfrc_ext for each in data]
+
+    before, forces = look()
+    for _ in range(30):
+        action = rng.uniform(-1.5, 1.5, action.shape)
+        result = lanes.step(action, task)
+        after, forces = look()
+        speeds.append((after - before) / seconds)
+        efforts = (np.clip(action, -1, 1) ** 2).sum(axis=1)
+        expected = [formula(*each) for each in zip(speeds[-1], efforts, forces, strict=True)]
+        np.testing.assert_allclose(result.reward, expected, atol=1e-3)  # the solver of contacts starts elsewhere
+        np.testing.assert_array_equal(result.training_reward, result.reward)
+        before = after
+    assert np.max(speeds) > 1.0 and np.min(speeds) < -1.0
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Falls
+
+
+@pytest.mark.parametrize(
+    ("robot", "where", "allowed", "fallen"),
+    [
+        ("ant", ("qpos", 2), [0.2001, 0.9999], [0.1999, 1.0001]),
+        ("humanoid", ("qpos", 2), [1.0001, 1.9999], [0.9999, 2.0001]),
+        ("walker", ("qpos", 1), [0.8001, 1.9999], [0.7999, 2.0001]),
+        ("walker", ("qpos", 2), [-0.9999, 0.9999], [-1.0001, 1.0001]),
+        ("hopper", ("qpos", 1), [0.7001, 50.0], [0.6999]),
+        ("hopper", ("qpos", 2), [-0.1999, 0.1999], [-0.2001, 0.2001]),
+        *(("hopper", ("qpos", joint), [-99.99, 99.99], [-100.01, 100.01, np.inf]) for joint in (3, 4, 5)),
+        *(("hopper", ("qvel", joint), [-99.99, 99.99], [-100.01, 100.01, -np.inf]) for joint in range(6)),
+        ("ant", ("qpos", 9), [100.0], [np.inf]),
+        ("ant", ("qvel", 9), [100.0], [-np.inf]),
+        ("hopper", ("qpos", 0), [-1000.0, 1000.0], [np.inf]),
+        ("walker", ("qpos", 0), [-1000.0, 1000.0], []),
+    ],
+)  # fmt: skip
+def test_a_robot_has_fallen_just_outside_its_bounds_and_not_just_inside(robot, where, allowed, fallen):
+    """In every family of the robot whose episodes may end; a number that is none is a fall wherever a bound is."""
+    families = [make_family(name) for name in FAMILIES if name.startswith(robot) and FAMILIES[name].can_terminate]
+    field, index = where
+    values = [*allowed, *fallen, *[np.nan] * bool(fallen)]
+    for family in families:
+        model = load_model(family.model_file)
+        physics = Physics(np.tile(model.qpos0, (len(values), 1)), np.zeros((len(values), model.nv)))
+        assert not family.terminated(physics).any(), "at rest"
+        getattr(physics, field)[:, index] = values
+        assert family.terminated(physics).tolist() == [value not in allowed for value in values]
+    assert len(families) == {"ant": 3, "humanoid": 2, "walker": 2, "hopper": 2}[robot]
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from ctypes.util import find_library
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,17 @@ from typing import Any
 import imageio.v3 as imageio
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import nacre
 from nacre import cli
+from nacre.agent import EpisodeReport
 from nacre.errors import NacreError
 from nacre.report import video
 
 SmokeRun = Callable[[str], Path]
+Words = list[list[tuple[tuple[float, ...], str]]]
+"""picture -> ((left, top, right, bottom), text) of everything that is written into it"""
 
 
 def seconds(gif: Path) -> float:
@@ -59,6 +64,125 @@ def test_the_command_line_writes_the_video_of_the_trial_that_it_tells_of(
     agent, env = nacre.load(smoke_run("point-robot")), nacre.environment.TaskEnvironment("point-robot", "goal=0,0")
     by_hand = agent.adapt(env, seed=0)
     assert [episode["episode_return"] for episode in told["episodes"]] == pytest.approx(by_hand.returns)
+
+
+@pytest.fixture
+def words(monkeypatch: pytest.MonkeyPatch) -> Words:
+    """What is written into each picture, and where."""
+    written: Words = []
+    start, write = ImageDraw.Draw, ImageDraw.ImageDraw.text
+
+    def started(image: Image.Image) -> Any:
+        written.append([])
+        return start(image)
+
+    def wrote(drawing: Any, at: tuple[float, float], text: str, *look: Any) -> None:
+        written[-1].append((drawing.textbbox(at, text, look[-1]), text))
+        write(drawing, at, text, *look)
+
+    monkeypatch.setattr(ImageDraw, "Draw", started)
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", wrote)
+    return written
+
+
+def believing(mean: Sequence[float], std: Sequence[float]) -> EpisodeReport:
+    return EpisodeReport(0, 0.0, 20, list(mean), list(std))
+
+
+def test_a_frame_is_captioned_with_its_episode_the_return_so_far_and_the_belief(
+    smoke_run: SmokeRun, tmp_path: Path, words: Words
+):
+    trial = video.record(nacre.load(smoke_run("point-robot")), "goal=0.5,-0.5", tmp_path / "trial.gif", episodes=2)
+    captions = [[text for _, text in written] for written in words if written]
+    first, last = captions[:20], captions[-20:]  # frames of a pause are drawn once
+    assert len(captions) == 40
+    assert {caption[0].split("     ")[0] for caption in first} == {"episode 1 of 2"}
+    assert {caption[0].split("     ")[0] for caption in last} == {"episode 2 of 2"}
+    for frames, episode in ((first, trial.episodes[0]), (last, trial.episodes[1])):
+        returns = [float(caption[0].split("return ")[1]) for caption in frames]
+        assert returns[-1] == round(episode.episode_return, 1)
+        assert returns == sorted(returns, reverse=True) and len(set(returns)) > 10, "distances add up"
+    assert {tuple(caption[1:]) for caption in first} == {("belief", *["+0.00±1.00"] * 5)}, "the prior"
+    after = zip(trial.episodes[0].belief_mean, trial.episodes[0].belief_std, strict=True)
+    assert {tuple(caption[1:]) for caption in last} == {("belief", *(f"{mean:+.2f}±{std:.2f}" for mean, std in after))}
+    assert first[0][1:] != last[0][1:]
+
+
+def test_the_return_and_the_belief_are_seen_in_the_caption():
+    frame = np.full((480, 480, 3), 200, np.uint8)
+
+    def caption(total: float, mean: float, std: float) -> np.ndarray:
+        return video._captioned(frame, 1, 3, total, believing([mean] * 5, [std] * 5)).astype(int)
+
+    def changed(other: np.ndarray) -> np.ndarray:
+        """Rows of pixels."""
+        return np.flatnonzero(np.abs(other - caption(1.0, 0.0, 1.0)).max(axis=(1, 2)) > 30)
+
+    headline = changed(caption(8.0, 0.0, 1.0))
+    assert len(headline) > 3 and headline.max() < 24
+    for belief in (changed(caption(1.0, 8.0, 1.0)), changed(caption(1.0, 0.0, 8.0))):
+        assert len(belief) > 3 and belief.min() > 24 and belief.max() < 46
+
+
+@pytest.mark.parametrize("size", [480, 200])
+@pytest.mark.parametrize("value", [0.0, -8.888, 9.996, 88.888, -888.8, float("nan")])
+def test_beliefs_of_any_number_up_to_ten_fit_over_the_frame(size: int, value: float, words: Words):
+    for latent_dim in range(11):
+        frame = np.full((size, size, 3), 200, np.uint8)
+        captioned = video._captioned(frame, 1, 3, -8.8, believing([value] * latent_dim, [abs(value)] * latent_dim))
+        top = len(captioned) - size
+        assert (captioned[top:] == frame).all() and top % 2 == 0
+        assert top == 46 if latent_dim <= (size - 44) // 68 else top > 46
+        written = words[-1]
+        assert len(written) == 1 + bool(latent_dim) + latent_dim
+        for (left, above, right, below), _ in written:
+            assert min(left, above) >= 0 and right <= size and below <= top
+        for ((left, above, right, below), _), (other, _) in itertools.combinations(written, 2):
+            assert right <= other[0] or other[2] <= left or below <= other[1] or other[3] <= above, "none over another"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "+0.00"), (-0.126, "-0.13"), (9.994, "+9.99"), (9.996, "+10.0"), (-99.96, "-100"), (1234.5, "+1234")],
+)
+def test_a_belief_has_three_digits(number: float, text: str):
+    assert video._short(number, "+") == text
+
+
+def test_an_mp4_has_every_frame_and_is_written_without_a_warning(
+    smoke_run: SmokeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="the extra 'video' is not installed")
+    agent, out, frames = nacre.load(smoke_run("point-robot")), tmp_path / "trial.mp4", []
+    captioned = video._captioned
+    monkeypatch.setattr(video, "_captioned", lambda *args: frames.append(captioned(*args)) or frames[-1])
+    before = dict(os.environ)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        trial = video.record(agent, "goal=0.5,-0.5", out, episodes=2)
+    assert [str(warning.message) for warning in told if "fork" in str(warning.message)] == []
+    assert dict(os.environ) == before and len(trial.episodes) == 2
+    assert list(tmp_path.iterdir()) == [out]
+    expected = np.stack([*frames[:20], *[frames[19]] * 6, *frames[20:], *[frames[39]] * 6])
+    count, lasts = ffmpeg.count_frames_and_secs(str(out))
+    assert count == len(expected) == 52 and lasts == pytest.approx(5.2)  # 10 frames a second
+    with video._started_without_fork():
+        shown = imageio.imread(out, plugin="FFMPEG")
+    assert shown.shape == expected.shape
+    distances = np.abs(shown[:, None, ::8, ::8].astype(float) - expected[None, :, ::8, ::8]).mean(axis=(2, 3, 4))
+    assert np.diag(distances).max() < 6, "but for compression"
+    assert all(distances[index, index] <= distances[index].min() + 0.1 for index in range(52)), "in their order"
+
+
+def test_while_a_video_is_written_ffmpeg_is_started_without_a_fork(monkeypatch: pytest.MonkeyPatch):
+    for before in (None, "0"):
+        monkeypatch.setenv(video.NO_FORK, before or "")
+        if before is None:
+            monkeypatch.delenv(video.NO_FORK)
+        with pytest.raises(KeyError), video._started_without_fork():
+            assert os.environ[video.NO_FORK] == "1"
+            raise KeyError
+        assert os.environ.get(video.NO_FORK) == before
 
 
 @pytest.mark.usefixtures("gl")

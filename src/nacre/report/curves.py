@@ -27,6 +27,8 @@ STAGES = (("first", 0.3), ("middle", 0.6), ("latest", 1.0))
 """The evaluations whose return by episode is drawn, and how strongly."""
 WIDE = 10
 """How many times as far one run must have come as another for a logarithmic axis."""
+FAR = 2
+"""How many times as far as the runs a published point may lie to be marked; others are told in words."""
 
 
 class Evaluations(NamedTuple):
@@ -60,8 +62,8 @@ def draw(runs: Sequence[Path], out: Path) -> None:
 
     Left: return of the scored episode against environment steps, a line for each run; runs that differ in nothing but
     their seed share a colour and are summed up by their interquartile mean and its 95 % bootstrap interval. Middle: the
-    same against the time that a run took. Hollow marks are what others have published. Right: return by episode of the
-    trial.
+    same against the time that a run took. Hollow marks are what others have published; of it, what lies far beyond
+    the runs stands in the legend. Right: return by episode of the trial.
 
     Raises NacreError for another kind of file, and for a run that cannot be read or was not evaluated yet.
     """
@@ -87,9 +89,8 @@ def draw_families(figure: Figure, families: Families) -> None:
     for (family, groups), (left, middle, right) in zip(families.items(), grid, strict=True):
         known = KNOWN_POINTS.get(family, ())
         _draw_scores(left, groups, "env_steps")
-        _label_scores(left, groups, _mark_known(left, known, "env_steps"))
         _draw_scores(middle, groups, "wall_seconds")
-        _mark_known(middle, known, "wall_seconds")
+        _label_scores(left, groups, _draw_known(left, middle, known))
         picture.label_duration(middle)
         _draw_episodes(right, groups)
         left.get_legend().set_title(family, {"weight": "bold", "size": 11})
@@ -204,27 +205,47 @@ def _draw_scores(axes: Axes, groups: dict[str, list[Run]], against: str) -> None
         axes.set_xlim(left=0)
 
 
-def _mark_known(axes: Axes, known: Sequence[KnownPoint], against: str) -> list[Line2D]:
-    """Hollow marks, a shape for each source; those that lie far behind the runs only widen the panel to twice."""
-    reached, handles = axes.get_xlim()[1], []
+def _draw_known(left: Axes, middle: Axes, known: Sequence[KnownPoint]) -> list[Line2D]:
+    """Hollow marks in both panels, a shape for each source, and their handles for the left panel's legend.
+
+    Points far beyond what the runs reached would leave the runs no room: the legend tells them in words.
+    """
+    steps, seconds = (FAR * axes.get_xlim()[1] for axes in (left, middle))
+    handles = []
     for marker, source in zip("sD^v", dict.fromkeys(point.source for point in known), strict=False):
-        points = [
-            (getattr(point, against), point.score)
-            for point in known
-            if point.source == source and (getattr(point, against) or np.inf) <= 2 * reached
-        ]
-        if points:
-            handles += axes.plot(
-                *zip(*points, strict=True), ls="", marker=marker, mfc="none", mec=picture.INK, ms=5, label=source
-            )
-            axes.set_xlim(right=max(axes.get_xlim()[1], 1.05 * max(x for x, _ in points)))
+        look: dict[str, Any] = {"ls": "", "marker": marker, "mfc": "none", "mec": picture.INK, "ms": 5}
+        points, told = [point for point in known if point.source == source], [source]
+        if far := _mark_known(left, points, "env_steps", steps, look):
+            there = (f"{score:g} at {picture.steps_text(x)}" for x, score in far)
+            told.append(f"beyond this panel: {', '.join(there)} steps")
+        if far := _mark_known(middle, points, "wall_seconds", seconds, look):
+            there = (f"{score:g} after {_duration_text(x)}" for x, score in far)
+            told.append(f"beyond the middle panel: {', '.join(there)}")
+        handles.append(Line2D([], [], label=_wrapped("; ".join(told)), **look))
     return handles
 
 
+def _mark_known(
+    axes: Axes, known: list[KnownPoint], against: str, limit: float, look: dict[str, Any]
+) -> list[tuple[float, float]]:
+    """Marks one source's points (x, score) up to `limit`, for which the panel is widened, and gives those beyond it."""
+    points = [(getattr(point, against), point.score) for point in known if getattr(point, against) is not None]
+    near = [point for point in points if point[0] <= limit]
+    if near:
+        axes.plot(*zip(*near, strict=True), label=f"_{known[0].source}", **look)  # "_": in no legend
+        axes.set_xlim(right=max(axes.get_xlim()[1], 1.05 * max(x for x, _ in near)))
+    return [point for point in points if point[0] > limit]
+
+
+def _duration_text(seconds: float) -> str:
+    """Minutes or, from two hours on, hours."""
+    return f"{seconds / 3600:.3g} hours" if seconds >= 2 * 3600 else f"{seconds / 60:.3g} minutes"
+
+
 def _label_scores(axes: Axes, groups: dict[str, list[Run]], known: list[Line2D]) -> None:
-    """Legend and axes of the left panel."""
+    """Legend and axes of the left panel; `known`: handles of what others have published."""
     everything = [run for runs in groups.values() for run in runs]
-    handles = [handle for handle in axes.get_legend_handles_labels()[0] if handle not in known]
+    handles = list(axes.get_legend_handles_labels()[0])
     if any(len(runs) > 1 for runs in groups.values()):
         handles.append(Patch(color=picture.FAINT, alpha=0.3, lw=0, label="95 % bootstrap interval"))
     if any(run.train is not None for run in everything):
@@ -239,7 +260,7 @@ def _label_scores(axes: Axes, groups: dict[str, list[Run]], known: list[Line2D])
 
 def _wrapped(text: str) -> str:
     """A label in lines that fit over the panel."""
-    return textwrap.fill(text, 76, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(text, 72, break_long_words=False, break_on_hyphens=False)
 
 
 def _scored(runs: list[Run]) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,15 @@ SUFFIXES = (".mp4", ".gif")
 GIF_SIZE = 280
 """Pixels of a side of a .gif, which is stored without much compression; .mp4 has the renderer's."""
 GIF_FRAMES_PER_SECOND = 25
-CAPTION_HEIGHT = 46
+CAPTION_HEIGHT, LINE_HEIGHT = 46, 16
+"""Pixels of a caption, and of every further line of beliefs in it."""
+MARGIN, BELIEF_LEFT, BELIEF_WIDTH = 8, 44, 68
+"""Pixels to the left of a caption and of its beliefs, and those that one belief takes."""
 BACKGROUND, INK = (255, 255, 255), (38, 38, 38)
 PAUSE_SECONDS = 0.6
 """How long the last frame of an episode stands."""
+NO_FORK = "IMAGEIO_FFMPEG_NO_PREVENT_SIGINT"
+"""The variable by which imageio-ffmpeg is told how to start ffmpeg."""
 
 
 def record(
@@ -86,15 +93,46 @@ def _frames(
 
 
 def _captioned(frame: np.ndarray, episode: int, episodes: int, total: float, belief: EpisodeReport) -> np.ndarray:
-    """The frame under two lines: where the trial stands, and what was believed when the episode began."""
+    """The frame under a caption: where the trial stands, and what was believed when the episode began."""
     height, width = frame.shape[:2]
-    image = Image.new("RGB", (width, height + CAPTION_HEIGHT), BACKGROUND)
-    image.paste(Image.fromarray(frame), (0, CAPTION_HEIGHT))
-    drawing, font = ImageDraw.Draw(image), ImageFont.load_default(15)
-    drawing.text((8, 4), f"episode {episode} of {episodes}     return {total:.1f}", INK, font)
-    z = "  ".join(f"{mean:+.2f}±{std:.2f}" for mean, std in zip(belief.belief_mean, belief.belief_std, strict=True))
-    drawing.text((8, 25), f"belief  {z}" if z else "", INK, ImageFont.load_default(12))
+    beliefs = [
+        f"{_short(mean, '+')}±{_short(std)}" for mean, std in zip(belief.belief_mean, belief.belief_std, strict=True)
+    ]
+    columns = max(1, (width - BELIEF_LEFT) // BELIEF_WIDTH)
+    top = CAPTION_HEIGHT + LINE_HEIGHT * (max(0, len(beliefs) - 1) // columns)
+    image = Image.new("RGB", (width, height + top), BACKGROUND)
+    image.paste(Image.fromarray(frame), (0, top))
+    drawing, font = ImageDraw.Draw(image), ImageFont.load_default(12)
+    headline = f"episode {episode} of {episodes}     return {total:.1f}"
+    drawing.text((MARGIN, 4), headline, INK, ImageFont.load_default(15))
+    if beliefs:
+        drawing.text((MARGIN, 25), "belief", INK, font)
+    for index, text in enumerate(beliefs):
+        line, column = divmod(index, columns)
+        drawing.text((BELIEF_LEFT + column * BELIEF_WIDTH, 25 + line * LINE_HEIGHT), text, INK, font)
     return np.asarray(image)
+
+
+def _short(number: float, sign: str = "-") -> str:
+    """Three digits, or as many as stand before the point."""
+    decimals = next((places for places in (2, 1) if abs(round(number, places)) < 10 ** (3 - places)), 0)
+    return f"{number:{sign}.{decimals}f}"
+
+
+@contextmanager
+def _started_without_fork() -> Iterator[None]:
+    """Lets imageio start ffmpeg without os.fork, which may hang beside JAX's threads, as JAX warns.
+
+    A Ctrl-C then reaches ffmpeg as well, which does no harm: a video that was not finished is none.
+    """
+    before = os.environ.get(NO_FORK)
+    os.environ[NO_FORK] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(NO_FORK)
+        if before is not None:
+            os.environ[NO_FORK] = before
 
 
 def _write(frames: Iterator[np.ndarray], out: Path, frames_per_second: int) -> None:
@@ -104,7 +142,7 @@ def _write(frames: Iterator[np.ndarray], out: Path, frames_per_second: int) -> N
         every = -(-frames_per_second // GIF_FRAMES_PER_SECOND)
         options = {"duration": 1000 * every / frames_per_second, "loop": 0}
         frames = (_small(frame) for frame in itertools.islice(frames, 0, None, every))
-    with picture.written_whole(out) as draft, imageio.get_writer(draft, **options) as writer:
+    with picture.written_whole(out) as draft, _started_without_fork(), imageio.get_writer(draft, **options) as writer:
         for frame in frames:
             writer.append_data(frame)  # type: ignore[attr-defined]  # which all writers have
 
