@@ -103,7 +103,7 @@ FIGURES: dict[str, PaperFigure] = {
 }
 
 SHORT_ITERATIONS = {"rl2": 50, "maml-trpo": 7, "promp": 7, "maesn": 500, "random": 1}
-"""Iterations at scale `short` of methods that have no preset `fast`: about 2M steps of the robots, MAESN's whole run."""
+"""Iterations at scale `short` of methods without a preset `fast`: about 2M steps of the robots; MAESN's whole run."""
 SCALES = ("smoke", "short", "paper")
 
 
