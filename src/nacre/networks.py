@@ -37,10 +37,8 @@ def product(x: Float[Array, "*rows in"], weight: Float[Array, "in out"], precisi
 
 
 def full_precision() -> AbstractContextManager[None]:
-    """Where functions are traced, products other than `product`'s, and their gradients', do not round: GPUs do unasked.
-
-    Arrays that JAX's own functions and Equinox's cells multiply are meant.
-    """
+    """Within it, products that do not go through `product`, such as those of Equinox's cells, and their gradients' are
+    traced so that they round nothing; GPUs round unasked."""
     manager: AbstractContextManager[None] = jax.default_matmul_precision("highest")
     return manager
 

@@ -162,12 +162,14 @@ def _names(experiment: Experiment) -> tuple[str, str]:
     algorithm, preset and changed settings."""
     preset = from_preset(experiment.algorithm_name, experiment.family.name, experiment.preset)
 
-    def texts(before: Any, after: Any) -> list[str]:
-        return [f"{name}={value}" for name, value in changes(before, after).items() if name != "iterations"]
+    family, settings = (changes(getattr(preset, part), getattr(experiment, part)) for part in ("family", "settings"))
+    settings.pop("iterations", None)
+    label = [experiment.algorithm_name, f"({experiment.preset})", *_written(settings)]
+    return " ".join([experiment.family.name, *_written(family)]), " ".join(label)
 
-    family = " ".join([experiment.family.name, *texts(preset.family, experiment.family)])
-    label = [experiment.algorithm_name, f"({experiment.preset})", *texts(preset.settings, experiment.settings)]
-    return family, " ".join(label)
+
+def _written(fields: dict[str, Any]) -> list[str]:
+    return [f"{name}={value}" for name, value in fields.items()]
 
 
 # ----------------------------------------------------------------------------------------------------------------------
