@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from nacre import rollout
+from nacre.families.catalog import make_family
 from nacre.families.family import JaxStep, num_tasks
 from nacre.families.half_cheetah import TORSO, CheetahDir, CheetahVel
 from nacre.families.point import PointRobot
@@ -83,18 +84,19 @@ def test_torso_is_the_second_body_and_its_position_lags_one_substep():
         assert np.abs(obs[17:] - by_substeps.xpos[TORSO]).max() > 1e-4
 
 
-def test_the_two_engines_agree_bit_for_bit():
-    """Two episodes, in which after a while only some lanes step."""
-    family, rng = CheetahVel(), np.random.default_rng(0)
-    velocity = {"velocity": np.array([0.5, 1.0, 2.0, 3.0])}
+@pytest.mark.parametrize("name", ["cheetah-vel", "ant-goal", "humanoid-gravity"])
+def test_the_two_engines_agree_bit_for_bit(name: str):
+    """Two episodes, in which after a while only some lanes step; also of robots with a forward pass after each step."""
+    family, rng = make_family(name), np.random.default_rng(0)
+    task = family.sample_tasks(np.random.default_rng(1), 4)
     batch, serial = (MujocoLanes(family, 4, engine) for engine in (BatchEngine, SerialEngine))
     for episode in range(2):
-        starts = [lanes.reset(velocity, np.random.default_rng(episode)) for lanes in (batch, serial)]
+        starts = [lanes.reset(task, np.random.default_rng(episode)) for lanes in (batch, serial)]
         np.testing.assert_array_equal(*starts)
         for time in range(60):
             stepping = None if time < 30 else np.array([0, 2])
-            action = rng.uniform(-1.5, 1.5, (4, 6)).astype(np.float32)
-            results = [lanes.step(action, velocity, stepping) for lanes in (batch, serial)]
+            action = rng.uniform(-1.5, 1.5, (4, family.action_dim)).astype(np.float32)
+            results = [lanes.step(action, task, stepping) for lanes in (batch, serial)]
             for ours, theirs in zip(*results, strict=True):
                 np.testing.assert_array_equal(ours, theirs)
             states = (jax.tree.leaves(lanes.engine.physics()) for lanes in (batch, serial))
