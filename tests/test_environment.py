@@ -84,10 +84,11 @@ def test_without_a_task_every_reset_draws_one_and_with_one_it_stays(env: gymnasi
     drawn = [str(env.reset(seed=seed)[1]["task"]) for seed in range(8)]
     assert len(set(drawn)) > 1
     assert str(env.reset(seed=3)[1]["task"]) == drawn[3]
-    ((name, values),) = family.sample_tasks(np.random.default_rng(5), 1).items()
-    text = f"{name}=" + ",".join(repr(float(x)) for x in np.atleast_1d(values[0]))
-    assert env.reset(options={"task": text})[1]["task"] == {name: values[0].tolist()}
-    assert env.reset()[1]["task"] == {name: values[0].tolist()}
+    sampled = family.sample_tasks(np.random.default_rng(5), 1)
+    task = {name: values[0].tolist() for name, values in sampled.items()}
+    text = " ".join(f"{name}=" + ",".join(map(str, np.atleast_1d(values))) for name, values in task.items())
+    assert env.reset(options={"task": text})[1]["task"] == task
+    assert env.reset()[1]["task"] == task
 
 
 @pytest.mark.parametrize("name", ["cheetah-vel", "ant-goal", "walker-params"])

@@ -40,8 +40,9 @@ def run(
               actions, no policy) and fraction_of_physics. Both count the steps until a robot falls, and make no others.
     simulation  what stepping costs without a policy: physics_only_steps_per_s, control steps of all lanes, fallen or
               not. On MuJoCo also mj_step_steps_per_s, of a loop of mj_step on one core times the cores, and
-              fraction_of_mj_step; for ants and humanoids same_work_steps_per_s and fraction_of_same_work, of such a
-              loop with one more mj_forward a control step, for contact forces; async_vector_env_steps_per_s, of
+              fraction_of_mj_step; mj_step_at_once_steps_per_s, of such loops on all cores at once, and
+              fraction_of_mj_step_at_once; for ants and humanoids same_work_steps_per_s and fraction_of_same_work, of
+              one loop with one more mj_forward a control step, for contact forces; async_vector_env_steps_per_s, of
               Gymnasium's AsyncVectorEnv of that robot, with as many lanes and the family's model step, and
               times_async_vector_env.
     evaluate  seconds of one evaluation of the preset's test tasks, repeats and episodes once compiled;

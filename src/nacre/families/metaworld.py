@@ -63,12 +63,12 @@ class _MetaWorld(GymnasiumFamily):
         return _as_data([task for index, task in enumerate(tasks) if index % GOALS < each])
 
     def sample_tasks(self, rng: np.random.Generator, num: int) -> Tasks:
-        """New goals in the train environments."""
-        tasks: list[Any] = []
-        while len(tasks) < num:
-            drawn = self.benchmark(int(rng.integers(2**31))).train_tasks
-            tasks += [drawn[index] for index in rng.permutation(len(drawn))]
-        return _as_data(tasks[:num])
+        """New goals in the train environments, of which each is as likely."""
+        names, vectors = list(rng.choice(self.environments("train"), num)), np.zeros((num, VECTOR_SIZE))
+        for name, row in zip(names, vectors, strict=True):
+            vector = _new_vector(name, int(rng.integers(2**31)))
+            row[: len(vector)] = vector
+        return {"environment": np.array([float(_names().index(name)) for name in names]), "rand_vec": vectors}
 
     def in_range(self, task: Tasks) -> np.ndarray:
         names, known = _names(), {*self.environments("train"), *self.environments("test")}
@@ -211,6 +211,16 @@ def _holds(name: str, vector: np.ndarray) -> bool:
     low, high = _bounds(name)
     own, rest = vector[: len(low)], vector[len(low) :]
     return bool((own >= low - 1e-6).all() and (own <= high + 1e-6).all() and not rest.any())
+
+
+def _new_vector(name: str, seed: int) -> np.ndarray:
+    """Where object and goal of an environment of this name come to be, drawn by the environment itself."""
+    env = _IDLE[name].pop() if _IDLE[name] else _environments()[name]()
+    env._set_task_called, env._freeze_rand_vec, env.seeded_rand_vec = True, False, True
+    env.seed(seed)
+    env.reset()
+    _IDLE[name].append(env)
+    return np.array(env._last_rand_vec)
 
 
 def _as_data(tasks: list[Any]) -> Tasks:
