@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,11 +44,11 @@ def record(
     check_path(out)
     episodes = agent.num_episodes(episodes)
     env = TaskEnvironment(agent.family, task, allow_ood=allow_ood, render_mode="rgb_array")
-    frames_per_second = env.metadata["render_fps"]
+    steps_per_second = env.metadata["render_fps"]
+    every = -(-steps_per_second // GIF_FRAMES_PER_SECOND) if out.suffix.lower() == ".gif" else 1
     reports: list[EpisodeReport] = []
     try:
-        frames = _frames(agent, task, env, episodes, seed, round(PAUSE_SECONDS * frames_per_second), reports)
-        _write(frames, out, frames_per_second)
+        _write(_frames(agent, task, env, episodes, seed, every, reports), out, steps_per_second / every)
     finally:
         env.close()
     return TrialReport(env.task, reports)
@@ -69,21 +68,27 @@ def _frames(
     env: TaskEnvironment,
     episodes: int,
     seed: int,
-    pause: int,
+    every: int,
     reports: list[EpisodeReport],
 ) -> Iterator[np.ndarray]:
-    """Every captioned frame of the trial [height, width, 3]; `reports` gets one entry an episode."""
+    """Captioned frames of the trial [height, width, 3], of every so many steps and of the last of an episode.
+
+    `reports` gets one entry an episode.
+    """
+    pause = round(PAUSE_SECONDS * env.metadata["render_fps"] / every)
     session = agent.session(seed, episodes, task=task)
     for index in range(episodes):
         obs, _ = env.reset(seed=seed) if index == 0 else env.reset()
         before = agent.report_episode(index, 0.0, 0, session.memory)
         total, solved = 0.0, False
-        for length in range(1, agent.family.horizon + 1):  # noqa: B007
+        for length in range(1, agent.family.horizon + 1):
             obs, reward, terminated, _, info = env.step(session.act(obs))
             session.observe(obs, reward, terminated=terminated)
             total, solved = total + reward, solved or info.get("success", False)
-            frame = _captioned(env.render(), index + 1, episodes, total, before)
-            yield frame
+            last = terminated or length == agent.family.horizon
+            if last or length % every == 0:
+                frame = _captioned(env.render(), index + 1, episodes, total, before)
+                yield frame
             if terminated:
                 break
         yield from [frame] * pause
@@ -135,13 +140,12 @@ def _started_without_fork() -> Iterator[None]:
             os.environ[NO_FORK] = before
 
 
-def _write(frames: Iterator[np.ndarray], out: Path, frames_per_second: int) -> None:
+def _write(frames: Iterator[np.ndarray], out: Path, frames_per_second: float) -> None:
     """To a draft beside `out`, which then takes its place: whole or not at all. Frames are written as they come."""
     options: dict[str, Any] = {"fps": frames_per_second, "macro_block_size": 2}
     if out.suffix.lower() == ".gif":
-        every = -(-frames_per_second // GIF_FRAMES_PER_SECOND)
-        options = {"duration": 1000 * every / frames_per_second, "loop": 0}
-        frames = (_small(frame) for frame in itertools.islice(frames, 0, None, every))
+        options = {"duration": 1000 / frames_per_second, "loop": 0}
+        frames = map(_small, frames)
     with picture.written_whole(out) as draft, _started_without_fork(), imageio.get_writer(draft, **options) as writer:
         for frame in frames:
             writer.append_data(frame)  # type: ignore[attr-defined]  # which all writers have
