@@ -72,7 +72,7 @@ test-slow: env
 # Meta-World pins an older MuJoCo, hence an environment and a lock of its own.
 test-metaworld:
 	@$(MAKE) --no-print-directory env VENV=.venv-metaworld LOCK=requirements-metaworld.lock
-	MUJOCO_GL=$${MUJOCO_GL:-egl} .venv-metaworld/bin/python -m pytest tests -k "metaworld or ml1 or ml10" $(PYTEST_ARGS)
+	MUJOCO_GL=$${MUJOCO_GL:-egl} .venv-metaworld/bin/python -m pytest tests -k "metaworld or ml1" $(PYTEST_ARGS)
 
 demo: env
 	@if [ -e $(DEMO)/run ]; then \

@@ -19,6 +19,7 @@ from nacre import actor_critic, benchmark, cli, rollout
 from nacre.algorithms import pearl
 from nacre.benchmark import acting, learner, playing, sizes
 from nacre.benchmark.learner import update_flops
+from nacre.compilation_cache import num_cores
 from nacre.config import resolve
 from nacre.errors import NacreError
 from nacre.families.catalog import FAMILIES, make_family
@@ -303,3 +304,23 @@ def test_json_prints_one_object_and_nothing_else(capsys: pytest.CaptureFixture[s
     assert cli.main(arguments) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["benchmark"], result["lanes"]) == ("collect", 4)
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("num_loops", [1, 3])
+def test_bare_loops_step_all_of_their_robots_whole_episodes(num_loops: int, monkeypatch: pytest.MonkeyPatch):
+    made: list[MujocoLanes] = []
+
+    class Noted(MujocoLanes):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            made.append(self)
+
+    monkeypatch.setattr(playing, "MujocoLanes", Noted)
+    monkeypatch.setattr(playing.time, "perf_counter", iter([10.0, 12.0]).__next__)
+    family = make_family("hopper-params")
+    rate = playing._mj_step_rate(family, num_loops=num_loops)()
+    (robots,) = made
+    assert robots.num_lanes == 8 * num_loops
+    np.testing.assert_allclose(robots.engine.time(), family.horizon * family.frame_skip * 0.004)
+    assert rate == num_cores() / num_loops * robots.num_lanes * family.horizon / 2.0

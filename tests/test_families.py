@@ -236,23 +236,24 @@ def test_a_task_that_is_written_down_reads_back_the_same(family):
 
 def test_what_is_no_task_is_refused_with_the_way_to_write_one(family):
     right = {name: [0.5] * max(1, size) for name, size in family.parameters.items()}
-    name, numbers = next(iter(right.items()))
-    rest = written({other: values for other, values in right.items() if other != name})
-    for wrong in (
-        name,
-        f"{name}=",
-        f"{name}=fast",
-        written({name: [*numbers, 0.5]}),
-        written({name: [*numbers[:-1], "nan"]}),
-        written({name: [*numbers[:-1], "inf"]}),
-        written({name: numbers, "colour": numbers}),
-        written({"colour": numbers}),
-        ",".join(map(str, numbers)),
-        "",
-    ):
-        for allow_ood in (False, True):
-            with pytest.raises(NacreError, match=f"is not a task of {family.name}; write {name}=NUMBER"):
-                family.parse_task(f"{wrong} {rest}", allow_ood=allow_ood)
+    for name, numbers in right.items():
+        others = written({other: values for other, values in right.items() if other != name})
+        for wrong in (
+            "",
+            name,
+            f"{name}=",
+            f"{name}=fast",
+            written({name: [*numbers, 0.5]}),
+            written({name: [*numbers[:-1], "nan"]}),
+            written({name: [*numbers[:-1], "inf"]}),
+            written({name: numbers, "colour": numbers}),
+            written({"colour": numbers}),
+            ",".join(map(str, numbers)),
+            f"{written({name: numbers})} {written({name: numbers})}",
+        ):
+            for allow_ood in (False, True):
+                with pytest.raises(NacreError, match=f"is not a task of {family.name}; write {next(iter(right))}=NUM"):
+                    family.parse_task(f"{wrong} {others}", allow_ood=allow_ood)
 
 
 def test_a_task_outside_the_range_is_refused_unless_asked_for(family):

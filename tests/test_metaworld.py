@@ -15,7 +15,7 @@ import nacre
 from nacre import cli
 from nacre.errors import NacreError
 from nacre.families.family import num_tasks, take
-from nacre.families.metaworld import _names
+from nacre.families.metaworld import ML1, Sawyer, _environments, _names
 from nacre.simulators.gymnasium import GymnasiumLanes
 
 installed = importlib.util.find_spec("metaworld") is not None
@@ -126,6 +126,55 @@ def test_tasks_outside_the_bounds_are_refused():
     ):
         with pytest.raises(NacreError, match="outside ml1's range"):
             family.parse_task(text)
+
+
+@needs_meta_world
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_object_too_near_its_goal_for_the_environment_is_refused(num_workers: int, monkeypatch: pytest.MonkeyPatch):
+    """Meta-World would look for another vector for ever."""
+    family = nacre.make_family("ml1", environment="push-v3")
+    monkeypatch.setattr(ML1, "num_workers", num_workers)
+    lanes, rng = GymnasiumLanes(family), np.random.default_rng(0)
+    task = family.parse_task(f"environment={_names().index('push-v3')} rand_vec=0,0.7,0.02,0,0.8,0.01")
+    with pytest.raises(NacreError, match=r"rand_vec=0,0\.7,.* object and goal of push-v3 are too near"):
+        lanes.reset(task, rng)
+    assert lanes.reset(family.sample_tasks(rng, 1), rng).shape == (1, 39)
+    lanes.close()
+
+
+@needs_meta_world
+def test_new_tasks_are_of_the_train_environments_alike_and_no_task_sets():
+    family = nacre.make_family("ml10")
+    tasks = family.sample_tasks(np.random.default_rng(0), 200)
+    names, counts = np.unique([_names()[int(index)] for index in tasks["environment"]], return_counts=True)
+    assert sorted(names) == sorted(family.environments("train"))
+    assert counts.min() >= 8 and counts.max() <= 36  # of 20, four standard deviations
+    vectors = {tuple(row) for row in tasks["rand_vec"]}
+    assert len(vectors) == 200 and not vectors & {tuple(row) for row in family.task_set(0, 500, 250).train["rand_vec"]}
+
+
+@needs_meta_world
+def test_an_environment_that_drew_tasks_goes_on_as_a_new_one():
+    """The environments that a process has stay the same objects, whatever they were used for."""
+    family = nacre.make_family("ml1", environment="push-v3")
+    task = family.sample_tasks(np.random.default_rng(5), 1)
+    env = Sawyer()
+    family.set_task(env, {name: values[0] for name, values in task.items()})
+    used = [env.reset()[0], *(env.step(np.full(4, 0.5))[0] for _ in range(5))]
+    own = metaworld_environment("push-v3", task["rand_vec"][0])
+    fresh = [own.reset()[0], *(own.step(np.full(4, 0.5))[0] for _ in range(5))]
+    np.testing.assert_array_equal(used, fresh)
+    again = family.sample_tasks(np.random.default_rng(5), 1)
+    np.testing.assert_array_equal(again["rand_vec"], task["rand_vec"])
+    env.close()
+
+
+def metaworld_environment(name: str, vector: np.ndarray) -> Any:
+    """A new one of Meta-World's own, placed by this vector."""
+    env = _environments()[name]()
+    env._set_task_called = env._freeze_rand_vec = True
+    env._last_rand_vec = vector
+    return env
 
 
 @needs_meta_world

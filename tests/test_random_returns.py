@@ -28,6 +28,7 @@ from nacre.types import Tasks
 
 RECORD = Path(__file__).with_name("random_returns.csv")
 NAMES = sorted(FAMILIES.keys() & OPTIONAL.keys() or FAMILIES)
+COLUMNS = ["family", "mujoco", "jax", "opening", "opening_tolerance", "episode", "episode_tolerance"]
 NUM_TASKS = 50
 OPENING = 10
 
@@ -70,7 +71,7 @@ def test_the_first_steps_are_recorded_within_six_percent_and_only_chaos_is_wide(
 def read_record() -> dict[str, dict[str, float]]:
     with RECORD.open() as file:
         return {
-            row["family"]: {column: float(value) for column, value in row.items() if column not in ("family", "mujoco")}
+            row["family"]: {column: float(value) for column, value in row.items() if column not in COLUMNS[:3]}
             for row in csv.DictReader(file)
         }
 
@@ -101,13 +102,12 @@ def record(name: str) -> list[object]:
     errors = np.sqrt((differences**2).mean(axis=(0, 2)) / NUM_TASKS)
     tolerance = 5 * errors + 1e-4 * values.std(axis=1)
     opening, episode = zip(values.mean(axis=1), tolerance, strict=True)
-    return [name, mujoco.__version__, *(f"{number:.6f}" for number in (*opening, *episode))]
+    return [name, mujoco.__version__, jax.__version__, *(f"{number:.6f}" for number in (*opening, *episode))]
 
 
 if __name__ == "__main__":
     with RECORD.open() as file:
-        kept = [row for row in csv.reader(file) if row[0] not in ("family", *NAMES)]
+        kept = [row for row in csv.reader(file) if row[0] not in (COLUMNS[0], *NAMES)]
+    rows = sorted([*kept, *(record(name) for name in NAMES)])
     with RECORD.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["family", "mujoco", "opening", "opening_tolerance", "episode", "episode_tolerance"])
-        writer.writerows(sorted([*kept, *(record(name) for name in NAMES)]))
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])

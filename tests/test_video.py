@@ -54,6 +54,29 @@ def test_a_trial_on_a_point_robot_is_a_gif_of_its_episodes(smoke_run: SmokeRun, 
     assert list(out.parent.iterdir()) == [out]
 
 
+def test_a_gif_of_many_steps_a_second_renders_the_frames_it_has_and_the_last_of_an_episode(
+    smoke_run: SmokeRun, tmp_path: Path, words: Words, monkeypatch: pytest.MonkeyPatch
+):
+    """Of 10 steps a second and at most 4 frames, every third: steps 3, 6, ... 18 and 20."""
+    monkeypatch.setattr(video, "GIF_FRAMES_PER_SECOND", 4)
+    rendered, render = [], nacre.environment.TaskEnvironment.render
+    monkeypatch.setattr(nacre.environment.TaskEnvironment, "render", lambda env: rendered.append(1) or render(env))
+    out = tmp_path / "trial.gif"
+    trial = video.record(nacre.load(smoke_run("point-robot")), "goal=0.5,-0.5", out, episodes=2)
+    captions = [written[0][1] for written in words if written]
+    assert len(rendered) == len(captions) == 2 * 7
+    for caption, episode in zip(captions[6::7], trial.episodes, strict=True):
+        assert caption.endswith(f"return {episode.episode_return:.1f}")
+    assert seconds(out) == pytest.approx(2 * (7 + 2) * 0.3)
+
+
+@pytest.mark.parametrize("frames_per_second", [25, 125 / 6, 67 / 3, 15, 4])
+def test_a_gif_lasts_as_long_as_hundredths_of_a_second_allow(tmp_path: Path, frames_per_second: float):
+    frames = [np.full((526, 480, 3), shade, np.uint8) for shade in range(0, 250, 10)]
+    video._write(iter(frames), tmp_path / "trial.gif", frames_per_second)
+    assert seconds(tmp_path / "trial.gif") == pytest.approx(25 / frames_per_second, abs=25 * 0.005)
+
+
 def test_the_command_line_writes_the_video_of_the_trial_that_it_tells_of(
     smoke_run: SmokeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -9,6 +9,7 @@ import collections
 import functools
 import os
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -136,16 +137,23 @@ class Sawyer(gymnasium.Env):
         """The environment of this name with object and goal placed by `vector`, the goal hidden."""
         if name != self._name:
             self.close()
-            idle = self.render_mode is None and _IDLE[name]
-            options = {} if self.render_mode is None else {"render_mode": self.render_mode, "camera_name": CAMERA}
-            self._name, self._env = name, idle.pop() if idle else _environments()[name](**options)
+            if self.render_mode is None:
+                env = _idle_or_new(name)
+            else:
+                env = _environments()[name](render_mode=self.render_mode, camera_name=CAMERA)
+            self._name, self._env = name, env
         # What Meta-World's set_task does with its pickled tasks; the goal is hidden unless it is told otherwise.
         self._env._set_task_called = self._env._freeze_rand_vec = True
         self._env._last_rand_vec = np.asarray(vector, np.float64)[: _bounds(name).shape[1]]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Starts an episode; the start is the task's, whatever the seed."""
-        return self._env.reset()
+        """Starts an episode; the start is the task's, whatever the seed. NacreError where object and goal are too near
+        each other for the environment."""
+        self._env._get_state_rand_vec = functools.partial(next, _given(self._name, self._env._last_rand_vec))
+        try:
+            return self._env.reset()
+        finally:
+            del self._env._get_state_rand_vec
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """One control step, 0.0125 s."""
@@ -173,8 +181,21 @@ class Sawyer(gymnasium.Env):
         self._name, self._env = "", None
 
 
+def _given(name: str, vector: np.ndarray) -> Iterator[np.ndarray]:
+    """What an environment gets as often as it asks for a vector: twice a reset, or for ever if it wants another one."""
+    yield from [vector] * 10
+    raise NacreError(
+        f"with rand_vec={','.join(f'{number:g}' for number in vector)} object and goal of {name} are too near each "
+        "other; move them apart."
+    )
+
+
 _IDLE: collections.defaultdict[str, list[Any]] = collections.defaultdict(list)
 """Environments of this process that no lane uses at the moment, by name: one takes 0.15 s to make."""
+
+
+def _idle_or_new(name: str) -> Any:
+    return _IDLE[name].pop() if _IDLE[name] else _environments()[name]()
 
 
 def _metaworld() -> Any:
@@ -215,7 +236,7 @@ def _holds(name: str, vector: np.ndarray) -> bool:
 
 def _new_vector(name: str, seed: int) -> np.ndarray:
     """Where object and goal of an environment of this name come to be, drawn by the environment itself."""
-    env = _IDLE[name].pop() if _IDLE[name] else _environments()[name]()
+    env = _idle_or_new(name)
     env._set_task_called, env._freeze_rand_vec, env.seeded_rand_vec = True, False, True
     env.seed(seed)
     env.reset()

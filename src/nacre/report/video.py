@@ -144,7 +144,7 @@ def _write(frames: Iterator[np.ndarray], out: Path, frames_per_second: float) ->
     """To a draft beside `out`, which then takes its place: whole or not at all. Frames are written as they come."""
     options: dict[str, Any] = {"fps": frames_per_second, "macro_block_size": 2}
     if out.suffix.lower() == ".gif":
-        options = {"duration": 1000 / frames_per_second, "loop": 0}
+        options = {"duration": 10 * round(100 / frames_per_second), "loop": 0}  # which a .gif counts in hundredths
         frames = map(_small, frames)
     with picture.written_whole(out) as draft, _started_without_fork(), imageio.get_writer(draft, **options) as writer:
         for frame in frames:
