@@ -127,10 +127,10 @@ def simulation(experiment: Experiment, lanes: int) -> Result:
     if not isinstance(family, MujocoFamily):
         rates = [physics() for _ in range(sizes.ROUNDS + 1)][1:]
         return {"physics_only_steps_per_s": float(np.median(rates)), "lanes": lanes}
-    measures = {"physics_only": physics, "mj_step": _mj_step_rate(family)}
-    measures["mj_step_at_once"] = _mj_step_rate(family, num_loops=num_cores())
+    measures = {"physics_only": physics, "mj_step": _mj_step_rate(family, lanes)}
+    measures["mj_step_at_once"] = _mj_step_rate(family, lanes, num_loops=min(lanes, num_cores()))
     if family.needs_contact_forces:
-        measures["same_work"] = _mj_step_rate(family, contact_forces=True)
+        measures["same_work"] = _mj_step_rate(family, lanes, contact_forces=True)
     with ExitStack() as stack:
         if family.model_file in GYMNASIUM_ROBOTS:
             vector = gymnasium.vector.AsyncVectorEnv([functools.partial(_gymnasiums_robot, family)] * lanes)
@@ -161,26 +161,27 @@ def _gymnasiums_robot(family: MujocoFamily) -> gymnasium.Env:
     return env
 
 
-def _mj_step_rate(family: MujocoFamily, *, num_loops: int = 1, contact_forces: bool = False) -> Callable[[], float]:
+def _mj_step_rate(
+    family: MujocoFamily, num_robots: int, *, num_loops: int = 1, contact_forces: bool = False
+) -> Callable[[], float]:
     """A function that measures control steps a second of a bare loop of mj_step on one core, times the cores.
 
-    It steps robots like the lanes', with starts and parameters of the family's own, one episode after another.
-    `num_loops`: as many of them at once, each in a thread, share what a processor's cores have in common.
-    `contact_forces`: the loop also computes those of the new state, which takes one more mj_forward a control step.
+    It steps robots like the lanes', with starts, parameters and random actions of their own, an episode of each after
+    that of the one before. `num_loops`: as many loops at once, each in a thread, share what a processor's cores have in
+    common. `contact_forces`: the loop also computes those of the new state: one more mj_forward a control step.
     """
     rng = np.random.default_rng(0)
-    num_robots = num_loops * max(8, sizes.CONTROL_STEPS_PER_ROUND // (8 * family.horizon))
     robots = MujocoLanes(family, num_robots, SerialEngine)
     pairs = [cast(SerialEngine, robots.engine).lane(index) for index in range(num_robots)]
     for model, _ in pairs:
         model.opt.disableflags |= 0 if contact_forces else mujoco.mjtDisableBit.mjDSBL_SENSOR
     task = family.sample_tasks(rng, num_robots)
     low, high = robots.model.actuator_ctrlrange.T
-    actions = rng.uniform(low, high, (family.horizon, robots.model.nu))
+    actions = rng.uniform(low, high, (num_robots, family.horizon, robots.model.nu))
 
-    def loop(mine: list[tuple[mujoco.MjModel, mujoco.MjData]]) -> None:
-        for model, data in mine:
-            for action in actions:
+    def loop(first: int) -> None:
+        for (model, data), own in list(zip(pairs, actions, strict=True))[first::num_loops]:
+            for action in own:
                 data.ctrl[:] = action
                 mujoco.mj_step(model, data, family.frame_skip)
                 if contact_forces:
@@ -190,7 +191,7 @@ def _mj_step_rate(family: MujocoFamily, *, num_loops: int = 1, contact_forces: b
         robots.reset(task, rng)
         with ThreadPoolExecutor(num_loops) as threads:
             started = time.perf_counter()
-            list(threads.map(loop, [pairs[first::num_loops] for first in range(num_loops)]))
+            list(threads.map(loop, range(num_loops)))
             seconds = time.perf_counter() - started
         return num_cores() / num_loops * num_robots * family.horizon / seconds
 
