@@ -351,7 +351,7 @@ _FAST["point-wind"] = _TUNED_FAST["point-robot"]
 _FAST["ant-dir"] = _FAST_TWO_WAYS
 _FAST["reacher-inversion"] = _FAST_ROBOT | _two_episodes(50)
 _FAST["ml1"] = _FAST["ml10"] = _FAST_ROBOT | _two_episodes(500)
-# An ant earns more than one that stands still after some 600,000 steps: so more of them, between as many updates.
+# An ant that runs any way earns more than one that stands still after some 600,000 steps: so more of them.
 _FAST |= dict.fromkeys(
     ("ant-dir-360", "ant-gravity", "ant-goal"),
     _FAST_ROBOT | dict(iterations=60, num_tasks_sample=24, discount=0.95),
