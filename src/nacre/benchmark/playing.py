@@ -172,15 +172,15 @@ def _mj_step_rate(
     """
     rng = np.random.default_rng(0)
     robots = MujocoLanes(family, num_robots, SerialEngine)
-    pairs = [cast(SerialEngine, robots.engine).lane(index) for index in range(num_robots)]
-    for model, _ in pairs:
+    lanes = [cast(SerialEngine, robots.engine).lane(index) for index in range(num_robots)]
+    for model, _ in lanes:
         model.opt.disableflags |= 0 if contact_forces else mujoco.mjtDisableBit.mjDSBL_SENSOR
     task = family.sample_tasks(rng, num_robots)
     low, high = robots.model.actuator_ctrlrange.T
     actions = rng.uniform(low, high, (num_robots, family.horizon, robots.model.nu))
 
     def loop(first: int) -> None:
-        for (model, data), own in list(zip(pairs, actions, strict=True))[first::num_loops]:
+        for (model, data), own in zip(lanes[first::num_loops], actions[first::num_loops], strict=True):
             for action in own:
                 data.ctrl[:] = action
                 mujoco.mj_step(model, data, family.frame_skip)
