@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from nacre import experiment
-from nacre.config import Experiment, resolve
 from nacre.families.catalog import FAMILIES
 from nacre.presets.pearl import PRESETS, PearlConfig
-from nacre.reproduce import is_done
-from nacre.run_directory import RunDirectory
+from nacre.report.reproduce import is_done
+from nacre.runs import trainer
+from nacre.runs.directory import RunDirectory
+from nacre.runs.experiment import Experiment, resolve
 
 LINES: dict[str, tuple[str, ...]] = {
     "value-network": ("use_value_network",),
@@ -80,7 +80,7 @@ def train(chosen: Experiment, path: Path, minutes: float) -> None:
             sys.exit(f"the run at {path} has other settings than this one; choose another --out.")
         return
     deadline = time.monotonic() + 60 * minutes
-    experiment.train([chosen], [path], time_limit=minutes)
+    trainer.train([chosen], [path], time_limit=minutes)
     if time.monotonic() < deadline and not is_done(chosen, path):
         sys.exit(f"stopped; remove {path} before the next try, or it counts as a line that the time limit cut.")
 

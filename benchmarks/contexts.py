@@ -20,9 +20,9 @@ import numpy as np
 import optax
 
 import nacre
-from nacre import rollout
 from nacre.algorithms import pearl
-from nacre.networks import MLP
+from nacre.learning.networks import MLP
+from nacre.simulation import rollout
 
 CONTEXT, TASKS_PER_UPDATE, TRIAL = 128, 8, 400
 CENTRE, SCALE = 1.5, 0.75

@@ -17,8 +17,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nacre.config import Experiment, changes, from_preset
-from nacre.run_directory import EVAL_COLUMNS, RunDirectory
+from nacre.runs.directory import EVAL_COLUMNS, RunDirectory
+from nacre.runs.experiment import Experiment, changes, from_preset
 
 COLUMNS = ("algorithm", "family", "preset", "seed", "changed")
 SPLITS = ("test", "train")

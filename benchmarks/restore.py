@@ -16,8 +16,8 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from nacre.config import resolve
-from nacre.run_directory import EVAL_COLUMNS, RunDirectory
+from nacre.runs.directory import EVAL_COLUMNS, RunDirectory
+from nacre.runs.experiment import resolve
 
 Key = tuple[str, str, str, int, str]
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from ablation import summed_up, train, write_table
 
-from nacre.config import resolve
 from nacre.families.catalog import FAMILIES
 from nacre.presets.pearl import family_rows
+from nacre.runs.experiment import resolve
 
 COLUMNS = ("family", "updates", "env_steps", "seconds", "score", "random", "still")
 

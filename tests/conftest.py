@@ -36,7 +36,7 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
     runs: dict[str, Path] = {}
 
     def trained(family: str) -> Path:
-        from nacre import cli
+        from nacre.cli import main as cli
 
         if family not in runs:
             path = tmp_path_factory.mktemp(family) / "run"
@@ -51,8 +51,8 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 @pytest.fixture
 def gl(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skips where MuJoCo has no library to render with; MUJOCO_GL is afterwards what it was."""
-    from nacre import environment
     from nacre.errors import NacreError
+    from nacre.simulation import environment
 
     monkeypatch.setenv("MUJOCO_GL", os.environ.get("MUJOCO_GL", "unset"))  # put back in the end
     if os.environ["MUJOCO_GL"] == "unset":

@@ -11,20 +11,20 @@ from collections.abc import Iterable  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
-from nacre import load_mujoco as _load_mujoco  # noqa: E402, F401  (before anything else imports MuJoCo)
+from nacre.families import load_mujoco as _load_mujoco  # noqa: E402, F401  (before anything else imports MuJoCo)
 
 # isort: split
-from nacre import experiment as _experiment  # noqa: E402
-from nacre.agent import Session, TrainedAgent, TrialReport, load  # noqa: E402
-from nacre.algorithms.catalog import ALGORITHMS  # noqa: E402
-from nacre.commands import default_path as _default_path  # noqa: E402
-from nacre.config import resolve  # noqa: E402
+from nacre.algorithms.registry import ALGORITHMS  # noqa: E402
+from nacre.cli.commands import default_path as _default_path  # noqa: E402
+from nacre.deploy.agent import Session, TrainedAgent, TrialReport, load  # noqa: E402
 from nacre.errors import NacreError  # noqa: E402
 from nacre.families.catalog import FAMILIES, make_family, register_family  # noqa: E402
 from nacre.families.family import Family, JaxFamily, JaxStep, MujocoFamily, TaskSet  # noqa: E402
 from nacre.families.gymnasium import GymnasiumFamily  # noqa: E402
-from nacre.rollout import evaluate, score  # noqa: E402
-from nacre.run_directory import RunDirectory  # noqa: E402
+from nacre.runs import trainer as _trainer  # noqa: E402
+from nacre.runs.directory import RunDirectory  # noqa: E402
+from nacre.runs.experiment import resolve  # noqa: E402
+from nacre.simulation.rollout import evaluate, score  # noqa: E402
 from nacre.types import Agent, Belief, Episode, Transition  # noqa: E402
 
 
@@ -39,7 +39,7 @@ def train(
     """
     chosen = resolve(algorithm, family, preset, **fields)
     path = Path(out) if out is not None else _default_path(algorithm, family, chosen.options.seed)
-    return _experiment.train([chosen], [path], time_limit=time_limit, wandb=wandb)[0]
+    return _trainer.train([chosen], [path], time_limit=time_limit, wandb=wandb)[0]
 
 
 def train_seeds(
@@ -55,14 +55,14 @@ def train_seeds(
     if not each or len(set(each)) < len(each):
         raise NacreError(f"seeds are {each}, but must be one or more different numbers.")
     paths = [_default_path(algorithm, family, s) if out is None else Path(out) / f"seed-{s}" for s in each]
-    return _experiment.train(chosen, paths, time_limit=time_limit, wandb=wandb)
+    return _trainer.train(chosen, paths, time_limit=time_limit, wandb=wandb)
 
 
 def resume(
     run: str | Path, *, iterations: int | None = None, time_limit: float | None = None, wandb: bool = False
 ) -> RunDirectory:
     """Continues a run exactly where its last checkpoint stands; `iterations` sets a larger total."""
-    return _experiment.resume([Path(run)], iterations=iterations, time_limit=time_limit, wandb=wandb)[0]
+    return _trainer.resume([Path(run)], iterations=iterations, time_limit=time_limit, wandb=wandb)[0]
 
 
 def resume_seeds(
@@ -70,7 +70,7 @@ def resume_seeds(
 ) -> list[RunDirectory]:
     """Continues runs that differ in nothing but their seed, side by side in one program."""
     paths = [Path(run) for run in runs]
-    return _experiment.resume(paths, iterations=iterations, time_limit=time_limit, wandb=wandb)
+    return _trainer.resume(paths, iterations=iterations, time_limit=time_limit, wandb=wandb)
 
 
 __all__ = [

@@ -2,6 +2,6 @@
 
 import sys
 
-from nacre.cli import main
+from nacre.cli.main import main
 
 sys.exit(main())

@@ -16,13 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from nacre import on_policy, trust_region
 from nacre.families.family import Family, TaskSet, num_tasks, take
-from nacre.networks import GaussianPolicy, PolicyOutput
-from nacre.on_policy import Rollouts, log_density, masked_mean
+from nacre.learning import on_policy, trust_region
+from nacre.learning.networks import GaussianPolicy, PolicyOutput
+from nacre.learning.on_policy import Rollouts, log_density, masked_mean
+from nacre.learning.trust_region import TrustRegion
 from nacre.presets.maesn import MaesnConfig
-from nacre.rollout import episode
-from nacre.trust_region import TrustRegion
+from nacre.simulation.rollout import episode
 from nacre.types import Agent, Belief, Key, Tasks, Transition, stream
 
 MIN_EPISODES_KEPT = 50

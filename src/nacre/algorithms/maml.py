@@ -17,12 +17,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from nacre import on_policy, trust_region
 from nacre.families.family import Family, TaskSet, num_tasks
-from nacre.networks import GaussianPolicy, PolicyOutput
-from nacre.on_policy import Rollouts, log_density, masked_mean
+from nacre.learning import on_policy, trust_region
+from nacre.learning.networks import GaussianPolicy, PolicyOutput
+from nacre.learning.on_policy import Rollouts, log_density, masked_mean
+from nacre.learning.trust_region import TrustRegion
 from nacre.presets.maml import GradientConfig, MamlTrpoConfig, PrompConfig
-from nacre.trust_region import TrustRegion
 from nacre.types import Agent, Key, Tasks, Transition, stream
 
 MIN_EPISODES_KEPT = 21

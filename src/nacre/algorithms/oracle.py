@@ -14,16 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from nacre import actor_critic, collection, learning
-from nacre import replay as rings
-from nacre.actor_critic import Networks, Optimisers
 from nacre.algorithms import pearl
 from nacre.algorithms.pearl import Metrics, Noise
-from nacre.collection import Buffers, Phases
 from nacre.families.family import Family, TaskSet
-from nacre.networks import TanhGaussianPolicy, sample_action
+from nacre.learning import collection, off_policy, soft_actor_critic
+from nacre.learning import replay as rings
+from nacre.learning.collection import Buffers, Phases
+from nacre.learning.networks import TanhGaussianPolicy, sample_action
+from nacre.learning.replay import Replay
+from nacre.learning.soft_actor_critic import Networks, Optimisers
 from nacre.presets.oracle import OracleConfig
-from nacre.replay import Replay
 from nacre.types import Agent, Key, Tasks, stream
 
 
@@ -109,9 +109,9 @@ def init(family: Family, config: OracleConfig, seed: int) -> State:
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _init_learner(family: Family, config: OracleConfig, key: Key) -> tuple[Networks, Optimisers]:
     settings = config.as_pearl(task_dim(family))
-    networks = actor_critic.init_networks(family.obs_dim, family.action_dim, settings, key)
+    networks = soft_actor_critic.init_networks(family.obs_dim, family.action_dim, settings, key)
     networks = networks._replace(encoder=None)  # type: ignore[arg-type]  # there is nothing to infer
-    return networks, actor_critic.init_optimisers(networks, settings)
+    return networks, soft_actor_critic.init_optimisers(networks, settings)
 
 
 def agent_params(state: State) -> TanhGaussianPolicy:
@@ -136,8 +136,8 @@ def meta_train(
         if done == 0:
             drawn = np.stack([_draw_tasks(state, config) for state in states])
             states = _collect(family, config, own, states, drawn, config.num_steps)
-        size = min(learning.UPDATES_PER_CALL, num_updates - done)
-        learners, metrics = learning.block(
+        size = min(off_policy.UPDATES_PER_CALL, num_updates - done)
+        learners, metrics = off_policy.block(
             learners=[(state.networks, state.optimisers) for state in states],
             data=[(state.rl_buffer, described) for state in states], keys=[state.key for state in states],
             first=np.int32(states[0].grad_steps), draw=draw, learn=learn, num_updates=size,
@@ -169,7 +169,7 @@ def _collect(
     settings = config.as_pearl(task_dim(family))
     return [
         state._replace(
-            networks=actor_critic.rescaled(state.networks, both.rl, family.obs_dim, settings),
+            networks=soft_actor_critic.rescaled(state.networks, both.rl, family.obs_dim, settings),
             rl_buffer=both.rl, env_steps=state.env_steps + steps,
         )
         for state, both, steps in zip(states, buffers, env_steps, strict=True)

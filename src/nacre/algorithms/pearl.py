@@ -17,14 +17,14 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from nacre import actor_critic, collection, learning
-from nacre import replay as rings
-from nacre.actor_critic import Networks, Optimisers, init_learner
-from nacre.collection import Buffers, Phases
 from nacre.families.family import Family, TaskSet, num_tasks
-from nacre.networks import MLP, RecurrentEncoder, TanhGaussianPolicy, sample_action
+from nacre.learning import collection, off_policy, soft_actor_critic
+from nacre.learning import replay as rings
+from nacre.learning.collection import Buffers, Phases
+from nacre.learning.networks import MLP, RecurrentEncoder, TanhGaussianPolicy, sample_action
+from nacre.learning.replay import Replay
+from nacre.learning.soft_actor_critic import Networks, Optimisers, init_learner
 from nacre.presets.pearl import PearlConfig
-from nacre.replay import Replay
 from nacre.types import Agent, Belief, Key, Tasks, Transition, select, stream
 
 MIN_VARIANCE = 1e-7
@@ -210,7 +210,7 @@ def update(
 
     `infer` is where z comes from; methods that are told the task have another.
     """
-    adam = actor_critic.adam(config)
+    adam = soft_actor_critic.adam(config)
 
     def step(loss: Any, params: Any, state: Any, *args: Any) -> tuple[Any, Any, Any]:
         (_, extra), gradient = jax.value_and_grad(loss, has_aux=True)(params, *args)
@@ -375,9 +375,9 @@ def agent_params(state: State) -> Params:
 def compile_update(family: Family, config: PearlConfig, num_seeds: int) -> None:
     """Compiles a whole block of updates, before the buffers are made, so that memory does not hold both at once."""
     state = jax.eval_shape(functools.partial(init, family, config, 0))
-    num_updates = min(learning.UPDATES_PER_CALL, config.num_train_steps_per_iteration)
+    num_updates = min(off_policy.UPDATES_PER_CALL, config.num_train_steps_per_iteration)
     of_states = _learning([state] * num_seeds, family.obs_dim, config)
-    learning.block.lower(**of_states, first=np.int32(0), num_updates=num_updates).compile()
+    off_policy.block.lower(**of_states, first=np.int32(0), num_updates=num_updates).compile()
 
 
 def meta_train(
@@ -401,7 +401,7 @@ def meta_train(
         if done == 0:
             drawn = np.stack([_draw_tasks(state, config) for state in states])
             states = collect(family, config, tasks.train, states, drawn, iteration_phases(config))
-        block = min(learning.UPDATES_PER_CALL, num_updates - done)
+        block = min(off_policy.UPDATES_PER_CALL, num_updates - done)
         states, metrics = train(states, config, family.obs_dim, block)
         if done + block == num_updates:
             states = [state._replace(meta_iterations=state.meta_iterations + 1) for state in states]
@@ -433,7 +433,7 @@ def collect(
     )  # fmt: skip
     return [
         state._replace(
-            networks=actor_critic.rescaled(state.networks, both.rl, family.obs_dim, config),
+            networks=soft_actor_critic.rescaled(state.networks, both.rl, family.obs_dim, config),
             rl_buffer=both.rl, context_buffer=both.context, env_steps=state.env_steps + steps,
         )
         for state, both, steps in zip(states, buffers, env_steps, strict=True)
@@ -444,7 +444,7 @@ def train(
     states: Sequence[State], config: PearlConfig, obs_dim: int, num_updates: int
 ) -> tuple[list[State], list[Metrics]]:
     """Algorithm 1's training: `num_updates` updates of every run in one compiled scan. Metrics are [update]."""
-    learners, metrics = learning.block(
+    learners, metrics = off_policy.block(
         **_learning(states, obs_dim, config), first=np.int32(states[0].grad_steps), num_updates=num_updates
     )
     after = [

@@ -18,12 +18,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float
 
-from nacre import on_policy
 from nacre.families.family import Family, TaskSet, num_tasks
-from nacre.networks import MIN_LOG_STD, PolicyOutput, full_precision
-from nacre.on_policy import Rollouts, log_density, masked_mean
+from nacre.learning import on_policy
+from nacre.learning.networks import MIN_LOG_STD, PolicyOutput, full_precision
+from nacre.learning.on_policy import Rollouts, log_density, masked_mean
 from nacre.presets.rl2 import Rl2Config
-from nacre.rollout import trial
+from nacre.simulation.rollout import trial
 from nacre.types import Agent, Episode, Key, Tasks, Transition, select, stream
 
 Metrics = dict[str, Float[Array, " update"]]

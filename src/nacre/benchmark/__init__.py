@@ -15,9 +15,9 @@ from nacre.benchmark.iteration import iteration
 from nacre.benchmark.learner import scaling, update
 from nacre.benchmark.playing import collect, evaluate, simulation
 from nacre.benchmark.result import Result
-from nacre.compilation_cache import num_cores
-from nacre.config import Experiment, resolve
 from nacre.errors import NacreError, unknown
+from nacre.runs.compilation_cache import num_cores
+from nacre.runs.experiment import Experiment, resolve
 
 
 def run(

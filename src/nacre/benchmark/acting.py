@@ -11,12 +11,12 @@ from contextlib import contextmanager, suppress
 import jax
 import numpy as np
 
-from nacre.agent import Session, TrainedAgent
 from nacre.benchmark import sizes
 from nacre.benchmark.result import Result, untrained
-from nacre.compilation_cache import num_cores
-from nacre.config import Experiment
+from nacre.deploy.agent import Session, TrainedAgent
 from nacre.families.family import Family
+from nacre.runs.compilation_cache import num_cores
+from nacre.runs.experiment import Experiment
 
 
 def act(experiment: Experiment) -> Result:

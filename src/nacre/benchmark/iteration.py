@@ -11,12 +11,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from nacre import rollout
 from nacre.benchmark import sizes
 from nacre.benchmark.result import Result
-from nacre.config import Experiment
 from nacre.errors import NacreError
 from nacre.families.family import Family, num_tasks
+from nacre.runs.experiment import Experiment
+from nacre.simulation import rollout
 from nacre.types import Tasks
 
 

@@ -10,15 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nacre import actor_critic
-from nacre import replay as rings
 from nacre.algorithms import pearl
 from nacre.benchmark import sizes
 from nacre.benchmark.result import Result
-from nacre.collection import Phases
-from nacre.config import Experiment
-from nacre.networks import product
+from nacre.learning import replay as rings
+from nacre.learning import soft_actor_critic
+from nacre.learning.collection import Phases
+from nacre.learning.networks import product
 from nacre.presets.pearl import PearlConfig
+from nacre.runs.experiment import Experiment
 
 
 def update_flops(obs_dim: int, action_dim: int, config: PearlConfig) -> int:
@@ -106,7 +106,9 @@ def scaling(experiment: Experiment) -> Result:
             preset, num_train_tasks=num_train, test_tasks_from=0, iterations=1, num_initial_steps=rings.PAGE
         )
         dims = (num_train, rings.PAGE, num_train * rings.PAGE, family.obs_dim, family.action_dim)
-        networks, optimisers = actor_critic.init_learner(family.obs_dim, family.action_dim, config, jax.random.key(0))
+        networks, optimisers = soft_actor_critic.init_learner(
+            family.obs_dim, family.action_dim, config, jax.random.key(0)
+        )
         buffers = [_made_up_replay(rings.empty(*dims), seed) for seed in range(2)]
         counters = (jax.random.key(0), np.int64(0), np.int64(0), np.int64(0))
         state = pearl.State(networks, optimisers, buffers[0], buffers[1], *counters)

@@ -15,16 +15,16 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from nacre import rollout
 from nacre.algorithms import pearl
 from nacre.benchmark import sizes
 from nacre.benchmark.result import Result, untrained
-from nacre.compilation_cache import num_cores
-from nacre.config import Experiment
 from nacre.families.family import Family, JaxFamily, MujocoFamily
-from nacre.robots import quietly
-from nacre.simulators import jax as jax_lanes
-from nacre.simulators.mujoco import MujocoLanes, SerialEngine
+from nacre.families.robots import quietly
+from nacre.runs.compilation_cache import num_cores
+from nacre.runs.experiment import Experiment
+from nacre.simulation import jax as jax_lanes
+from nacre.simulation import rollout
+from nacre.simulation.mujoco import MujocoLanes, SerialEngine
 from nacre.types import Tasks
 
 

@@ -57,7 +57,7 @@ def environment_id(family: str) -> str:
 def _register_environment(family: type[Family]) -> None:
     gymnasium.registry.pop(environment_id(family.name), None)
     gymnasium.register(
-        environment_id(family.name), entry_point="nacre.environment:TaskEnvironment",
+        environment_id(family.name), entry_point="nacre.simulation.environment:TaskEnvironment",
         max_episode_steps=family.horizon, kwargs={"family": family.name},
     )  # fmt: skip
 

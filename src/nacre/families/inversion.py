@@ -13,7 +13,7 @@ import numpy as np
 from nacre.errors import NacreError
 from nacre.families.family import MujocoFamily, Physics
 from nacre.families.half_cheetah import HalfCheetah
-from nacre.robots import compile_spec, load_spec
+from nacre.families.robots import compile_spec, load_spec
 from nacre.types import Tasks
 
 TRAINING_LENGTHS = (0.8, 1.2)

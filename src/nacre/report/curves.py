@@ -14,13 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from nacre.config import Experiment, changes, from_preset
 from nacre.errors import NacreError
 from nacre.families.family import num_tasks
 from nacre.report import picture
 from nacre.report.known import KNOWN_POINTS, KnownPoint
 from nacre.report.statistics import bootstrap_interval, interquartile_mean
-from nacre.run_directory import EVAL_COLUMNS, RunDirectory
+from nacre.runs.directory import EVAL_COLUMNS, RunDirectory
+from nacre.runs.experiment import Experiment, changes, from_preset
 
 _ROW = np.dtype(list(zip(EVAL_COLUMNS, ("i8", "i8", "f8", "U8", "i8", "i8", "i8", "f8"), strict=True)))
 STAGES = (("first", 0.3), ("middle", 0.6), ("latest", 1.0))

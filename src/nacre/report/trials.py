@@ -15,13 +15,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Arc, Circle, Rectangle
 from matplotlib.ticker import NullFormatter
 
-from nacre import rollout
-from nacre.agent import TrainedAgent, describe
-from nacre.experiment import load_state
+from nacre.deploy.agent import TrainedAgent, describe
 from nacre.families.family import Family, num_tasks, take
 from nacre.families.point import PointRobot, SparsePointRobot
 from nacre.report import picture
-from nacre.run_directory import RunDirectory
+from nacre.runs.directory import RunDirectory
+from nacre.runs.trainer import load_state
+from nacre.simulation import rollout
 from nacre.types import Episode, Tasks
 
 NUM_TASKS = 6

@@ -13,10 +13,10 @@ import imageio.v2 as imageio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from nacre.agent import EpisodeReport, TrainedAgent, TrialReport
-from nacre.environment import TaskEnvironment
+from nacre.deploy.agent import EpisodeReport, TrainedAgent, TrialReport
 from nacre.errors import NacreError
 from nacre.report import picture
+from nacre.simulation.environment import TaskEnvironment
 
 SUFFIXES = (".mp4", ".gif")
 GIF_SIZE = 280

@@ -1,0 +1,220 @@
+"""A run's configuration: from names and overrides to one resolved value, and to and from config.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nacre.algorithms.registry import Algorithm, find_algorithm
+from nacre.errors import NacreError, unknown
+from nacre.families.catalog import FAMILIES, OPTIONAL, find_family, make_family
+from nacre.families.family import Family, TaskSet, take
+from nacre.presets.pearl import ANY_FAMILY
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run needs besides the algorithm's settings and the family's options."""
+
+    seed: int = 0
+    """Seed of everything random in the run but its tasks."""
+    task_seed: int = 1337
+    """Seed of the train and test tasks."""
+    checkpoint_minutes: float = 10.0
+    """Minutes between checkpoints."""
+    train_evaluation_interval: int = 10
+    """Iterations between evaluations on train tasks; test tasks are evaluated after every iteration."""
+
+    def __post_init__(self) -> None:
+        for name in ("seed", "task_seed"):
+            check_seed(name, getattr(self, name))
+        if not self.checkpoint_minutes >= 0:
+            raise NacreError(
+                f"checkpoint_minutes is {self.checkpoint_minutes}, but must be at least 0; change --checkpoint-minutes."
+            )
+        if self.train_evaluation_interval < 1:
+            raise NacreError("train_evaluation_interval must be at least 1; change --train-evaluation-interval.")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that determines a run. Equal experiments give equal numbers on the same machine."""
+
+    algorithm_name: str
+    preset: str
+    family: Family
+    settings: Any
+    options: RunOptions
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The algorithm's functions."""
+        return find_algorithm(self.algorithm_name)
+
+    @property
+    def single_task(self) -> int:
+        """Number of the one test task that a method trains on and is scored on; -1 for all methods but such."""
+        return getattr(self.settings, "single_task", -1)
+
+    @property
+    def num_tasks(self) -> dict[str, int]:
+        """How many train and test tasks the run has."""
+        settings = self.settings
+        if self.single_task >= 0:
+            return {"train": 1, "test": 1}
+        return {"train": settings.num_train_tasks, "test": settings.num_test_tasks}
+
+    def draw_tasks(self) -> TaskSet:
+        """The run's tasks, as they follow from its task_seed."""
+        settings, task_seed = self.settings, self.options.task_seed
+        before_test = getattr(settings, "test_tasks_from", 0) or settings.num_train_tasks
+        drawn = self.family.task_set(task_seed, before_test, settings.num_test_tasks)
+        drawn = drawn._replace(train=take(drawn.train, slice(settings.num_train_tasks)))
+        if self.single_task < 0:
+            return drawn
+        one = take(drawn.test, [self.single_task])
+        return drawn._replace(train=one, test=one)
+
+
+def check_seed(name: str, seed: int) -> None:
+    """Raises NacreError for a number that is no seed."""
+    if not 0 <= seed < 2**32:
+        raise NacreError(f"{name} is {seed}, but must be from 0 to 2^32 - 1; change --{name.replace('_', '-')}.")
+
+
+def resolve(algorithm_name: str, family_name: str, preset: str = "paper", **overrides: Any) -> Experiment:
+    """A preset with fields changed: settings, family options and run options share one namespace.
+
+    Raises NacreError for an unknown name (with the nearest one), a wrong type and an impossible combination.
+    """
+    experiment = from_preset(algorithm_name, family_name, preset, **overrides)
+    _check_replay(experiment)
+    _check_tasks(experiment)
+    return experiment
+
+
+def from_preset(algorithm_name: str, family_name: str, preset: str, **overrides: Any) -> Experiment:
+    """As `resolve`, but without drawing the tasks: the preset's numbers of them may not be the family's."""
+    algorithm = find_algorithm(algorithm_name)
+    family_type = find_family(family_name)
+    if preset not in algorithm.presets:
+        raise unknown("preset", preset, algorithm.presets)
+    rows = algorithm.presets[preset]
+    row = rows.get(family_name, rows.get(ANY_FAMILY))
+    if row is None:
+        known = [name for name, rows in algorithm.presets.items() if family_name in rows or ANY_FAMILY in rows]
+        raise NacreError(
+            f"{algorithm_name} has no preset '{preset}' for {family_name}; choose one of: {', '.join(known)}."
+        )
+    groups: tuple[type[Any], ...] = (algorithm.config, family_type, RunOptions)
+    values: list[dict[str, Any]] = [dict(row), {}, {}]
+    for name, value in overrides.items():
+        for group, chosen in zip(groups, values, strict=True):
+            if name in field_types(group):
+                chosen[name] = _checked(name, value, field_types(group)[name])
+                break
+        else:
+            raise unknown("field", name, [field for group in groups for field in field_types(group)])
+    family = make_family(family_name, **values[1])
+    return Experiment(algorithm_name, preset, family, algorithm.config(**values[0]), RunOptions(**values[2]))
+
+
+def _check_replay(experiment: Experiment) -> None:
+    """Checks that an episode fits a task's buffer."""
+    capacity, horizon = getattr(experiment.settings, "replay_capacity", math.inf), experiment.family.horizon
+    if capacity < horizon:
+        raise NacreError(
+            f"replay_capacity is {capacity}, but an episode of {experiment.family.name} has up to {horizon} "
+            "transitions; set --replay-capacity to that or more."
+        )
+
+
+def _check_tasks(experiment: Experiment) -> None:
+    """Draws the task sets, which a family may refuse, and checks that no test task is trained on."""
+    family, tasks = experiment.family, experiment.draw_tasks()
+    names = list(family.parameters)
+    rows = [np.concatenate([part[name].reshape(len(part[name]), -1) for name in names], axis=1) for part in tasks[:2]]
+    shared = {tuple(row) for row in rows[0]} & {tuple(row) for row in rows[1]}
+    if family.disjoint and shared and experiment.single_task < 0:
+        raise NacreError(f"{len(shared)} of {family.name}'s tasks are both train and test tasks; change --task-seed.")
+
+
+def changes(before: Any, after: Any) -> dict[str, Any]:
+    """The fields in which two dataclasses of a kind differ, with the second's values."""
+    names = [field.name for field in dataclasses.fields(after)]
+    return {name: getattr(after, name) for name in names if getattr(before, name) != getattr(after, name)}
+
+
+def field_types(config: type[Any]) -> dict[str, Any]:
+    """The fields of a configuration dataclass and their types."""
+    hints = typing.get_type_hints(config)
+    return {field.name: hints[field.name] for field in dataclasses.fields(config)}
+
+
+def _checked(name: str, value: Any, kind: Any) -> Any:
+    """`value` as the field's type, or a NacreError."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if typing.get_origin(kind) is typing.Literal:
+        choices = typing.get_args(kind)
+        if any(value == choice and type(value) is type(choice) for choice in choices):
+            return value
+        if isinstance(choices[0], str):
+            raise unknown(name, str(value), choices)
+        among = " or ".join(str(choice) for choice in choices)
+        raise NacreError(f"{name} is {value!r}, but must be {among}; change --{name.replace('_', '-')}.")
+    right = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value, right = float(value), True
+    if not right or (kind is float and not math.isfinite(value)):
+        what = {int: "a whole number", float: "a finite number", bool: "True or False"}.get(kind, kind.__name__)
+        raise NacreError(f"{name} is {value!r}, but must be {what}; change --{name.replace('_', '-')}.")
+    return value
+
+
+def to_json(experiment: Experiment, versions: dict[str, str], resumed: Sequence[dict[str, Any]] = ()) -> str:
+    """The whole resolved configuration as the text of config.json, with the versions that began and resumed the run."""
+    return json.dumps(
+        {
+            "algorithm": experiment.algorithm_name,
+            "family": experiment.family.name,
+            "preset": experiment.preset,
+            "settings": dataclasses.asdict(experiment.settings),
+            "family_options": dataclasses.asdict(experiment.family),
+            "options": dataclasses.asdict(experiment.options),
+            "versions": versions,
+            "resumed": list(resumed),
+        },
+        indent=2,
+    )
+
+
+def from_json(text: str) -> Experiment:
+    """The experiment of a config.json. A field that came later takes its default, which therefore means "as before"."""
+    data = json.loads(text)
+    algorithm, family = find_algorithm(data["algorithm"]), data["family"]
+    if family not in FAMILIES and family not in OPTIONAL:
+        raise NacreError(
+            f"it is on the family '{family}', which is not known here; name the module that registers it by --plugin."
+        )
+    groups: dict[str, type[Any]] = {
+        "settings": algorithm.config, "family_options": find_family(family), "options": RunOptions,
+    }  # fmt: skip
+    for part, group in groups.items():
+        strangers = set(data[part]) - set(field_types(group))
+        if strangers:
+            raise NacreError(
+                f"its {part} have a field that this version of nacre does not know ('{min(strangers)}'); "
+                "install the version named in its config.json."
+            )
+        data[part] = {name: _checked(name, value, field_types(group)[name]) for name, value in data[part].items()}
+    return Experiment(
+        data["algorithm"], data["preset"], make_family(family, **data["family_options"]),
+        algorithm.config(**data["settings"]), RunOptions(**data["options"]),
+    )  # fmt: skip

@@ -1,0 +1,222 @@
+"""Lanes of a Gymnasium family: one environment a lane, in this process or in worker processes."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import signal
+import traceback
+import weakref
+from multiprocessing.connection import Connection
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from nacre.errors import NacreError
+from nacre.families.family import num_tasks
+from nacre.families.gymnasium import GymnasiumFamily, task_of_lane
+from nacre.simulation.mujoco import LaneStep
+from nacre.types import Tasks
+
+CLOSING_SECONDS = 2.0
+"""How long a worker may take to close its environments."""
+
+Results = dict[int, tuple[np.ndarray, float, float, bool, bool]]
+"""lane -> (observation, reward, training reward, terminated, success)"""
+
+
+class Environments:
+    """Some lanes' environments, where they run. A lane's is made when the lane is first used."""
+
+    def __init__(self, family: GymnasiumFamily, render_mode: str | None = None):
+        self._family = family
+        self._render_mode = render_mode
+        self._envs: dict[int, gymnasium.Env] = {}
+        self._tasks: dict[int, dict[str, Any]] = {}
+        self._steps: dict[int, int] = {}
+
+    def env(self, lane: int, task: dict[str, Any]) -> gymnasium.Env:
+        """The environment of a lane, made now where it has none that is good for this task."""
+        remake = self._family.remake_for_task
+        if lane in self._envs and remake and not _same(task, self._tasks[lane]):
+            self._envs.pop(lane).close()
+        if lane not in self._envs:
+            self._envs[lane] = self._family.checked_env(task if remake else None, self._render_mode)
+        self._tasks[lane] = task
+        return self._envs[lane]
+
+    def reset(self, tasks: dict[int, dict[str, Any]], seeds: dict[int, int]) -> dict[int, np.ndarray]:
+        """Starts an episode in every lane."""
+        family, first = self._family, {}
+        for lane, task in tasks.items():
+            env = self.env(lane, task)
+            self._steps[lane] = 0
+            family.set_task(env, task)
+            obs, _ = env.reset(seed=seeds[lane], options=family.reset_options(task))
+            first[lane] = np.asarray(obs, np.float32)
+        return first
+
+    def step(self, actions: dict[int, np.ndarray]) -> Results:
+        """One control step of these lanes."""
+        results: Results = {}
+        for lane, action in actions.items():
+            env = self._envs[lane]
+            obs, reward, terminated, truncated, info = env.step(action.reshape(env.action_space.shape))
+            self._steps[lane] += 1
+            if truncated and not terminated and self._steps[lane] < self._family.horizon:
+                raise NacreError(
+                    f"{self._family.name}'s environment ended an episode by a time limit of its own, before the "
+                    f"family's horizon of {self._family.horizon} steps; lift that limit or declare a shorter horizon."
+                )
+            training_reward = info.get("training_reward", reward)
+            numbers = np.asarray(obs, np.float32), float(reward), float(training_reward)
+            results[lane] = (*numbers, bool(terminated), bool(info.get("success", False)))
+        return results
+
+    def close(self) -> None:
+        """Closes the environments."""
+        while self._envs:
+            self._envs.popitem()[1].close()
+
+
+def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return all(np.array_equal(a[name], b[name]) for name in a)
+
+
+class GymnasiumLanes:
+    """Environments of a family, one a lane, in this process or in its workers. The task is an argument of every reset.
+
+    What fails in an environment closes all of them; the next reset begins with new ones.
+    """
+
+    def __init__(self, family: GymnasiumFamily):
+        self.family = family
+        self._groups: list[Any] = []
+        weakref.finalize(self, _close, self._groups)
+
+    def reset(self, task: Tasks, *rngs: np.random.Generator) -> np.ndarray:
+        """Starts an episode in one lane a task; observations [lane, obs_dim], float32. Each generator serves an equal
+        share of the lanes."""
+        num_lanes = num_tasks(task)
+        seeds = np.concatenate([rng.integers(2**31, size=num_lanes // len(rngs)) for rng in rngs])
+        if not self._groups:
+            workers = [_Worker(self.family) for _ in range(self.family.num_workers)]
+            self._groups += workers or [_Here(self.family)]
+        tasks = {lane: task_of_lane(task, lane) for lane in range(num_lanes)}
+        found = self._call("reset", tasks, dict(enumerate(seeds.tolist())))
+        return np.stack([found[lane] for lane in range(num_lanes)])
+
+    def step(self, action: np.ndarray, task: Tasks, lanes: np.ndarray | None = None) -> LaneStep:
+        """One control step of all lanes, or of those listed (the others stand still and their rows mean nothing)."""
+        del task
+        num_lanes = len(action)
+        stepping = range(num_lanes) if lanes is None else lanes.tolist()
+        clipped = np.clip(action, -1.0, 1.0)
+        found = self._call("step", {lane: clipped[lane] for lane in stepping})
+        obs = np.zeros((num_lanes, self.family.obs_dim), np.float32)
+        reward, training_reward = np.zeros((2, num_lanes), np.float32)
+        terminated, success = np.zeros((2, num_lanes), bool)
+        for lane, values in found.items():
+            obs[lane], reward[lane], training_reward[lane], terminated[lane], success[lane] = values
+        return LaneStep(obs, reward, training_reward, terminated, success if self.family.reports_success else None)
+
+    def close(self) -> None:
+        """Closes the environments and ends the workers."""
+        _close(self._groups)
+
+    def _call(self, method: str, *by_lane: dict[int, Any]) -> dict[int, Any]:
+        """A method of all groups of environments, each with what concerns its lanes; workers run at the same time."""
+        if not self._groups:
+            raise NacreError(f"the environments of {self.family.name} are closed; reset them before the next step.")
+        num_groups = len(self._groups)
+        try:
+            for index, group in enumerate(self._groups):
+                own = [{lane: v for lane, v in part.items() if lane % num_groups == index} for part in by_lane]
+                group.ask(method, own)
+            return {lane: value for group in self._groups for lane, value in group.answer().items()}
+        except BaseException:
+            self.close()
+            raise
+
+
+def _close(groups: list[Any]) -> None:
+    while groups:
+        groups.pop().close()
+
+
+class _Here:
+    """Environments in this process, asked and answering like a worker."""
+
+    def __init__(self, family: GymnasiumFamily):
+        self._environments = Environments(family)
+        self._answer: Any = None
+
+    def ask(self, method: str, arguments: list[Any]) -> None:
+        self._answer = getattr(self._environments, method)(*arguments)
+
+    def answer(self) -> Any:
+        return self._answer
+
+    def close(self) -> None:
+        self._environments.close()
+
+
+class _Worker:
+    """Environments in a process of their own, which ends with this one."""
+
+    def __init__(self, family: GymnasiumFamily):
+        context = multiprocessing.get_context("spawn")  # JAX has threads, which a fork would break
+        self._here, there = context.Pipe()
+        self.process = process = context.Process(target=_serve, args=(there, family), daemon=True)
+        process.start()
+        there.close()
+        self._family = family
+        weakref.finalize(self, process.terminate)
+
+    def ask(self, method: str, arguments: list[Any]) -> None:
+        try:
+            self._here.send((method, arguments))
+        except OSError as error:
+            raise self._dead() from error
+
+    def _dead(self) -> NacreError:
+        return NacreError(f"a process that steps {self._family.name} has died; run it with num_workers = 0 to see why.")
+
+    def close(self) -> None:
+        self._here.close()  # which it takes for the end
+        self.process.join(CLOSING_SECONDS)
+        self.process.terminate()
+
+    def answer(self) -> Any:
+        try:
+            failed, result = self._here.recv()
+        except (EOFError, OSError) as error:
+            raise self._dead() from error
+        if failed == "refused":
+            raise NacreError(result)
+        if failed:
+            raise RuntimeError(f"a process that steps {self._family.name} failed:\n{result}")
+        return result
+
+
+def _serve(pipe: Connection, family: GymnasiumFamily) -> None:
+    """The loop of a worker process: one answer to every request, until it fails or nobody is there to ask."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches it too; the run decides when it ends
+    try:
+        environments = Environments(family)
+        while True:
+            method, arguments = pipe.recv()
+            pipe.send(("", getattr(environments, method)(*arguments)))
+    except (EOFError, OSError):  # the process that asked is gone, or needs this one no more
+        environments.close()
+    except NacreError as error:
+        pipe.send(("refused", str(error)))
+    except Exception:
+        pipe.send(("failed", traceback.format_exc()))
+
+
+@functools.lru_cache(maxsize=16)
+def gymnasium_lanes(family: GymnasiumFamily) -> GymnasiumLanes:
+    """The lanes of this family, made once, as many as a reset needs: every use starts with one."""
+    return GymnasiumLanes(family)

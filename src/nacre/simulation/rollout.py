@@ -1,0 +1,261 @@
+"""Episode, trial, evaluate: the only place where agents and simulators touch."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nacre.errors import NacreError
+from nacre.families.family import Family, JaxFamily, MujocoFamily, num_tasks, take
+from nacre.families.gymnasium import GymnasiumFamily
+from nacre.simulation import jax as jax_lanes
+from nacre.simulation.gymnasium import GymnasiumLanes, gymnasium_lanes
+from nacre.simulation.mujoco import MujocoLanes, mujoco_lanes
+from nacre.types import Agent, Episode, Key, Tasks, Transition, fold_in, select, split, stacked
+
+
+@functools.lru_cache(maxsize=64)
+def side_by_side(agent: Agent, num_seeds: int) -> Agent:
+    """Agents that learnt apart, as one: params are stacked [seed, ...], and a key is an array of keys [seed].
+
+    The lanes are those of the first agent, then as many of the second, and so on. Each agent acts with its own
+    parameters and its own random numbers, which are those that it would draw alone.
+    """
+
+    def apart(tree: Any) -> Any:
+        return jax.tree.map(lambda x: x.reshape(num_seeds, -1, *x.shape[1:]), tree)
+
+    def joined(tree: Any) -> Any:
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
+
+    def begin(params: Any, task: Any, key: Key) -> Any:
+        return joined(jax.vmap(agent.begin)(params, apart(task), key))
+
+    def act(params: Any, memory: Any, obs: Any, key: Key, explore: bool) -> tuple[Any, Any]:
+        acting = jax.vmap(functools.partial(agent.act, explore=explore))
+        return joined(acting(params, apart(memory), apart(obs), key))
+
+    def observe(params: Any, memory: Any, transition: Any) -> Any:
+        return joined(jax.vmap(agent.observe)(params, apart(memory), apart(transition)))
+
+    def end_episode(params: Any, memory: Any, key: Key) -> Any:
+        return joined(jax.vmap(agent.end_episode)(params, apart(memory), key))
+
+    return Agent(begin, act, observe, end_episode, agent.explores)
+
+
+def episode(
+    family: Family, agent: Agent, params: Any, memory: Any, task: Tasks, key: Key, *, explore: bool
+) -> tuple[Any, Episode]:
+    """One episode in every lane: lane i acts with lane i of `memory` in task i. Returns (memory after it, episode).
+
+    With agents side by side `key` is an array of keys [seed]; else it is one key.
+
+    Raises NacreError when the environment returns a number that is not finite.
+    """
+    if isinstance(family, JaxFamily):
+        memory, result = _compiled_episode(family, agent, params, memory, task, key, explore=explore)
+    else:
+        memory, result = _stepped_episode(family, agent, params, memory, task, key, explore=explore)
+    _check_finite(family, result)
+    return memory, result
+
+
+@functools.partial(jax.jit, static_argnames=("family", "agent", "explore"))
+def _compiled_episode(
+    family: JaxFamily, agent: Agent, params: Any, memory: Any, task: Any, key: Key, *, explore: bool
+) -> tuple[Any, Episode]:
+    reset_key, act_key = split(key)
+    num_lanes = num_tasks(task)
+    state, obs = jax_lanes.reset(family, num_lanes, reset_key)
+
+    def control_step(carry: Any, time: jax.Array) -> tuple[Any, tuple[Transition, jax.Array]]:
+        state, obs, alive, memory = carry
+        action, acted = agent.act(params, memory, obs, fold_in(act_key, time), explore)
+        result = jax_lanes.step(family, state, action, task)
+        discount = 1.0 - result.terminated
+        transition = Transition(obs, action, result.reward, result.training_reward, discount, result.obs)
+        memory = select(alive, agent.observe(params, acted, transition), memory)
+        return (result.state, result.obs, alive & ~result.terminated, memory), (transition, alive)
+
+    start = (state, obs, jnp.ones(num_lanes, bool), memory)
+    (_, _, _, memory), (transitions, alive) = jax.lax.scan(control_step, start, jnp.arange(family.horizon))
+    return memory, Episode(jax.tree.map(lambda x: x.swapaxes(0, 1), transitions), alive.sum(axis=0))
+
+
+def stepped_lanes(family: Family, num_lanes: int) -> MujocoLanes | GymnasiumLanes:
+    """The lanes of a family that is stepped from outside compiled code."""
+    if isinstance(family, MujocoFamily):
+        return mujoco_lanes(family, num_lanes)
+    if isinstance(family, GymnasiumFamily):
+        return gymnasium_lanes(family)
+    raise TypeError(f"{type(family).__name__} is neither a JaxFamily nor a MujocoFamily nor a GymnasiumFamily")
+
+
+def _stepped_episode(
+    family: Family, agent: Agent, params: Any, memory: Any, task: Tasks, key: Key, *, explore: bool
+) -> tuple[Any, Episode]:
+    """Physics outside compiled code; observing the last step and choosing the next action is one compiled call.
+
+    The agent acts where the physics is, on the host: a call and two transfers a step would keep an accelerator waiting.
+    """
+    reset_key, act_key = split(key)
+    if jax.default_backend() != "cpu":
+        params, memory, act_key = jax.device_put((params, memory, act_key), jax.local_devices(backend="cpu")[0])
+    num_lanes = num_tasks(task)
+    lanes = stepped_lanes(family, num_lanes)
+    seeds = np.atleast_2d(np.asarray(jax.random.key_data(reset_key)))
+    obs = lanes.reset(task, *map(np.random.default_rng, seeds))
+    alive = np.ones(num_lanes, bool)
+    alive_at, transitions = [], []
+    success: np.ndarray | None = None
+    device_action, memory = act(agent, params, memory, obs, act_key, 0, explore=explore)
+    for time in range(1, family.horizon + 1):
+        action = np.asarray(device_action)
+        result = lanes.step(action, task, None if alive.all() else np.flatnonzero(alive))
+        discount = 1.0 - result.terminated.astype(np.float32)
+        transition = Transition(obs, action, result.reward, result.training_reward, discount, result.obs)
+        transitions.append(transition)
+        alive_at.append(alive)
+        if result.success is not None:
+            success = (alive & result.success) | (False if success is None else success)
+        before, obs, alive = alive, result.obs, alive & ~result.terminated
+        if time == family.horizon or not alive.any():
+            memory = observe(agent, params, memory, transition, before)
+            break
+        device_action, memory = _observe_act(
+            agent, params, memory, transition, np.stack([before, alive]), obs, act_key, time, explore=explore
+        )
+    padding = family.horizon - len(transitions)
+    stacked = Transition(*(_pad_time(np.stack(field, axis=1), padding) for field in zip(*transitions, strict=True)))
+    return memory, Episode(stacked, np.stack(alive_at).sum(axis=0), success)
+
+
+def _pad_time(x: np.ndarray, padding: int) -> np.ndarray:
+    return np.pad(x, [(0, 0), (0, padding)] + [(0, 0)] * (x.ndim - 2))
+
+
+# An agent's four functions, compiled. All take the agent first.
+
+
+@functools.partial(jax.jit, static_argnames=("agent",))
+def begin(agent: Agent, params: Any, task: Any, key: Key) -> Any:
+    """The memory of an agent that knows nothing, one lane a task."""
+    return agent.begin(params, task, key)
+
+
+@functools.partial(jax.jit, static_argnames=("agent", "explore"))
+def act(agent: Agent, params: Any, memory: Any, obs: Any, key: Key, time: Any, *, explore: bool) -> Any:
+    """(action, memory) at control step `time` of the episode or session that `key` belongs to."""
+    return agent.act(params, memory, obs, fold_in(key, time), explore)
+
+
+@functools.partial(jax.jit, static_argnames=("agent",))
+def observe(agent: Agent, params: Any, memory: Any, transition: Any, alive: Any) -> Any:
+    """The memory after one step of the lanes that are alive [lane]; the others keep theirs."""
+    return select(alive, agent.observe(params, memory, transition), memory)
+
+
+@functools.partial(jax.jit, static_argnames=("agent",))
+def end_episode(agent: Agent, params: Any, memory: Any, key: Key) -> Any:
+    """The memory with which the next episode begins."""
+    return agent.end_episode(params, memory, key)
+
+
+@functools.partial(jax.jit, static_argnames=("agent", "explore"))
+def _observe_act(
+    agent: Agent, params: Any, memory: Any, transition: Any, alive: Any, obs: Any, key: Key, time: Any, *, explore: bool
+) -> tuple[Any, Any]:
+    """Observes a step, then acts. `alive` [2, lane]: the lanes that took the step, and those that go on after it."""
+    memory = observe(agent, params, memory, transition, alive[0])
+    action, acted = act(agent, params, memory, obs, key, time, explore=explore)
+    return action, select(alive[1], acted, memory)
+
+
+def _check_finite(family: Family, result: Episode) -> None:
+    """The environment's numbers, padding aside: a NaN that reached replay would spoil a run without a word."""
+    real = np.arange(family.horizon) < np.asarray(result.length)[:, None]
+    if not np.isfinite(np.asarray(result.transitions.action)[real]).all():
+        raise NacreError(f"the agent's actions in {family.name} are not finite: its networks diverged; train anew.")
+    for name in ("reward", "training_reward", "next_obs"):
+        values = np.asarray(getattr(result.transitions, name))
+        finite = np.isfinite(values.reshape(*real.shape, -1)).all(axis=-1)
+        if not (finite | ~real).all():
+            lane, time = np.argwhere(~finite & real)[0]
+            raise NacreError(
+                f"{family.name} returned a {name} that is not finite at step {time + 1} of an episode (lane {lane}); "
+                "check the environment and the actions that it was sent."
+            )
+
+
+class Played(NamedTuple):
+    """One episode of a trial, and the agent's memory around it."""
+
+    episode: Episode
+    memory_before: Any  # acted in it
+    memory_after: Any  # has seen all of it
+
+
+def trial(family: Family, agent: Agent, params: Any, task: Tasks, key: Key, num_episodes: int) -> Iterator[Played]:
+    """One trial in every lane, from knowing nothing, episode by episode. The last episode is the scored one."""
+    begin_key, key = split(key)
+    memory = begin(agent, params, task, begin_key)
+    for index in range(num_episodes):
+        episode_key, end_key = split(fold_in(key, index))
+        explore = agent.explores(index, num_episodes - 1)
+        after, result = episode(family, agent, params, memory, task, episode_key, explore=explore)
+        yield Played(result, memory, after)
+        memory = end_episode(agent, params, after, end_key)
+
+
+def evaluate(
+    family: Family, tasks: Tasks, agent: Agent, params: Any, key: Key, num_episodes: int, num_repeats: int
+) -> np.ndarray:
+    """Returns of every episode of `num_repeats` trials in each task, side by side: returns[repeat, task, episode].
+
+    Scores and plots are functions of it.
+    """
+    return evaluate_side_by_side(family, tasks, agent, [params], key[None], num_episodes, num_repeats)[0].returns
+
+
+class Evaluation(NamedTuple):
+    """What trials came to, episode by episode."""
+
+    returns: np.ndarray  # [repeat, task, episode]
+    success: np.ndarray | None = None  # [repeat, task, episode] of bool, where the family tells
+
+
+def score_success(success: np.ndarray) -> float:
+    """The share of trials whose last episode solved the task."""
+    return float(success[:, :, -1].mean())
+
+
+def evaluate_side_by_side(
+    family: Family, tasks: Tasks, agent: Agent, params: Sequence[Any], key: Key, num_episodes: int, num_repeats: int
+) -> list[Evaluation]:
+    """The evaluations of several agents of one kind at once, one each; a key each."""
+    num_seeds, each = len(params), num_tasks(tasks)
+    lanes = take(tasks, np.tile(np.arange(each), num_seeds * num_repeats))
+    if num_seeds == 1:
+        played = trial(family, agent, params[0], lanes, key[0], num_episodes)
+    else:
+        played = trial(family, side_by_side(agent, num_seeds), stacked(params), lanes, key, num_episodes)
+    episodes = [(one.episode.returns(), one.episode.success) for one in played]
+
+    def of_seeds(by_episode: Any) -> np.ndarray:
+        return np.stack(by_episode, axis=-1).reshape(num_seeds, num_repeats, each, num_episodes)
+
+    returns, success = zip(*episodes, strict=True)
+    if success[0] is None:
+        return [Evaluation(own) for own in of_seeds(returns)]
+    return [Evaluation(*own) for own in zip(of_seeds(returns), of_seeds(success), strict=True)]
+
+
+def score(returns: np.ndarray) -> float:
+    """The paper's score: the mean over repeats and tasks of the last episode's return."""
+    return float(returns[:, :, -1].mean())

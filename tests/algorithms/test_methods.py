@@ -1,0 +1,95 @@
+"""Every method but PEARL from the command line: it trains, goes on exactly where it stopped, is scored and adapts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import nacre
+from documented import undocumented
+from nacre.algorithms import rl2
+from nacre.algorithms.registry import ALGORITHMS
+from nacre.cli import main as cli
+from nacre.learning import on_policy, trust_region
+from nacre.presets.rl2 import Rl2Config
+from nacre.runs.directory import COUNTERS
+
+METHODS = [name for name in ALGORITHMS if name not in ("pearl", "oracle")]  # these have tests of their own
+
+
+def numbers(run: Path, file: str) -> list[list[str]]:
+    """A table without its wall-clock column."""
+    header, *rows = [line.split(",") for line in (run / file).read_text().splitlines()]
+    clock = header.index("wall_seconds")
+    return [row[:clock] + row[clock + 1 :] for row in [header, *rows]]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_that_was_stopped_goes_on_exactly(method: str, tmp_path: Path):
+    settings: dict[str, Any] = dict(preset="smoke", iterations=2, seed=3)
+    whole = nacre.train(method, "point-robot", out=tmp_path / "whole", **settings)
+    parts = nacre.train(method, "point-robot", out=tmp_path / "parts", time_limit=1e-9, **settings)
+    assert len(numbers(parts.path, "eval.csv")) < len(numbers(whole.path, "eval.csv"))
+    nacre.resume(parts.path)
+    for file in ("eval.csv", "metrics.csv"):
+        assert numbers(parts.path, file) == numbers(whole.path, file)
+    header, *_, last = numbers(whole.path, "metrics.csv")
+    events = b"".join(file.read_bytes() for file in (whole.path / "tensorboard").iterdir())
+    for name in ("test/return_episode_1", *(f"update/{name}" for name in header if last and name not in COUNTERS)):
+        assert name.encode() in events, name
+    assert not undocumented(whole.path)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_it_works_from_the_command_line_on_a_robot_that_falls(
+    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run = str(tmp_path / "run")
+    train = ["train", method, "hopper-params", "--preset", "smoke", "--iterations", "1", "--out", run]
+    assert cli.main(train) == 0
+    capsys.readouterr()
+    assert cli.main(["evaluate", run, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert np.isfinite(data["score"]) and np.shape(data["returns"]) == (1, 3, 3)
+    task = "exponents=" + ",".join(["0"] * nacre.make_family("hopper-params").parameters["exponents"])
+    assert cli.main(["adapt", run, "--task", task, "--json"]) == 0
+    episodes = json.loads(capsys.readouterr().out)["episodes"]
+    assert len(episodes) == 3 and (len(episodes[0]["belief_mean"]) > 0) == (method == "maesn")
+    assert cli.main(["report", run, "-o", str(tmp_path / "curves.png")]) == 0
+
+
+def test_products_of_on_policy_learning_ask_for_full_precision():
+    """What XLA is asked for, also of gradients: a GPU rounds the factors of a product unasked."""
+    policy = rl2.RecurrentPolicy(3, 2, Rl2Config(hidden_dim=4), key=jax.random.key(0))
+    seen, shape = jnp.ones((2, 5, 7)), (2, 5)
+    trials = rl2.Trials(seen, jnp.ones((*shape, 2)), jnp.ones(shape, bool), jnp.ones(shape), jnp.ones(shape))
+    rollouts = on_policy.Rollouts(jnp.ones((*shape, 3)), jnp.ones((*shape, 2)), jnp.ones(shape), jnp.ones(shape, bool))
+    programs = {
+        "ppo": jax.make_jaxpr(jax.grad(lambda x: rl2.ppo_loss(x, trials, Rl2Config())[0]))(policy),
+        "baseline": jax.make_jaxpr(lambda x: on_policy.advantages(x, 0.9, 0.9))(rollouts),
+        "natural gradient": jax.make_jaxpr(
+            lambda x: trust_region.step(
+                lambda y: y.sum(), lambda y, task: y, lambda y, task: ((y - x) ** 2).sum() * task, jnp.ones(2), x,
+                trust_region.TrustRegion(),
+            )
+        )(jnp.ones(3)),
+    }  # fmt: skip
+    for name, program in programs.items():
+        products = str(program).count("dot_general[")
+        assert products > 1 and str(program).count("Precision.HIGHEST") == 2 * products, name
+
+
+@pytest.mark.parametrize("method", ["rl2", "promp"])
+def test_seeds_that_go_side_by_side_are_those_that_go_alone(method: str, tmp_path: Path):
+    settings: dict[str, Any] = dict(preset="smoke", iterations=1)
+    runs = nacre.train_seeds(method, "point-robot", [0, 4], out=tmp_path / "both", **settings)
+    alone = nacre.train(method, "point-robot", out=tmp_path / "alone", seed=4, **settings)
+    both = [np.array([float(row[-1]) for row in numbers(run.path, "eval.csv")[1:]]) for run in (*runs, alone)]
+    np.testing.assert_allclose(both[1], both[2], rtol=1e-4, atol=1e-4)
+    assert not np.allclose(both[0], both[1])

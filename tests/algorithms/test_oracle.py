@@ -1,0 +1,148 @@
+"""The oracle: it is told the task, learns by PEARL's losses, and trains on one task where it is asked to."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import nacre
+from documented import undocumented
+from nacre.algorithms import oracle, pearl
+from nacre.errors import NacreError
+from nacre.families.point import PointRobot
+from nacre.families.walker_hopper import HopperParams
+from nacre.learning import replay
+from nacre.presets.oracle import PRESETS, OracleConfig
+from nacre.simulation import rollout
+from nacre.simulation.environment import TaskEnvironment
+
+FAMILY = PointRobot()
+SMALL = OracleConfig(
+    num_train_tasks=4, num_test_tasks=3, iterations=2, num_initial_steps=20, num_tasks_sample=2, num_steps=40,
+    num_train_steps_per_iteration=7, meta_batch=3, batch_size=5, hidden_dim=8,
+)  # fmt: skip
+
+
+def test_it_acts_on_the_task_and_on_nothing_else_that_is_hidden():
+    agent, params = oracle.make_agent(FAMILY, SMALL), oracle.init(FAMILY, SMALL, 0).networks.policy
+    goals = {"goal": np.array([[0.5, -0.5], [0.0, 1.0]])}
+    memory = agent.begin(params, goals, jax.random.key(0))
+    np.testing.assert_allclose(memory.z, goals["goal"])
+    obs = jnp.ones((2, 2))
+    action, after = agent.act(params, memory, obs, jax.random.key(0), False)
+    np.testing.assert_allclose(action, jnp.tanh(params(obs, jnp.asarray(goals["goal"], jnp.float32)).mean))
+    assert (np.asarray(action[0]) != np.asarray(action[1])).any()
+    trial = list(rollout.trial(FAMILY, agent, params, goals, jax.random.key(1), 2))
+    np.testing.assert_array_equal(trial[1].memory_before.z, after.z)
+
+
+def test_a_task_of_several_parameters_is_all_of_them():
+    tasks = HopperParams().sample_tasks(np.random.default_rng(0), 2)
+    assert oracle.features(tasks).shape == (2, oracle.task_dim(HopperParams()))
+
+
+def test_an_update_is_soft_actor_critic_with_the_task_for_z():
+    """The critics' target and the policy's objective by hand; the encoder is not there to be trained."""
+    state = oracle.init(FAMILY, SMALL, 0)
+    tasks = FAMILY.task_set(0, 4, 3)
+    (state,), _ = next(oracle.meta_train(FAMILY, SMALL, tasks, [state]))
+    draw, learn = oracle._draw_and_learn(FAMILY, SMALL)
+    described = oracle.features(tasks.train)
+    batch, task, noise = draw((state.rl_buffer, described), jax.random.key(3))
+    # A reward is that of the task that the batch is told to belong to.
+    expected = -np.linalg.norm(np.asarray(batch.next_obs) - np.asarray(task)[:, None], axis=-1)
+    np.testing.assert_allclose(batch.reward, expected, rtol=1e-4, atol=1e-5)
+    settings = SMALL.as_pearl(2)
+    _, (z, metrics) = pearl.critic_loss(
+        (None, state.networks.critics), state.networks, batch, task, noise, settings, oracle.given_z
+    )
+    np.testing.assert_array_equal(z[:, 0], task)
+    value = state.networks.target_value(batch.next_obs, task[:, None])[..., 0]
+    target = 5.0 * batch.reward + 0.99 * value
+    q = [
+        critic(jnp.concatenate([batch.obs, batch.action], -1), task[:, None])[..., 0]
+        for critic in state.networks.critics
+    ]
+    np.testing.assert_allclose(metrics["critic_loss"], sum(((one - target) ** 2).mean() for one in q), rtol=1e-4)
+    (after, _), told = learn((state.networks, state.optimisers), (batch, task, noise))
+    assert after.encoder is None and "kl" not in told
+    assert not np.array_equal(after.policy.mlp.weights[0], state.networks.policy.mlp.weights[0])
+
+
+@pytest.mark.parametrize("which", ["none", "all"])
+def test_its_inputs_are_scaled_by_all_that_was_collected_but_the_task_is_taken_as_it_is(which: Any):
+    config = dataclasses.replace(SMALL, normalise_inputs=which, use_value_network=False)
+    tasks = FAMILY.task_set(0, 4, 3)
+    for (state,), _ in oracle.meta_train(FAMILY, config, tasks, [oracle.init(FAMILY, config, 0)]):
+        policy, critic = state.networks.policy.mlp, state.networks.critics[0]
+        if which == "none":
+            assert policy.scale is None and critic.scale is None
+            continue
+        mean, std = replay.moments(state.rl_buffer, FAMILY.obs_dim)
+        np.testing.assert_array_equal(policy.scale.mean, mean.obs)
+        np.testing.assert_array_equal(policy.scale.std, std.obs)
+        np.testing.assert_array_equal(critic.scale.mean, np.concatenate([mean.obs, mean.action]))
+        assert len(policy.weights[0]) == len(policy.scale.mean) + oracle.task_dim(FAMILY)
+
+
+def test_single_task_training_is_on_that_test_task_alone():
+    config = dataclasses.replace(SMALL, single_task=1)
+    experiment = dataclasses.replace(nacre.resolve("oracle", "point-robot", "smoke"), settings=config)
+    whole, tasks = FAMILY.task_set(1337, 4, 3), experiment.draw_tasks()
+    for split in (tasks.train, tasks.test):
+        np.testing.assert_array_equal(split["goal"], whole.test["goal"][[1]])
+    state = oracle.init(FAMILY, config, 0)
+    (state,), _ = next(oracle.meta_train(FAMILY, config, tasks, [state]))
+    assert state.rl_buffer.written.tolist() == [20 + 2 * 40] and state.env_steps == 100
+    with pytest.raises(NacreError, match="single_task is 3"):
+        dataclasses.replace(SMALL, single_task=3)
+
+
+def test_single_task_sac_is_a_run_that_is_scored_on_its_task(tmp_path: Path):
+    run = nacre.train("oracle", "point-robot", preset="smoke", single_task=2, out=tmp_path / "run")
+    nacre.resume(run.path, iterations=3)
+    returns, tasks = nacre.load(run.path).evaluate(repeats=2)
+    assert returns.shape == (2, 1, 3) and len(tasks) == 1
+    whole = nacre.make_family("point-robot").task_set(1337, 4, 3)
+    assert tasks[0]["goal"] == whole.test["goal"][2].tolist()
+
+
+def test_a_session_is_told_the_task_and_refuses_to_guess(tmp_path: Path):
+    agent = nacre.load(nacre.train("oracle", "point-robot", preset="smoke", out=tmp_path / "run").path)
+    with pytest.raises(NacreError, match="is told its task"):
+        agent.session()
+    told = agent.session(task="goal=0.5,-0.25")
+    np.testing.assert_allclose(told.memory.z, [[0.5, -0.25]])
+    env = TaskEnvironment("point-robot", "goal=0.5,-0.25")
+    assert np.isfinite(agent.adapt(env, task="goal=0.5,-0.25").returns).all()
+
+
+def test_parameters_have_one_order_whatever_the_order_of_the_family():
+    a, b = np.ones(2), np.zeros((2, 2))
+    np.testing.assert_array_equal(oracle.features({"b": b, "a": a}), oracle.features({"a": a, "b": b}))
+
+
+def test_it_collects_as_many_steps_as_pearl():
+    for preset, rows in PRESETS.items():
+        assert {name: OracleConfig(**row) for name, row in rows.items()}, preset
+    assert OracleConfig(**PRESETS["paper"]["cheetah-vel"]).num_steps == 400 + 600
+    assert OracleConfig(**PRESETS["paper"]["sparse-point-robot"]).num_steps == 1000
+
+
+def test_it_goes_on_exactly_where_it_was_stopped(tmp_path: Path):
+    settings = dict(preset="smoke", checkpoint_minutes=0.0)
+    whole = nacre.train("oracle", "point-robot", out=tmp_path / "whole", **settings)
+    parts = nacre.train("oracle", "point-robot", out=tmp_path / "parts", time_limit=1e-9, **settings)
+    nacre.resume(parts.path)
+    columns = [
+        [row.split(",")[:2] + row.split(",")[3:] for row in (run.path / "eval.csv").read_text().splitlines()]
+        for run in (whole, parts)
+    ]
+    assert columns[0] == columns[1] and len(columns[0]) > 3
+    assert not undocumented(whole.path)

@@ -1,0 +1,429 @@
+"""A trained agent in other people's hands: any environment with the family's spaces, or one step at a time."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+import nacre
+from nacre.algorithms import pearl
+from nacre.simulation import rollout
+from nacre.types import Transition
+
+GOAL = np.array([0.4, -0.7])
+
+
+class Walk:
+    """Somebody's environment with the spaces of point-robot, written without nacre and without gymnasium.Env."""
+
+    observation_space: Any = spaces.Box(-np.inf, np.inf, (2,))
+    action_space: Any = spaces.Box(-1.0, 1.0, (2,))
+
+    def __init__(self, terminates_at: int | None = None, truncates_at: int | None = None):
+        self.terminates_at, self.truncates_at = terminates_at, truncates_at
+        self.rng = np.random.default_rng(0)
+        self.episodes: list[list[Transition]] = []
+        self.seeds: list[int | None] = []
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        if seed is not None:
+            self.rng = np.random.default_rng(seed)
+        self.seeds.append(seed)
+        self.position = self.rng.uniform(-1.0, 1.0, 2)
+        self.episodes.append([])
+        return self.position.copy(), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        before, self.position = self.position, self.position + 0.1 * action
+        reward = -float(np.linalg.norm(self.position - GOAL))
+        self.episodes[-1].append(Transition(before, action, reward, reward, 1.0, self.position))
+        time = len(self.episodes[-1])
+        return self.position.copy(), reward, time == self.terminates_at, time == self.truncates_at, {}
+
+    def returns(self) -> list[float]:
+        return [sum(step.reward for step in episode) for episode in self.episodes]
+
+    def actions(self) -> np.ndarray:
+        return np.array([step.action for episode in self.episodes for step in episode])
+
+
+class GymnasiumWalk(gymnasium.Env[np.ndarray, np.ndarray]):
+    """The same as a subclass, for gymnasium.make and its wrappers."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def __init__(self) -> None:
+        self.walk = Walk()
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self.walk.reset(seed=seed)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        return self.walk.step(action)
+
+
+@pytest.fixture(scope="module")
+def agent(smoke_run: Callable[[str], Path]) -> nacre.TrainedAgent:
+    return nacre.load(smoke_run("point-robot"))
+
+
+def believed(agent: nacre.TrainedAgent, memory: Any) -> tuple[np.ndarray, np.ndarray]:
+    belief = pearl.belief(memory, agent.experiment.settings)
+    return np.asarray(belief.mean[0]), np.asarray(belief.variance[0])
+
+
+def played_by_hand(agent: nacre.TrainedAgent, env: Any, episodes: int, seed: int) -> None:
+    """What `adapt` does, written out with a session."""
+    session = agent.session(seed)
+    for index in range(episodes):
+        obs, _ = env.reset(seed=seed if index == 0 else None)
+        ended = False
+        while not ended and len(env.episodes[-1]) < 20:
+            obs, reward, terminated, truncated, _ = env.step(session.act(obs))
+            session.observe(obs, reward, terminated=terminated)
+            ended = terminated or truncated
+        session.end_episode()
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Loading
+
+
+def test_a_run_is_loaded_from_its_path_as_text_or_as_a_path(smoke_run: Callable[[str], Path]) -> None:
+    path = smoke_run("point-robot")
+    for place in (path, str(path)):
+        loaded = nacre.load(place)
+        assert loaded.family.name == "point-robot"
+        assert loaded.experiment == nacre.RunDirectory(path).experiment
+
+
+def test_loading_twice_gives_agents_that_act_alike(smoke_run: Callable[[str], Path]) -> None:
+    first, second = (nacre.load(smoke_run("point-robot")) for _ in range(2))
+    assert np.array_equal(first.session(seed=4).act([0.1, 0.2]), second.session(seed=4).act([0.1, 0.2]))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Trials in the family's own simulator
+
+
+def test_an_evaluation_gives_every_episodes_return_and_its_tasks(agent: nacre.TrainedAgent) -> None:
+    returns, tasks = agent.evaluate("fresh:4", episodes=2, repeats=3, seed=1)
+    assert returns.shape == (3, 4, 2)
+    assert len(tasks) == 4 and all(len(task["goal"]) == 2 for task in tasks)
+    assert np.isclose(nacre.score(returns), returns[:, :, 1].mean())
+
+
+def test_tasks_out_of_distribution_are_as_many_as_the_test_tasks_and_stay_the_same(tmp_path):
+    run = nacre.train("pearl", "point-wind", preset="smoke", time_limit=1e-9, out=tmp_path / "run")
+    agent = nacre.load(run.path)
+    returns, tasks = agent.evaluate("ood", seed=1)
+    assert returns.shape == (1, 3, 3)
+    assert tasks == agent.evaluate("ood", seed=2)[1]
+    assert all(max(abs(component) for component in task["wind"]) > 0.05 for task in tasks)
+
+
+def test_evaluations_do_not_depend_on_what_the_agent_did_before(agent: nacre.TrainedAgent) -> None:
+    first, _ = agent.evaluate(seed=2)
+    agent.adapt(Walk(), episodes=2)
+    agent.meet("goal=0.5,0.5", episodes=1)
+    again, _ = agent.evaluate(seed=2)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, agent.evaluate(seed=3)[0])
+
+
+def test_meeting_a_task_reports_it_with_every_episode(agent: nacre.TrainedAgent) -> None:
+    trial = agent.meet("goal=0.4,-0.7", episodes=2)
+    assert trial.task == {"goal": [0.4, -0.7]}
+    assert [report.episode for report in trial.episodes] == [1, 2]
+    assert trial.returns == [report.episode_return for report in trial.episodes]
+    assert trial == agent.meet("goal=0.4,-0.7", episodes=2)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Trials in anybody's environment
+
+
+def test_adapt_reports_the_returns_that_the_environment_gave(agent: nacre.TrainedAgent) -> None:
+    env = Walk()
+    trial = agent.adapt(env, episodes=4)
+    assert trial.task == {}
+    assert [report.episode for report in trial.episodes] == [1, 2, 3, 4]
+    assert np.allclose(trial.returns, env.returns())
+    assert [report.length for report in trial.episodes] == [20] * 4  # the family's horizon: this world never ends
+
+
+def test_adapt_plays_as_many_episodes_as_the_run_was_configured_with(agent: nacre.TrainedAgent) -> None:
+    assert len(agent.adapt(Walk()).episodes) == agent.experiment.settings.num_evaluation_episodes == 3
+
+
+def test_the_reported_belief_is_the_posterior_of_all_transitions_so_far(agent: nacre.TrainedAgent) -> None:
+    env = Walk()
+    trial = agent.adapt(env, episodes=3)
+    for index, report in enumerate(trial.episodes):
+        seen = [step for episode in env.episodes[: index + 1] for step in episode]
+        context = Transition(*(np.array(field, np.float32) for field in zip(*seen, strict=True)))
+        belief = pearl.infer_posterior(agent.params.encoder, context, agent.experiment.settings)
+        assert np.allclose(report.belief_mean, belief.mean, rtol=1e-3, atol=1e-6)
+        assert np.allclose(np.square(report.belief_std), belief.variance, rtol=1e-3)
+
+
+def test_the_environment_is_seeded_once_and_goes_on_from_there(agent: nacre.TrainedAgent) -> None:
+    env, again, other = Walk(), Walk(), Walk()
+    for world, seed in ((env, 5), (again, 5), (other, 6)):
+        agent.adapt(world, episodes=2, seed=seed)
+    assert env.seeds == [5, None]
+    assert np.array_equal(env.actions(), again.actions())
+    assert not np.array_equal(env.actions(), other.actions())
+
+
+def test_actions_lie_in_the_action_space(agent: nacre.TrainedAgent) -> None:
+    env = Walk()
+    agent.adapt(env, episodes=2)
+    assert env.actions().shape == (40, 2)
+    assert (np.abs(env.actions()) <= 1.0).all()
+    assert env.actions().dtype == np.float32
+
+
+def test_one_step_at_a_time_is_the_same_trial(agent: nacre.TrainedAgent) -> None:
+    env, by_hand = Walk(), Walk()
+    agent.adapt(env, episodes=3, seed=11)
+    played_by_hand(agent, by_hand, episodes=3, seed=11)
+    assert np.array_equal(by_hand.actions(), env.actions())
+    assert by_hand.returns() == env.returns()
+
+
+@pytest.mark.parametrize(("ends", "discount"), [({"terminates_at": 7}, 0.0), ({"truncates_at": 7}, 1.0)])
+def test_an_episode_ends_either_way_but_only_a_termination_ends_the_task(
+    ends: dict[str, int], discount: float, agent: nacre.TrainedAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    discounts: list[float] = []
+    observe = rollout.observe
+
+    def listening(functions: Any, params: Any, memory: Any, transition: Transition, alive: Any) -> Any:
+        discounts.append(float(transition.discount[0]))
+        return observe(functions, params, memory, transition, alive)
+
+    monkeypatch.setattr(rollout, "observe", listening)
+    trial = agent.adapt(Walk(**ends), episodes=2)
+    assert [report.length for report in trial.episodes] == [7, 7]
+    assert discounts == ([1.0] * 6 + [discount]) * 2
+
+
+def test_an_environment_that_does_not_declare_its_spaces_is_taken_at_its_word(agent: nacre.TrainedAgent) -> None:
+    env = Walk()
+    env.observation_space = env.action_space = None
+    assert len(agent.adapt(env, episodes=1).episodes) == 1
+
+
+def test_a_registered_gymnasium_environment_with_its_wrappers_works(agent: nacre.TrainedAgent) -> None:
+    name = "nacre-tests/Walk-v0"
+    gymnasium.register(name, entry_point=GymnasiumWalk, max_episode_steps=15)
+    try:
+        env = gymnasium.make(name)
+        trial = agent.adapt(env, episodes=2, seed=3)
+    finally:
+        del gymnasium.registry[name]
+    assert [report.length for report in trial.episodes] == [15, 15]
+    assert np.allclose(trial.returns, env.unwrapped.walk.returns())
+
+
+@pytest.mark.parametrize(
+    ("name", "space"),
+    [
+        ("observation_space", spaces.Box(-1, 1, (3,))),
+        ("observation_space", spaces.Box(-1, 1, (1, 2))),
+        ("observation_space", spaces.Discrete(2)),
+        ("observation_space", spaces.Dict({"position": spaces.Box(-1, 1, (2,))})),
+        ("action_space", spaces.Box(-1, 1, (3,))),
+        ("action_space", spaces.Discrete(2)),
+        ("action_space", spaces.MultiDiscrete([3, 3])),
+        ("action_space", spaces.MultiBinary(2)),
+        ("action_space", spaces.Box(-2, 2, (2,))),
+        ("action_space", spaces.Box(0, 1, (2,))),
+        ("action_space", spaces.Box(np.array([-1, -1], np.float32), np.array([1, 5], np.float32))),
+    ],
+    ids=str,
+)
+def test_other_spaces_are_refused_before_anything_is_played(name: str, space: Any, agent: nacre.TrainedAgent) -> None:
+    env = Walk()
+    setattr(env, name, space)
+    with pytest.raises(nacre.NacreError) as raised:
+        agent.adapt(env)
+    assert "action" in str(raised.value) if name == "action_space" else "observation_space" in str(raised.value)
+    assert env.episodes == []
+
+
+@pytest.mark.parametrize("reward", [np.nan, np.inf, -np.inf, 1e39], ids=str)
+def test_a_reward_that_is_not_finite_in_float32_is_refused_with_its_step(
+    reward: float, agent: nacre.TrainedAgent
+) -> None:
+    class Broken(Walk):
+        def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+            obs, good, terminated, truncated, info = super().step(action)
+            return obs, reward if len(self.episodes[-1]) == 3 else good, terminated, truncated, info
+
+    with pytest.raises(nacre.NacreError, match=r"reward at step 3 .* not finite"):
+        agent.adapt(Broken())
+
+
+@pytest.mark.parametrize(
+    ("obs", "part"),
+    [
+        ([np.nan, 0.0], "not finite"),
+        ([0.0, np.inf], "not finite"),
+        ([0.0, 0.0, 0.0], "shape"),
+        ([[0.0, 0.0]], "shape"),
+        (0.0, "shape"),
+        ({"position": [0.0, 0.0]}, "observation"),
+        (None, "observation"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("when", ["reset", "step"])
+def test_an_observation_that_is_none_of_the_familys_is_refused(
+    obs: Any, part: str, when: str, agent: nacre.TrainedAgent
+) -> None:
+    class Broken(Walk):
+        def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+            good, info = super().reset(**options)
+            return obs if when == "reset" else good, info
+
+        def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            _, *rest = super().step(action)
+            return obs, *rest
+
+    with pytest.raises(nacre.NacreError, match=part):
+        agent.adapt(Broken())
+
+
+@pytest.mark.parametrize("options", [{"episodes": 0}, {"episodes": -1}, {"seed": -1}, {"seed": 2**64}], ids=str)
+def test_a_trial_that_cannot_be_is_refused(options: dict[str, int], agent: nacre.TrainedAgent) -> None:
+    with pytest.raises(nacre.NacreError, match=next(iter(options))):
+        agent.adapt(Walk(), **options)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Sessions
+
+
+def test_a_session_starts_at_the_prior_whatever_came_before(agent: nacre.TrainedAgent) -> None:
+    agent.adapt(Walk(), episodes=2)
+    mean, variance = believed(agent, agent.session().memory)
+    assert np.array_equal(mean, np.zeros(5)) and np.array_equal(variance, np.ones(5))
+
+
+def test_every_observation_narrows_the_belief_of_its_own_session_only(agent: nacre.TrainedAgent) -> None:
+    session, other = agent.session(seed=0), agent.session(seed=0)
+    _, before = believed(agent, session.memory)
+    for _ in range(3):
+        session.act([0.0, 0.0])
+        session.observe([0.1, 0.0], -1.0)
+        _, after = believed(agent, session.memory)
+        assert (after < before).all()
+        before = after
+    assert (believed(agent, other.memory)[1] == 1.0).all()
+
+
+def test_two_sessions_side_by_side_act_as_each_would_alone(agent: nacre.TrainedAgent) -> None:
+    def alone(seed: int, reward: float) -> list[np.ndarray]:
+        steps = played(agent.session(seed), reward)
+        return [next(steps) for _ in range(6)]
+
+    def played(session: nacre.Session, reward: float) -> Any:
+        for step in range(6):
+            yield session.act([0.1 * step, -0.2])
+            session.observe([0.1 * step + 0.1, -0.2], reward)
+            if step % 2:
+                session.end_episode()
+
+    first, second = played(agent.session(1), -1.0), played(agent.session(2), -3.0)
+    together = [(next(first), next(second)) for _ in range(6)]
+    assert np.array_equal([a for a, _ in together], alone(1, -1.0))
+    assert np.array_equal([b for _, b in together], alone(2, -3.0))
+    assert not np.array_equal(alone(1, -1.0), alone(2, -3.0))
+
+
+def test_the_same_observation_gives_the_same_action_within_an_episode(agent: nacre.TrainedAgent) -> None:
+    session = agent.session(seed=3)
+    first = session.act([0.3, 0.3])
+    session.observe([0.3, 0.3], -0.5)
+    assert np.array_equal(session.act([0.3, 0.3]), first)  # the mean action, z of the episode
+    assert first.shape == (2,) and (np.abs(first) <= 1.0).all()
+
+
+def test_an_episodes_end_draws_another_z(agent: nacre.TrainedAgent) -> None:
+    session = agent.session(seed=3)
+    before = np.asarray(session.memory.z)
+    session.act([0.3, 0.3])
+    session.observe([0.3, 0.3], -0.5)
+    assert np.array_equal(np.asarray(session.memory.z), before)
+    session.end_episode()
+    assert not np.array_equal(np.asarray(session.memory.z), before)
+
+
+def test_observing_what_no_action_led_to_is_refused(agent: nacre.TrainedAgent) -> None:
+    session = agent.session()
+    with pytest.raises(nacre.NacreError, match="act first"):
+        session.observe([0.0, 0.0], 0.0)
+    session.act([0.0, 0.0])
+    session.observe([0.1, 0.0], 0.0)
+    with pytest.raises(nacre.NacreError, match="act first"):
+        session.observe([0.1, 0.0], 0.0)
+    session.act([0.1, 0.0])
+    session.end_episode()
+    with pytest.raises(nacre.NacreError, match="act first"):
+        session.observe([0.1, 0.0], 0.0)
+
+
+def test_a_refused_observation_leaves_the_session_as_it_was(agent: nacre.TrainedAgent) -> None:
+    session, untouched = agent.session(seed=8), agent.session(seed=8)
+    for both in (session, untouched):
+        both.act([0.0, 0.0])
+    for obs, reward in (([0.1, 0.0], np.nan), ([np.nan, 0.0], -1.0), ([0.1], -1.0)):
+        with pytest.raises(nacre.NacreError):
+            session.observe(obs, reward)
+    for both in (session, untouched):
+        both.observe([0.1, 0.0], -1.0)
+    for x, y in zip(believed(agent, session.memory), believed(agent, untouched.memory), strict=True):
+        assert np.array_equal(x, y)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The package's front door
+
+
+def test_the_public_names_are_there() -> None:
+    assert len(nacre.__all__) == len(set(nacre.__all__))
+    assert {"train", "resume", "load", "evaluate", "score", "TrainedAgent", "Session", "NacreError"} <= set(
+        nacre.__all__
+    )
+    assert all(hasattr(nacre, name) for name in nacre.__all__)
+
+
+@pytest.mark.parametrize("name", nacre.__all__)
+def test_every_public_name_is_documented(name: str) -> None:
+    thing = getattr(nacre, name)
+    if not (inspect.isclass(thing) or callable(thing)):  # the two tables, which the module that holds them explains
+        assert thing and all(isinstance(key, str) for key in thing)
+        return
+    words = inspect.getdoc(thing)
+    assert words
+    assert not words.startswith(f"{name}("), "only the signature that dataclasses and named tuples make up"
+
+
+@pytest.mark.parametrize(
+    "kind", [nacre.TrainedAgent, nacre.Session, nacre.RunDirectory], ids=lambda kind: kind.__name__
+)
+def test_every_public_method_is_documented(kind: type[Any]) -> None:
+    for name, member in vars(kind).items():
+        if not name.startswith("_") and (callable(member) or isinstance(member, property | classmethod)):
+            assert inspect.getdoc(member), name

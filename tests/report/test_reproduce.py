@@ -1,0 +1,101 @@
+"""nacre reproduce: what each figure needs, the plan without doing it, and a figure made, stopped and gone on with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from nacre.algorithms.registry import ALGORITHMS
+from nacre.cli import main as cli
+from nacre.report import reproduce
+
+
+@pytest.mark.parametrize("figure", reproduce.FIGURES)
+@pytest.mark.parametrize("scale", reproduce.SCALES)
+def test_every_figure_can_be_planned_at_every_scale(figure: str, scale: str, tmp_path: Path):
+    runs = reproduce.planned(figure, scale, [0, 1], tmp_path)
+    assert len({run.path for run in runs}) == len(runs) == 2 * len(reproduce.FIGURES[figure].lines)
+    for run in runs:
+        assert run.experiment.options.seed == int(run.path.name.removeprefix("seed-"))
+        for name, value in run.line.fields.items():
+            holder = run.experiment.settings if hasattr(run.experiment.settings, name) else run.experiment.family
+            assert getattr(holder, name) == value
+        assert (reproduce.env_steps(run.experiment) > 0) == (run.line.algorithm != "random")
+        assert reproduce.num_updates(run.experiment) > 0
+    assert set(reproduce.SHORT_ITERATIONS) <= set(ALGORITHMS)
+
+
+@pytest.mark.parametrize("scale", reproduce.SCALES)
+def test_all_lines_of_a_family_are_scored_on_the_same_tasks_alike(scale: str, tmp_path: Path):
+    for figure in reproduce.FIGURES:
+        met: dict[str, list[Any]] = {}
+        for run in reproduce.planned(figure, scale, [0], tmp_path):
+            settings, tasks = run.experiment.settings, run.experiment.draw_tasks().test
+            scored = (settings.num_evaluation_episodes, settings.num_evaluation_repeats)
+            met.setdefault(run.line.family, []).append((jax.tree.map(lambda x: np.asarray(x).tolist(), tasks), scored))
+        for family, lines in met.items():
+            assert all(line == lines[0] for line in lines), family
+
+
+def test_steps_of_a_plan_are_those_of_the_settings(tmp_path: Path):
+    """ProMP: 501 iterations of 40 tasks x 20 rollouts x 200 steps, twice; RL2: 100 x 2 x 200."""
+    steps = {
+        run.line.name: reproduce.env_steps(run.experiment)
+        for run in reproduce.planned("domains", "paper", [0], tmp_path)
+        if run.line.family == "cheetah-vel"
+    }
+    assert steps["promp"] == steps["maml-trpo"] == 501 * 320_000 and steps["rl2"] == 501 * 40_000
+    assert steps["pearl"] == 100 * 2000 + 500 * 5 * 1000
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "figures"
+    assert cli.main(["reproduce"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in reproduce.FIGURES)
+    arguments = ["reproduce", "deterministic", "--scale", "smoke", "--seeds", "0:2", "--out", str(out), "--dry-run"]
+    assert cli.main(arguments) == 0
+    table, _, total = capsys.readouterr().out.partition("about ")
+    assert "one run after another" in total and not out.exists()
+    for line in ("belief", "point-estimate"):
+        assert [row.split()[3:6:2] for row in table.splitlines() if f" {line} " in row] == [[line, "0"], [line, "1"]]
+    assert cli.main(["reproduce", "encoders"]) == 2
+    assert "did you mean 'encoder'?" in capsys.readouterr().err
+    assert cli.main(["reproduce", "encoder", "--seeds", "x"]) == 2
+
+
+def test_an_estimate_counts_what_a_line_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """At 1e9 operations a second, simulation for nothing: what the LSTM has more than the product."""
+    monkeypatch.setattr(reproduce, "product_rate", lambda: 1e9)
+    monkeypatch.setattr(reproduce, "steps_per_second", lambda family: np.inf)
+    product, recurrent, *_ = (run.experiment for run in reproduce.planned("encoder", "short", [0], tmp_path))
+    config, rows = product.settings, product.settings.meta_batch * product.settings.context_batch_size
+    # The LSTM: four gates of its input and its state, once forward and twice backward; the product's head on every row
+    # is the recurrent encoder's on the last of them.
+    gates, head = 8 * config.encoder_hidden_dim**2, config.encoder_hidden_dim * 2 * config.latent_dim
+    more = 2 * 3 * rows * (gates - head) * reproduce.num_updates(product) / 1e9
+    estimates = [reproduce.estimated_seconds(one) for one in (product, recurrent)]
+    np.testing.assert_allclose(estimates[1] - estimates[0], more, rtol=1e-9)
+
+
+def test_a_figure_is_made_and_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    arguments = ["reproduce", "sparse", "--scale", "smoke", "--seeds", "0", "--out", str(tmp_path)]
+    assert cli.main([*arguments, "--time-limit", "1e-9"]) == 0
+    assert "the same command goes on" in capsys.readouterr().err
+    first = next(iter(reproduce.planned("sparse", "smoke", [0], tmp_path)))
+    assert first.path.exists() and not reproduce.is_done(first.experiment, first.path)
+    assert cli.main(arguments) == 0
+    runs = reproduce.planned("sparse", "smoke", [0], tmp_path)
+    assert all(reproduce.is_done(run.experiment, run.path) for run in runs)
+    picture = tmp_path / "sparse" / "smoke.png"
+    assert picture.stat().st_size > 10_000
+    before = {run.path: (run.path / "eval.csv").stat().st_mtime_ns for run in runs}
+    assert cli.main(arguments) == 0  # nothing is left to do but the picture
+    assert before == {run.path: (run.path / "eval.csv").stat().st_mtime_ns for run in runs}
+    capsys.readouterr()
+    assert cli.main([*arguments, "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("done") == len(runs)
