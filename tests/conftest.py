@@ -13,10 +13,11 @@ import pytest
 
 # Read by JAX when it is imported, here and in the processes that tests start: what one compiles, the others load.
 # pytest-xdist's workers have it from the process that starts them. (JAX writes an entry in place: a worker that reads
-# half of one warns, and compiles.)
+# half of one warns, and compiles.) NACRE_TESTS_CACHE names a folder that outlives the tests, for who runs them often.
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    _cache = tempfile.mkdtemp(prefix="nacre-tests-")
-    atexit.register(shutil.rmtree, _cache, ignore_errors=True)
+    _cache = os.environ.get("NACRE_TESTS_CACHE") or tempfile.mkdtemp(prefix="nacre-tests-")
+    if "NACRE_TESTS_CACHE" not in os.environ:
+        atexit.register(shutil.rmtree, _cache, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 

@@ -166,7 +166,8 @@ def found(name: str) -> Any:
 
 def test_names_are_read_from_documents_and_looked_up() -> None:
     text = (
-        "| Eq. 3 | `pearl.critic_loss`, `nacre.simulation.rollout.trial` | `presets/pearl.py`, `math.pi` | `pearl.update(...)` |"
+        "| Eq. 3 | `pearl.critic_loss`, `nacre.simulation.rollout.trial` | "
+        "`presets/pearl.py`, `math.pi` | `pearl.update(...)` |"
     )
     assert named_in(text) == ["pearl.critic_loss", "nacre.simulation.rollout.trial", "pearl.update"]
     assert [found(name).__name__ for name in named_in(text)] == ["critic_loss", "trial", "update"]

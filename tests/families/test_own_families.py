@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import test_families
 
 import nacre
-import test_families
 from nacre.cli import main as cli
 from nacre.families.catalog import FAMILIES
 from nacre.families.family import Family, JaxFamily, MujocoFamily, Physics
