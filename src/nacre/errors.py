@@ -20,6 +20,6 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> NacreError:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether Python or the device ran out of memory; JAX has no type of its own for it."""
-    return isinstance(error, MemoryError) or any(
-        words in str(error) for words in ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
-    )
+    told = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
+    of_jax = type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError")
+    return isinstance(error, MemoryError) or (of_jax and any(words in str(error) for words in told))

@@ -17,7 +17,7 @@ import pytest
 import nacre
 from nacre.algorithms.registry import ALGORITHMS
 from nacre.cli import main as cli
-from nacre.cli.commands import COMMANDS
+from nacre.cli.main import COMMANDS
 from nacre.families.catalog import FAMILIES
 
 Capture = pytest.CaptureFixture[str]
@@ -351,11 +351,11 @@ def test_evaluate_changes_nothing_in_the_run(point_run: str, capsys: Capture) ->
 
 
 def test_tasks_of_many_numbers_leave_room_for_their_returns(capsys: Capture) -> None:
-    from nacre.cli.commands import _task_text
+    from nacre.cli.tables import task_text
     from nacre.report import trials
 
     tasks = nacre.make_family("walker-params").sample_tasks(np.random.default_rng(0), 2)
-    for text in (_task_text({"exponents": tasks["exponents"][0].tolist()}), trials._task_text(tasks, 0)):
+    for text in (task_text({"exponents": tasks["exponents"][0].tolist()}), trials._task_text(tasks, 0)):
         assert text.startswith("exponents=") and text.endswith("... (65)") and len(text) < 45
 
 

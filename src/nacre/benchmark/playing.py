@@ -12,13 +12,13 @@ from typing import Any, cast
 import gymnasium
 import jax
 import jax.numpy as jnp
-import mujoco
 import numpy as np
 
 from nacre.algorithms import pearl
 from nacre.benchmark import sizes
 from nacre.benchmark.result import Result, untrained
 from nacre.families.family import Family, JaxFamily, MujocoFamily
+from nacre.families.load_mujoco import mujoco
 from nacre.families.robots import quietly
 from nacre.runs.compilation_cache import num_cores
 from nacre.runs.experiment import Experiment

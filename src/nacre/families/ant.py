@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from nacre.errors import NacreError
 from nacre.families.distributions import Gravities, Headings
 from nacre.families.family import MujocoFamily, Physics, TaskSet
-from nacre.types import Tasks
+
+if TYPE_CHECKING:
+    from nacre.types import Tasks
 
 HEIGHT_RANGE = (0.2, 1.0)
 """Heights of the torso, in metres, between which a running ant has not fallen over."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Bool, Float
 
 from nacre.errors import NacreError
-from nacre.types import ArrayLike, Key, Tasks
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float
+
+    from nacre.types import ArrayLike, Key, Tasks
 
 TASK_SET_VERSION = 1
 """Rises when the same task_seed would give other tasks; saved with every run."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import gymnasium
 import numpy as np
 
 from nacre.errors import NacreError
 from nacre.families.family import Family
-from nacre.types import Tasks
+
+if TYPE_CHECKING:
+    from nacre.types import Tasks
 
 
 class GymnasiumFamily(Family):

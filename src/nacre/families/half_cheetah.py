@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from nacre.errors import NacreError
 from nacre.families.distributions import Gravities
 from nacre.families.family import MujocoFamily, Physics, TaskSet, take
-from nacre.types import Tasks
+
+if TYPE_CHECKING:
+    from nacre.types import Tasks
 
 TORSO = 1
 """Body index of the torso in Gymnasium's half_cheetah.xml."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from nacre.families.distributions import Gravities, Headings
 from nacre.families.family import MujocoFamily, Physics
-from nacre.types import Tasks
+
+if TYPE_CHECKING:
+    from nacre.types import Tasks
 
 HEIGHT_RANGE = (1.0, 2.0)
 """Heights of the torso, in metres, between which the humanoid stands."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 import functools
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import mujoco
 import numpy as np
 
 from nacre.errors import NacreError
 from nacre.families.family import MujocoFamily, Physics
 from nacre.families.half_cheetah import HalfCheetah
-from nacre.families.robots import compile_spec, load_spec
-from nacre.types import Tasks
+
+if TYPE_CHECKING:
+    import mujoco
+
+    from nacre.types import Tasks
 
 TRAINING_LENGTHS = (0.8, 1.2)
 LENGTHS = (0.4, 1.6)
@@ -68,6 +70,8 @@ class Inversion(MujocoFamily):
 @functools.lru_cache(maxsize=4096)
 def _compiled(family: type[Inversion], length: float) -> dict[str, np.ndarray]:
     """The scaled fields of the robot with limbs of this length; compiled once a length, not once an episode."""
+    from nacre.families.robots import compile_spec, load_spec  # loads MuJoCo, which a list of families does not need
+
     spec = load_spec(family.model_file)
     family.scale_limbs(spec, length)
     model = compile_spec(spec)

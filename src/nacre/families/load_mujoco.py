@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 
 try:
-    import mujoco
+    import mujoco as mujoco
 except Exception:  # a missing library shows in many ways, an AttributeError among them
     _library = os.environ.pop("MUJOCO_GL", None)
     if _library is None:
         raise
     try:
-        import mujoco  # noqa: F401
+        import mujoco as mujoco
     finally:
         os.environ["MUJOCO_GL"] = _library

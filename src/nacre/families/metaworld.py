@@ -11,7 +11,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -19,7 +19,9 @@ import numpy as np
 from nacre.errors import NacreError, unknown
 from nacre.families.family import TaskSet
 from nacre.families.gymnasium import GymnasiumFamily
-from nacre.types import Tasks
+
+if TYPE_CHECKING:
+    from nacre.types import Tasks
 
 GOALS = 50
 """Tasks that a benchmark of Meta-World has for each of its environments, in training and in test."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from nacre.errors import NacreError
 from nacre.families.family import JaxFamily, JaxStep, TaskSet, take
-from nacre.types import Key, Tasks
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+    from nacre.types import Key, Tasks
 
 STEP_SIZE = 0.1
 """Distance per axis and control step of a full action."""
@@ -41,6 +42,8 @@ class PointRobot(JaxFamily):
 
     def reset(self, key: Key) -> tuple[Any, Float[Array, 2]]:
         """The start of an episode: uniform in the square. The state is the position, which is also the observation."""
+        import jax
+
         position = jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0)
         return position, position
 
@@ -51,6 +54,8 @@ class PointRobot(JaxFamily):
 
     def step(self, state: Any, action: Float[Array, 2], task: Any) -> JaxStep:
         """Position control without walls; the reward is that of the position reached."""
+        import jax.numpy as jnp
+
         position = state + STEP_SIZE * action
         return JaxStep(position, position, *self.rewards(position, task), terminated=jnp.zeros((), bool))
 
@@ -89,6 +94,8 @@ class SparsePointRobot(PointRobot):
 
     def reset(self, key: Key) -> tuple[Any, Float[Array, 2]]:
         """The start of an episode: the origin."""
+        import jax.numpy as jnp
+
         del key
         return jnp.zeros(2), jnp.zeros(2)
 
@@ -124,11 +131,15 @@ class PointWind(JaxFamily):
 
     def reset(self, key: Key) -> tuple[Any, Float[Array, 2]]:
         """The start of an episode: the origin."""
+        import jax.numpy as jnp
+
         del key
         return jnp.zeros(2), jnp.zeros(2)
 
     def step(self, state: Any, action: Float[Array, 2], task: Any) -> JaxStep:
         """As the point robot's, with the wind's drift added."""
+        import jax.numpy as jnp
+
         position = state + STEP_SIZE * action + task["wind"]
         reward = -distance(position, jnp.asarray(self.goal))
         return JaxStep(position, position, reward, reward, terminated=jnp.zeros((), bool))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import mujoco
+from nacre.families.load_mujoco import mujoco
 
 _SENSOR = "nacre_contact_forces"
 

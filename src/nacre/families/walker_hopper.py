@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from nacre.families.distributions import Gravities, ModelFactors
 from nacre.families.family import MujocoFamily, Physics
-from nacre.types import Tasks
+
+if TYPE_CHECKING:
+    from nacre.types import Tasks
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -14,18 +13,25 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nacre.errors import NacreError
 from nacre.families.family import TASK_SET_VERSION, TaskSet, num_tasks, take
 from nacre.runs.experiment import Experiment, from_json, to_json
-from nacre.types import Tasks
+
+if TYPE_CHECKING:
+    from nacre.types import Tasks
 
 EVAL_COLUMNS = ("env_steps", "grad_steps", "wall_seconds", "split", "task", "repeat", "episode", "return")
 SUCCESS_COLUMNS = (*EVAL_COLUMNS[:-1], "success")
 COUNTERS = ("env_steps", "grad_steps", "meta_iterations", "wall_seconds")
+
+
+def default_path(algorithm: str, family: str, seed: int) -> Path:
+    """Where a run goes when nothing else is said."""
+    return Path("runs") / family / algorithm / f"seed-{seed}"
 
 
 class RunDirectory:
@@ -77,6 +83,8 @@ class RunDirectory:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Makes sure that no other process trains this run meanwhile. The lock ends with the process."""
+        import fcntl  # not on Windows, where everything but training works
+
         with (self.path / "lock").open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -21,13 +21,13 @@ from typing import Any, Protocol, cast
 import gymnasium
 import jax
 import jax.numpy as jnp
-import mujoco
 import numpy as np
 
 from nacre.errors import NacreError
 from nacre.families.catalog import make_family
 from nacre.families.family import Family, JaxFamily, MujocoFamily
 from nacre.families.gymnasium import GymnasiumFamily, task_of_lane
+from nacre.families.load_mujoco import mujoco
 from nacre.simulation import jax as jax_lanes
 from nacre.simulation.gymnasium import Environments
 from nacre.simulation.mujoco import LaneStep, MujocoLanes, SerialEngine

@@ -6,10 +6,10 @@ import copy
 import functools
 from typing import NamedTuple, Protocol
 
-import mujoco
 import numpy as np
 
 from nacre.families.family import MujocoFamily, Physics
+from nacre.families.load_mujoco import mujoco
 from nacre.families.robots import load_model
 from nacre.types import Tasks
 

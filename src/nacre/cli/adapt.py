@@ -1,0 +1,64 @@
+"""`nacre adapt`: a trained agent meets one task."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import Positional
+
+from nacre.cli.parsing import parse
+from nacre.cli.tables import task_text
+
+
+@dataclass(frozen=True)
+class Command:
+    """Let a trained agent meet one task: return and belief, episode by episode."""
+
+    run: Positional[Path]
+    """Run directory."""
+    task: str
+    """The task, such as velocity=1.3, direction=-1 or goal=0.6,0.8."""
+    episodes: int | None = None
+    """Episodes of the trial; as the run was configured unless given."""
+    allow_ood: bool = False
+    """Take a task outside the family's distribution."""
+    seed: int = 0
+    """Seed of the trial."""
+    video: Path | None = None
+    """Video of the trial to write, captioned with episode, return and belief: .gif, or .mp4 with the extra 'video'
+    (pip install 'nacre[video]')."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
+
+
+def run(args: list[str], started: float) -> None:
+    """Carries out the command line `nacre adapt ARGS`."""
+    command = parse(Command, args, "nacre adapt")
+    from nacre.deploy.agent import load
+
+    agent = load(command.run)
+    if command.video is None:
+        trial = agent.meet(command.task, command.episodes, allow_ood=command.allow_ood, seed=command.seed)
+    else:
+        from nacre.report import video
+
+        trial = video.record(
+            agent, command.task, command.video, command.episodes, allow_ood=command.allow_ood, seed=command.seed
+        )
+        print(f"wrote {command.video}", file=sys.stderr)
+    if command.json:
+        print(json.dumps({"task": trial.task, "episodes": [episode._asdict() for episode in trial.episodes]}))
+        return
+    tells = trial.episodes[0].success is not None
+    columns = ["episode", "return", *["solved"] * tells, "belief mean", "belief std"]
+    table = Table(*columns, title=f"trial on {task_text(trial.task)}")
+    for episode in trial.episodes:
+        mean, std = (" ".join(f"{v:.2f}" for v in values) for values in (episode.belief_mean, episode.belief_std))
+        solved = ["yes" if episode.success else "no"] * tells
+        table.add_row(str(episode.episode), f"{episode.episode_return:.3f}", *solved, mean, std)
+    Console(highlight=False).print(table)

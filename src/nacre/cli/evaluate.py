@@ -1,0 +1,66 @@
+"""`nacre evaluate`: a trained agent's returns on many tasks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Column, Table
+from tyro.conf import Positional
+
+from nacre.cli.parsing import parse
+from nacre.cli.tables import task_text
+
+
+@dataclass(frozen=True)
+class Command:
+    """Put a trained agent through trials on tasks: the return of every episode."""
+
+    run: Positional[Path]
+    """Run directory."""
+    episodes: int | None = None
+    """Episodes of a trial, the last one scored; as the run was configured unless given."""
+    tasks: str = "test"
+    """'test', 'train', 'ood' for tasks outside the distribution, or 'fresh:N' for N new ones."""
+    repeats: int | None = None
+    """Trials per task; as the run was configured unless given."""
+    seed: int = 0
+    """Seed of the trials and of fresh tasks."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
+
+
+def run(args: list[str], started: float) -> None:
+    """Carries out the command line `nacre evaluate ARGS`."""
+    command = parse(Command, args, "nacre evaluate")
+    from nacre.deploy.agent import load
+    from nacre.simulation.rollout import score, score_success
+
+    agent = load(command.run)
+    (returns, success), tasks = agent.evaluation(command.tasks, command.episodes, command.repeats, command.seed)
+    if command.json:
+        data = {
+            "returns": returns.tolist(),
+            "tasks": tasks,
+            "scored_episode": returns.shape[2],
+            "score": score(returns),
+        }
+        if success is not None:
+            data |= {"success": success.tolist(), "success_rate": score_success(success)}
+        print(json.dumps(data))
+        return
+    shown = np.unique(np.linspace(0, returns.shape[2] - 1, 5).astype(int))  # as many as fit a line; --json has all
+    names = [task_text(task) for task in tasks]
+    first = Column("task", no_wrap=True, min_width=max(map(len, names)))
+    table = Table(first, *(f"episode {i + 1}" for i in shown), title=f"returns, {command.tasks} tasks")
+    for name, values in zip(names, returns.mean(axis=0)[:, shown], strict=True):
+        table.add_row(name, *(f"{value:.2f}" for value in values))
+    table.add_section()
+    table.add_row("mean", *(f"{value:.2f}" for value in returns.mean(axis=(0, 1))[shown]))
+    Console(highlight=False).print(table)
+    print(f"score (mean return of episode {returns.shape[2]}): {score(returns):.3f}")
+    if success is not None:
+        print(f"solved in episode {returns.shape[2]}: {score_success(success):.1%} of trials")

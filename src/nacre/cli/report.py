@@ -1,0 +1,52 @@
+"""`nacre report`: pictures and pages of runs."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from nacre.cli.parsing import parse
+from nacre.errors import NacreError
+
+
+@dataclass(frozen=True)
+class Command:
+    """Draw runs: one page about them, their learning curves, or the trials of one run."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run directories."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Page (.html) or picture (.png, .svg or .pdf) to write. A page opens without network and holds everything."""
+    kind: Literal["curves", "trials"] = "curves"
+    """Of a picture: learning curves of all runs, or paths and beliefs of one run's trials on test tasks."""
+    videos: int = 0
+    """Trials of each run to show as moving pictures (page)."""
+
+
+def run(args: list[str], started: float) -> None:
+    """Carries out the command line `nacre report ARGS`."""
+    command = parse(Command, args, "nacre report")
+    if not command.runs:
+        raise NacreError(
+            "name at least one run directory, as in 'nacre report runs/cheetah-vel/pearl/seed-0 -o curves.png'."
+        )
+    if command.videos < 0:
+        raise NacreError(f"videos is {command.videos}, but must be at least 0; change --videos.")
+
+    from nacre.report import curves, page, trials
+    from nacre.runs.compilation_cache import use_compilation_cache
+
+    use_compilation_cache()
+    if command.out.suffix.lower() == ".html":
+        page.write(command.runs, command.out, command.videos)
+    elif command.kind == "curves":
+        curves.draw(command.runs, command.out)
+    elif len(command.runs) == 1:
+        trials.draw(command.runs[0], command.out)
+    else:
+        raise NacreError(f"--kind trials draws one run, but {len(command.runs)} were named; name one.")
+    print(f"wrote {command.out}", file=sys.stderr)

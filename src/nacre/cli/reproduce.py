@@ -1,0 +1,73 @@
+"""`nacre reproduce`: figures of the PEARL paper."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import Positional
+
+from nacre.cli.parsing import parse, parse_seeds
+
+
+@dataclass(frozen=True)
+class Command:
+    """Train what a figure of the PEARL paper needs, and draw it beside the known points; go on where it was stopped."""
+
+    figure: Positional[str | None] = None
+    """Which figure; without one, lists them."""
+    scale: Literal["smoke", "short", "paper"] = "short"
+    """smoke: whether it works, minutes. short: hours. paper: the paper's settings, days to months on one processor."""
+    seeds: str = "0:3"
+    """0:3 (0 to 2) or 0,3,5."""
+    out: Path = Path("runs/reproduce")
+    """Directory for runs and pictures."""
+    time_limit: float | None = None
+    """Stop after this many minutes; the same command goes on."""
+    dry_run: bool = False
+    """Print the runs and how long each is estimated to take here, and do nothing."""
+
+
+def run(args: list[str], started: float) -> None:
+    """Carries out the command line `nacre reproduce ARGS`."""
+    command = parse(Command, args, "nacre reproduce")
+    from nacre.report import reproduce
+    from nacre.runs.compilation_cache import use_compilation_cache
+
+    use_compilation_cache()
+    out = Console(highlight=False)
+    if command.figure is None:
+        table = Table("figure", "title", "what the paper found", "runs a seed")
+        for name, figure in reproduce.FIGURES.items():
+            table.add_row(name, figure.title, figure.finding, str(len(figure.lines)))
+        out.print(table)
+        return
+    seeds = parse_seeds(command.seeds)
+    if command.dry_run:
+        table, total = Table("family", "line", "seed", "env steps", "updates", "estimated"), 0.0
+        for one in reproduce.planned(command.figure, command.scale, seeds, command.out):
+            done = reproduce.is_done(one.experiment, one.path)
+            seconds = 0.0 if done else reproduce.estimated_seconds(one.experiment)
+            total += seconds
+            steps, updates = reproduce.env_steps(one.experiment), reproduce.num_updates(one.experiment)
+            estimated = "done" if done else _hours(seconds)
+            seed = str(one.experiment.options.seed)
+            table.add_row(one.line.family, one.line.name, seed, f"{steps:,}", f"{updates:,}", estimated)
+        out.print(table)
+        out.print(
+            f"about {_hours(total)} on this machine, one run after another, in {command.out / command.figure}; of "
+            "on-policy methods only the simulation of robots is counted (the policy and the updates take as long "
+            "again, those of maml-trpo twice as long, and on point robots they are all that takes time)"
+        )
+        return
+    done = reproduce.run(command.figure, command.scale, seeds, command.out, command.time_limit)
+    picture = reproduce.picture_of(command.figure, command.scale, command.out)
+    print(f"wrote {picture}" if done else "stopped; the same command goes on", file=sys.stderr)
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
