@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,9 @@ from nacre.runs.experiment import Experiment, check_seed
 from nacre.runs.trainer import load_state
 from nacre.simulation import rollout
 from nacre.types import Tasks, Transition
+
+OOD_STREAM, FRESH_STREAM = 1, 2
+"""Beside a seed, which tasks are drawn from it; train and test tasks follow from the seed alone."""
 
 
 class EpisodeReport(NamedTuple):
@@ -80,13 +84,13 @@ class TrainedAgent:
         if which in ("test", "train"):
             return self.tasks.test if which == "test" else self.tasks.train
         if which == "ood":
-            rng = np.random.default_rng([self.tasks.task_seed, 1])
+            rng = np.random.default_rng([self.tasks.task_seed, OOD_STREAM])
             return self.family.sample_ood_tasks(rng, num_tasks(self.tasks.test))
         kind, _, number = which.partition(":")
-        if kind != "fresh" or not number.isdecimal() or int(number) == 0:
-            raise NacreError(f"'{which}' names no tasks; write test, train, ood, or fresh:N with N of at least 1.")
+        if kind != "fresh" or not re.fullmatch(r"0*[1-9][0-9]{0,5}", number):
+            raise NacreError(f"'{which}' names no tasks; write test, train, ood, or fresh:N with N from 1 to 999999.")
         check_seed("seed", seed)
-        return self.family.sample_tasks(np.random.default_rng(seed), int(number))
+        return self.family.sample_tasks(np.random.default_rng([seed, FRESH_STREAM]), int(number))
 
     def meet(self, task: str, episodes: int | None = None, *, allow_ood: bool = False, seed: int = 0) -> TrialReport:
         """A trial on one task in the family's simulator. `task` as in 'velocity=1.3' or 'goal=0.6,0.8'."""
