@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from nacre.families import catalog as _catalog  # noqa: F401  (registers 'nacre/CheetahVel-v0' and the others)
 
 if TYPE_CHECKING:
-    from nacre.algorithms.registry import ALGORITHMS
+    from nacre.algorithms.protocol import Algorithm
+    from nacre.algorithms.registry import ALGORITHMS, register_algorithm
     from nacre.deploy.agent import Session, TrainedAgent, TrialReport, load
     from nacre.errors import NacreError
     from nacre.families.catalog import FAMILIES, make_family, register_family
     from nacre.families.family import Family, JaxFamily, JaxStep, MujocoFamily, TaskSet
     from nacre.families.gymnasium import GymnasiumFamily
+    from nacre.presets.settings import MethodSettings
     from nacre.runs.directory import RunDirectory
     from nacre.runs.experiment import resolve
     from nacre.runs.meta_training import resume, resume_seeds, train, train_seeds
@@ -24,12 +26,14 @@ if TYPE_CHECKING:
     from nacre.types import Agent, Belief, Episode, Transition
 
 _MODULES = {
-    "algorithms.registry": ("ALGORITHMS",),
+    "algorithms.protocol": ("Algorithm",),
+    "algorithms.registry": ("ALGORITHMS", "register_algorithm"),
     "deploy.agent": ("Session", "TrainedAgent", "TrialReport", "load"),
     "errors": ("NacreError",),
     "families.catalog": ("FAMILIES", "make_family", "register_family"),
     "families.family": ("Family", "JaxFamily", "JaxStep", "MujocoFamily", "TaskSet"),
     "families.gymnasium": ("GymnasiumFamily",),
+    "presets.settings": ("MethodSettings",),
     "runs.directory": ("RunDirectory",),
     "runs.experiment": ("resolve",),
     "runs.meta_training": ("resume", "resume_seeds", "train", "train_seeds"),
@@ -42,12 +46,14 @@ __all__ = [
     "ALGORITHMS",
     "FAMILIES",
     "Agent",
+    "Algorithm",
     "Belief",
     "Episode",
     "Family",
     "GymnasiumFamily",
     "JaxFamily",
     "JaxStep",
+    "MethodSettings",
     "MujocoFamily",
     "NacreError",
     "RunDirectory",
@@ -59,6 +65,7 @@ __all__ = [
     "evaluate",
     "load",
     "make_family",
+    "register_algorithm",
     "register_family",
     "resolve",
     "resume",

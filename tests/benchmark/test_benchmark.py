@@ -18,7 +18,6 @@ from jax.interpreters.partial_eval import dce_jaxpr
 from nacre import benchmark
 from nacre.algorithms import pearl
 from nacre.benchmark import acting, learner, playing, sizes
-from nacre.benchmark.learner import update_flops
 from nacre.cli import main as cli
 from nacre.errors import NacreError
 from nacre.families.catalog import FAMILIES, make_family
@@ -80,10 +79,8 @@ def products_of_update(obs_dim: int, action_dim: int, config: PearlConfig) -> in
         return Transition(obs, action, scalar, scalar, scalar, obs)
 
     def update(batch: Transition, context: Transition, noise: pearl.Noise) -> Any:
-        networks = soft_actor_critic.init_networks(obs_dim, action_dim, config, jax.random.key(0))
-        return pearl.update(
-            networks, soft_actor_critic.init_optimisers(networks, config), batch, context, noise, config
-        )
+        networks, optimisers = pearl.init_learner(obs_dim, action_dim, config, jax.random.key(0))
+        return soft_actor_critic.update(networks, optimisers, batch, context, noise, config, pearl.OBJECTIVE)
 
     actions = jnp.zeros((config.meta_batch, config.batch_size, action_dim))
     noise = pearl.Noise(jnp.zeros((config.meta_batch, config.latent_dim)), actions, actions)
@@ -118,20 +115,20 @@ def test_operations_of_an_update_by_hand():
     encoder = (4 * 3 + 3 * 2) + (4 * 3 + 3 * 2) + 3 * 2  # from obs, action and reward to mean and variance
     z = 13 * (1 * 2)  # forward: V target, 2 Q, pi, 2 Q, V; weights: 2 Q, pi, V; towards z: 2 Q
     by_hand = target_value + 2 * critic + policy + 2 * critic_of_new_action + value + encoder + z
-    assert update_flops(2, 1, config) == 2 * by_hand == 336
+    assert config.update_flops(2, 1) == 2 * by_hand == 336
 
     without_v = dataclasses.replace(config, use_value_network=False)
     slow_critic, next_policy = 3 * 2 + 2 * 1, 2 * 2 + 2 * 2
     less = target_value + value  # z: V target and V (2) against pi and 2 slow Q
-    assert update_flops(2, 1, without_v) == 2 * (by_hand - less + 2 * slow_critic + next_policy)
+    assert without_v.update_flops(2, 1) == 2 * (by_hand - less + 2 * slow_critic + next_policy)
 
 
 def test_operations_at_the_sizes_of_cheetah_vel():
     hidden_products = 34 * 2 * 4096 * 300 * 300
-    assert update_flops(*CHEETAH, PAPER) == pytest.approx(26.67e9, rel=1e-3)
+    assert PAPER.update_flops(*CHEETAH) == pytest.approx(26.67e9, rel=1e-3)
     assert hidden_products == pytest.approx(25.07e9, rel=1e-3)
     as_wide = dataclasses.replace(PAPER, encoder_hidden_dim=300)
-    assert update_flops(*CHEETAH, as_wide) == pytest.approx(27.66e9, rel=1e-3)
+    assert as_wide.update_flops(*CHEETAH) == pytest.approx(27.66e9, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +147,7 @@ def test_operations_at_the_sizes_of_cheetah_vel():
 )
 def test_the_program_of_an_update_computes_what_is_counted_and_less_than_1_percent_more(changes: dict[str, Any]):
     config = dataclasses.replace(PAPER, **changes)
-    needed, computed = update_flops(*CHEETAH, config), products_of_update(*CHEETAH, config)
+    needed, computed = config.update_flops(*CHEETAH), products_of_update(*CHEETAH, config)
     assert needed <= computed
     if config.num_hidden_layers == PAPER.num_hidden_layers:
         assert computed < 1.01 * needed
@@ -185,7 +182,7 @@ def test_the_fraction_is_the_rate_of_the_updates_over_that_of_the_products(monke
     monkeypatch.setattr(sizes, "ROUNDS", 1)
     monkeypatch.setattr(learner, "_product_rate", lambda rows, width, precision: lambda: float(1e6 * rows + width))
     result = benchmark.run("update", "point-robot", "smoke", lanes=1)
-    flops = update_flops(2, 2, resolve("pearl", "point-robot", "smoke").settings)
+    flops = resolve("pearl", "point-robot", "smoke").settings.update_flops(2, 2)
     assert result["flops_per_update"] == flops
     assert result["ceiling_flops_per_s"] == 1e6 * 2 * 16 + 32  # meta_batch * batch_size rows, hidden_dim
     rate = flops / (1e-3 * result["ms_per_update"])

@@ -24,7 +24,7 @@ def test_every_figure_can_be_planned_at_every_scale(figure: str, scale: str, tmp
         for name, value in run.line.fields.items():
             holder = run.experiment.settings if hasattr(run.experiment.settings, name) else run.experiment.family
             assert getattr(holder, name) == value
-        assert (reproduce.env_steps(run.experiment) > 0) == (run.line.algorithm != "random")
+        assert (run.experiment.settings.env_steps(run.experiment.family) > 0) == (run.line.algorithm != "random")
         assert reproduce.num_updates(run.experiment) > 0
     assert set(reproduce.SHORT_ITERATIONS) <= set(ALGORITHMS)
 
@@ -44,7 +44,7 @@ def test_all_lines_of_a_family_are_scored_on_the_same_tasks_alike(scale: str, tm
 def test_steps_of_a_plan_are_those_of_the_settings(tmp_path: Path):
     """ProMP: 501 iterations of 40 tasks x 20 rollouts x 200 steps, twice; RL2: 100 x 2 x 200."""
     steps = {
-        run.line.name: reproduce.env_steps(run.experiment)
+        run.line.name: run.experiment.settings.env_steps(run.experiment.family)
         for run in reproduce.planned("domains", "paper", [0], tmp_path)
         if run.line.family == "cheetah-vel"
     }

@@ -14,17 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from nacre.algorithms import pearl
-from nacre.algorithms.pearl import Metrics, Noise
+from nacre.algorithms.protocol import Algorithm
 from nacre.families.family import Family, TaskSet
-from nacre.learning import collection, off_policy, soft_actor_critic
+from nacre.learning import off_policy, soft_actor_critic
 from nacre.learning import replay as rings
-from nacre.learning.collection import Buffers, Phases
+from nacre.learning.collection import Phases
 from nacre.learning.networks import TanhGaussianPolicy, sample_action
-from nacre.learning.replay import Replay
-from nacre.learning.soft_actor_critic import Networks, Optimisers
-from nacre.presets.oracle import OracleConfig
-from nacre.types import Agent, Key, Tasks, stream
+from nacre.learning.off_policy import Draw, Learn, Procedure, State
+from nacre.learning.soft_actor_critic import Inferred, Metrics, Networks, Noise, Objective, Optimisers
+from nacre.presets.oracle import PRESETS, OracleConfig
+from nacre.types import Agent, Key
 
 
 def task_dim(family: Family) -> int:
@@ -38,17 +37,16 @@ def features(tasks: Any) -> Float[Array, "task task_dim"]:
     return jnp.concatenate([values.reshape(values.shape[0], -1) for values in columns], axis=-1)
 
 
-def given_z(encoder: Any, task: Array, noise: Noise, config: Any) -> tuple[Array, Array, Metrics]:
+def given_z(encoder: Any, task: Array, noise: Noise, config: OracleConfig) -> Inferred:
     """In the place of PEARL's inference: z is the task [task, task_dim]."""
-    return task[:, None], jnp.zeros((), task.dtype), {}
+    return Inferred(task[:, None], jnp.zeros((), task.dtype), {})
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# The agent: knows the task from the beginning
+OBJECTIVE = Objective(infer=given_z)
 
 
 class Memory(NamedTuple):
-    """What the agent knows of a trial."""
+    """What the agent knows of a trial, from its beginning."""
 
     z: Float[Array, "lane task_dim"]
 
@@ -74,44 +72,19 @@ def make_agent(family: Family, config: OracleConfig) -> Agent:
     )  # fmt: skip
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Training
-
-
-class State(NamedTuple):
-    """All that a run needs to continue."""
-
-    networks: Networks  # without an encoder
-    optimisers: Optimisers
-    rl_buffer: Replay
-    key: Key
-    env_steps: np.int64
-    grad_steps: np.int64
-    meta_iterations: np.int64  # completed
-
-
-def num_trained(config: OracleConfig) -> int:
-    """How many tasks there are to train on."""
-    return config.num_train_tasks if config.single_task < 0 else 1
-
-
 def init(family: Family, config: OracleConfig, seed: int) -> State:
     """The state before the first environment step, the buffer sized for the whole run."""
     network_key, run_key = jax.random.split(jax.random.key(seed))
     networks, optimisers = _init_learner(family, config, network_key)
-    initial, drawn = (collection.collected(family, num) for num in (config.num_initial_steps, config.num_steps))
-    total = num_trained(config) * initial + config.iterations * config.num_tasks_sample * drawn
-    sizes = (num_trained(config), config.replay_capacity, total, family.obs_dim, family.action_dim)
+    sizes = (config.num_trained, config.replay_capacity, config.env_steps(family), family.obs_dim, family.action_dim)
     counters = (np.int64(0), np.int64(0), np.int64(0))
-    return State(networks, optimisers, rings.empty(*sizes), run_key, *counters)
+    return State(networks, optimisers, rings.empty(*sizes), None, run_key, *counters)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _init_learner(family: Family, config: OracleConfig, key: Key) -> tuple[Networks, Optimisers]:
-    settings = config.as_pearl(task_dim(family))
-    networks = soft_actor_critic.init_networks(family.obs_dim, family.action_dim, settings, key)
-    networks = networks._replace(encoder=None)  # type: ignore[arg-type]  # there is nothing to infer
-    return networks, soft_actor_critic.init_optimisers(networks, settings)
+    networks = soft_actor_critic.init_networks(family.obs_dim, family.action_dim, task_dim(family), config, key)
+    return networks, soft_actor_critic.init_optimisers(networks, config)
 
 
 def agent_params(state: State) -> TanhGaussianPolicy:
@@ -122,74 +95,32 @@ def agent_params(state: State) -> TanhGaussianPolicy:
 def meta_train(
     family: Family, config: OracleConfig, tasks: TaskSet, states: Sequence[State]
 ) -> Iterator[tuple[list[State], list[Metrics]]]:
-    """As `pearl.meta_train`: collection, then updates, (states, metrics [update] of each) after every block."""
-    states, own = list(states), tasks.train
+    """Continues the runs of one or more seeds: (states, metrics [update] of each) after every block of updates."""
+    described = features(tasks.train)
     draw, learn = _draw_and_learn(family, config)
-    described = features(own)
-    if states[0].env_steps == 0:
-        num_groups = -(-num_trained(config) * config.num_initial_steps // collection.INITIAL_STEPS)
-        for group in np.array_split(np.arange(num_trained(config)), num_groups):
-            states = _collect(family, config, own, states, np.tile(group, (len(states), 1)), config.num_initial_steps)
-    num_updates = config.num_train_steps_per_iteration
-    while states[0].meta_iterations < config.iterations:
-        done = int(states[0].grad_steps) - int(states[0].meta_iterations) * num_updates
-        if done == 0:
-            drawn = np.stack([_draw_tasks(state, config) for state in states])
-            states = _collect(family, config, own, states, drawn, config.num_steps)
-        size = min(off_policy.UPDATES_PER_CALL, num_updates - done)
-        learners, metrics = off_policy.block(
-            learners=[(state.networks, state.optimisers) for state in states],
-            data=[(state.rl_buffer, described) for state in states], keys=[state.key for state in states],
-            first=np.int32(states[0].grad_steps), draw=draw, learn=learn, num_updates=size,
-        )  # fmt: skip
-        ended = done + size == num_updates
-        states = [
-            state._replace(
-                networks=networks, optimisers=optimisers, grad_steps=state.grad_steps + size,
-                meta_iterations=state.meta_iterations + ended,
-            )
-            for state, (networks, optimisers) in zip(states, learners, strict=True)
-        ]  # fmt: skip
-        yield states, metrics
-
-
-def _draw_tasks(state: State, config: OracleConfig) -> np.ndarray:
-    key = jax.random.fold_in(stream(state.key, "tasks"), int(state.meta_iterations))
-    return np.asarray(jax.random.randint(key, (config.num_tasks_sample,), 0, num_trained(config)))
-
-
-def _collect(
-    family: Family, config: OracleConfig, tasks: Tasks, states: Sequence[State], drawn: np.ndarray, num_steps: int
-) -> list[State]:
-    keys = jnp.stack([jax.random.fold_in(stream(state.key, "collect"), int(state.env_steps)) for state in states])
-    buffers, env_steps = collection.collect(
-        family, make_agent(family, config), None, [agent_params(state) for state in states], tasks,
-        [Buffers(state.rl_buffer, None) for state in states], drawn, Phases(prior=num_steps), keys,
+    procedure = Procedure(
+        agent=make_agent(family, config), params=agent_params, posterior_z=None, keep_all_context=False,
+        num_tasks=config.num_trained, initial=Phases(prior=config.num_initial_episodes),
+        collection=Phases(prior=config.num_episodes),
+        data=lambda state: (state.rl_buffer, described), draw=draw, learn=learn,
     )  # fmt: skip
-    settings = config.as_pearl(task_dim(family))
-    return [
-        state._replace(
-            networks=soft_actor_critic.rescaled(state.networks, both.rl, family.obs_dim, settings),
-            rl_buffer=both.rl, env_steps=state.env_steps + steps,
-        )
-        for state, both, steps in zip(states, buffers, env_steps, strict=True)
-    ]  # fmt: skip
+    return off_policy.meta_train(family, config, tasks.train, states, procedure)
 
 
 @functools.cache
-def _draw_and_learn(family: Family, config: OracleConfig) -> tuple[Any, Any]:
-    settings = config.as_pearl(task_dim(family))
-
-    def draw(data: tuple[Replay, Array], key: Key) -> tuple[Any, Array, Noise]:
+def _draw_and_learn(family: Family, config: OracleConfig) -> tuple[Draw, Learn]:
+    def draw(data: tuple[rings.Replay, Array], key: Key) -> tuple[Any, Array, Noise]:
         replay, described = data
         task_key, batch_key, noise_key = jax.random.split(key, 3)
-        task = rings.uniform_index(task_key, (config.meta_batch,), num_trained(config))
+        task = rings.uniform_index(task_key, (config.meta_batch,), config.num_trained)
         batch = rings.sample(replay, task, config.batch_size, family.obs_dim, batch_key)
-        return batch, described[task], pearl.draw_noise(noise_key, batch.action.shape, settings)
+        noise = off_policy.draw_noise(noise_key, batch.action.shape, task_dim(family), config)
+        return batch, described[task], noise
 
-    def learn(learner: tuple[Networks, Optimisers], drawn: Any) -> tuple[tuple[Networks, Optimisers], Metrics]:
-        batch, task, noise = drawn
-        networks, optimisers, metrics = pearl.update(*learner, batch, task, noise, settings, given_z)
-        return (networks, optimisers), metrics
+    return draw, off_policy.learner(config, OBJECTIVE)
 
-    return draw, learn
+
+ALGORITHM = Algorithm(
+    settings=OracleConfig, presets=PRESETS, init=init, meta_train=meta_train, make_agent=make_agent,
+    agent_params=agent_params, needs_task=True,
+)  # fmt: skip

@@ -1,38 +1,23 @@
-"""Every algorithm by name, as what the runner needs of it."""
+"""Every algorithm by name: nacre's, those of installed packages, and those that people register."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
-from nacre.errors import unknown
-from nacre.presets import maesn as maesn_settings
-from nacre.presets import maml as gradient_settings
-from nacre.presets import oracle as oracle_settings
-from nacre.presets import pearl as pearl_settings
-from nacre.presets import random_policy as random_settings
-from nacre.presets import rl2 as rl2_settings
+from nacre.algorithms.protocol import Algorithm, Presets
+from nacre.errors import NacreError, unknown
+from nacre.families import plugins
+from nacre.presets import maesn, maml, oracle, pearl_presets, random_policy, rl2
+from nacre.presets.pearl import PearlConfig
+from nacre.presets.settings import MethodSettings
 
+ENTRY_POINTS = "nacre.algorithms"
+"""Group of entry points: `name = "module:object"`, the object an `Algorithm`."""
 
-class Algorithm(NamedTuple):
-    """A method of meta-RL. Its state is one pytree with `key`, `env_steps`, `grad_steps` and `meta_iterations`."""
-
-    config: type[Any]
-    presets: dict[str, dict[str, dict[str, object]]]
-    compile: Callable[..., None]  # (family, config, num_seeds); what takes memory to compile, before `init` takes it
-    init: Callable[..., Any]  # (family, config, seed) -> state
-    meta_train: Callable[
-        ..., Iterator[tuple[Any, Any]]
-    ]  # (family, config, tasks, states) -> (states, metrics [update] of each) ...; one state a seed, side by side
-    make_agent: Callable[..., Any]  # (family, config) -> Agent
-    agent_params: Callable[..., Any]  # (state) -> params
-    needs_task: bool  # whether its `begin` reads the task
-    belief: Callable[..., Any] | None  # (memory, config) -> Belief [lane, latent_dim], for methods that have one
-
-
-def _compiles_as_it_goes(family: Any, config: Any, num_seeds: int) -> None:
-    """For methods whose compilation takes little memory."""
 
 
 def _late(module: str, function: str) -> Callable[..., Any]:
@@ -44,35 +29,94 @@ def _late(module: str, function: str) -> Callable[..., Any]:
     return call
 
 
-def _algorithm(
-    module: str, settings: Any, config: type[Any], *, compile: Callable[..., None] = _compiles_as_it_goes,
-    needs_task: bool = False, belief: Callable[..., Any] | None = None,
-) -> Algorithm:  # fmt: skip
-    """A module of `nacre.algorithms` with the settings of its module of `nacre.presets`."""
-    init, meta_train, make_agent, agent_params = (
-        _late(module, name) for name in ("init", "meta_train", "make_agent", "agent_params")
-    )
-    return Algorithm(config, settings.PRESETS, compile, init, meta_train, make_agent, agent_params, needs_task, belief)
+def _built_in(module: str, presets: Presets, settings: type[MethodSettings], **parts: Any) -> Algorithm:
+    """A module of `nacre.algorithms`, with its settings and presets."""
+    names = ("init", "meta_train", "make_agent", "agent_params")
+    return Algorithm(settings=settings, presets=presets, **{name: _late(module, name) for name in names}, **parts)
 
 
-_make_pearl_agent = _late("pearl", "make_agent")
-
-ALGORITHMS: dict[str, Algorithm] = {
-    "pearl": _algorithm(
-        "pearl", pearl_settings, pearl_settings.PearlConfig, compile=_late("pearl", "compile_update"),
-        belief=_late("pearl", "belief"),
-    )._replace(make_agent=lambda family, config: _make_pearl_agent(config)),
-    "rl2": _algorithm("rl2", rl2_settings, rl2_settings.Rl2Config),
-    "maml-trpo": _algorithm("maml", gradient_settings, gradient_settings.MamlTrpoConfig),
-    "promp": _algorithm("maml", gradient_settings, gradient_settings.PrompConfig),
-    "maesn": _algorithm("maesn", maesn_settings, maesn_settings.MaesnConfig, belief=_late("maesn", "belief")),
-    "oracle": _algorithm("oracle", oracle_settings, oracle_settings.OracleConfig, needs_task=True),
-    "random": _algorithm("random_policy", random_settings, random_settings.RandomConfig),
+_BUILT_IN = {
+    "pearl": _built_in(
+        "pearl", pearl_presets.PRESETS, PearlConfig, belief=_late("pearl", "belief"),
+        compile=_late("pearl", "compile_update"),
+    ),
+    "rl2": _built_in("rl2", rl2.PRESETS, rl2.Rl2Config),
+    "maml-trpo": _built_in("maml", maml.PRESETS, maml.MamlTrpoConfig),
+    "promp": _built_in("maml", maml.PRESETS, maml.PrompConfig),
+    "maesn": _built_in("maesn", maesn.PRESETS, maesn.MaesnConfig, belief=_late("maesn", "belief")),
+    "oracle": _built_in("oracle", oracle.PRESETS, oracle.OracleConfig, needs_task=True),
+    "random": _built_in("random_policy", random_policy.PRESETS, random_policy.RandomConfig),
 }  # fmt: skip
+_registered: dict[str, Algorithm] = {}
+_registered_by: dict[str, str] = {}  # name -> the module that registered it
+
+
+class _Algorithms(Mapping[str, Algorithm]):
+    """name -> algorithm. What an installed package offers is loaded when it is asked for."""
+
+    def __getitem__(self, name: str) -> Algorithm:
+        if name in _registered:
+            return _registered[name]
+        if name in _BUILT_IN:
+            return _BUILT_IN[name]
+        offered = plugins.load_entry_point(ENTRY_POINTS, name)
+        if offered is None:
+            raise KeyError(name)
+        _check(name, offered)
+        _registered[name] = offered
+        return _registered[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*_BUILT_IN, *_registered, *plugins.entry_points(ENTRY_POINTS)]))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+ALGORITHMS: Mapping[str, Algorithm] = _Algorithms()
 
 
 def find_algorithm(name: str) -> Algorithm:
-    """The algorithm of that name."""
-    if name not in ALGORITHMS:
-        raise unknown("algorithm", name, ALGORITHMS)
-    return ALGORITHMS[name]
+    """The algorithm of that name; NacreError, with the nearest name, where there is none."""
+    try:
+        return ALGORITHMS[name]
+    except KeyError:
+        raise unknown("algorithm", name, ALGORITHMS) from None
+
+
+def register_algorithm(name: str, algorithm: Algorithm) -> None:
+    """Makes an algorithm known by `name`, to the command line (with --plugin MODULE) and to Python.
+
+    The module that calls this is remembered in config.json, so that runs find their algorithm again. Registering a
+    name again replaces what it stood for, unless it is one of nacre's. Raises NacreError for a name or an algorithm
+    that cannot work.
+    """
+    if name in _BUILT_IN:
+        raise NacreError(f"'{name}' is one of nacre's algorithms; register yours under another name.")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,59}", name):
+        raise NacreError(f"an algorithm cannot be named {name[:60]!r}; use small letters, digits and hyphens.")
+    _check(name, algorithm)
+    _registered[name] = algorithm
+    _registered_by[name] = plugins.caller_module()
+
+
+def registered_by(name: str) -> str:
+    """The module that registered an algorithm; '' for those that are found without."""
+    return _registered_by.get(name, "")
+
+
+def _check(name: str, algorithm: Algorithm) -> None:
+    """Raises NacreError where an algorithm does not keep the contract, as far as can be told without running it."""
+    if not isinstance(algorithm, Algorithm):
+        raise NacreError(f"the algorithm '{name}' is a {type(algorithm).__name__}, but must be a nacre.Algorithm.")
+    settings: Any = algorithm.settings
+    if not (isinstance(settings, type) and issubclass(settings, MethodSettings) and settings is not MethodSettings):
+        raise NacreError(f"the settings of '{name}' must be a frozen dataclass derived from nacre.MethodSettings.")
+    known = {field.name for field in dataclasses.fields(settings)}
+    for preset, rows in algorithm.presets.items():
+        for family, row in rows.items():
+            strangers = sorted(set(row) - known)
+            if strangers:
+                raise NacreError(
+                    f"preset '{preset}' of '{name}' sets '{strangers[0]}' for {family}, which its settings do not have."
+                )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,10 +22,7 @@ from nacre.types import Tasks
 def iteration(experiment: Experiment) -> Result:
     """Meta-iterations of a new run, as training goes through them."""
     family, algorithm, settings = experiment.family, experiment.algorithm, experiment.settings
-    changes = {"iterations": sizes.ITERATION_ROUNDS + 1}
-    if hasattr(settings, "num_initial_steps"):  # which are collected before the first iteration
-        changes["num_initial_steps"] = min(settings.num_initial_steps, 200)
-    config = dataclasses.replace(settings, **changes)
+    config = settings.shortened(sizes.ITERATION_ROUNDS + 1)
     state = algorithm.init(family, config, 0)
     blocks = algorithm.meta_train(family, config, experiment.draw_tasks(), [state])
     rounds, lanes = [], 0

@@ -12,62 +12,28 @@ import numpy as np
 
 from nacre.algorithms import pearl
 from nacre.benchmark import sizes
-from nacre.benchmark.result import Result
+from nacre.benchmark.result import Result, pearl_settings
+from nacre.learning import off_policy
 from nacre.learning import replay as rings
-from nacre.learning import soft_actor_critic
 from nacre.learning.collection import Phases
 from nacre.learning.networks import product
-from nacre.presets.pearl import PearlConfig
+from nacre.learning.off_policy import Procedure, State
 from nacre.runs.experiment import Experiment
-
-
-def update_flops(obs_dim: int, action_dim: int, config: PearlConfig) -> int:
-    """Floating-point operations of the matrix products that one update needs: 2mnk for [m, k] x [k, n].
-
-    Forward products of every network that a loss reads; weight gradients of the network that it trains; gradients of a
-    layer's input wherever something below is to be trained: not below a first layer, except towards z in the critic
-    loss and towards the action in the policy loss. z enters a first layer once per task, not once per transition.
-    Element-wise work (ReLU, tanh, Adam) is left out.
-
-    At cheetah-vel's paper sizes 26.7e9, of which 25.1e9 are 34 products [4096, 300] x [300, 300]. With the encoder as
-    wide as the other networks it would be 27.7e9; the paper's has 200 units.
-    """
-    c, hidden = config, config.hidden_dim
-    rows, context_rows = c.meta_batch * c.batch_size, c.meta_batch * c.context_batch_size
-
-    def upper(out_dim: int, width: int = hidden) -> int:
-        """Multiplications a row in all layers but the first."""
-        return (c.num_hidden_layers - 1) * width * width + width * out_dim
-
-    obs, obs_action, action = obs_dim * hidden, (obs_dim + action_dim) * hidden, action_dim * hidden
-    seen = (obs_dim * (2 if c.use_next_obs_in_context else 1) + action_dim + 1) * c.encoder_hidden_dim
-    encoded = upper(c.latent_dim * (2 if c.use_information_bottleneck else 1), c.encoder_hidden_dim)
-    if c.encoder == "recurrent":  # an LSTM's four gates, of its input and its state; its head is for a task, not a row
-        encoded = upper(0, c.encoder_hidden_dim) + 8 * c.encoder_hidden_dim**2
-    q = c.num_critics
-    if c.use_value_network:  # V's target forward; V
-        target, value_step, z_target = obs + upper(1), 2 * obs + 3 * upper(1), 1 + 2
-    else:  # pi and the slow critics forward
-        target, value_step, z_target = (obs + upper(2 * action_dim)) + q * (obs_action + upper(1)), 0, 1 + q
-    critic_step = target + q * (2 * obs_action + 3 * upper(1))
-    policy_step = (2 * obs + 3 * upper(2 * action_dim)) + q * (obs_action + action + 2 * upper(1))
-    # z's share of the first layers: the above; the critics in both losses, pi; forward, weight and z gradients.
-    z = (z_target + q * 3 + 2 + q * 1) * c.latent_dim * hidden
-    encoder = 2 * seen + 3 * encoded
-    return 2 * (rows * (critic_step + policy_step + value_step) + context_rows * encoder + c.meta_batch * z)
 
 
 def update(experiment: Experiment, seeds: int) -> Result:
     """Blocks of updates on transitions that a fresh policy collected, in turns with the ceiling's products."""
-    family, paper = experiment.family, experiment.settings
+    family, paper = experiment.family, pearl_settings(experiment)
     # A short run sizes and fills the buffers, smaller than a real one; an update's own sizes are the preset's.
-    config = dataclasses.replace(paper, iterations=1, num_initial_steps=min(paper.num_initial_steps, 200))
+    config = paper.shortened(iterations=1)
     states = [pearl.init(family, config, seed) for seed in range(seeds)]
-    everything, phases = np.tile(np.arange(config.num_train_tasks), (seeds, 1)), Phases(prior=config.num_initial_steps)
-    states = pearl.collect(family, config, experiment.draw_tasks().train, states, everything, phases)
-    flops = seeds * update_flops(family.obs_dim, family.action_dim, config)
+    everything, phases = np.tile(np.arange(config.num_train_tasks), (seeds, 1)), Phases(prior=1)
+    procedure = pearl.procedure(family, config)
+    tasks = experiment.draw_tasks().train
+    states = off_policy.collect(family, config, tasks, states, everything, phases, procedure)
+    flops = seeds * config.update_flops(family.obs_dim, family.action_dim)
     ceiling = _product_rate(config.meta_batch * config.batch_size, config.hidden_dim, config.precision)
-    seconds_of_one = _update_seconds(states, config, family.obs_dim)
+    seconds_of_one = _update_seconds(states, procedure)
 
     seconds, ceilings = [], []
     for _ in range(sizes.ROUNDS):
@@ -83,13 +49,13 @@ def update(experiment: Experiment, seeds: int) -> Result:
     }
 
 
-def _update_seconds(states: list[pearl.State], config: PearlConfig, obs_dim: int) -> Callable[[], float]:
+def _update_seconds(states: list[State], procedure: Procedure) -> Callable[[], float]:
     """A function that measures seconds per update of all states together, compiled already."""
 
     def measure() -> float:
         nonlocal states
         started = time.perf_counter()
-        states, metrics = pearl.train(states, config, obs_dim, sizes.UPDATES_PER_ROUND)
+        states, metrics = off_policy.train(states, procedure, sizes.UPDATES_PER_ROUND)
         jax.block_until_ready(([(state.networks, state.optimisers) for state in states], metrics))
         return (time.perf_counter() - started) / sizes.UPDATES_PER_ROUND
 
@@ -99,27 +65,25 @@ def _update_seconds(states: list[pearl.State], config: PearlConfig, obs_dim: int
 
 def scaling(experiment: Experiment) -> Result:
     """The update with replay of few and of many train tasks; made-up transitions, as many a task."""
-    family, preset = experiment.family, experiment.settings
+    family, preset = experiment.family, pearl_settings(experiment)
     updates: dict[int, Callable[[], float]] = {}
     for num_train in sizes.SCALING_TASKS:
         config = dataclasses.replace(
-            preset, num_train_tasks=num_train, test_tasks_from=0, iterations=1, num_initial_steps=rings.PAGE
+            preset, num_train_tasks=num_train, test_tasks_from=0, iterations=1, num_initial_episodes=1
         )
         dims = (num_train, rings.PAGE, num_train * rings.PAGE, family.obs_dim, family.action_dim)
-        networks, optimisers = soft_actor_critic.init_learner(
-            family.obs_dim, family.action_dim, config, jax.random.key(0)
-        )
+        networks, optimisers = pearl.init_learner(family.obs_dim, family.action_dim, config, jax.random.key(0))
         buffers = [_made_up_replay(rings.empty(*dims), seed) for seed in range(2)]
         counters = (jax.random.key(0), np.int64(0), np.int64(0), np.int64(0))
-        state = pearl.State(networks, optimisers, buffers[0], buffers[1], *counters)
-        updates[num_train] = _update_seconds([state], config, family.obs_dim)
+        state = State(networks, optimisers, buffers[0], buffers[1], *counters)
+        updates[num_train] = _update_seconds([state], pearl.procedure(family, config))
     seconds = np.array([[one() for one in updates.values()] for _ in range(sizes.ROUNDS)])
     result: Result = {
         f"ms_per_update_{number}": 1e3 * float(each)
         for number, each in zip(updates, np.median(seconds, axis=0), strict=True)
     }
     result["slowest_over_fastest"] = float(np.median(seconds.max(axis=1) / seconds.min(axis=1)))
-    transitions = -(-preset.num_initial_steps // rings.PAGE) * rings.PAGE
+    transitions = -(-preset.num_initial_episodes * family.horizon // rings.PAGE) * rings.PAGE
     row_bytes = 4 * rings.row_width(family.obs_dim, family.action_dim)
     result["kilobytes_per_task"] = 2 * transitions * row_bytes / 1e3
     return result

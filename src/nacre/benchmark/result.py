@@ -5,15 +5,23 @@ from __future__ import annotations
 import jax
 
 from nacre.algorithms import pearl
-from nacre.learning import soft_actor_critic
+from nacre.errors import NacreError
+from nacre.presets.pearl import PearlConfig
 from nacre.runs.experiment import Experiment
 
 Result = dict[str, float | int | str]
 """The figures of a benchmark, by name."""
 
 
+def pearl_settings(experiment: Experiment) -> PearlConfig:
+    """The experiment's settings, which must be PEARL's."""
+    if not isinstance(experiment.settings, PearlConfig):
+        raise NacreError(f"this benchmark is of PEARL, not of {experiment.algorithm_name}; leave --algorithm out.")
+    return experiment.settings
+
+
 def untrained(experiment: Experiment) -> pearl.Params:
     """What acting needs, before any update."""
-    family, config = experiment.family, experiment.settings
-    networks = soft_actor_critic.init_networks(family.obs_dim, family.action_dim, config, jax.random.key(0))
+    family, config = experiment.family, pearl_settings(experiment)
+    networks, _ = pearl.init_learner(family.obs_dim, family.action_dim, config, jax.random.key(0))
     return pearl.Params(networks.encoder, networks.policy)

@@ -53,7 +53,8 @@ def run(args: list[str], started: float) -> None:
             done = reproduce.is_done(one.experiment, one.path)
             seconds = 0.0 if done else reproduce.estimated_seconds(one.experiment)
             total += seconds
-            steps, updates = reproduce.env_steps(one.experiment), reproduce.num_updates(one.experiment)
+            experiment = one.experiment
+            steps, updates = experiment.settings.env_steps(experiment.family), reproduce.num_updates(experiment)
             estimated = "done" if done else _hours(seconds)
             seed = str(one.experiment.options.seed)
             table.add_row(one.line.family, one.line.name, seed, f"{steps:,}", f"{updates:,}", estimated)

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 
 from nacre.errors import NacreError, unknown
+from nacre.families import plugins
 from nacre.families.ant import AntDir, AntDir360, AntGoal, AntGravity
 from nacre.families.family import Family
 from nacre.families.half_cheetah import CheetahDir, CheetahGravity, CheetahVel, CheetahVelWide
@@ -50,6 +51,7 @@ PLUGINS: list[str] = []
 """Names of the modules that --plugin has imported, in order: a command that is told as the next step names them too."""
 
 _BUILT_IN = frozenset(FAMILIES) | frozenset(OPTIONAL)
+_registered_by: dict[str, str] = {}  # name -> the module that registered it
 
 
 def environment_id(family: str) -> str:
@@ -80,8 +82,14 @@ def register_family(family: type[Family]) -> type[Family]:
     if not re.fullmatch(r"\w+(-\w+)*", family.name):
         raise NacreError(f"'{family.name}' is no name for a family; write letters and digits, with hyphens between.")
     FAMILIES[family.name] = family
+    _registered_by[family.name] = plugins.caller_module()
     _register_environment(family)
     return family
+
+
+def registered_by(name: str) -> str:
+    """The module that registered a family; '' for those that are found without."""
+    return _registered_by.get(name, "")
 
 
 def make_family(name: str, **options: Any) -> Family:

@@ -13,6 +13,7 @@ import numpy as np
 from nacre.families.family import Family, num_tasks, take
 from nacre.learning import replay as rings
 from nacre.learning.replay import Replay
+from nacre.presets.soft_actor_critic import most_steps
 from nacre.simulation.rollout import begin, episode, side_by_side
 from nacre.types import Agent, Key, Tasks, fold_in, split, stacked
 
@@ -21,7 +22,8 @@ INITIAL_STEPS = 50_000
 
 
 class Phases(NamedTuple):
-    """Environment steps per drawn task of a collection, in its order; whole episodes until they are reached."""
+    """Episodes per drawn task of a collection, in its order. An episode stands for `horizon` environment steps: whole
+    episodes are played until as many steps are reached."""
 
     straight: int = 0  # one random action held for an episode; both buffers
     prior: int = 0  # z from the prior; both buffers
@@ -38,12 +40,6 @@ class Buffers(NamedTuple):
 
 PosteriorZ = Callable[[Any, Replay, Any, Key], Any]
 """(params, replay, rings [lane], key) -> z [lane, latent_dim] from the posterior of a context drawn from each ring."""
-
-
-def collected(family: Family, num_steps: int) -> int:
-    """The most transitions that a phase of `num_steps` collects: it may overshoot by part of an episode."""
-    overshoot = family.horizon - 1 if family.can_terminate else -num_steps % family.horizon
-    return num_steps + overshoot if num_steps else 0
 
 
 def collect(
@@ -68,11 +64,11 @@ def collect(
     counts_as_context = is_last_draw | keep_all_context
     env_steps = np.zeros(num_seeds, int)
 
-    for phase, (kind, num_steps) in enumerate(phases._asdict().items()):
+    for phase, (kind, num_phase_episodes) in enumerate(phases._asdict().items()):
         acting = side_by_side(_straight_agent(family.action_dim) if kind == "straight" else agent, num_seeds)
         from_posterior = kind.endswith("posterior")
         into_context = bool(context) and kind != "extra_rl_posterior"
-        missing, rounds = np.full(drawn.shape, num_steps), 0
+        missing, rounds = np.full(drawn.shape, num_phase_episodes * family.horizon), 0
         while (missing > 0).any():
             begin_key, context_key, episode_key = split(fold_in(fold_in(key, phase), rounds), 3)
             # With z from the prior, the episodes of a draw do not depend on each other; with the posterior they do.
@@ -103,7 +99,7 @@ def collect(
 
 def collected_as_context(family: Family, phases: Phases) -> int:
     """The most transitions that a draw of these phases collects for the context."""
-    return sum(collected(family, num_steps) for num_steps in phases._replace(extra_rl_posterior=0))
+    return sum(most_steps(family, number) for number in phases._replace(extra_rl_posterior=0))
 
 
 def _lanes(num_episodes: np.ndarray, few_sizes: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -1,30 +1,152 @@
-"""Blocks of gradient updates: many updates of one or more learners in one compiled scan, no Python between them."""
+"""The training loop of off-policy methods (Algorithm 1 of PEARL's paper): collect, then blocks of gradient updates.
+
+A method gives a `Procedure`: who collects what, what an update learns from, and the update.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from nacre.types import Key, stacked, stream
+from nacre.families.family import Family
+from nacre.learning import collection, soft_actor_critic
+from nacre.learning.collection import Buffers, Phases, PosteriorZ
+from nacre.learning.replay import Replay
+from nacre.learning.soft_actor_critic import Metrics, Networks, Noise, Optimisers
+from nacre.presets.soft_actor_critic import SoftActorCriticSettings
+from nacre.types import Agent, Key, Tasks, stacked, stream
 
 UPDATES_PER_CALL = 50
-"""Updates in one block: few enough to show progress and stop soon, enough that Python costs nothing."""
+"""Updates in a block: few enough to show progress and stop soon, enough that Python costs nothing."""
+
+
+class State(NamedTuple):
+    """All that a run needs to continue. Every random number follows from `key` and a counter."""
+
+    networks: Networks
+    optimisers: Optimisers
+    rl_buffer: Replay  # everything, the critics' data
+    context_buffer: Replay | None  # the encoder's data: each task's latest collection, or all; None without an encoder
+    key: Key
+    env_steps: np.int64  # initial collection included, evaluation excluded
+    grad_steps: np.int64
+    meta_iterations: np.int64  # completed
+
+
+Draw = Callable[[Any, Key], Any]
+"""(data, key) -> (batch, context, noise) that one update of one run learns from."""
+Learn = Callable[[Any, Any], tuple[Any, Metrics]]
+"""((networks, optimisers), drawn) -> ((networks, optimisers), metrics)."""
+
+
+class Procedure(NamedTuple):
+    """What a method adds to the loop. Equal functions must be the same objects at every call, or code compiles anew."""
+
+    agent: Agent  # that collects
+    params: Callable[[State], Any]  # what it acts with
+    posterior_z: PosteriorZ | None  # where posterior phases have their z from
+    keep_all_context: bool
+    num_tasks: int  # that are trained on
+    initial: Phases  # of every task, before the first update
+    collection: Phases  # of every drawn task, in every iteration
+    data: Callable[[State], Any]  # that `draw` draws from
+    draw: Draw
+    learn: Learn
+
+
+def meta_train(
+    family: Family, config: SoftActorCriticSettings, tasks: Tasks, states: Sequence[State], procedure: Procedure
+) -> Iterator[tuple[list[State], list[Metrics]]]:
+    """Continues the runs of one or more seeds, side by side, from states with equal numbers of updates.
+
+    Yields (states, metrics [update] of each) after every block of updates. An iteration is complete when
+    `meta_iterations` has risen. Asking for the next states uses up the ones before.
+    """
+    states, p = list(states), procedure
+    if states[0].env_steps == 0:
+        num_groups = -(-p.num_tasks * sum(p.initial) * family.horizon // collection.INITIAL_STEPS)
+        for group in np.array_split(np.arange(p.num_tasks), num_groups):
+            states = collect(family, config, tasks, states, np.tile(group, (len(states), 1)), p.initial, p)
+    num_updates = config.num_train_steps_per_iteration
+    while states[0].meta_iterations < config.iterations:
+        done = int(states[0].grad_steps) - int(states[0].meta_iterations) * num_updates
+        if done == 0:
+            drawn = np.stack([_draw_tasks(state, config.num_tasks_sample, p.num_tasks) for state in states])
+            states = collect(family, config, tasks, states, drawn, p.collection, p)
+        size = min(UPDATES_PER_CALL, num_updates - done)
+        states, metrics = train(states, p, size)
+        if done + size == num_updates:
+            states = [state._replace(meta_iterations=state.meta_iterations + 1) for state in states]
+        yield states, metrics
+
+
+def _draw_tasks(state: State, num: int, num_tasks: int) -> np.ndarray:
+    """The train tasks that the next iteration collects in, [draw]."""
+    key = jax.random.fold_in(stream(state.key, "tasks"), int(state.meta_iterations))
+    return np.asarray(jax.random.randint(key, (num,), 0, num_tasks))
+
+
+def collect(
+    family: Family, config: SoftActorCriticSettings, tasks: Tasks, states: Sequence[State], drawn: np.ndarray,
+    phases: Phases, procedure: Procedure,
+) -> list[State]:  # fmt: skip
+    """Collects for the drawn tasks [seed, draw] of every run; networks that scale their inputs are scaled anew."""
+    keys = [jax.random.fold_in(stream(state.key, "collect"), int(state.env_steps)) for state in states]
+    buffers, env_steps = collection.collect(
+        family, procedure.agent, procedure.posterior_z, [procedure.params(state) for state in states], tasks,
+        [Buffers(state.rl_buffer, state.context_buffer) for state in states], drawn, phases, jnp.stack(keys),
+        keep_all_context=procedure.keep_all_context,
+    )  # fmt: skip
+    return [
+        state._replace(
+            networks=soft_actor_critic.rescaled(state.networks, both.rl, family.obs_dim, config),
+            rl_buffer=both.rl, context_buffer=both.context, env_steps=state.env_steps + steps,
+        )
+        for state, both, steps in zip(states, buffers, env_steps, strict=True)
+    ]  # fmt: skip
+
+
+def train(states: Sequence[State], procedure: Procedure, num_updates: int) -> tuple[list[State], list[Metrics]]:
+    """`num_updates` updates of every run in one compiled scan. Metrics are [update]."""
+    learners, metrics = block(
+        **_learning(states, procedure), first=np.int32(states[0].grad_steps), num_updates=num_updates
+    )
+    after = [
+        state._replace(networks=networks, optimisers=optimisers, grad_steps=state.grad_steps + num_updates)
+        for state, (networks, optimisers) in zip(states, learners, strict=True)
+    ]
+    return after, metrics
+
+
+def compile_block(init: Callable[[], State], procedure: Procedure, num_seeds: int, num_updates: int) -> None:
+    """Compiles a whole block of updates, before the buffers are made, so that memory does not hold both at once."""
+    states = [jax.eval_shape(init)] * num_seeds
+    num_updates = min(UPDATES_PER_CALL, num_updates)
+    block.lower(**_learning(states, procedure), first=np.int32(0), num_updates=num_updates).compile()
+
+
+def _learning(states: Sequence[State], procedure: Procedure) -> dict[str, Any]:
+    """What a block of updates takes of the states."""
+    return {
+        "learners": [(state.networks, state.optimisers) for state in states], "keys": [state.key for state in states],
+        "data": [procedure.data(state) for state in states], "draw": procedure.draw, "learn": procedure.learn,
+    }  # fmt: skip
 
 
 @functools.partial(jax.jit, static_argnames=("draw", "learn", "num_updates"), donate_argnames="learners")
 def block(
-    *, learners: list[Any], data: list[Any], keys: list[Key], first: Any, draw: Callable[..., Any],
-    learn: Callable[..., tuple[Any, Any]], num_updates: int,
-) -> tuple[list[Any], list[Any]]:  # fmt: skip
+    *, learners: list[Any], data: list[Any], keys: list[Key], first: Any, draw: Draw, learn: Learn, num_updates: int
+) -> tuple[list[Any], list[Any]]:
     """(learners, metrics [update] of each) after `num_updates` updates, of which the first has number `first`.
 
-    `draw` (data, key) -> what one update learns from; `learn` (learner, drawn) -> (learner, metrics). The learners of
-    all seeds are one, with a leading axis; what each learns from is drawn from its own data, with its own key. The
-    learners given are used up. `draw` and `learn` must be the same objects at every call, or this compiles anew.
+    The learners of all seeds are one, with a leading axis; what each learns from is drawn from its own data, with its
+    own key. The learners given are used up.
     """
     num_seeds = len(learners)
 
@@ -41,3 +163,22 @@ def block(
         return [jax.tree.map(lambda x, i=i: jnp.take(x, i, axis), tree) for i in range(num_seeds)]
 
     return of_seed(after), of_seed(metrics, axis=1)
+
+
+def learner(config: Any, objective: soft_actor_critic.Objective) -> Learn:
+    """The update of a soft actor-critic with this objective, as a block takes it. Cache what this returns."""
+
+    def learn(learner: tuple[Networks, Optimisers], drawn: Any) -> tuple[tuple[Networks, Optimisers], Metrics]:
+        batch, context, noise = drawn
+        networks, optimisers, metrics = soft_actor_critic.update(*learner, batch, context, noise, config, objective)
+        return (networks, optimisers), metrics
+
+    return learn
+
+
+def draw_noise(key: Key, actions: tuple[int, ...], z_dim: int, config: SoftActorCriticSettings) -> Noise:
+    """The noise of an update whose batch has actions of this shape, [task, batch, action_dim], in one call."""
+    shapes = [(config.meta_batch, z_dim), actions] + ([] if config.use_value_network else [actions])
+    sizes = [math.prod(shape) for shape in shapes]
+    parts = jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
+    return Noise(*(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)))

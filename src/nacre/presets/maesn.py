@@ -5,19 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nacre.errors import NacreError
+from nacre.families.family import Family
 from nacre.presets.checks import check_numbers
-from nacre.presets.pearl import family_rows
+from nacre.presets.pearl_presets import family_rows
+from nacre.presets.settings import MethodSettings
 
 
 @dataclass(frozen=True)
-class MaesnConfig:
+class MaesnConfig(MethodSettings):
     """MAESN's settings. The defaults are the paper's for sparse navigation."""
 
-    # Task set
     num_train_tasks: int = 100
     """Tasks to meta-train on; each has a latent distribution of its own."""
-    num_test_tasks: int = 30
-    """Held-out tasks that score the run."""
 
     # Meta-training loop
     iterations: int = 500
@@ -59,8 +58,6 @@ class MaesnConfig:
     takes one."""
     num_evaluation_episodes: int = 3
     """Episodes of a trial; the last one is scored. Before it actions are sampled."""
-    num_evaluation_repeats: int = 1
-    """Independent trials per task in an evaluation."""
 
     def __post_init__(self) -> None:
         check_numbers(self, may_be_zero=("discount", "gae_lambda", "kl_weight"), at_most_one=("discount", "gae_lambda"))
@@ -73,6 +70,9 @@ class MaesnConfig:
     def num_train_steps_per_iteration(self) -> int:
         """Outer updates in an iteration."""
         return 1
+
+    def env_steps(self, family: Family) -> int:
+        return self.iterations * self.tasks_per_iteration * self.rollouts_per_task * 2 * family.horizon
 
 
 _SMOKE: dict[str, object] = dict(iterations=2, tasks_per_iteration=2, rollouts_per_task=2, hidden_dim=8)

@@ -5,19 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from nacre.families.family import Family
 from nacre.presets.checks import check_numbers
-from nacre.presets.pearl import family_rows
+from nacre.presets.pearl_presets import family_rows
+from nacre.presets.settings import MethodSettings
 
 
 @dataclass(frozen=True)
-class GradientConfig:
+class GradientConfig(MethodSettings):
     """What both methods share. The defaults are those of the public runs made for the PEARL paper."""
 
     # Task set
-    num_train_tasks: int = 100
-    """Tasks to meta-train on."""
-    num_test_tasks: int = 30
-    """Held-out tasks that score the run."""
     fresh_tasks: bool = False
     """False: tasks are drawn from the train tasks. True: every iteration draws new ones from the family."""
 
@@ -33,7 +31,7 @@ class GradientConfig:
     num_inner_steps: int = 1
     """Policy-gradient steps that adapt to a task."""
     inner_learning_rate: float = 0.1
-    """Step size of adaptation."""
+    """Learning rate of adaptation."""
     inner_objective: Literal["likelihood_ratio", "log_likelihood"] = "likelihood_ratio"
     """What adaptation ascends: advantages weighted by pi / pi_old, or by log pi. Their gradients are the same; the
     meta-gradient through them is not (Rothfuss et al. 2019)."""
@@ -53,8 +51,6 @@ class GradientConfig:
     # Meta-test
     num_evaluation_episodes: int = 3
     """Episodes of a trial; the last one is scored. Before it actions are sampled, as adaptation needs."""
-    num_evaluation_repeats: int = 1
-    """Independent trials per task in an evaluation."""
 
     def __post_init__(self) -> None:
         check_numbers(self, may_be_zero=self._may_be_zero(), at_most_one=("discount", "gae_lambda"))
@@ -66,6 +62,10 @@ class GradientConfig:
     def num_train_steps_per_iteration(self) -> int:
         """Outer updates in an iteration."""
         return 1
+
+    def env_steps(self, family: Family) -> int:
+        rounds = self.num_inner_steps + 1
+        return self.iterations * self.tasks_per_iteration * self.rollouts_per_task * rounds * family.horizon
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class PrompConfig(GradientConfig):
     num_outer_steps: int = 5
     """Adam steps on the data of an iteration."""
     learning_rate: float = 1e-3
-    """Adam's step size."""
+    """Adam's learning rate."""
     clip_ratio: float = 0.3
     """How far from 1 the ratio of the adapted policies' densities may pay."""
     inner_kl_weight: float = 5e-4

@@ -6,19 +6,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nacre.errors import NacreError
+from nacre.families.family import Family
 from nacre.presets.checks import check_numbers
-from nacre.presets.pearl import family_rows
+from nacre.presets.pearl_presets import family_rows
+from nacre.presets.settings import MethodSettings
 
 
 @dataclass(frozen=True)
-class Rl2Config:
+class Rl2Config(MethodSettings):
     """RL2's settings. The defaults are those of the public runs made for the PEARL paper, but for `credit`."""
 
     # Task set
-    num_train_tasks: int = 100
-    """Tasks to meta-train on."""
-    num_test_tasks: int = 30
-    """Held-out tasks that score the run."""
     fresh_tasks: bool = False
     """False: tasks are drawn from the train tasks. True: every iteration draws new ones from the family."""
 
@@ -47,7 +45,7 @@ class Rl2Config:
     clip_ratio: float = 0.2
     """How far from 1 the ratio of densities may pay."""
     learning_rate: float = 1e-3
-    """Adam's step size."""
+    """Adam's learning rate."""
     num_epochs: int = 5
     """Adam steps on the data of an iteration, each on all of it."""
     backpropagation_steps: int = 32
@@ -56,10 +54,6 @@ class Rl2Config:
     # Meta-test
     sample_in_trials: bool = False
     """Whether actions are sampled in evaluations, as in training, or the policy's means."""
-    num_evaluation_episodes: int = 3
-    """Episodes of a trial; the last one is scored."""
-    num_evaluation_repeats: int = 1
-    """Independent trials per task in an evaluation."""
 
     def __post_init__(self) -> None:
         check_numbers(self, may_be_zero=("discount", "gae_lambda"), at_most_one=("discount", "gae_lambda"))
@@ -70,6 +64,9 @@ class Rl2Config:
     def num_train_steps_per_iteration(self) -> int:
         """Updates in an iteration."""
         return self.num_epochs
+
+    def env_steps(self, family: Family) -> int:
+        return self.iterations * self.tasks_per_iteration * self.episodes_per_trial * family.horizon
 
 
 _SMOKE: dict[str, object] = dict(iterations=2, tasks_per_iteration=2, hidden_dim=8, num_epochs=2)

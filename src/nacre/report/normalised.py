@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nacre.presets.random_policy import RandomConfig
 from nacre.report.curves import Run
 
 Scale = dict[bytes, tuple[float, float]]
@@ -60,7 +61,8 @@ def scale_of(runs: Sequence[Run]) -> Scale:
     random: dict[bytes, list[float]] = {}
     alone: dict[bytes, list[float]] = {}
     for run in runs:
-        if run.experiment.algorithm_name == "random" and run.experiment.settings.action_scale == 1:
+        settings = run.experiment.settings
+        if isinstance(settings, RandomConfig) and settings.action_scale == 1:
             _append(random, _scores(run))
         elif run.experiment.single_task >= 0:
             _append(alone, _scores(run))

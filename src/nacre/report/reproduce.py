@@ -12,17 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nacre.algorithms import oracle, pearl
 from nacre.algorithms.registry import find_algorithm
-from nacre.benchmark.learner import update_flops
 from nacre.errors import NacreError, unknown
 from nacre.families.family import Family, JaxFamily
-from nacre.learning import collection
-from nacre.presets.maesn import MaesnConfig
-from nacre.presets.maml import GradientConfig
-from nacre.presets.oracle import OracleConfig
-from nacre.presets.pearl import PearlConfig
-from nacre.presets.rl2 import Rl2Config
 from nacre.report import curves
 from nacre.runs import trainer
 from nacre.runs.checkpoints import Checkpoints
@@ -60,7 +52,7 @@ def _sparse_navigation() -> Iterator[Line]:
             yield Line(f"{algorithm}-radius-{radius}", algorithm, "sparse-point-robot", {"goal_radius": radius})
 
 
-PAPER_CONTEXT = {"context_source": "recent", "context_window": 0}
+PAPER_CONTEXT = {"context": "recent"}
 """The paper's contexts, at every scale: the ablations of encoder and context are about these, and `fast` has others."""
 FIGURES: dict[str, PaperFigure] = {
     "domains": PaperFigure(
@@ -89,7 +81,7 @@ FIGURES: dict[str, PaperFigure] = {
         "Data of the context",
         "Off-policy context hurts a lot; the critics' batch as context lies between.",
         tuple(
-            Line(f"context-{source}", "pearl", "cheetah-vel", PAPER_CONTEXT | {"context_source": source})
+            Line(f"context-{source}", "pearl", "cheetah-vel", {"context": source})
             for source in ("recent", "replay", "batch")
         ),
     ),
@@ -189,34 +181,14 @@ def num_updates(chosen: Experiment) -> int:
     return int(chosen.settings.iterations * chosen.settings.num_train_steps_per_iteration)
 
 
-def env_steps(chosen: Experiment) -> int:
-    """Environment steps of a whole run, at most."""
-    family, config = chosen.family, chosen.settings
-    match config:
-        case PearlConfig():
-            return pearl.buffer_sizes(family, config)[0].total
-        case OracleConfig():
-            initial, drawn = (collection.collected(family, n) for n in (config.num_initial_steps, config.num_steps))
-            return oracle.num_trained(config) * initial + config.iterations * config.num_tasks_sample * drawn
-        case Rl2Config():
-            return config.iterations * config.tasks_per_iteration * config.episodes_per_trial * family.horizon
-        case GradientConfig() | MaesnConfig():
-            rounds = config.num_inner_steps + 1 if isinstance(config, GradientConfig) else 2
-            return config.iterations * config.tasks_per_iteration * config.rollouts_per_task * rounds * family.horizon
-    return 0
-
-
 def estimated_seconds(chosen: Experiment) -> float:
     """Collection, evaluations and (PEARL with its product encoder, oracle) updates at this machine's rates of now."""
     config, family = chosen.settings, chosen.family
     trial = config.num_test_tasks * config.num_evaluation_repeats * config.num_evaluation_episodes * family.horizon
-    seconds = (env_steps(chosen) + config.iterations * trial) / steps_per_second(family)
-    if isinstance(config, OracleConfig):
-        config = config.as_pearl(1)
-    if isinstance(config, PearlConfig):
-        flops = update_flops(family.obs_dim, family.action_dim, config)
-        seconds += num_updates(chosen) * flops / product_rate()
-    return seconds
+    seconds = (config.env_steps(family) + config.iterations * trial) / steps_per_second(family)
+    task_dim = sum(max(1, size) for size in family.parameters.values())
+    flops = config.update_flops(family.obs_dim, family.action_dim, task_dim)
+    return seconds + num_updates(chosen) * flops / product_rate() if flops else seconds
 
 
 @functools.cache

@@ -12,11 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from nacre.algorithms.registry import Algorithm, find_algorithm
+from nacre.algorithms.protocol import Algorithm
+from nacre.algorithms.registry import ALGORITHMS, find_algorithm, registered_by
 from nacre.errors import NacreError, unknown
+from nacre.families import plugins
 from nacre.families.catalog import FAMILIES, OPTIONAL, find_family, make_family
-from nacre.families.family import Family, TaskSet, take
-from nacre.presets.pearl import ANY_FAMILY
+from nacre.families.catalog import registered_by as family_by
+from nacre.families.family import Family, TaskSet
+from nacre.presets.pearl_presets import ANY_FAMILY
+from nacre.presets.settings import MethodSettings
+from nacre.runs.migration import SCHEMA, migrated
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Experiment:
     algorithm_name: str
     preset: str
     family: Family
-    settings: Any
+    settings: MethodSettings
     options: RunOptions
 
     @property
@@ -60,8 +65,8 @@ class Experiment:
 
     @property
     def single_task(self) -> int:
-        """Number of the one test task that a method trains on and is scored on; -1 for all methods but such."""
-        return getattr(self.settings, "single_task", -1)
+        """Number of the only test task that a method trains on and is scored on; -1 for all methods but such."""
+        return self.settings.single_task
 
     @property
     def num_tasks(self) -> dict[str, int]:
@@ -73,14 +78,7 @@ class Experiment:
 
     def draw_tasks(self) -> TaskSet:
         """The run's tasks, as they follow from its task_seed."""
-        settings, task_seed = self.settings, self.options.task_seed
-        before_test = getattr(settings, "test_tasks_from", 0) or settings.num_train_tasks
-        drawn = self.family.task_set(task_seed, before_test, settings.num_test_tasks)
-        drawn = drawn._replace(train=take(drawn.train, slice(settings.num_train_tasks)))
-        if self.single_task < 0:
-            return drawn
-        one = take(drawn.test, [self.single_task])
-        return drawn._replace(train=one, test=one)
+        return self.settings.draw_tasks(self.family, self.options.task_seed)
 
 
 def check_seed(name: str, seed: int) -> None:
@@ -95,7 +93,7 @@ def resolve(algorithm_name: str, family_name: str, preset: str = "paper", **over
     Raises NacreError for an unknown name (with the nearest one), a wrong type and an impossible combination.
     """
     experiment = from_preset(algorithm_name, family_name, preset, **overrides)
-    _check_replay(experiment)
+    experiment.settings.check_family(experiment.family)
     _check_tasks(experiment)
     return experiment
 
@@ -113,7 +111,7 @@ def from_preset(algorithm_name: str, family_name: str, preset: str, **overrides:
         raise NacreError(
             f"{algorithm_name} has no preset '{preset}' for {family_name}; choose one of: {', '.join(known)}."
         )
-    groups: tuple[type[Any], ...] = (algorithm.config, family_type, RunOptions)
+    groups: tuple[type[Any], ...] = (algorithm.settings, family_type, RunOptions)
     values: list[dict[str, Any]] = [dict(row), {}, {}]
     for name, value in overrides.items():
         for group, chosen in zip(groups, values, strict=True):
@@ -123,17 +121,7 @@ def from_preset(algorithm_name: str, family_name: str, preset: str, **overrides:
         else:
             raise unknown("field", name, [field for group in groups for field in field_types(group)])
     family = make_family(family_name, **values[1])
-    return Experiment(algorithm_name, preset, family, algorithm.config(**values[0]), RunOptions(**values[2]))
-
-
-def _check_replay(experiment: Experiment) -> None:
-    """Checks that an episode fits a task's buffer."""
-    capacity, horizon = getattr(experiment.settings, "replay_capacity", math.inf), experiment.family.horizon
-    if capacity < horizon:
-        raise NacreError(
-            f"replay_capacity is {capacity}, but an episode of {experiment.family.name} has up to {horizon} "
-            "transitions; set --replay-capacity to that or more."
-        )
+    return Experiment(algorithm_name, preset, family, algorithm.settings(**values[0]), RunOptions(**values[2]))
 
 
 def _check_tasks(experiment: Experiment) -> None:
@@ -182,8 +170,12 @@ def to_json(experiment: Experiment, versions: dict[str, str], resumed: Sequence[
     """The whole resolved configuration as the text of config.json, with the versions that began and resumed the run."""
     return json.dumps(
         {
+            "schema": SCHEMA,
             "algorithm": experiment.algorithm_name,
             "family": experiment.family.name,
+            "plugins": plugins.remembered(
+                [registered_by(experiment.algorithm_name), family_by(experiment.family.name)]
+            ),
             "preset": experiment.preset,
             "settings": dataclasses.asdict(experiment.settings),
             "family_options": dataclasses.asdict(experiment.family),
@@ -198,13 +190,18 @@ def to_json(experiment: Experiment, versions: dict[str, str], resumed: Sequence[
 def from_json(text: str) -> Experiment:
     """The experiment of a config.json. A field that came later takes its default, which therefore means "as before"."""
     data = json.loads(text)
-    algorithm, family = find_algorithm(data["algorithm"]), data["family"]
+    family = data["family"]
+    if data["algorithm"] not in ALGORITHMS or (family not in FAMILIES and family not in OPTIONAL):
+        for module in data.get("plugins", []):
+            plugins.import_plugin(str(module))
     if family not in FAMILIES and family not in OPTIONAL:
         raise NacreError(
             f"it is on the family '{family}', which is not known here; name the module that registers it by --plugin."
         )
+    algorithm = find_algorithm(data["algorithm"])
+    data = migrated(data, find_family(family))
     groups: dict[str, type[Any]] = {
-        "settings": algorithm.config, "family_options": find_family(family), "options": RunOptions,
+        "settings": algorithm.settings, "family_options": find_family(family), "options": RunOptions,
     }  # fmt: skip
     for part, group in groups.items():
         strangers = set(data[part]) - set(field_types(group))
@@ -216,5 +213,5 @@ def from_json(text: str) -> Experiment:
         data[part] = {name: _checked(name, value, field_types(group)[name]) for name, value in data[part].items()}
     return Experiment(
         data["algorithm"], data["preset"], make_family(family, **data["family_options"]),
-        algorithm.config(**data["settings"]), RunOptions(**data["options"]),
+        algorithm.settings(**data["settings"]), RunOptions(**data["options"]),
     )  # fmt: skip

@@ -1,0 +1,104 @@
+"""What a method is to the rest of nacre: the functions that `Algorithm` holds, and the shape of a run's state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from nacre.families.family import Family, TaskSet
+from nacre.presets.settings import MethodSettings
+from nacre.types import Agent, Belief, Key
+
+Metrics = dict[str, Any]
+"""Name -> value after every update of a block, each [update]; names are columns of metrics.csv."""
+Presets = Mapping[str, Mapping[str, Mapping[str, object]]]
+"""Preset -> family (or "*", any other) -> the fields that differ from the settings' defaults."""
+
+
+class RunState(Protocol):
+    """All that a run needs to continue: a pytree, a NamedTuple, with at least these four fields.
+
+    Every random number follows from `key` and a counter (`types.stream`), so that a resumed run is the uninterrupted
+    run.
+    """
+
+    @property
+    def key(self) -> Key:
+        """The run's key, which never changes."""
+
+    @property
+    def env_steps(self) -> np.int64:
+        """Environment steps of collection so far; evaluations are not counted."""
+
+    @property
+    def grad_steps(self) -> np.int64:
+        """Gradient updates so far; numbers the checkpoints."""
+
+    @property
+    def meta_iterations(self) -> np.int64:
+        """Iterations completed."""
+
+
+class Init(Protocol):
+    """The state before the first environment step."""
+
+    def __call__(self, family: Family, settings: Any, seed: int, /) -> Any: ...
+
+
+class MetaTrain(Protocol):
+    """Continues runs of one or more seeds, side by side, from states with equal counters.
+
+    Yields (states, metrics), a state and a `Metrics` for each run, after every block of updates, until
+    `meta_iterations` is `settings.iterations`. It may use up the states that it was given.
+    """
+
+    def __call__(
+        self, family: Family, settings: Any, tasks: TaskSet, states: Sequence[Any], /
+    ) -> Iterator[tuple[list[Any], list[Metrics]]]: ...
+
+
+class MakeAgent(Protocol):
+    """How the method meets a task. Equal arguments must give the same object (`functools.cache`): compiled code goes
+    by it."""
+
+    def __call__(self, family: Family, settings: Any, /) -> Agent: ...
+
+
+class AgentParams(Protocol):
+    """What acting needs, out of a run's state."""
+
+    def __call__(self, state: Any, /) -> Any: ...
+
+
+class BeliefOf(Protocol):
+    """The belief over the latent task variable, [lane, latent_dim], in an agent's memory."""
+
+    def __call__(self, memory: Any, settings: Any, /) -> Belief: ...
+
+
+class Compile(Protocol):
+    """Compiles what takes much memory to compile, before `init` takes memory for the state."""
+
+    def __call__(self, family: Family, settings: Any, num_seeds: int, /) -> None: ...
+
+
+def _compiles_as_it_goes(family: Family, settings: Any, num_seeds: int, /) -> None:
+    """For methods whose compilation takes little memory."""
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A method of meta-RL, as `nacre.register_algorithm` takes it."""
+
+    settings: type[MethodSettings]
+    init: Init
+    meta_train: MetaTrain
+    make_agent: MakeAgent
+    agent_params: AgentParams
+    presets: Presets = field(default_factory=lambda: {"paper": {"*": {}}})
+    belief: BeliefOf | None = None  # of methods that have one
+    needs_task: bool = False  # whether the agent's `begin` reads the task, as an oracle's does
+    compile: Compile = _compiles_as_it_goes

@@ -1,0 +1,68 @@
+"""What the settings of every method have in common: task set, length of a run, evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Self
+
+from nacre.families.family import Family, TaskSet, take
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """The base of every method's settings. A method adds fields and says how many updates an iteration has.
+
+    Public fields are flags of the command line; their docstrings are the help texts.
+    """
+
+    # Task set
+    num_train_tasks: int = 100
+    """Tasks to meta-train on."""
+    num_test_tasks: int = 30
+    """Held-out tasks that score the run (cheetah-dir tests on its two train tasks)."""
+
+    # Length of the run
+    iterations: int = 500
+    """Meta-iterations of the whole run; `resume --iterations` raises it."""
+
+    # Meta-test
+    num_evaluation_episodes: int = 3
+    """Episodes of a trial; the last one is scored."""
+    num_evaluation_repeats: int = 1
+    """Independent trials per task in an evaluation."""
+
+    @property
+    def num_train_steps_per_iteration(self) -> int:
+        """Gradient updates of an iteration."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how many updates an iteration has")
+
+    @property
+    def single_task(self) -> int:
+        """Number of the only test task that the method trains on and is scored on; -1: trains on the train tasks."""
+        return -1
+
+    @property
+    def first_test_task(self) -> int:
+        """Number of the first test task in the family's sequence of tasks."""
+        return self.num_train_tasks
+
+    def draw_tasks(self, family: Family, task_seed: int) -> TaskSet:
+        """The train and test tasks of a run, as they follow from `task_seed`."""
+        drawn = family.task_set(task_seed, self.first_test_task, self.num_test_tasks)
+        return drawn._replace(train=take(drawn.train, slice(self.num_train_tasks)))
+
+    def env_steps(self, family: Family) -> int:
+        """Environment steps of a whole run, at most; 0 where that is not known beforehand. For estimates of time."""
+        return 0
+
+    def update_flops(self, obs_dim: int, action_dim: int, task_dim: int = 1) -> int:
+        """Floating-point operations of the matrix products that an update needs; 0 where nobody counted them."""
+        return 0
+
+    def check_family(self, family: Family) -> None:
+        """Raises NacreError where these settings cannot be used on `family`."""
+
+    def shortened(self, iterations: int) -> Self:
+        """Settings of a run of `iterations` with as little collection before the first as possible, for timing."""
+        return dataclasses.replace(self, iterations=iterations)
