@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from nacre.families.catalog import FAMILIES
-from nacre.presets.pearl import PRESETS, PearlConfig
+from nacre.presets.pearl import PearlConfig
+from nacre.presets.pearl_presets import PRESETS
 from nacre.report.reproduce import is_done
 from nacre.runs import trainer
 from nacre.runs.directory import RunDirectory
@@ -41,18 +42,17 @@ LINES: dict[str, tuple[str, ...]] = {
     "kl-weight": ("kl_weight",),
     "train-tasks": ("num_train_tasks", "test_tasks_from"),
     "collection": (
-        "num_initial_steps",
+        "num_initial_episodes",
         "num_tasks_sample",
-        "num_steps_prior",
-        "num_steps_posterior",
-        "num_extra_rl_steps_posterior",
+        "num_prior_episodes",
+        "num_posterior_episodes",
+        "num_extra_rl_episodes",
     ),
-    "no-straight-episodes": ("num_steps_straight",),
+    "no-straight-episodes": ("num_straight_episodes",),
     "latent-dim": ("latent_dim",),
     "exploration": ("num_exploration_episodes",),
     "context-size": ("context_batch_size",),
-    "context-order": ("context_order",),
-    "context-source": ("context_source", "context_window"),
+    "context": ("context",),
     "no-next-obs": ("use_next_obs_in_context",),
     "no-prior-factor": ("use_prior_factor",),
 }

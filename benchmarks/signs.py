@@ -16,7 +16,7 @@ from pathlib import Path
 from ablation import summed_up, train, write_table
 
 from nacre.families.catalog import FAMILIES
-from nacre.presets.pearl import family_rows
+from nacre.presets.pearl_presets import family_rows
 from nacre.runs.experiment import resolve
 
 COLUMNS = ("family", "updates", "env_steps", "seconds", "score", "random", "still")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import pytest
 
 import nacre
 from nacre.algorithms import pearl
-from nacre.errors import NacreError
 from nacre.families.point import PointRobot
 from nacre.learning import replay, soft_actor_critic
 from nacre.learning.collection import Buffers
@@ -23,11 +23,14 @@ from nacre.types import Episode, Transition
 
 FAMILY = PointRobot()
 SMALL = PearlConfig(
-    num_train_tasks=3, num_test_tasks=2, iterations=2, num_initial_steps=40, num_tasks_sample=2, num_steps_prior=40,
-    num_extra_rl_steps_posterior=40, num_train_steps_per_iteration=4, meta_batch=3, batch_size=6, context_batch_size=8,
+    num_train_tasks=3, num_test_tasks=2, iterations=2, num_initial_episodes=2, num_tasks_sample=2, num_prior_episodes=2,
+    num_extra_rl_episodes=2, num_train_steps_per_iteration=4, meta_batch=3, batch_size=6, context_batch_size=8,
     latent_dim=2, hidden_dim=8, encoder_hidden_dim=8,
 )  # fmt: skip
+ONE_NUMBER = type("OneNumber", (PointRobot,), {"obs_dim": 1})()
+"""A family whose observations are one number, for rings that count."""
 RECURRENT = dataclasses.replace(SMALL, encoder="recurrent")
+critic_loss = functools.partial(soft_actor_critic.critic_loss, objective=pearl.OBJECTIVE)
 
 
 def numbered(first: int, length: int, num_tasks: int = 1) -> Episode:
@@ -72,9 +75,9 @@ def a_context(length: int = 9) -> Transition:
 @pytest.mark.parametrize("config", [SMALL, RECURRENT], ids=["product", "recurrent"])
 def test_step_by_step_the_agent_believes_what_the_whole_context_says(config: PearlConfig, use_prior_factor: bool):
     config = dataclasses.replace(config, use_prior_factor=use_prior_factor)
-    networks = soft_actor_critic.init_networks(2, 2, config, jax.random.key(0))
+    networks = pearl.init_learner(2, 2, config, jax.random.key(0))[0]
     params, context = pearl.Params(networks.encoder, networks.policy), a_context()
-    agent = pearl.make_agent(config)
+    agent = pearl.make_agent(FAMILY, config)
     memory = agent.begin(params, {"goal": np.zeros((2, 2))}, jax.random.key(1))
     np.testing.assert_array_equal(pearl.belief(memory, config).variance, 1.0)
     for time in range(9):
@@ -87,17 +90,17 @@ def test_step_by_step_the_agent_believes_what_the_whole_context_says(config: Pea
 def test_order_matters_to_the_recurrent_encoder_alone():
     backwards = jax.tree.map(lambda x: x[:, ::-1], a_context())
     for config, same in ((SMALL, True), (RECURRENT, False)):
-        encoder = soft_actor_critic.init_networks(2, 2, config, jax.random.key(0)).encoder
+        encoder = pearl.init_learner(2, 2, config, jax.random.key(0))[0].encoder
         means = [pearl.infer_posterior(encoder, context, config).mean for context in (a_context(), backwards)]
         assert np.allclose(*means, rtol=1e-4, atol=1e-6) == same
 
 
 def test_the_critic_loss_reaches_every_parameter_of_the_recurrent_encoder():
-    networks = soft_actor_critic.init_networks(2, 2, RECURRENT, jax.random.key(0))
+    networks = pearl.init_learner(2, 2, RECURRENT, jax.random.key(0))[0]
     context, noise = a_context(), pearl.Noise(jnp.ones((2, 2)), jnp.ones((2, 9, 2)))
 
     def loss(encoder: Any) -> Any:
-        return pearl.critic_loss((encoder, networks.critics), networks, context, context, noise, RECURRENT)[0]
+        return critic_loss((encoder, networks.critics), networks, context, context, noise, RECURRENT)[0]
 
     for leaf in jax.tree.leaves(jax.grad(loss)(networks.encoder)):
         assert np.isfinite(leaf).all() and (np.asarray(leaf) != 0).any()
@@ -107,40 +110,29 @@ def test_the_context_is_drawn_from_where_it_is_said_to_come():
     """The context buffer counts from 0, the RL buffer from 1000."""
     context_ring = replay.insert(replay.empty(3, 200, 600, 1, 1), jnp.arange(3), numbered(0, 100, 3))
     rl_ring = replay.insert(replay.empty(3, 200, 600, 1, 1), jnp.arange(3), numbered(1000, 100, 3))
-    for source, order, encoder, context_order in (
-        ("recent", "transitions", "product", "transitions"),
-        ("recent", "transitions", "product", "trajectories"),
-        ("collected", "transitions", "product", "transitions"),
-        ("replay", "transitions", "product", "transitions"),
-        ("replay", "trajectories", "product", "transitions"),
-        ("batch", "transitions", "product", "transitions"),
-        ("recent", "trajectories", "recurrent", "transitions"),
-        ("batch", "trajectories", "recurrent", "transitions"),
-        ("batch", "trajectories", "product", "trajectories"),
+    for source, order, encoder in (
+        ("recent", "transitions", "product"),
+        ("recent-in-order", "transitions", "product"),
+        ("collected", "transitions", "product"),
+        ("collected-windows", "transitions", "product"),
+        ("replay", "transitions", "product"),
+        ("replay", "trajectories", "product"),
+        ("batch", "transitions", "product"),
+        ("recent", "trajectories", "recurrent"),
+        ("collected-windows", "transitions", "recurrent"),
+        ("batch", "transitions", "recurrent"),
+        ("batch", "trajectories", "product"),
     ):
-        changes = dict(context_source=source, batch_order=order, encoder=encoder, context_order=context_order)
-        config = dataclasses.replace(SMALL, **changes)
-        batch, context, _ = pearl.draw(Buffers(rl_ring, context_ring), jax.random.key(0), 1, config)
+        config = dataclasses.replace(SMALL, context=source, batch_order=order, encoder=encoder)
+        batch, context, _ = pearl.draw(Buffers(rl_ring, context_ring), jax.random.key(0), ONE_NUMBER, config)
         assert (np.asarray(batch.obs) >= 1000).all()
         assert (np.asarray(context.obs) >= 1000).all() == (source in ("replay", "batch"))
         assert np.array_equal(batch.obs, context.obs) == (source == "batch")
-        assert (np.diff(np.asarray(batch.obs)[..., 0]) == 1).all() == (order == "trajectories")
-        in_order = encoder == "recurrent" or context_order == "trajectories"
+        in_order = encoder == "recurrent" or source == "recent-in-order" or (source, order) == ("batch", "trajectories")
+        batch_in_order = order == "trajectories" or (source, encoder) == ("batch", "recurrent")
+        assert (np.diff(np.asarray(batch.obs)[..., 0]) == 1).all() == batch_in_order
         assert (np.diff(np.asarray(context.obs)[..., 0]) == 1).all() == in_order
         np.testing.assert_array_equal(batch.action[:, 0], context.action[:, 0])  # of the same tasks
-    with pytest.raises(NacreError, match=r"recurrent encoder.* set --batch-order trajectories"):
-        dataclasses.replace(RECURRENT, context_source="batch")
-    with pytest.raises(
-        NacreError, match=r"context_order.* set --context-order transitions or --batch-order trajectories"
-    ):
-        dataclasses.replace(SMALL, context_source="batch", context_order="trajectories")
-    for changes, cause in (
-        (dict(context_source="batch"), "a context is the critics' batch"),
-        (dict(context_order="trajectories"), "contexts are in order"),
-        (dict(encoder="recurrent"), "contexts are in order"),
-    ):
-        with pytest.raises(NacreError, match=f"context_window is 40, but {cause}.* set --context-window 0"):
-            dataclasses.replace(SMALL, context_window=40, **changes)
 
 
 def test_a_context_of_a_window_is_of_transitions_collected_one_after_another():
@@ -149,8 +141,10 @@ def test_a_context_of_a_window_is_of_transitions_collected_one_after_another():
     for first in (0, 150, 300, 450):
         ring = replay.insert(ring, jnp.arange(3), numbered(first, 150, 3))
     buffers = Buffers(ring, ring)
-    config = dataclasses.replace(SMALL, meta_batch=40, context_batch_size=50, context_window=20)
-    draws = [pearl.draw(buffers, jax.random.key(i), 1, config)[:2] for i in range(60)]
+    config = dataclasses.replace(
+        SMALL, meta_batch=40, context_batch_size=50, context="collected-windows", num_exploration_episodes=1
+    )  # of a trial that explores for one episode, 20 steps
+    draws = [pearl.draw(buffers, jax.random.key(i), ONE_NUMBER, config)[:2] for i in range(60)]
     for batch, context in draws:
         assert (np.asarray(context.action) == np.asarray(batch.action[:, :1])).all(), "of the batch's tasks"
     assert set(np.unique(draws[0][1].action)) == {0, 1, 2}
@@ -161,8 +155,8 @@ def test_a_context_of_a_window_is_of_transitions_collected_one_after_another():
     assert len(np.unique(seen[0])) > 10 and not (np.diff(seen[0]) == 1).all()
     first = set(seen.min(axis=1))
     assert len(first) > 350 and min(first) < 5 and 375 < max(first) < 390  # from everywhere to the newest, none beyond
-    wide = dataclasses.replace(config, context_window=1000)
-    seen = np.asarray(pearl.draw(buffers, jax.random.key(0), 1, wide)[1].obs)
+    wide = dataclasses.replace(config, num_exploration_episodes=50, num_evaluation_episodes=51)
+    seen = np.asarray(pearl.draw(buffers, jax.random.key(0), ONE_NUMBER, wide)[1].obs)
     assert (np.ptp(seen[..., 0], axis=1) > 190).all()  # of all that there is
 
 
@@ -170,11 +164,11 @@ def test_a_context_of_a_window_is_of_transitions_collected_one_after_another():
     "changes",
     [
         dict(encoder="recurrent"),
-        dict(encoder="recurrent", batch_order="trajectories", context_source="batch"),
-        dict(context_source="replay"),
-        dict(context_source="batch"),
-        dict(context_order="trajectories", use_prior_factor=True),
-        dict(context_source="collected", context_window=30),
+        dict(encoder="recurrent", batch_order="trajectories", context="batch"),
+        dict(context="replay"),
+        dict(context="batch"),
+        dict(context="recent-in-order", use_prior_factor=True),
+        dict(context="collected-windows"),
         dict(num_critics=1),
         dict(use_value_network=False, num_critics=1),
         dict(normalise_inputs="all"),
@@ -188,7 +182,7 @@ def test_meta_training_runs_with_every_ablation(changes: dict[str, Any]):
     for states, (metrics,) in pearl.meta_train(FAMILY, config, tasks, states):  # noqa: B007, B020
         assert all(np.isfinite(values).all() for values in metrics.values())
     returns = rollout.evaluate(
-        FAMILY, tasks.test, pearl.make_agent(config), pearl.agent_params(states[0]), jax.random.key(0), 3, 1
+        FAMILY, tasks.test, pearl.make_agent(FAMILY, config), pearl.agent_params(states[0]), jax.random.key(0), 3, 1
     )
     assert np.isfinite(returns).all()
 

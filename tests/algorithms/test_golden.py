@@ -5,6 +5,7 @@ golden/README.md says what the arrays are. Names of arrays are the reference's; 
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,8 @@ from nacre.learning.networks import MLP, sample_action
 from nacre.presets.pearl import PearlConfig
 from nacre.types import Belief, Transition
 
+critic_loss = functools.partial(soft_actor_critic.critic_loss, objective=pearl.OBJECTIVE)
+update = functools.partial(soft_actor_critic.update, objective=pearl.OBJECTIVE)
 GOLDEN = Path(__file__).parent / "golden"
 CASES = ("dense", "next_obs", "deterministic")
 TOLERANCE = 1e-10
@@ -74,7 +77,7 @@ def golden_networks(
 ) -> soft_actor_critic.Networks:
     """The six networks below this prefix."""
     dims = (int(data["config/obs_dim"]), int(data["config/action_dim"]))
-    template = jax.eval_shape(lambda key: soft_actor_critic.init_networks(*dims, config, key), jax.random.key(0))
+    template = jax.eval_shape(lambda key: pearl.init_learner(*dims, config, key)[0], jax.random.key(0))
 
     def fill(mlp: MLP, net: str, heads: tuple[str, ...] = ("last_fc",)) -> MLP:
         return with_layers(mlp, mlp_layers(under(data, f"{prefix}/{net}/"), heads), dtype)
@@ -181,7 +184,7 @@ def examine(
     raw = encoder(jnp.concatenate(seen + ([context.next_obs] if config.use_next_obs_in_context else []), axis=-1))
     factors = pearl.encode(encoder, context, config)
     belief = pearl.infer_posterior(encoder, context, config)
-    (_, (z, critic_metrics)), critic_gradient = jax.value_and_grad(pearl.critic_loss, has_aux=True)(
+    (_, (z, critic_metrics)), critic_gradient = jax.value_and_grad(critic_loss, has_aux=True)(
         (encoder, old_critics), networks, batch, context, noise, config
     )
     outputs = {"enc_raw": raw, "z_mean": belief.mean, "z": z[:, 0]}
@@ -198,7 +201,7 @@ def examine(
         losses["kl_loss"], gradients["kl"] = jax.value_and_grad(kl_loss)(encoder)
 
     # Predictions; the Bellman target of every row is what the critic loss reports for that row alone.
-    q1, q2 = pearl.q_values(old_critics, batch.obs, batch.action, z)
+    q1, q2 = soft_actor_critic.q_values(old_critics, batch.obs, batch.action, z)
     outputs |= {"q1_pred": column(q1), "q2_pred": column(q2)}
     outputs |= {
         "v_pred": column(networks.value(batch.obs, z)),
@@ -210,7 +213,7 @@ def examine(
         one_task = jax.tree.map(lambda x: x[None], context)
         one_noise = noise._replace(z=z_noise[None])
         args = ((encoder, old_critics), networks, one_row, one_task, one_noise, config)
-        return pearl.critic_loss(*args)[1][1]["q_target_mean"]
+        return critic_loss(*args)[1][1]["q_target_mean"]
 
     targets = jax.vmap(jax.vmap(row_target, in_axes=(0, None, None)))(batch, context, noise.z)
     outputs["q_target"] = column(targets)
@@ -218,12 +221,12 @@ def examine(
     # Policy and V: old policy, V and z, new critics.
     policy = networks.policy(batch.obs, z)
     action, log_pi = sample_action(policy, noise.action)
-    q1_new, q2_new = pearl.q_values(new_critics, batch.obs, action, z)
+    q1_new, q2_new = soft_actor_critic.q_values(new_critics, batch.obs, action, z)
     policy_args = (networks.policy, new_critics, batch.obs, z, noise.action)
-    (policy_loss, (v_target, _)), policy_gradient = jax.value_and_grad(pearl.policy_loss, has_aux=True)(
+    (policy_loss, (v_target, _)), policy_gradient = jax.value_and_grad(soft_actor_critic.policy_loss, has_aux=True)(
         *policy_args, config
     )
-    (value_loss, _), value_gradient = jax.value_and_grad(pearl.value_loss, has_aux=True)(
+    (value_loss, _), value_gradient = jax.value_and_grad(soft_actor_critic.value_loss, has_aux=True)(
         networks.value, v_target, batch.obs, z
     )
     outputs |= {"policy_mean": flat(policy.mean), "policy_log_std": flat(policy.log_std)}
@@ -234,7 +237,7 @@ def examine(
 
     def policy_loss_with(mean_weight: float, std_weight: float) -> jax.Array:
         weights = {"policy_mean_reg_weight": mean_weight, "policy_std_reg_weight": std_weight}
-        return pearl.policy_loss(*policy_args, PearlConfig(**(vars(config) | weights)))[0]
+        return soft_actor_critic.policy_loss(*policy_args, PearlConfig(**(vars(config) | weights)))[0]
 
     main = policy_loss_with(0.0, 0.0)
     losses |= {
@@ -266,12 +269,12 @@ def five_steps(name: str, dtype: Any, *, examining: bool) -> Run:
     optimisers = soft_actor_critic.Optimisers(
         adam.init((start.encoder, start.critics)), adam.init(start.policy), adam.init(start.value)
     )
-    update = jax.jit(lambda *args: pearl.update(*args, config), compiler_options=QUICK if examining else None)
+    take_step = jax.jit(lambda *args: update(*args, config), compiler_options=QUICK if examining else None)
     look = jax.jit(lambda *args: examine(*args, config), compiler_options=QUICK)
     metrics, examined = [], []
     for step in range(int(data["config/num_steps"])):
         inputs = step_inputs(data, step, config, dtype)
-        after, optimisers, step_metrics = update(networks[-1], optimisers, *inputs)
+        after, optimisers, step_metrics = take_step(networks[-1], optimisers, *inputs)
         if examining:
             examined.append(look(networks[-1], after.critics, inputs))
         networks.append(after)

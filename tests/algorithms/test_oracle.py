@@ -13,18 +13,18 @@ import pytest
 
 import nacre
 from documented import undocumented
-from nacre.algorithms import oracle, pearl
+from nacre.algorithms import oracle
 from nacre.errors import NacreError
 from nacre.families.point import PointRobot
 from nacre.families.walker_hopper import HopperParams
-from nacre.learning import replay
+from nacre.learning import replay, soft_actor_critic
 from nacre.presets.oracle import PRESETS, OracleConfig
 from nacre.simulation import rollout
 from nacre.simulation.environment import TaskEnvironment
 
 FAMILY = PointRobot()
 SMALL = OracleConfig(
-    num_train_tasks=4, num_test_tasks=3, iterations=2, num_initial_steps=20, num_tasks_sample=2, num_steps=40,
+    num_train_tasks=4, num_test_tasks=3, iterations=2, num_initial_episodes=1, num_tasks_sample=2, num_episodes=2,
     num_train_steps_per_iteration=7, meta_batch=3, batch_size=5, hidden_dim=8,
 )  # fmt: skip
 
@@ -58,9 +58,8 @@ def test_an_update_is_soft_actor_critic_with_the_task_for_z():
     # A reward is that of the task that the batch is told to belong to.
     expected = -np.linalg.norm(np.asarray(batch.next_obs) - np.asarray(task)[:, None], axis=-1)
     np.testing.assert_allclose(batch.reward, expected, rtol=1e-4, atol=1e-5)
-    settings = SMALL.as_pearl(2)
-    _, (z, metrics) = pearl.critic_loss(
-        (None, state.networks.critics), state.networks, batch, task, noise, settings, oracle.given_z
+    _, (z, metrics) = soft_actor_critic.critic_loss(
+        (None, state.networks.critics), state.networks, batch, task, noise, SMALL, oracle.OBJECTIVE
     )
     np.testing.assert_array_equal(z[:, 0], task)
     value = state.networks.target_value(batch.next_obs, task[:, None])[..., 0]
@@ -131,8 +130,8 @@ def test_parameters_have_one_order_whatever_the_order_of_the_family():
 def test_it_collects_as_many_steps_as_pearl():
     for preset, rows in PRESETS.items():
         assert {name: OracleConfig(**row) for name, row in rows.items()}, preset
-    assert OracleConfig(**PRESETS["paper"]["cheetah-vel"]).num_steps == 400 + 600
-    assert OracleConfig(**PRESETS["paper"]["sparse-point-robot"]).num_steps == 1000
+    assert OracleConfig(**PRESETS["paper"]["cheetah-vel"]).num_episodes == 2 + 3
+    assert OracleConfig(**PRESETS["paper"]["sparse-point-robot"]).num_episodes == 5 + 45
 
 
 def test_it_goes_on_exactly_where_it_was_stopped(tmp_path: Path):

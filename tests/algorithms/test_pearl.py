@@ -27,10 +27,12 @@ from nacre.simulation import rollout
 from nacre.types import Belief, Transition, stream
 
 FAMILY = PointRobot()
+critic_loss = functools.partial(soft_actor_critic.critic_loss, objective=pearl.OBJECTIVE)
+update = functools.partial(soft_actor_critic.update, objective=pearl.OBJECTIVE)
 OBS_DIM, ACTION_DIM, LATENT_DIM = 2, 2, 3
 SMALL = PearlConfig(
-    num_train_tasks=3, num_test_tasks=2, iterations=2, num_initial_steps=20, num_tasks_sample=3, num_steps_prior=20,
-    num_steps_posterior=40, num_extra_rl_steps_posterior=20, num_train_steps_per_iteration=400, meta_batch=3,
+    num_train_tasks=3, num_test_tasks=2, iterations=2, num_initial_episodes=1, num_tasks_sample=3, num_prior_episodes=1,
+    num_posterior_episodes=2, num_extra_rl_episodes=1, num_train_steps_per_iteration=400, meta_batch=3,
     batch_size=32, context_batch_size=32, latent_dim=LATENT_DIM, hidden_dim=32, num_hidden_layers=2,
     encoder_hidden_dim=32, reward_scale=5.0, discount=0.5, learning_rate=1e-2, kl_weight=0.01,
     num_evaluation_episodes=4, num_exploration_episodes=2,
@@ -56,7 +58,7 @@ def made_up_transitions(seed: int, *shape: int) -> Transition:
 
 @functools.partial(jax.jit, static_argnames="config")
 def fresh_networks(config: PearlConfig, seed: int) -> soft_actor_critic.Networks:
-    return soft_actor_critic.init_networks(OBS_DIM, ACTION_DIM, config, jax.random.key(seed))
+    return pearl.init_learner(OBS_DIM, ACTION_DIM, config, jax.random.key(seed))[0]
 
 
 def forward(mlp: MLP, *inputs: Any) -> np.ndarray:
@@ -247,7 +249,7 @@ def critic_gradients(networks: soft_actor_critic.Networks, configs: tuple[PearlC
     def gradients(networks):
         trained = (networks.encoder, networks.critics)
         args = (networks, BATCH, LONG_CONTEXT, NOISE)
-        return [jax.grad(pearl.critic_loss, has_aux=True)(trained, *args, config)[0] for config in configs]
+        return [jax.grad(critic_loss, has_aux=True)(trained, *args, config)[0] for config in configs]
 
     return gradients(networks)
 
@@ -285,13 +287,15 @@ def test_policy_and_value_losses_do_not_reach_the_encoder(networks):
     def gradients(networks):
         def z_of(encoder):
             trained = (encoder, networks.critics)
-            return pearl.critic_loss(trained, networks, BATCH, LONG_CONTEXT, NOISE, SMALL)[1][0]
+            return critic_loss(trained, networks, BATCH, LONG_CONTEXT, NOISE, SMALL)[1][0]
 
         def policy_loss(z):
-            return pearl.policy_loss(networks.policy, networks.critics, BATCH.obs, z, ACTION_NOISE, SMALL)[0]
+            return soft_actor_critic.policy_loss(networks.policy, networks.critics, BATCH.obs, z, ACTION_NOISE, SMALL)[
+                0
+            ]
 
         def value_loss(z):
-            return pearl.value_loss(networks.value, jnp.ones((2, 32)), BATCH.obs, z)[0]
+            return soft_actor_critic.value_loss(networks.value, jnp.ones((2, 32)), BATCH.obs, z)[0]
 
         through = [jax.grad(lambda e, loss=loss: loss(z_of(e)))(networks.encoder) for loss in (policy_loss, value_loss)]
         at_z = [jax.grad(loss)(z_of(networks.encoder)) for loss in (policy_loss, value_loss)]
@@ -312,7 +316,7 @@ def policy_gradients(networks) -> list[MLP]:
     @jax.jit
     def gradients(networks):
         args = (networks.policy, networks.critics, BATCH.obs, z, ACTION_NOISE)
-        return [jax.grad(pearl.policy_loss, has_aux=True)(*args, config)[0].mlp for config in configs]
+        return [jax.grad(soft_actor_critic.policy_loss, has_aux=True)(*args, config)[0].mlp for config in configs]
 
     return gradients(networks)
 
@@ -343,7 +347,7 @@ def test_bellman_target_uses_the_scaled_training_reward_and_bootstraps_unless_te
             one = jax.tree.map(lambda x: x[:, row : row + 1], batch)
             noise = pearl.Noise(Z_NOISE[:1], ACTION_NOISE[:1])
             bootstrapping = networks._replace(target_value=target_value)
-            return pearl.critic_loss(trained, bootstrapping, one, context, noise, SMALL)[1]
+            return critic_loss(trained, bootstrapping, one, context, noise, SMALL)[1]
 
         return [target_of(row) for row in range(2)]
 
@@ -392,7 +396,7 @@ def squashed(networks: soft_actor_critic.Networks, obs: Any, z: Any, noise: Any)
 def test_without_v_the_target_is_the_smaller_slow_critic_at_a_fresh_next_action_less_its_log_density(double_q):
     noise = pearl.Noise(Z_NOISE, ACTION_NOISE, NEXT_NOISE)
     trained = (double_q.encoder, double_q.critics)
-    z, metrics = jax.jit(pearl.critic_loss, static_argnames="config")(
+    z, metrics = jax.jit(critic_loss, static_argnames="config")(
         trained, double_q, BATCH, LONG_CONTEXT, noise, DOUBLE_Q
     )[1]
     z_rows = np.broadcast_to(z, (2, 32, LATENT_DIM))
@@ -408,8 +412,8 @@ def test_without_v_the_target_is_the_smaller_slow_critic_at_a_fresh_next_action_
 def test_the_temperature_weighs_the_log_density_in_the_policys_loss(double_q):
     z = jnp.asarray(Z_NOISE)[:, None]
     config = change(DOUBLE_Q, policy_mean_reg_weight=0.0, policy_std_reg_weight=0.0)
-    loss, (v_target, _) = pearl.policy_loss(
-        double_q.policy, double_q.critics, BATCH.obs, z, ACTION_NOISE, config, pearl.temperature(double_q)
+    loss, (v_target, _) = soft_actor_critic.policy_loss(
+        double_q.policy, double_q.critics, BATCH.obs, z, ACTION_NOISE, config, soft_actor_critic.temperature(double_q)
     )
     z_rows = np.broadcast_to(z, (2, 32, LATENT_DIM))
     action, log_pi = squashed(double_q, BATCH.obs, z_rows, ACTION_NOISE)
@@ -421,12 +425,12 @@ def test_the_temperature_weighs_the_log_density_in_the_policys_loss(double_q):
 def test_the_parts_of_an_updates_noise_are_standard_normal_and_share_nothing():
     actions = (2, 500, ACTION_DIM)
     config = change(DOUBLE_Q, meta_batch=2)
-    noise = pearl.draw_noise(jax.random.key(0), actions, config)
+    noise = off_policy.draw_noise(jax.random.key(0), actions, LATENT_DIM, config)
     assert noise.z.shape == (2, LATENT_DIM) and noise.action.shape == noise.next_action.shape == actions
     everything = np.concatenate([np.ravel(part) for part in noise])
     assert len(np.unique(everything)) == len(everything)
     assert abs(everything.mean()) < 0.1 and abs(everything.std() - 1) < 0.1
-    with_v = pearl.draw_noise(jax.random.key(0), actions, change(config, use_value_network=True))
+    with_v = off_policy.draw_noise(jax.random.key(0), actions, LATENT_DIM, change(config, use_value_network=True))
     assert with_v.next_action is None
 
 
@@ -436,7 +440,7 @@ def test_a_single_critic_is_its_own_target_and_what_the_policy_goes_by(double_q)
     fast, slow = double_q.critics[:1], double_q.target_critics[:1]
     single = double_q._replace(critics=fast, target_critics=slow)
     noise = pearl.Noise(Z_NOISE, ACTION_NOISE, NEXT_NOISE)
-    z, metrics = pearl.critic_loss((single.encoder, fast), single, BATCH, LONG_CONTEXT, noise, config)[1]
+    z, metrics = critic_loss((single.encoder, fast), single, BATCH, LONG_CONTEXT, noise, config)[1]
     z_rows = np.broadcast_to(z, (2, 32, LATENT_DIM))
     action, log_pi = squashed(single, BATCH.next_obs, z_rows, NEXT_NOISE)
     bootstrap = forward(slow[0], BATCH.next_obs, action, z_rows)[..., 0] - 0.3 * log_pi
@@ -444,7 +448,9 @@ def test_a_single_critic_is_its_own_target_and_what_the_policy_goes_by(double_q)
     error = forward(fast[0], BATCH.obs, BATCH.action, z_rows)[..., 0] - target
     np.testing.assert_allclose(metrics["critic_loss"], (error**2).mean(), rtol=1e-4)
 
-    loss, _ = pearl.policy_loss(single.policy, fast, BATCH.obs, z, ACTION_NOISE, config, pearl.temperature(single))
+    loss, _ = soft_actor_critic.policy_loss(
+        single.policy, fast, BATCH.obs, z, ACTION_NOISE, config, soft_actor_critic.temperature(single)
+    )
     action, log_pi = squashed(single, BATCH.obs, z_rows, ACTION_NOISE)
     q = forward(fast[0], BATCH.obs, action, z_rows)[..., 0]
     np.testing.assert_allclose(loss, (0.3 * log_pi - q).mean(), rtol=1e-4)
@@ -453,7 +459,9 @@ def test_a_single_critic_is_its_own_target_and_what_the_policy_goes_by(double_q)
 @pytest.mark.parametrize(("log_pi", "rises"), [(2.5, True), (1.5, False)])
 def test_the_temperature_rises_while_the_entropy_is_below_minus_action_dim(log_pi, rises):
     """Entropy is -log_pi; the target for two action dimensions is -2 nats."""
-    gradient = jax.grad(lambda x: pearl.temperature_loss(x, jnp.asarray(log_pi), ACTION_DIM)[0])(jnp.asarray(0.7))
+    gradient = jax.grad(lambda x: soft_actor_critic.temperature_loss(x, jnp.asarray(log_pi), ACTION_DIM)[0])(
+        jnp.asarray(0.7)
+    )
     np.testing.assert_allclose(gradient, -(log_pi - 2.0), rtol=1e-6)
     assert (gradient < 0) == rises
 
@@ -486,7 +494,7 @@ def test_the_two_critics_start_different_and_the_target_starts_as_v():
 # ----------------------------------------------------------------------------------------------------------------------
 # Meta-testing: the agent
 
-AGENT = pearl.make_agent(SMALL)
+AGENT = pearl.make_agent(FAMILY, SMALL)
 
 
 def observed(params: pearl.Params, transitions: Transition) -> pearl.Memory:
@@ -597,7 +605,7 @@ def test_without_bottleneck_z_is_zero_before_any_context_and_the_mean_encoding_a
     config = change(SMALL, use_information_bottleneck=False)
     fresh = fresh_networks(config, seed=0)
     params = pearl.Params(louder(fresh.encoder), fresh.policy)
-    trial = list(rollout.trial(FAMILY, pearl.make_agent(config), params, GOALS, jax.random.key(0), 3))
+    trial = list(rollout.trial(FAMILY, pearl.make_agent(FAMILY, config), params, GOALS, jax.random.key(0), 3))
     assert all((np.asarray(trial[index].memory_before.z) == 0.0).all() for index in (0, 1))
     seen = [played.episode.transitions for played in trial[:2]]
     context = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *seen)
@@ -633,19 +641,20 @@ class Collected(NamedTuple):
     rounds: list[Recorded]
 
 
-DRAWN, PHASES = np.array([0, 2, 0]), Phases(prior=20, posterior=40, extra_rl_posterior=20)
+DRAWN, PHASES = np.array([0, 2, 0]), Phases(prior=1, posterior=2, extra_rl_posterior=1)
 
 
 def collect(
     state: pearl.State, drawn: np.ndarray, phases: Phases, config: PearlConfig = SMALL, family: Family = FAMILY
 ) -> pearl.State:
     """One run's collection."""
-    return pearl.collect(family, config, GOALS, [state], drawn[None], phases)[0]
+    procedure = pearl.procedure(family, config)
+    return off_policy.collect(family, config, GOALS, [state], drawn[None], phases, procedure)[0]
 
 
 def train(state: pearl.State, num_updates: int, config: PearlConfig = SMALL) -> tuple[pearl.State, pearl.Metrics]:
     """One run's updates."""
-    (after,), (metrics,) = pearl.train([state], config, OBS_DIM, num_updates)
+    (after,), (metrics,) = off_policy.train([state], pearl.procedure(FAMILY, config), num_updates)
     return after, metrics
 
 
@@ -691,7 +700,7 @@ def initial() -> pearl.State:
     """After the initial collection; its encoder is sure that z is 0.7."""
     state = pearl.init(FAMILY, SMALL, seed=0)
     state = with_encoder(state, sure_encoder(state.networks.encoder, 0.7))
-    return collect(state, np.arange(3), Phases(prior=20))
+    return collect(state, np.arange(3), Phases(prior=1))
 
 
 @pytest.fixture(scope="module")
@@ -736,8 +745,8 @@ def test_a_task_drawn_twice_keeps_the_context_of_its_last_draw_and_all_rl_data(c
 
 
 def test_collected_contexts_are_all_draws_of_a_task_less_the_extra_steps():
-    config = change(SMALL, context_source="collected")
-    state = collect(pearl.init(FAMILY, config, seed=0), np.arange(3), Phases(prior=20), config)
+    config = change(SMALL, context="collected")
+    state = collect(pearl.init(FAMILY, config, seed=0), np.arange(3), Phases(prior=1), config)
     for _ in range(SMALL.iterations):
         before = state
         recorded = collect_recorded(before, config, DRAWN, PHASES)
@@ -756,8 +765,8 @@ def test_collected_contexts_are_all_draws_of_a_task_less_the_extra_steps():
 @pytest.mark.parametrize("source", ["recent", "collected"])
 def test_the_buffers_hold_all_that_a_run_collects_even_where_episodes_end_early(source):
     """Every draw of every iteration is of one task, so that its rings are as long as they can be."""
-    family, config = Falling(), change(SMALL, context_source=source)
-    state = collect(pearl.init(family, config, seed=0), np.arange(3), Phases(prior=20), config, family)
+    family, config = Falling(), change(SMALL, context=source)
+    state = collect(pearl.init(family, config, seed=0), np.arange(3), Phases(prior=1), config, family)
     for _ in range(config.iterations):
         state = collect(state, np.full(3, 2), PHASES, config, family)
     for replay in (state.rl_buffer, state.context_buffer):
@@ -807,8 +816,8 @@ def test_every_draw_infers_its_posterior_from_its_own_context(initial):
     np.testing.assert_allclose(z, np.broadcast_to(expected[:, None], z.shape), atol=0.04)
 
 
-def test_phases_collect_whole_episodes_until_they_have_the_steps_asked_for(initial):
-    after = collect(copied(initial), np.array([1]), Phases(prior=41))
+def test_phases_collect_as_many_episodes_as_asked_for(initial):
+    after = collect(copied(initial), np.array([1]), Phases(prior=3))
     assert after.env_steps - initial.env_steps == 60
     assert np.asarray(after.context_buffer.size).tolist() == [20, 60, 20]
     assert np.asarray(after.rl_buffer.size).tolist() == [20, 80, 20]
@@ -834,7 +843,7 @@ def test_phases_go_on_until_they_have_real_transitions_enough(initial):
 
     Three lanes are wanted and four are played, a power of two: what the fourth did is dropped.
     """
-    collected = collect_recorded(initial, SMALL, DRAWN, Phases(prior=20, extra_rl_posterior=20), Falling())
+    collected = collect_recorded(initial, SMALL, DRAWN, Phases(prior=1, extra_rl_posterior=1), Falling())
     assert [recorded.length.tolist() for recorded in collected.rounds] == [[20, 10, 20, 20], [10]] * 2
     assert collected.after.env_steps - initial.env_steps == 6 * 20
     assert np.asarray(collected.after.rl_buffer.size).tolist() == [20 + 4 * 20, 20, 20 + 2 * 20]
@@ -846,7 +855,7 @@ def test_phases_go_on_until_they_have_real_transitions_enough(initial):
 
 def test_collections_of_one_run_use_new_random_numbers(collected, initial):
     once = collected.rounds[0]
-    again = collect_recorded(collected.after, SMALL, DRAWN, Phases(prior=20)).rounds[0]
+    again = collect_recorded(collected.after, SMALL, DRAWN, Phases(prior=1)).rounds[0]
     assert (once.transitions.obs != again.transitions.obs).all()
     assert (once.z != again.z).all()
 
@@ -856,15 +865,16 @@ def first_iteration(config: PearlConfig) -> tuple[pearl.State, pearl.State, list
     tasks = TaskSet(GOALS, GOALS, 0)
     start = pearl.init(FAMILY, config, seed=4)
     with recording() as rounds, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pearl, "train", lambda states, config, obs_dim, num_updates: (states, [{}]))
+        patch.setattr(off_policy, "train", lambda states, procedure, num_updates: (states, [{}]))
         (after,), _ = next(pearl.meta_train(FAMILY, config, tasks, [copied(start)]))
     return start, after, rounds
 
 
-@pytest.mark.parametrize("num_steps", [0, 40])
-def test_straight_episodes_hold_one_random_action_and_come_first(num_steps):
+@pytest.mark.parametrize("num_episodes", [0, 2])
+def test_straight_episodes_hold_one_random_action_and_come_first(num_episodes):
     """Initial collection; then straight, prior, posterior (two rounds), extra."""
-    _, after, rounds = first_iteration(change(SMALL, num_steps_straight=num_steps))
+    num_steps = 20 * num_episodes
+    _, after, rounds = first_iteration(change(SMALL, num_straight_episodes=num_episodes))
     held = [bool((t.action == t.action[:, :1]).all()) for t in (recorded.transitions for recorded in rounds)]
     assert held == ([True, True] if num_steps else [False]) + [False] * 4
     assert [len(recorded.length) for recorded in rounds] == [3, *([6] if num_steps else []), 3, 3, 3, 3]
@@ -891,7 +901,7 @@ def test_straight_actions_are_the_tanh_of_standard_normals_and_ask_no_policy():
 def test_initial_collection_in_groups_of_tasks_reaches_every_task_once(monkeypatch):
     """At most 20 environment steps side by side: one task at a time."""
     monkeypatch.setattr(collection, "INITIAL_STEPS", 20)
-    _, after, rounds = first_iteration(change(SMALL, num_steps_posterior=0, num_extra_rl_steps_posterior=0))
+    _, after, rounds = first_iteration(change(SMALL, num_posterior_episodes=0, num_extra_rl_episodes=0))
     assert len(rounds) == 3 + 1
     np.testing.assert_array_equal(np.concatenate([recorded.goal for recorded in rounds[:3]]), GOALS["goal"])
     starts = np.concatenate([recorded.transitions.obs[:, 0] for recorded in rounds])
@@ -955,11 +965,11 @@ def test_a_block_is_one_update_after_another_on_what_is_drawn_from_the_replay(bl
     """The compiled scan against a plain loop, for as long as rounding stays small."""
     start = blocks.start
     learner, losses = (start.networks, start.optimisers), []
-    update = jax.jit(pearl.update, static_argnames="config")
+    take_step = jax.jit(update, static_argnames="config")
     for grad_step in range(5):
         key = jax.random.fold_in(stream(start.key, "train"), grad_step)
-        drawn = pearl.draw(Buffers(start.rl_buffer, start.context_buffer), key, OBS_DIM, SMALL)
-        *learner, metrics = update(*learner, *drawn, config=SMALL)
+        drawn = pearl.draw(Buffers(start.rl_buffer, start.context_buffer), key, FAMILY, SMALL)
+        *learner, metrics = take_step(*learner, *drawn, config=SMALL)
         losses.append(metrics["critic_loss"])
     np.testing.assert_allclose(losses, blocks.metrics_at_once["critic_loss"][:5], rtol=1e-3)
 
@@ -1086,7 +1096,7 @@ def test_critics_and_encoder_learn_what_only_the_context_tells(blocks):
     @jax.jit
     def critic_loss(context):
         no_noise = pearl.Noise(np.zeros((2, LATENT_DIM)), np.zeros(batch.action.shape))
-        return pearl.critic_loss(trained, state.networks, batch, context, no_noise, SMALL)[1][1]
+        return critic_loss(trained, state.networks, batch, context, no_noise, SMALL)[1][1]
 
     assert critic_loss(swapped)["critic_loss"] > 10 * critic_loss(context)["critic_loss"]
 
@@ -1109,13 +1119,14 @@ SEEDS_DRAWN = np.array([[0, 2, 0], [1, 1, 2]])
 @pytest.mark.parametrize("family", [FAMILY, Falling()], ids=["to the horizon", "falling"])
 def test_seeds_side_by_side_collect_what_each_collects_alone(family, source):
     """With their own parameters, tasks and random numbers. Where episodes end early, they need different numbers."""
-    phases = Phases(straight=20, prior=20, posterior=40, extra_rl_posterior=20)
-    config = change(SMALL, num_steps_straight=20, context_source=source)
+    phases = Phases(straight=1, prior=1, posterior=2, extra_rl_posterior=1)
+    config = change(SMALL, num_straight_episodes=1, context=source)
 
     def start(seed: int) -> pearl.State:
-        return collect(pearl.init(family, config, seed), np.arange(3), Phases(prior=20), config, family)
+        return collect(pearl.init(family, config, seed), np.arange(3), Phases(prior=1), config, family)
 
-    together = pearl.collect(family, config, GOALS, [start(1), start(2)], SEEDS_DRAWN, phases)
+    procedure = pearl.procedure(family, config)
+    together = off_policy.collect(family, config, GOALS, [start(1), start(2)], SEEDS_DRAWN, phases, procedure)
     for seed, drawn, state in zip((1, 2), SEEDS_DRAWN, together, strict=True):
         alone = collect(start(seed), drawn, phases, config, family)
         assert state.env_steps == alone.env_steps
@@ -1131,7 +1142,7 @@ def test_seeds_side_by_side_learn_what_each_learns_alone(config, collected):
     buffers = dict(rl_buffer=collected.after.rl_buffer, context_buffer=collected.after.context_buffer)
     config = change(config, learning_rate=1e-3)
     starts = [pearl.init(FAMILY, config, seed)._replace(**buffers) for seed in (1, 2, 3)]
-    states, metrics = pearl.train(copied(starts), config, OBS_DIM, 20)
+    states, metrics = off_policy.train(copied(starts), pearl.procedure(FAMILY, config), 20)
     for start, state, measured in zip(starts, states, metrics, strict=True):
         alone, measured_alone = train(copied(start), 20, config)
         assert_trees_close(state, alone)

@@ -15,7 +15,8 @@ import pytest
 import nacre
 from nacre.algorithms import pearl
 from nacre.families.catalog import FAMILIES
-from nacre.presets.pearl import PRESETS, PearlConfig
+from nacre.presets.pearl import PearlConfig
+from nacre.presets.pearl_presets import PRESETS
 from nacre.report.curves import read_run
 from nacre.runs.directory import EVAL_COLUMNS, RunDirectory
 from nacre.runs.experiment import resolve
@@ -130,7 +131,7 @@ def test_ablations_sum_up_what_is_there_and_refuse_another_run_in_a_lines_place(
     with pytest.raises(SystemExit, match="other settings than this one"):
         ablation.main(["point-robot", "--out", str(tmp_path), "--only", "fast", "--seed", "21"])
     with pytest.raises(SystemExit):
-        ablation.main(["point-robot", "--out", str(tmp_path), "--only", "context-order"])
+        ablation.main(["point-robot", "--out", str(tmp_path), "--only", "context"])
 
 
 def test_a_signal_ends_the_ablation_and_not_only_its_line(tmp_path, monkeypatch):

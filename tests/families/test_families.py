@@ -21,7 +21,8 @@ from nacre.families.gymnasium import GymnasiumFamily
 from nacre.families.half_cheetah import CheetahDir, CheetahVel
 from nacre.families.point import PointRobot, SparsePointRobot
 from nacre.families.robots import load_model
-from nacre.presets.pearl import PRESETS, PearlConfig
+from nacre.presets.pearl import PearlConfig
+from nacre.presets.pearl_presets import PRESETS
 from nacre.runs.experiment import resolve
 from nacre.simulation import rollout
 from nacre.simulation.mujoco import MujocoLanes

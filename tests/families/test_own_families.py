@@ -20,7 +20,7 @@ from nacre.cli import main as cli
 from nacre.families.catalog import FAMILIES
 from nacre.families.family import Family, JaxFamily, MujocoFamily, Physics
 from nacre.families.gymnasium import GymnasiumFamily
-from nacre.presets.pearl import ANY_FAMILY, PRESETS
+from nacre.presets.pearl_presets import ANY_FAMILY, PRESETS
 from nacre.types import Episode, Tasks
 
 PAGE = (Path(__file__).parents[2] / "docs" / "add-a-family.md").read_text()
@@ -138,10 +138,9 @@ def test_fast_and_paper_are_as_the_page_says_for_any_family(folder: Path):
     assert (fast.num_train_tasks, fast.num_test_tasks) == (100, 30)
     assert fast.use_next_obs_in_context and not paper.use_next_obs_in_context
     assert nacre.resolve("pearl", NAMES[0]).settings == paper
-    two_episodes = ("num_initial_steps", "num_steps_prior", "num_extra_rl_steps_posterior", "context_window")
-    assert {getattr(fast, field) for field in two_episodes} == {400}
-    for field in two_episodes:
-        assert f"`--{field.replace('_', '-')}`" in SECTIONS[0]
+    two_episodes = ("num_initial_episodes", "num_prior_episodes", "num_extra_rl_episodes")
+    assert {getattr(fast, field) for field in two_episodes} == {2}
+    assert "collections of two episodes" in SECTIONS[0]
 
 
 def test_every_hook_of_a_kind_has_a_row_of_the_page():

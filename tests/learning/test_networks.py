@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nacre.algorithms import pearl
 from nacre.learning import soft_actor_critic
 from nacre.learning.networks import (
     MLP,
@@ -119,7 +120,7 @@ def test_a_product_in_float32_leaves_float64_alone():
 @pytest.fixture(scope="module")
 def fresh() -> soft_actor_critic.Networks:
     """The paper's networks for the half-cheetah."""
-    return jax.jit(lambda key: soft_actor_critic.init_networks(20, 6, PearlConfig(), key))(jax.random.key(0))
+    return jax.jit(lambda key: pearl.init_learner(20, 6, PearlConfig(), key)[0])(jax.random.key(0))
 
 
 def uniform_within(x: jax.Array, bound: float) -> None:

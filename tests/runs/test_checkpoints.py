@@ -16,6 +16,7 @@ import pytest
 
 import nacre
 from nacre.algorithms import pearl
+from nacre.learning import off_policy
 from nacre.learning.collection import Phases
 from nacre.learning.replay import Replay
 from nacre.runs import trainer
@@ -23,7 +24,7 @@ from nacre.runs.checkpoints import Checkpoints
 from nacre.runs.experiment import resolve
 from nacre.runs.trainer import Saved
 
-CHOSEN = resolve("pearl", "point-robot", "smoke", iterations=3_000, context_source="collected")
+CHOSEN = resolve("pearl", "point-robot", "smoke", iterations=3_000, context="collected")
 """So long a run that its empty buffers are two orders of magnitude larger than what few episodes fill."""
 
 
@@ -37,12 +38,18 @@ def fresh(tasks: nacre.TaskSet, seed: int = 0) -> Saved:
     return Saved(state, np.float64(0.0), tasks.train, tasks.test)
 
 
+def collect(tasks: nacre.TaskSet, state: pearl.State, drawn: np.ndarray, phases: Phases) -> pearl.State:
+    procedure = pearl.procedure(CHOSEN.family, CHOSEN.settings)
+    (after,) = off_policy.collect(CHOSEN.family, CHOSEN.settings, tasks.train, [state], drawn[None], phases, procedure)
+    return after
+
+
 @pytest.fixture(scope="module")
 def collected(tasks: nacre.TaskSet) -> Saved:
     """The state of a run after its initial collection, with large counters, and awkward numbers in the optimisers."""
     state = fresh(tasks, seed=3).state
     drawn = np.arange(CHOSEN.settings.num_train_tasks)
-    (state,) = pearl.collect(CHOSEN.family, CHOSEN.settings, tasks.train, [state], drawn[None], Phases(prior=40))
+    state = collect(tasks, state, drawn, Phases(prior=2))
     awkward = jnp.array([-0.0, 1e-40, np.pi, np.inf, -np.inf, np.nan, 3e38, -1.5], jnp.float32)
     optimisers = jax.tree.map(
         lambda x: jnp.resize(awkward, x.shape) if jnp.issubdtype(x.dtype, jnp.floating) else x + 7, state.optimisers
@@ -103,14 +110,7 @@ def test_what_is_restored_owns_its_memory(saved: Path, tasks: nacre.TaskSet) -> 
     """A run changes its buffers in place, which must not reach the files that they were read from."""
     before = {file: file.read_bytes() for file in files_of(saved)}
     state = Checkpoints(saved).restore(fresh(tasks)).state._replace(env_steps=np.int64(160))
-    pearl.collect(
-        CHOSEN.family,
-        CHOSEN.settings,
-        tasks.train,
-        [state],
-        np.array([[0, 1]]),
-        Phases(prior=40, extra_rl_posterior=40),
-    )
+    collect(tasks, state, np.array([0, 1]), Phases(prior=2, extra_rl_posterior=2))
     assert {file: file.read_bytes() for file in files_of(saved)} == before
 
 
@@ -127,7 +127,7 @@ def test_only_the_filled_part_of_the_replay_is_written(saved: Path, collected: S
 def test_a_longer_run_takes_over_the_replay_of_a_shorter_one(
     saved: Path, collected: Saved, tasks: nacre.TaskSet
 ) -> None:
-    longer = resolve("pearl", "point-robot", "smoke", iterations=4_000, context_source="collected")
+    longer = resolve("pearl", "point-robot", "smoke", iterations=4_000, context="collected")
     template = fresh(tasks)._replace(state=pearl.init(longer.family, longer.settings, 0))
     state = Checkpoints(saved).restore(template).state
     for old, restored in (

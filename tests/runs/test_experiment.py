@@ -12,7 +12,8 @@ import pytest
 from nacre.algorithms.registry import ALGORITHMS
 from nacre.errors import NacreError
 from nacre.families.catalog import FAMILIES, OPTIONAL
-from nacre.presets.pearl import ANY_FAMILY, PearlConfig
+from nacre.presets.pearl import PearlConfig
+from nacre.presets.pearl_presets import ANY_FAMILY
 from nacre.runs.experiment import RunOptions, from_json, resolve, to_json
 
 CELLS = [
@@ -32,11 +33,7 @@ PAPER = {
     "num_test_tasks": (2, 30, 2, 30, 30, 10, 10, 20, 20),
     "meta_batch": (4, 16, 4, 10, 16, 10, 10, 16, 16),
     "iterations": (500,) * 9,
-    "num_initial_steps": (2000,) * 7 + (200, 200),
     "num_tasks_sample": (5,) * 8 + (10,),
-    "num_steps_prior": (1000, 400, 400, 400, 400, 400, 400, 200, 100),
-    "num_steps_posterior": (0,) * 8 + (900,),
-    "num_extra_rl_steps_posterior": (1000, 600, 600, 600, 600, 600, 600, 200, 0),
     "num_train_steps_per_iteration": (2000, 2000, 4000, 4000, 4000, 4000, 4000, 1000, 1000),
     "batch_size": (256,) * 9,
     "context_batch_size": (256, 100, 256, 256, 256, 100, 100, 64, 1024),
@@ -48,7 +45,6 @@ PAPER = {
     "num_evaluation_episodes": (3,) * 8 + (20,),
     "num_exploration_episodes": (2,) * 7 + (1, 5),
     # the same everywhere
-    "num_steps_straight": (0,) * 9,
     "latent_dim": (5,) * 9,
     "hidden_dim": (300,) * 9,
     "num_hidden_layers": (3,) * 9,
@@ -70,11 +66,17 @@ PAPER = {
     "precision": ("float32",) * 9,
     # the paper's ablations
     "encoder": ("product",) * 9,
-    "context_source": ("recent",) * 9,
-    "context_order": ("transitions",) * 9,
-    "context_window": (0,) * 9,
+    "context": ("recent",) * 9,
     "test_tasks_from": (0,) * 9,
     "batch_order": ("transitions",) * 9,
+}
+# Collections, which the reference counts in environment steps and nacre in episodes.
+PAPER_STEPS = {
+    "num_initial_episodes": (2000,) * 7 + (200, 200),
+    "num_straight_episodes": (0,) * 9,
+    "num_prior_episodes": (1000, 400, 400, 400, 400, 400, 400, 200, 100),
+    "num_posterior_episodes": (0,) * 8 + (900,),
+    "num_extra_rl_episodes": (1000, 600, 600, 600, 600, 600, 600, 200, 0),
 }
 # Horizon, observation and action dimensions, and the environment steps of the reference's evaluation.
 SPACES = {
@@ -104,8 +106,11 @@ def refusal(*names: str, **fields: Any) -> str:
 
 @pytest.mark.parametrize("family", DOMAINS)
 def test_the_paper_preset_is_the_papers_table(family: str) -> None:
-    settings = dataclasses.asdict(resolve("pearl", family, "paper").settings)
-    assert settings == {field: values[DOMAINS.index(family)] for field, values in PAPER.items()}
+    chosen, domain = resolve("pearl", family, "paper"), DOMAINS.index(family)
+    settings = dataclasses.asdict(chosen.settings)
+    for field, steps in PAPER_STEPS.items():
+        assert settings.pop(field) * chosen.family.horizon == steps[domain], field
+    assert settings == {field: values[domain] for field, values in PAPER.items()}
 
 
 @pytest.mark.parametrize("family", SPACES)
@@ -212,8 +217,8 @@ NEEDED = (
     "encoder_hidden_dim",
     "num_evaluation_episodes",
     "num_evaluation_repeats",
-    "num_initial_steps",
-    "num_steps_prior",
+    "num_initial_episodes",
+    "num_prior_episodes",
     "reward_scale",
     "learning_rate",
     "soft_target_tau",
@@ -312,8 +317,8 @@ def test_config_json_keeps_the_familys_options_and_says_everything_with_versions
 
 def test_a_field_that_a_configuration_does_not_have_yet_takes_its_default() -> None:
     data = json.loads(to_json(resolve("pearl", "point-robot", "smoke", seed=3), {}))
-    del data["settings"]["num_steps_straight"]
-    assert from_json(json.dumps(data)) == resolve("pearl", "point-robot", "smoke", seed=3, num_steps_straight=0)
+    del data["settings"]["num_straight_episodes"]
+    assert from_json(json.dumps(data)) == resolve("pearl", "point-robot", "smoke", seed=3, num_straight_episodes=0)
 
 
 @pytest.mark.parametrize("part", ["settings", "family_options", "options"])

@@ -190,7 +190,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit_on_mujoco(smal
 def test_a_run_with_straight_episodes_and_a_decaying_step_size_resumes_bit_for_bit_too(
     small_blocks: None, tmp_path: Path
 ) -> None:
-    fields = dict(preset="smoke", num_steps_straight=40, learning_rate_decay=0.1)
+    fields = dict(preset="smoke", num_straight_episodes=2, learning_rate_decay=0.1)
     whole = nacre.train("pearl", "sparse-point-robot", **fields, out=tmp_path / "whole")
     run = nacre.train("pearl", "sparse-point-robot", **fields, time_limit=AT_ONCE, out=tmp_path / "run")
     assert saved_steps(run) == [5]

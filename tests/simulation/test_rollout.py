@@ -14,7 +14,6 @@ from nacre.errors import NacreError
 from nacre.families.family import Family, JaxStep, num_tasks, take
 from nacre.families.half_cheetah import CheetahVel
 from nacre.families.point import PointRobot
-from nacre.learning import soft_actor_critic
 from nacre.presets.pearl import PearlConfig
 from nacre.simulation import rollout
 from nacre.types import Agent
@@ -39,7 +38,7 @@ SEEKING = Agent(
 
 def test_returns_stand_by_repeat_task_and_episode_and_are_those_of_a_hand_loop_over_the_trial():
     config = PearlConfig(latent_dim=2, hidden_dim=8, num_hidden_layers=1, encoder_hidden_dim=8)
-    networks = soft_actor_critic.init_networks(2, 2, config, jax.random.key(0))
+    networks = pearl.init_learner(2, 2, config, jax.random.key(0))[0]
     agent, params, key = pearl.make_agent(config), pearl.Params(networks.encoder, networks.policy), jax.random.key(3)
 
     returns = rollout.evaluate(FAMILY, TASKS, agent, params, key, NUM_EPISODES, NUM_REPEATS)
@@ -65,7 +64,7 @@ def test_agents_side_by_side_meet_what_each_meets_alone(family):
     agent, tasks = pearl.make_agent(config), family.sample_tasks(np.random.default_rng(0), 2)
     keys, params = jax.random.split(jax.random.key(3), 3), []
     for seed in range(3):
-        networks = soft_actor_critic.init_networks(family.obs_dim, family.action_dim, config, jax.random.key(seed))
+        networks = pearl.init_learner(family.obs_dim, family.action_dim, config, jax.random.key(seed))[0]
         params.append(pearl.Params(networks.encoder, networks.policy))
     evaluations = rollout.evaluate_side_by_side(family, tasks, agent, params, keys, 2, NUM_REPEATS)
     together = np.stack([evaluation.returns for evaluation in evaluations])

@@ -42,6 +42,8 @@ FAMILIES: dict[str, type[Family]] = {
     "point-wind": PointWind,
 }
 
+ENTRY_POINTS = "nacre.families"
+"""Group of entry points: `name = "module:class"`, a family of that name."""
 OPTIONAL: dict[str, type[Family]] = {"ml1": ML1, "ml10": ML10}
 """Families of the extra `metaworld`."""
 if importlib.util.find_spec("metaworld") is not None:
@@ -105,5 +107,11 @@ def find_family(name: str) -> type[Family]:
             "install nacre there with its extra, pip install 'nacre[metaworld]'."
         )
     if name not in FAMILIES:
-        raise unknown("family", name, FAMILIES)
+        offered = plugins.load_entry_point(ENTRY_POINTS, name)
+        if offered is None:
+            raise unknown("family", name, FAMILIES)
+        if not (isinstance(offered, type) and issubclass(offered, Family) and offered.name == name):
+            raise NacreError(f"the entry point '{name}' in {ENTRY_POINTS} must be a class of a family with that name.")
+        register_family(offered)
+        _registered_by.pop(name)  # found again without a module's help
     return FAMILIES[name]

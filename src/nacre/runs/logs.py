@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from tensorboardX import SummaryWriter
 
 from nacre.errors import NacreError
+from nacre.learning.replay import Replay
 from nacre.runs.directory import COUNTERS, EVAL_COLUMNS, SUCCESS_COLUMNS, RunDirectory, eval_rows
 from nacre.simulation.rollout import Evaluation, score, score_success
 
@@ -60,11 +61,7 @@ class Sinks:
     def started(self, state: Any) -> None:
         """Says what runs, where, and how much memory its buffers take."""
         experiment = self._run.experiment
-        megabytes = {
-            name: getattr(state, name).pool.nbytes / 1e6
-            for name in ("rl_buffer", "context_buffer")
-            if hasattr(state, name)
-        }
+        megabytes = {name: part.pool.nbytes / 1e6 for name, part in state._asdict().items() if isinstance(part, Replay)}
         console.print(
             f"{experiment.algorithm_name} on {experiment.family.name} in {self._run.path} "
             f"(preset {experiment.preset}, seed {experiment.options.seed})"
