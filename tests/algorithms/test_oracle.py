@@ -44,7 +44,7 @@ def test_it_acts_on_the_task_and_on_nothing_else_that_is_hidden():
 
 def test_a_task_of_several_parameters_is_all_of_them():
     tasks = HopperParams().sample_tasks(np.random.default_rng(0), 2)
-    assert oracle.features(tasks).shape == (2, oracle.task_dim(HopperParams()))
+    assert oracle.features(tasks).shape == (2, HopperParams().task_dim)
 
 
 def test_an_update_is_soft_actor_critic_with_the_task_for_z():
@@ -87,7 +87,7 @@ def test_its_inputs_are_scaled_by_all_that_was_collected_but_the_task_is_taken_a
         np.testing.assert_array_equal(policy.scale.mean, mean.obs)
         np.testing.assert_array_equal(policy.scale.std, std.obs)
         np.testing.assert_array_equal(critic.scale.mean, np.concatenate([mean.obs, mean.action]))
-        assert len(policy.weights[0]) == len(policy.scale.mean) + oracle.task_dim(FAMILY)
+        assert len(policy.weights[0]) == len(policy.scale.mean) + FAMILY.task_dim
 
 
 def test_single_task_training_is_on_that_test_task_alone():

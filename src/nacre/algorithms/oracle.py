@@ -26,11 +26,6 @@ from nacre.presets.oracle import PRESETS, OracleConfig
 from nacre.types import Agent, Key
 
 
-def task_dim(family: Family) -> int:
-    """Numbers that describe a task."""
-    return sum(max(1, size) for size in family.parameters.values())
-
-
 def features(tasks: Any) -> Float[Array, "task task_dim"]:
     """The parameters of every task side by side, in the order of their names."""
     columns = [jnp.asarray(tasks[name], jnp.float32) for name in sorted(tasks)]
@@ -77,13 +72,12 @@ def init(family: Family, config: OracleConfig, seed: int) -> State:
     network_key, run_key = jax.random.split(jax.random.key(seed))
     networks, optimisers = _init_learner(family, config, network_key)
     sizes = (config.num_trained, config.replay_capacity, config.env_steps(family), family.obs_dim, family.action_dim)
-    counters = (np.int64(0), np.int64(0), np.int64(0))
-    return State(networks, optimisers, rings.empty(*sizes), None, run_key, *counters)
+    return State(networks, optimisers, rings.empty(*sizes), None, run_key, np.int64(0), np.int64(0), np.int64(0))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _init_learner(family: Family, config: OracleConfig, key: Key) -> tuple[Networks, Optimisers]:
-    networks = soft_actor_critic.init_networks(family.obs_dim, family.action_dim, task_dim(family), config, key)
+    networks = soft_actor_critic.init_networks(family.obs_dim, family.action_dim, family.task_dim, config, key)
     return networks, soft_actor_critic.init_optimisers(networks, config)
 
 
@@ -114,7 +108,7 @@ def _draw_and_learn(family: Family, config: OracleConfig) -> tuple[Draw, Learn]:
         task_key, batch_key, noise_key = jax.random.split(key, 3)
         task = rings.uniform_index(task_key, (config.meta_batch,), config.num_trained)
         batch = rings.sample(replay, task, config.batch_size, family.obs_dim, batch_key)
-        noise = off_policy.draw_noise(noise_key, batch.action.shape, task_dim(family), config)
+        noise = off_policy.draw_noise(noise_key, batch.action.shape, family.task_dim, config)
         return batch, described[task], noise
 
     return draw, off_policy.learner(config, OBJECTIVE)

@@ -59,6 +59,11 @@ class Family(ABC):
     task_range: ClassVar[str]
     """The task distribution in words, for listings and errors."""
 
+    @property
+    def task_dim(self) -> int:
+        """Numbers that describe a task."""
+        return sum(max(1, size) for size in self.parameters.values())
+
     @abstractmethod
     def sample_tasks(self, rng: np.random.Generator, num: int) -> Tasks:
         """`num` independent tasks from the distribution."""

@@ -186,8 +186,7 @@ def estimated_seconds(chosen: Experiment) -> float:
     config, family = chosen.settings, chosen.family
     trial = config.num_test_tasks * config.num_evaluation_repeats * config.num_evaluation_episodes * family.horizon
     seconds = (config.env_steps(family) + config.iterations * trial) / steps_per_second(family)
-    task_dim = sum(max(1, size) for size in family.parameters.values())
-    flops = config.update_flops(family.obs_dim, family.action_dim, task_dim)
+    flops = config.update_flops(family.obs_dim, family.action_dim, family.task_dim)
     return seconds + num_updates(chosen) * flops / product_rate() if flops else seconds
 
 
