@@ -16,13 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from nacre.algorithms.protocol import Algorithm
 from nacre.families.family import Family, TaskSet, num_tasks, take
 from nacre.learning import on_policy, trust_region
 from nacre.learning.networks import GaussianPolicy, PolicyOutput
 from nacre.learning.on_policy import Rollouts, log_density, masked_mean
 from nacre.learning.trust_region import TrustRegion
-from nacre.presets.maesn import PRESETS, MaesnConfig
+from nacre.presets.maesn import MaesnConfig
 from nacre.simulation.rollout import episode
 from nacre.types import Agent, Belief, Key, Tasks, Transition, stream
 
@@ -363,9 +362,3 @@ def _adapt(latents: Latent, before: Before, step_sizes: Latent) -> Latent:
 def _assess(policy: GaussianPolicy, rollouts: Rollouts, z: Array, noise: Array, config: MaesnConfig) -> After:
     advantages = functools.partial(on_policy.advantages, discount=config.discount, gae_lambda=config.gae_lambda)
     return After(rollouts, noise, jax.vmap(advantages)(rollouts), act_on(policy, rollouts.obs, z))
-
-
-ALGORITHM = Algorithm(
-    settings=MaesnConfig, presets=PRESETS, init=init, meta_train=meta_train, make_agent=make_agent,
-    agent_params=agent_params, belief=belief,
-)  # fmt: skip

@@ -7,7 +7,6 @@ maps equations to these functions.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -18,13 +17,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from nacre.algorithms.protocol import Algorithm
 from nacre.families.family import Family, TaskSet, num_tasks
 from nacre.learning import on_policy, trust_region
 from nacre.learning.networks import GaussianPolicy, PolicyOutput
 from nacre.learning.on_policy import Rollouts, log_density, masked_mean
 from nacre.learning.trust_region import TrustRegion
-from nacre.presets.maml import PRESETS, GradientConfig, MamlTrpoConfig, PrompConfig
+from nacre.presets.maml import GradientConfig, MamlTrpoConfig, PrompConfig
 from nacre.types import Agent, Key, Tasks, Transition, stream
 
 MIN_EPISODES_KEPT = 21
@@ -325,10 +323,3 @@ def _outer(learner: Learner, steps: Sequence[Step], config: GradientConfig) -> t
         return promp_update(learner, steps, config)
     assert isinstance(config, MamlTrpoConfig)
     return trpo_update(learner, steps, config)
-
-
-MAML_TRPO = Algorithm(
-    settings=MamlTrpoConfig, presets=PRESETS, init=init, meta_train=meta_train, make_agent=make_agent,
-    agent_params=agent_params,
-)  # fmt: skip
-PROMP = dataclasses.replace(MAML_TRPO, settings=PrompConfig)

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from nacre.algorithms.protocol import Algorithm
 from nacre.families.family import Family, TaskSet
 from nacre.learning import off_policy, soft_actor_critic
 from nacre.learning import replay as rings
@@ -22,7 +21,7 @@ from nacre.learning.collection import Phases
 from nacre.learning.networks import TanhGaussianPolicy, sample_action
 from nacre.learning.off_policy import Draw, Learn, Procedure, State
 from nacre.learning.soft_actor_critic import Inferred, Metrics, Networks, Noise, Objective, Optimisers
-from nacre.presets.oracle import PRESETS, OracleConfig
+from nacre.presets.oracle import OracleConfig
 from nacre.types import Agent, Key
 
 
@@ -112,9 +111,3 @@ def _draw_and_learn(family: Family, config: OracleConfig) -> tuple[Draw, Learn]:
         return batch, described[task], noise
 
     return draw, off_policy.learner(config, OBJECTIVE)
-
-
-ALGORITHM = Algorithm(
-    settings=OracleConfig, presets=PRESETS, init=init, meta_train=meta_train, make_agent=make_agent,
-    agent_params=agent_params, needs_task=True,
-)  # fmt: skip

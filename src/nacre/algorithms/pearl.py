@@ -329,6 +329,3 @@ def variant(objective: Objective = OBJECTIVE, **changes: Any) -> Algorithm:
         compile=functools.partial(compile_update, objective=objective),
     )  # fmt: skip
     return dataclasses.replace(pearl, **changes)
-
-
-ALGORITHM = variant()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nacre.families.family import Family, TaskSet
 from nacre.presets.settings import MethodSettings
-from nacre.types import Agent, Belief, Key
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nacre.types import Agent, Belief, Key
 
 Metrics = dict[str, Any]
 """Name -> value after every update of a block, each [update]; names are columns of metrics.csv."""

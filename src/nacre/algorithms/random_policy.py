@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nacre.algorithms.protocol import Algorithm
 from nacre.families.family import Family, TaskSet, num_tasks
-from nacre.presets.random_policy import PRESETS, RandomConfig
+from nacre.presets.random_policy import RandomConfig
 from nacre.types import Agent, Key
 
 
@@ -63,9 +62,3 @@ def meta_train(
             for state in states
         ]
         yield states, [{} for _ in states]
-
-
-ALGORITHM = Algorithm(
-    settings=RandomConfig, presets=PRESETS, init=init, meta_train=meta_train, make_agent=make_agent,
-    agent_params=agent_params,
-)  # fmt: skip

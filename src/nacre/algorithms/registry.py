@@ -19,7 +19,6 @@ ENTRY_POINTS = "nacre.algorithms"
 """Group of entry points: `name = "module:object"`, the object an `Algorithm`."""
 
 
-
 def _late(module: str, function: str) -> Callable[..., Any]:
     """A function of a module of `nacre.algorithms`, which is imported, and JAX with it, at the first call."""
 
@@ -31,8 +30,8 @@ def _late(module: str, function: str) -> Callable[..., Any]:
 
 def _built_in(module: str, presets: Presets, settings: type[MethodSettings], **parts: Any) -> Algorithm:
     """A module of `nacre.algorithms`, with its settings and presets."""
-    names = ("init", "meta_train", "make_agent", "agent_params")
-    return Algorithm(settings=settings, presets=presets, **{name: _late(module, name) for name in names}, **parts)
+    functions: dict[str, Any] = {n: _late(module, n) for n in ("init", "meta_train", "make_agent", "agent_params")}
+    return Algorithm(settings=settings, presets=presets, **functions, **parts)
 
 
 _BUILT_IN = {

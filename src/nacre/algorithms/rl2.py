@@ -18,12 +18,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float
 
-from nacre.algorithms.protocol import Algorithm
 from nacre.families.family import Family, TaskSet, num_tasks
 from nacre.learning import on_policy
 from nacre.learning.networks import MIN_LOG_STD, PolicyOutput, full_precision
 from nacre.learning.on_policy import Rollouts, log_density, masked_mean
-from nacre.presets.rl2 import PRESETS, Rl2Config
+from nacre.presets.rl2 import Rl2Config
 from nacre.simulation.rollout import trial
 from nacre.types import Agent, Episode, Key, Tasks, Transition, select, stream
 
@@ -253,9 +252,3 @@ def _train(
 
     (policy, optimiser), metrics = jax.lax.scan(step, (policy, optimiser), length=config.num_epochs)
     return policy, optimiser, metrics
-
-
-ALGORITHM = Algorithm(
-    settings=Rl2Config, presets=PRESETS, init=init, meta_train=meta_train, make_agent=make_agent,
-    agent_params=agent_params,
-)  # fmt: skip

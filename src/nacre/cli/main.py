@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import logging
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 from nacre.errors import NacreError, is_out_of_memory, unknown
 from nacre.families.catalog import PLUGINS
+from nacre.families.plugins import import_plugin
 
 COMMANDS = {
     name: f"nacre.cli.{name}"
@@ -69,13 +69,7 @@ def _without_plugins(argv: Sequence[str]) -> list[str]:
             kept.append(arg)
             continue
         module = module if equals else next(rest, "")
-        if os.getcwd() not in sys.path:  # a file in the working directory, as with python -m; worker processes too
-            sys.path.insert(0, os.getcwd())
-        try:
-            importlib.import_module(module)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise NacreError(f"--plugin {module} cannot be imported ({reason}); name a Python module.") from error
+        import_plugin(module)
         if module not in PLUGINS:
             PLUGINS.append(module)
     return kept
