@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,7 +119,7 @@ class TrainedAgent:
             total, ended = 0.0, False
             for length in range(1, self.family.horizon + 1):  # noqa: B007 (used after the loop)
                 obs, reward, terminated, truncated, _ = env.step(session.act(obs))
-                session.observe(obs, float(reward), terminated=bool(terminated))
+                session.observe(obs, reward, terminated=bool(terminated))
                 total, ended = total + float(reward), bool(terminated or truncated)
                 if ended:
                     break
@@ -200,12 +201,7 @@ class Session:
         """What the last action led to: the true next observation and the reward. A time limit is not a termination."""
         if self._action is None:
             raise NacreError("observe was called before act; call act first, then observe what it led to.")
-        with np.errstate(over="ignore"):
-            rewards = np.array([reward], np.float32)
-        if not np.isfinite(rewards).all():
-            raise NacreError(
-                f"the reward at step {self.num_steps + 1} is {reward}, which is not finite; check the environment."
-            )
+        rewards = self._checked_reward(reward)
         discount = np.array([0.0 if terminated else 1.0], np.float32)
         next_obs = self._checked_obs(next_obs)
         transition = Transition(self._obs, self._action, rewards, rewards, discount, next_obs)
@@ -221,12 +217,29 @@ class Session:
         self.num_episodes += 1
         self._action = None
 
+    def _checked_reward(self, reward: Any) -> np.ndarray:
+        """As [1] float32, a copy."""
+        if not isinstance(reward, numbers.Real) and (
+            np.ndim(reward) > 0 or np.asarray(reward).dtype.kind not in "biuf"
+        ):
+            raise NacreError(
+                f"the reward at step {self.num_steps + 1} is {reward!r}, which is not one number; check "
+                "the environment."
+            )
+        with np.errstate(over="ignore"):
+            rewards = np.array([reward], np.float32)
+        if not np.isfinite(rewards).all():
+            raise NacreError(
+                f"the reward at step {self.num_steps + 1} is {reward}, which is not finite; check the environment."
+            )
+        return rewards
+
     def _checked_obs(self, obs: Any) -> np.ndarray:
-        """As [1, obs_dim] float32."""
+        """As [1, obs_dim] float32, a copy."""
         wanted = (self._agent.family.obs_dim,)
         try:
             with np.errstate(over="ignore"):
-                array = np.asarray(obs, dtype=np.float32)
+                array = np.array(obs, dtype=np.float32)  # a copy: the environment may use its array again
         except (TypeError, ValueError) as error:
             raise NacreError(
                 f"an observation is no array of numbers ({error}); it must have shape {wanted}."
@@ -234,7 +247,10 @@ class Session:
         if array.shape != wanted:
             raise NacreError(f"an observation has shape {array.shape}, but {self._agent.family.name} has {wanted}.")
         if not np.isfinite(array).all():
-            raise NacreError(f"the observation at step {self.num_steps + 1} is not finite; check the environment.")
+            raise NacreError(
+                f"the observation at step {self.num_steps + 1} is {array.tolist()}, which is not finite; check the "
+                "environment."
+            )
         return array[None]
 
 
