@@ -7,9 +7,10 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import gymnasium
-import numpy as np
 
 from nacre.errors import NacreError
+from nacre.families.blame import failure, short
+from nacre.families.checked_environment import CheckedEnvironment
 from nacre.families.family import Family
 
 if TYPE_CHECKING:
@@ -50,35 +51,26 @@ class GymnasiumFamily(Family):
         return None
 
     def set_task(self, env: gymnasium.Env, task: dict[str, Any]) -> None:
-        """Tells an environment its task before a reset, for environments that have a setter."""
+        """Tells an environment its task before a reset, for environments that have a setter.
 
-    def checked_env(self, task: dict[str, Any] | None, render_mode: str | None = None) -> gymnasium.Env:
+        `env` is what `make_env` made; an attribute that is set on it, as in `env.goal = ...`, is set on whichever
+        environment below its wrappers has it, or on `env.unwrapped`.
+        """
+
+    def checked_env(self, task: dict[str, Any] | None, render_mode: str | None = None) -> CheckedEnvironment:
         """`make_env`, with actions in [-1, 1] and flat observations. Raises NacreError where that cannot be."""
         if render_mode is not None and "render_mode" not in inspect.signature(self.make_env).parameters:
             raise NacreError(
                 f"{self.name} cannot be rendered, because its make_env takes no render_mode; add that argument, and "
                 "make the environment with it."
             )
-        env: Any = self.make_env(task) if render_mode is None else self.make_env(task, render_mode=render_mode)
-        actions = env.action_space
-        if not isinstance(actions, gymnasium.spaces.Box) or not np.issubdtype(actions.dtype, np.floating):
-            raise NacreError(
-                f"{self.name}'s actions are {actions}, but an agent of nacre acts with numbers in a box; "
-                "wrap the environment so that it takes continuous actions."
-            )
-        if not actions.is_bounded():
-            raise NacreError(
-                f"{self.name}'s actions are {actions}, without bounds; wrap the environment in ClipAction."
-            )
-        env = gymnasium.wrappers.RescaleAction(env, np.float32(-1.0), np.float32(1.0))
-        env = gymnasium.wrappers.FlattenObservation(env)
-        sizes = (int(np.prod(env.observation_space.shape)), int(np.prod(actions.shape)))
-        if sizes != (self.obs_dim, self.action_dim):
-            raise NacreError(
-                f"{self.name} declares obs_dim {self.obs_dim} and action_dim {self.action_dim}, but its environment "
-                f"has {sizes[0]} and {sizes[1]}; declare these."
-            )
-        return env
+        try:
+            env = self.make_env(task) if render_mode is None else self.make_env(task, render_mode=render_mode)
+            if not isinstance(env, gymnasium.Env):
+                raise NacreError(f"{self.name}'s make_env returned {short(env)}, but must return a gymnasium.Env.")
+        except (Exception, SystemExit) as error:
+            raise failure(self.name, "make_env", error) from error
+        return CheckedEnvironment(env, self)
 
 
 def task_of_lane(task: Tasks, lane: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nacre.errors import NacreError
+from nacre.families.blame import failure
 from nacre.families.catalog import make_family
 from nacre.families.family import Family, JaxFamily, MujocoFamily
 from nacre.families.gymnasium import GymnasiumFamily, task_of_lane
@@ -236,6 +237,8 @@ class _GymnasiumRobot:
             frame = self._environments.env(0, task_of_lane(task, 0)).render()
         except gymnasium.error.DependencyNotInstalled as error:
             raise NacreError(f"{self._family.name} cannot be rendered here: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise failure(self._family.name, "render", error) from error
         if not (isinstance(frame, np.ndarray) and frame.ndim == 3 and frame.dtype == np.uint8):
             raise NacreError(
                 f"{self._family.name} cannot be rendered: its environment's render gives no picture [height, width, 3] "

@@ -10,10 +10,11 @@ import weakref
 from multiprocessing.connection import Connection
 from typing import Any
 
-import gymnasium
 import numpy as np
 
 from nacre.errors import NacreError
+from nacre.families.blame import failure
+from nacre.families.checked_environment import CheckedEnvironment
 from nacre.families.family import num_tasks
 from nacre.families.gymnasium import GymnasiumFamily, task_of_lane
 from nacre.simulation.mujoco import LaneStep
@@ -32,11 +33,10 @@ class Environments:
     def __init__(self, family: GymnasiumFamily, render_mode: str | None = None):
         self._family = family
         self._render_mode = render_mode
-        self._envs: dict[int, gymnasium.Env] = {}
+        self._envs: dict[int, CheckedEnvironment] = {}
         self._tasks: dict[int, dict[str, Any]] = {}
-        self._steps: dict[int, int] = {}
 
-    def env(self, lane: int, task: dict[str, Any]) -> gymnasium.Env:
+    def env(self, lane: int, task: dict[str, Any]) -> CheckedEnvironment:
         """The environment of a lane, made now where it has none that is good for this task."""
         remake = self._family.remake_for_task
         if lane in self._envs and remake and not _same(task, self._tasks[lane]):
@@ -50,34 +50,39 @@ class Environments:
         """Starts an episode in every lane."""
         family, first = self._family, {}
         for lane, task in tasks.items():
-            env = self.env(lane, task)
-            self._steps[lane] = 0
-            family.set_task(env, task)
-            obs, _ = env.reset(seed=seeds[lane], options=family.reset_options(task))
-            first[lane] = np.asarray(obs, np.float32)
+            env, what = self.env(lane, task), "set_task"
+            try:
+                family.set_task(env, task)
+                what = "reset_options"
+                options = family.reset_options(task)
+                what = "reset"
+                first[lane], _ = env.reset(seed=seeds[lane], options=options)
+            except (Exception, SystemExit) as error:
+                raise failure(family.name, what, error) from error
         return first
 
     def step(self, actions: dict[int, np.ndarray]) -> Results:
         """One control step of these lanes."""
         results: Results = {}
-        for lane, action in actions.items():
-            env = self._envs[lane]
-            obs, reward, terminated, truncated, info = env.step(action.reshape(env.action_space.shape))
-            self._steps[lane] += 1
-            if truncated and not terminated and self._steps[lane] < self._family.horizon:
-                raise NacreError(
-                    f"{self._family.name}'s environment ended an episode by a time limit of its own, before the "
-                    f"family's horizon of {self._family.horizon} steps; lift that limit or declare a shorter horizon."
-                )
-            training_reward = info.get("training_reward", reward)
-            numbers = np.asarray(obs, np.float32), float(reward), float(training_reward)
-            results[lane] = (*numbers, bool(terminated), bool(info.get("success", False)))
+        try:
+            for lane, action in actions.items():
+                env = self._envs[lane]
+                obs, reward, terminated, _, info = env.step(action)
+                training_reward = reward
+                if "training_reward" in info:
+                    training_reward = env.number("training_reward", info["training_reward"])
+                results[lane] = (obs, reward, training_reward, terminated, bool(info.get("success", False)))
+        except (Exception, SystemExit) as error:
+            raise failure(self._family.name, "step", error) from error
         return results
 
     def close(self) -> None:
         """Closes the environments."""
-        while self._envs:
-            self._envs.popitem()[1].close()
+        try:
+            while self._envs:
+                self._envs.popitem()[1].close()
+        except (Exception, SystemExit) as error:
+            raise failure(self._family.name, "close", error) from error
 
 
 def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:

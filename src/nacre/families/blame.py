@@ -1,0 +1,63 @@
+"""What a person's own code does wrong, in one sentence that names it."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nacre.errors import NacreError
+
+LONGEST = 200
+"""Characters of a value or of another's message that a sentence quotes, at most."""
+
+
+def failure(name: str, what: str, error: BaseException) -> NacreError:
+    """The error for an exception that a family's own code raised: family, function, exception, and the line.
+
+    Raise it from the exception, whose traceback Python then shows. What nacre itself refused stays as it is.
+    """
+    if isinstance(error, NacreError):
+        return error
+    outside = [frame for frame in traceback.extract_tb(error.__traceback__) if not _installed(frame.filename)]
+    where = f" ({Path(outside[-1].filename).name}, line {outside[-1].lineno})" if outside else ""
+    said = (f"{type(error).__name__}: {error}".splitlines() or [""])[0].strip(": ")
+    return NacreError(f"{name}'s {what} failed with {short(said)}{where}; mend it there.")
+
+
+def _installed(file: str) -> bool:
+    """Whether a file is nacre's, Python's or an installed package's, and no code of the person."""
+    path = Path(file)
+    ours = Path(__file__).parents[1]
+    return file.startswith("<") or ours in path.parents or "site-packages" in path.parts or _STANDARD in path.parents
+
+
+_STANDARD = Path(traceback.__file__).parent
+
+
+def short(value: Any) -> str:
+    """A value as a sentence quotes it."""
+    text = str(value.tolist()) if isinstance(value, np.ndarray | np.generic) else str(value)
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def one_number(value: Any) -> bool:
+    """Whether a value is a number without axes."""
+    if isinstance(value, float | int | np.floating | np.integer | np.bool_):
+        return True
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):
+        return False
+    return array.ndim == 0 and array.dtype.kind in "biuf"
+
+
+def undeclared_end(name: str, time: int) -> NacreError:
+    """The error for an episode that terminated in a family without `can_terminate`."""
+    return NacreError(
+        f"an episode of {name} terminated at step {time}, but the family does not declare that its episodes may end "
+        "early; write can_terminate = True in its class, or let the environment go on to the horizon."
+    )
