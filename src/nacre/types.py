@@ -38,6 +38,7 @@ class Episode(NamedTuple):
     transitions: Transition  # [lane, time, ...]
     length: Any  # [lane] number of real transitions; what lies behind them is padding
     success: Any = None  # [lane] of bool: the task was solved at one of its steps; None where the family does not tell
+    diverged: Any = None  # [lane] of bool: the physics ended it before a step that is left out; None where it cannot
 
     def returns(self) -> np.ndarray:
         """Undiscounted sum of `reward` over the real transitions, [lane], float64."""

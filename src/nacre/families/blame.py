@@ -61,3 +61,22 @@ def undeclared_end(name: str, time: int) -> NacreError:
         f"an episode of {name} terminated at step {time}, but the family does not declare that its episodes may end "
         "early; write can_terminate = True in its class, or let the environment go on to the horizon."
     )
+
+
+def check_array(name: str, what: str, array: Any, shape: tuple[int, ...], dtype: type) -> None:
+    """Raises NacreError where what a family's function gave for all lanes has another shape, or is of another kind."""
+    kinds = "b" if dtype is bool else "biuf"
+    if array.shape != shape or array.dtype.kind not in kinds:
+        wanted = "bool" if dtype is bool else "numbers"
+        raise NacreError(
+            f"{name}'s {what} gives an array of shape {array.shape} of {array.dtype} for {shape[0]} lanes, but must "
+            f"give {shape} of {wanted}; mend that function."
+        )
+
+
+def array_of(name: str, what: str, value: Any, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """What a family's function returned for all lanes, checked, as a new array."""
+    array = np.asarray(value)
+    check_array(name, what, array, shape, dtype)
+    with np.errstate(over="ignore"):
+        return np.array(array, dtype)

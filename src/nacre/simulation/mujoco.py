@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from nacre.families.blame import array_of, failure
 from nacre.families.family import MujocoFamily, Physics
 from nacre.families.load_mujoco import mujoco
 from nacre.families.robots import load_model
@@ -19,6 +20,14 @@ except ImportError:  # MuJoCo before 3.17
     Batch = None
 
 
+TOO_LARGE = 1e10
+"""Positions and velocities that MuJoCo takes for the end of a simulation (its mjMAXVAL)."""
+
+
+START = 1.0
+"""Where MuJoCo's clocks begin, in seconds: its own resets put them to 0, which tells in the first step too."""
+
+
 class LaneStep(NamedTuple):
     """What one control step gives, side by side; float32 but for the flags."""
 
@@ -27,6 +36,7 @@ class LaneStep(NamedTuple):
     training_reward: np.ndarray  # [lane]
     terminated: np.ndarray  # [lane] of bool
     success: np.ndarray | None = None  # [lane] of bool, where the family reports it
+    diverged: np.ndarray | None = None  # [lane] of bool, where physics may: such a row means nothing else
 
 
 class PhysicsEngine(Protocol):
@@ -48,7 +58,7 @@ class PhysicsEngine(Protocol):
         """The lanes now. The arrays may be live: copy what must outlast the next step."""
 
     def time(self) -> np.ndarray:
-        """Simulated seconds of every lane since its reset [lane], also one that MuJoCo made unasked; a copy."""
+        """Simulated seconds of every lane since its reset [lane], fewer where MuJoCo reset it unasked."""
 
 
 class BatchEngine:
@@ -68,7 +78,7 @@ class BatchEngine:
 
     def reset(self, qpos: np.ndarray, qvel: np.ndarray) -> None:
         self._batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE)
-        self._state.qpos[:], self._state.qvel[:] = qpos, qvel
+        self._state.qpos[:], self._state.qvel[:], self._time[:] = qpos, qvel, START
         self._batch.forward()
 
     def step(self, ctrl: np.ndarray, num_steps: int, lanes: np.ndarray | None) -> None:
@@ -79,7 +89,7 @@ class BatchEngine:
         return self._state
 
     def time(self) -> np.ndarray:
-        return self._time.copy()
+        return self._time - START
 
 
 class SerialEngine:
@@ -105,7 +115,7 @@ class SerialEngine:
     def reset(self, qpos: np.ndarray, qvel: np.ndarray) -> None:
         for model, data, position, velocity in zip(self._models, self._data, qpos, qvel, strict=True):
             mujoco.mj_resetData(model, data)
-            data.qpos[:], data.qvel[:] = position, velocity
+            data.qpos[:], data.qvel[:], data.time = position, velocity, START
             mujoco.mj_forward(model, data)
 
     def step(self, ctrl: np.ndarray, num_steps: int, lanes: np.ndarray | None) -> None:
@@ -122,7 +132,7 @@ class SerialEngine:
         return Physics(**{field: np.stack([getattr(data, field) for data in self._data]) for field in self._fields})
 
     def time(self) -> np.ndarray:
-        return np.array([data.time for data in self._data])
+        return np.array([data.time for data in self._data]) - START
 
 
 class MujocoLanes:
@@ -147,36 +157,66 @@ class MujocoLanes:
 
         Each generator serves an equal share of the lanes; a lane's start does not depend on how many there are.
         """
-        parameters = self.family.model_parameters(self.model, task)
-        if parameters:
-            self.engine.set_parameters(parameters)
-        each = self.num_lanes // len(rngs)
+        family, num_lanes, what = self.family, self.num_lanes, "model_parameters"
+        each = num_lanes // len(rngs)
         qpos, qvel = self._qpos[None], self._qvel[None]
-        starts = [self.family.reset_state(qpos, qvel, own) for rng in rngs for own in rng.spawn(each)]
-        self.engine.reset(*(np.concatenate(part) for part in zip(*starts, strict=True)))
-        return np.asarray(self.family.observe(self.engine.physics()), dtype=np.float32)
+        try:
+            parameters = family.model_parameters(self.model, task)
+            if parameters:
+                self.engine.set_parameters(parameters)
+            what = "reset_state"
+            starts = [family.reset_state(qpos, qvel, own) for rng in rngs for own in rng.spawn(each)]
+            self.engine.reset(*(
+                array_of(family.name, what, np.concatenate(part), (num_lanes, size), np.float64)
+                for part, size in zip(zip(*starts, strict=True), (self.model.nq, self.model.nv), strict=True)
+            ))  # fmt: skip
+            what = "observe"
+            obs = family.observe(self.engine.physics())
+            return array_of(family.name, what, obs, (num_lanes, family.obs_dim), np.float32)
+        except (Exception, SystemExit) as error:
+            raise failure(family.name, what, error) from error
 
     def step(self, action: np.ndarray, task: Tasks, lanes: np.ndarray | None = None) -> LaneStep:
         """One control step of all lanes, or of those listed (the others stand still and their rows mean nothing).
 
-        Where the numbers of a state grow beyond use, MuJoCo puts the lane back to its defaults, time included, and
-        tells its log only. Such a step, whose distances mean nothing, earns nothing, and ends the episode of a robot
-        whose episodes may end.
+        Where the numbers of a state grow beyond use, the lane has diverged: its row means nothing.
         """
+        family, num_lanes = self.family, self.num_lanes
         action = np.clip(action.astype(np.float64), -1.0, 1.0)
         before = Physics._make(None if field is None else field.copy() for field in self.engine.physics())
         started = self.engine.time()
-        self.engine.step(self._ctrl_middle + self._ctrl_half * action, self.family.frame_skip, lanes)
+        self.engine.step(self._ctrl_middle + self._ctrl_half * action, family.frame_skip, lanes)
         after = self.engine.physics()
-        short = self.engine.time() - started < self._shortest
-        diverged = short if lanes is None else short & np.isin(np.arange(self.num_lanes), lanes)
-        reward, training_reward = self.family.rewards(before, after, action, task)
-        return LaneStep(
-            obs=np.asarray(self.family.observe(after), dtype=np.float32),
-            reward=np.where(diverged, 0, reward).astype(np.float32),
-            training_reward=np.where(diverged, 0, training_reward).astype(np.float32),
-            terminated=self.family.terminated(after) | (diverged & self.family.can_terminate),
-        )
+        diverged = self._diverged(after, started)
+        if lanes is not None:
+            diverged &= np.isin(np.arange(num_lanes), lanes)
+        what = "rewards"
+        try:
+            reward, training_reward = (
+                array_of(family.name, what, rewards, (num_lanes,), np.float32)
+                for rewards in family.rewards(before, after, action, task)
+            )
+            what = "observe"
+            obs = array_of(family.name, what, family.observe(after), (num_lanes, family.obs_dim), np.float32)
+            what = "terminated"
+            terminated = array_of(family.name, what, family.terminated(after), (num_lanes,), bool)
+        except (Exception, SystemExit) as error:
+            raise failure(family.name, what, error) from error
+        if diverged.any():
+            obs[diverged], reward[diverged], training_reward[diverged], terminated[diverged] = 0.0, 0.0, 0.0, False
+        return LaneStep(obs, reward, training_reward, terminated, diverged=diverged)
+
+    def _diverged(self, after: Physics, started: np.ndarray) -> np.ndarray:
+        """Whether the numbers of each lane's state grew beyond use [lane].
+
+        MuJoCo then puts the lane back to its defaults, time included, and tells its log only; what the last model step
+        did it would find out in the next.
+        """
+        diverged = self.engine.time() - started < self._shortest
+        qpos, qvel = after.qpos, after.qvel
+        if not (np.vdot(qpos, qpos) < TOO_LARGE**2 and np.vdot(qvel, qvel) < TOO_LARGE**2):  # or not a number
+            diverged |= ~((np.abs(qpos) < TOO_LARGE).all(axis=-1) & (np.abs(qvel) < TOO_LARGE).all(axis=-1))
+        return np.asarray(diverged)
 
 
 @functools.lru_cache(maxsize=16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nacre.errors import NacreError
+from nacre.families.blame import short, undeclared_end
 from nacre.families.family import Family, JaxFamily, MujocoFamily, num_tasks, take
 from nacre.families.gymnasium import GymnasiumFamily
 from nacre.simulation import jax as jax_lanes
@@ -56,13 +58,13 @@ def episode(
 
     With agents side by side `key` is an array of keys [seed]; else it is one key.
 
-    Raises NacreError when the environment returns a number that is not finite.
+    Raises NacreError when the environment returns a number that is not finite, or ends an episode undeclared.
     """
     if isinstance(family, JaxFamily):
         memory, result = _compiled_episode(family, agent, params, memory, task, key, explore=explore)
     else:
         memory, result = _stepped_episode(family, agent, params, memory, task, key, explore=explore)
-    _check_finite(family, result)
+    _check(family, result)
     return memory, result
 
 
@@ -114,6 +116,7 @@ def _stepped_episode(
     alive = np.ones(num_lanes, bool)
     alive_at, transitions = [], []
     success: np.ndarray | None = None
+    diverged: np.ndarray | None = None
     device_action, memory = act(agent, params, memory, obs, act_key, 0, explore=explore)
     for time in range(1, family.horizon + 1):
         action = np.asarray(device_action)
@@ -121,10 +124,14 @@ def _stepped_episode(
         discount = 1.0 - result.terminated.astype(np.float32)
         transition = Transition(obs, action, result.reward, result.training_reward, discount, result.obs)
         transitions.append(transition)
-        alive_at.append(alive)
+        took = alive
+        if result.diverged is not None:  # that step is left out; the one before it is followed by what a critic expects
+            took = alive & ~result.diverged
+            diverged = result.diverged | (False if diverged is None else diverged)
+        alive_at.append(took)
         if result.success is not None:
-            success = (alive & result.success) | (False if success is None else success)
-        before, obs, alive = alive, result.obs, alive & ~result.terminated
+            success = (took & result.success) | (False if success is None else success)
+        before, obs, alive = took, result.obs, took & ~result.terminated
         if time == family.horizon or not alive.any():
             memory = observe(agent, params, memory, transition, before)
             break
@@ -133,7 +140,7 @@ def _stepped_episode(
         )
     padding = family.horizon - len(transitions)
     stacked = Transition(*(_pad_time(np.stack(field, axis=1), padding) for field in zip(*transitions, strict=True)))
-    return memory, Episode(stacked, np.stack(alive_at).sum(axis=0), success)
+    return memory, Episode(stacked, np.stack(alive_at).sum(axis=0), success, diverged)
 
 
 def _pad_time(x: np.ndarray, padding: int) -> np.ndarray:
@@ -177,20 +184,55 @@ def _observe_act(
     return action, select(alive[1], acted, memory)
 
 
-def _check_finite(family: Family, result: Episode) -> None:
-    """The environment's numbers, padding aside: a NaN that reached replay would spoil a run without a word."""
+def _check(family: Family, result: Episode) -> None:
+    """The environment's numbers, padding aside: a NaN that reached replay would spoil a run without a word.
+
+    Whichever number is the first that is not finite is to blame for the others.
+    """
+    transitions = result.transitions
     real = np.arange(family.horizon) < np.asarray(result.length)[:, None]
-    if not np.isfinite(np.asarray(result.transitions.action)[real]).all():
-        raise NacreError(f"the agent's actions in {family.name} are not finite: its networks diverged; train anew.")
-    for name in ("reward", "training_reward", "next_obs"):
-        values = np.asarray(getattr(result.transitions, name))
-        finite = np.isfinite(values.reshape(*real.shape, -1)).all(axis=-1)
-        if not (finite | ~real).all():
-            lane, time = np.argwhere(~finite & real)[0]
-            raise NacreError(
-                f"{family.name} returned a {name} that is not finite at step {time + 1} of an episode (lane {lane}); "
-                "check the environment and the actions that it was sent."
-            )
+    first = np.asarray(transitions.obs)[:, 0]
+    if not np.isfinite(first).all():
+        lane = np.flatnonzero(~np.isfinite(first).all(axis=-1))[0]
+        raise NacreError(
+            f"{family.name} returned a first observation that is not finite, {short(first[lane])}, at a reset "
+            f"(lane {lane}); mend the environment."
+        )
+    _report_divergence(family, result)
+    found = []
+    for name in ("action", "reward", "training_reward", "next_obs"):
+        values = np.asarray(getattr(transitions, name))
+        bad = real & ~np.isfinite(values.reshape(*real.shape, -1)).all(axis=-1)
+        if bad.any():
+            lane, time = np.argwhere(bad)[np.argmin(np.nonzero(bad)[1])]
+            found.append((int(time), name, int(lane), values[lane, time]))
+    if found:
+        time, name, lane, value = min(found, key=lambda fault: fault[0])
+        if name == "action":
+            raise NacreError(f"the agent's actions in {family.name} are not finite: its networks diverged; train anew.")
+        raise NacreError(
+            f"{family.name} returned a {name} that is not finite at step {time + 1} of an episode (lane {lane}): "
+            f"{short(value)}; check the environment and the actions that it was sent."
+        )
+    if not family.can_terminate:
+        ended = real & (np.asarray(transitions.discount) == 0)
+        if ended.any():
+            raise undeclared_end(family.name, int(np.nonzero(ended)[1].min()) + 1)
+
+
+def _report_divergence(family: Family, result: Episode) -> None:
+    """Tells how many episodes the physics ended. NacreError where nothing but that happened: nobody would go on."""
+    if result.diverged is None or not np.asarray(result.diverged).any():
+        return
+    number, num_lanes = int(np.sum(result.diverged)), len(result.diverged)
+    if not np.asarray(result.length).any():
+        raise NacreError(
+            f"the physics of {family.name} diverged at the first step of every episode; check the robot, its time step "
+            "and what the task changes of it."
+        )
+    logging.getLogger("nacre").warning(
+        "%s: the physics diverged in %d of %d episodes, which end before that step", family.name, number, num_lanes
+    )
 
 
 class Played(NamedTuple):
