@@ -159,6 +159,12 @@ def test_arrays_that_a_mujoco_family_uses_again_are_copied() -> None:
 # Physics that diverge
 
 
+@pytest.fixture(autouse=True)
+def where_mujoco_logs(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It writes what diverges to a file in the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+
 def spoilt(lanes: MujocoLanes, lane: int, value: float) -> None:
     """Gives one lane a state that MuJoCo will not go on from."""
     if isinstance(lanes.engine, SerialEngine):

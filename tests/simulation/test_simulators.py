@@ -106,8 +106,8 @@ def test_the_two_engines_agree_bit_for_bit(name: str):
 
 @ENGINES
 @pytest.mark.parametrize("family", [CheetahVel(), WalkerGravity()], ids=lambda family: family.name)
-def test_a_lane_that_mujoco_puts_back_to_its_defaults_earns_nothing(engine, family, tmp_path, monkeypatch):
-    """And where episodes may end, its own ends."""
+def test_a_lane_that_mujoco_puts_back_to_its_defaults_has_diverged(engine, family, tmp_path, monkeypatch):
+    """Whether or not episodes may end: what happened is no end of the task."""
     monkeypatch.chdir(tmp_path)  # where MuJoCo logs it
     tasks = family.sample_tasks(np.random.default_rng(0), 3)
     lanes, still = MujocoLanes(family, 3, engine), np.zeros((3, family.action_dim))
@@ -118,7 +118,7 @@ def test_a_lane_that_mujoco_puts_back_to_its_defaults_earns_nothing(engine, fami
     (lane.qvel if lane.qvel.ndim == 1 else lane.qvel[1])[:] = 1e12
     result = lanes.step(still, tasks)
     assert np.abs(lanes.engine.physics().qpos[1, 0]) < 1, "back from 50 m"
-    assert result.terminated.tolist() == [False, family.can_terminate, False]
+    assert result.diverged.tolist() == [False, True, False] and not result.terminated.any()
     assert result.reward[1] == result.training_reward[1] == 0
     assert (result.reward[[0, 2]] != 0).all() and np.isfinite(result.obs).all()
     assert not lanes.step(still, tasks).terminated.any()
