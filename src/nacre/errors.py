@@ -3,19 +3,62 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+MAX_LISTED = 30
+"""Names that an error lists at most."""
 
 
 class NacreError(Exception):
     """One sentence that says what is wrong and what to do; the command line prints it and exits with status 2."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> NacreError:
-    """The error for a name that is not in a table, with the nearest name that is."""
+def unknown(kind: str, name: str, known: Iterable[str], otherwise: str = "") -> NacreError:
+    """The error for a name that is not in a table, with the nearest name that is.
+
+    Where no name is near, `otherwise` says what to do, else all names are listed.
+    """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else f"choose one of: {', '.join(known)}."
-    return NacreError(f"unknown {kind} '{name}'; {hint}")
+    near = other_word(name, known) or _nearest(name, known)
+    if near:
+        hint = f"did you mean '{near}'?"
+    else:
+        hint = otherwise or f"choose one of: {', '.join(known[:MAX_LISTED])}{', ...' * (len(known) > MAX_LISTED)}."
+    return NacreError(f"unknown {kind} '{shown(name)}'; {hint}")
+
+
+def other_word(name: str, known: Iterable[str]) -> str | None:
+    """The known name of what other programs call so, be it a flag (--lr) or a field (lr)."""
+    words = {found.lstrip("-").replace("-", "_"): found for found in known}
+    meant = OTHER_WORDS.get(name.lstrip("-").replace("-", "_").lower(), ())
+    return next((words[word] for word in meant if word in words), None)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is spelled most alike; dashes in front do not count."""
+    words = {found.lstrip("-"): found for found in known}
+    near = difflib.get_close_matches(name.lstrip("-")[:100], words, n=1, cutoff=0.55)
+    return words[near[0]] if near else None
+
+
+def shown(text: object, most: int = 60) -> str:
+    """`text` for a message: what a terminal would obey is escaped, and the middle of what is long is left out."""
+    whole = str(text)
+    short = whole if len(whole) <= most else f"{whole[: most - 23]}...{whole[-20:]}"
+    return escaped(short)
+
+
+def escaped(text: str) -> str:
+    r"""`text` with newlines and control characters written as \n, \x1b and so on."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in text
+    )
+
+
+def on_a_line(message: str) -> str:
+    """A message as one line for a terminal: escaped, long words and what exceeds 2,000 characters shortened."""
+    return shown(re.sub(r"\S{301,}", lambda word: shown(word[0], 300), message), 2000)
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -23,3 +66,89 @@ def is_out_of_memory(error: Exception) -> bool:
     told = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
     of_jax = type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError")
     return isinstance(error, MemoryError) or (of_jax and any(words in str(error) for words in told))
+
+
+OTHER_WORDS: dict[str, tuple[str, ...]] = {
+    "lr": ("learning_rate",),
+    "actor_lr": ("learning_rate",),
+    "critic_lr": ("learning_rate",),
+    "qf_lr": ("learning_rate",),
+    "policy_lr": ("learning_rate",),
+    "step_size": ("learning_rate",),
+    "inner_lr": ("inner_learning_rate",),
+    "fast_lr": ("inner_learning_rate",),
+    "gamma": ("discount",),
+    "tau": ("soft_target_tau",),
+    "polyak": ("soft_target_tau",),
+    "lambda": ("gae_lambda", "kl_weight"),
+    "lam": ("gae_lambda",),
+    "kl_lambda": ("kl_weight",),
+    "beta": ("kl_weight",),
+    "kl_coef": ("kl_weight",),
+    "alpha": ("automatic_temperature",),
+    "temperature": ("automatic_temperature",),
+    "autotune": ("automatic_temperature",),
+    "clip": ("clip_ratio",),
+    "clip_range": ("clip_ratio",),
+    "clip_eps": ("clip_ratio",),
+    "delta": ("max_kl",),
+    "target_kl": ("max_kl", "inner_kl_target"),
+    "epochs": ("num_epochs", "iterations"),
+    "num_iterations": ("iterations",),
+    "n_iter": ("iterations",),
+    "itr": ("iterations",),
+    "steps": ("iterations", "episodes"),
+    "num_steps": ("iterations",),
+    "max_steps": ("iterations",),
+    "timesteps": ("iterations",),
+    "total_timesteps": ("iterations",),
+    "total_steps": ("iterations",),
+    "n_episodes": ("episodes", "num_evaluation_episodes"),
+    "num_episodes": ("episodes", "num_evaluation_episodes"),
+    "episodes": ("num_evaluation_episodes",),
+    "trials": ("repeats", "num_evaluation_repeats"),
+    "num_trials": ("repeats", "num_evaluation_repeats"),
+    "repeats": ("num_evaluation_repeats",),
+    "num_tasks": ("num_train_tasks", "tasks"),
+    "n_tasks": ("num_train_tasks", "tasks"),
+    "batch": ("batch_size", "tasks_per_iteration"),
+    "minibatch_size": ("batch_size",),
+    "meta_batch_size": ("meta_batch", "tasks_per_iteration"),
+    "buffer_size": ("replay_capacity",),
+    "replay_size": ("replay_capacity",),
+    "hidden_size": ("hidden_dim",),
+    "net_size": ("hidden_dim",),
+    "width": ("hidden_dim",),
+    "num_layers": ("num_hidden_layers",),
+    "depth": ("num_hidden_layers",),
+    "latent_size": ("latent_dim",),
+    "z_dim": ("latent_dim",),
+    "dtype": ("precision",),
+    "random_seed": ("seed",),
+    "num_seeds": ("seeds",),
+    "config": ("preset",),
+    "profile": ("preset",),
+    "output": ("out",),
+    "output_dir": ("out",),
+    "out_dir": ("out",),
+    "log_dir": ("out",),
+    "logdir": ("out",),
+    "save_dir": ("out",),
+    "dir": ("out",),
+    "save_freq": ("checkpoint_minutes",),
+    "checkpoint_interval": ("checkpoint_minutes",),
+    "eval_freq": ("evaluation_interval", "train_evaluation_interval"),
+    "eval_interval": ("evaluation_interval", "train_evaluation_interval"),
+    "timeout": ("time_limit",),
+    "max_time": ("time_limit",),
+    "env": ("family",),
+    "env_id": ("family",),
+    "env_name": ("family",),
+    "algo": ("algorithm",),
+    "agent": ("algorithm",),
+    "num_envs": ("lanes",),
+    "n_envs": ("lanes",),
+    "ood": ("allow_ood",),
+    "gif": ("video",),
+}
+"""What other programs call a setting -> nacre's names for it, the first that is known being meant."""

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import Positional
 
-from nacre.cli.parsing import parse
+from nacre.cli.parsing import Positional, parse
 from nacre.cli.tables import task_text
 
 

@@ -6,9 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
-from tyro.conf import Positional
-
-from nacre.cli.parsing import parse
+from nacre.cli.parsing import Positional, parse
 
 
 @dataclass(frozen=True)

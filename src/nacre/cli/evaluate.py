@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
-from tyro.conf import Positional
 
-from nacre.cli.parsing import parse
+from nacre.cli.parsing import Positional, parse
 from nacre.cli.tables import task_text
 
 

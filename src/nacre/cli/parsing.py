@@ -6,34 +6,78 @@ import contextlib
 import dataclasses
 import io
 import re
-from collections.abc import Sequence
-from typing import Any, TypeVar
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, TypeVar
 
-import tyro
-
-from nacre.errors import NacreError, unknown
+from nacre.errors import NacreError, other_word, shown, unknown
 
 MAX_SEEDS = 256
 """Runs that one program trains side by side, at most."""
 
 Parsed = TypeVar("Parsed")
+Value = TypeVar("Value")
+POSITIONAL = "positional"
+Positional = Annotated[Value, POSITIONAL]
+"""A field that is given by its place in the command line, not by a flag. `Annotated[Path, "-o"]`: one whose flag has a
+second, short name."""
+
+
+class HelpShown(Exception):
+    """The help that was asked for is printed; the command has nothing left to do."""
 
 
 def parse(kind: type[Parsed], args: Sequence[str], prog: str) -> Parsed:
-    """`args` as a value of this dataclass. Its help is printed on --help; what it refuses becomes one sentence."""
-    known = _flags(kind)
+    """`args` as a value of this dataclass. What it refuses becomes one sentence; --help prints and raises HelpShown."""
+    known = flags(kind)
     for arg in args:
-        flag = arg.split("=")[0].replace("_", "-")
-        if flag.startswith("--") and flag not in known and flag.replace("--no-", "--", 1) not in known:
-            raise unknown("option", flag, known)
+        name = arg.split("=")[0].replace("_", "-")
+        if name.startswith("--") and name not in known and name.replace("--no-", "--", 1) not in known:
+            raise _unknown_flag(name, kind, prog)
+    import tyro  # takes longer to import than the rest of a refused command line
+
     heard = io.StringIO()
     try:
         with contextlib.redirect_stderr(heard):
-            return tyro.cli(kind, args=list(args), prog=prog, config=(tyro.conf.OmitArgPrefixes,))
+            return tyro.cli(_for_tyro(kind), args=list(args), prog=prog, config=(tyro.conf.OmitArgPrefixes,))
     except SystemExit as stop:
         if stop.code in (0, None):
-            raise
+            raise HelpShown from None
         raise NacreError(f"{_sentence(heard.getvalue())}; see '{prog} --help'.") from None
+
+
+def _unknown_flag(name: str, kind: type[Any], prog: str) -> NacreError:
+    places = [field for field, hint in _hints(kind) if _mark(hint) == POSITIONAL]
+    place = name[2:] if name[2:] in places else other_word(name, places)
+    if place is None:
+        return unknown("option", name, flags(kind) - {"--help"}, f"see '{prog} --help'.")
+    return NacreError(f"unknown option '{shown(name)}'; write the {place} without a flag, see '{prog} --help'.")
+
+
+def _hints(kind: type[Any]) -> list[tuple[str, Any]]:
+    """Name and type of every field of a dataclass."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return [(field.name, hints[field.name]) for field in dataclasses.fields(kind)]
+
+
+def _mark(hint: Any) -> str | None:
+    """What a field's type is annotated with: POSITIONAL, or a short flag."""
+    return hint.__metadata__[0] if typing.get_origin(hint) is Annotated else None
+
+
+def _for_tyro(kind: type[Parsed]) -> type[Parsed]:
+    """The same dataclass in tyro's words: its marks on the fields that are positional or have a short flag."""
+    import tyro
+
+    defaults, fields = {field.name: field.default for field in dataclasses.fields(kind)}, []  # type: ignore[arg-type]
+    for name, hint in _hints(kind):
+        mark = _mark(hint)
+        if mark is not None:
+            marker = tyro.conf.Positional if mark == POSITIONAL else tyro.conf.arg(aliases=[mark])
+            fields.append((name, Annotated[hint.__origin__, marker], dataclasses.field(default=defaults[name])))
+    marked = dataclasses.make_dataclass(kind.__name__, fields, bases=(kind,), frozen=True)
+    marked.__doc__ = kind.__doc__
+    return marked
 
 
 def _sentence(drawn: str) -> str:
@@ -44,15 +88,45 @@ def _sentence(drawn: str) -> str:
     return " ".join(words[: min(advice, default=len(words))]).rstrip(".")
 
 
-def _flags(kind: type[Any]) -> set[str]:
+def flags(kind: type[Any]) -> set[str]:
     """The flags that a command dataclass understands, nested ones included."""
-    found = {"--help"}
-    for field in dataclasses.fields(kind):
-        if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
-            found |= _flags(field.type)
-        else:
-            found.add("--" + field.name.replace("_", "-"))
+    return {"--help"} | {"--" + name.replace("_", "-") for name, _ in _flag_fields(kind)}
+
+
+def switches(kind: type[Any]) -> set[str]:
+    """Those of its flags that take no value."""
+    names = {name.replace("_", "-") for name, hint in _flag_fields(kind) if hint is bool}
+    return {"--help", "-h"} | {f"--{name}" for name in names} | {f"--no-{name}" for name in names}
+
+
+def _flag_fields(kind: type[Any]) -> Iterator[tuple[str, Any]]:
+    for name, hint in _hints(kind):
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            yield from _flag_fields(hint)
+        elif _mark(hint) != POSITIONAL:
+            yield name, hint
+
+
+def positionals(args: Sequence[str], without_value: set[str]) -> list[str]:
+    """The arguments that are neither flags nor values of flags, given the flags that take no value."""
+    found: list[str] = []
+    rest = iter(args)
+    for arg in rest:
+        if not arg.startswith("-"):
+            found.append(arg)
+        elif "=" not in arg and arg.replace("_", "-") not in without_value:
+            next(rest, None)
     return found
+
+
+def value_of(name: str, args: Sequence[str]) -> str | None:
+    """The value that follows a flag, in either form."""
+    for arg, after in zip(args, [*args[1:], None], strict=True):
+        if arg == name:
+            return after
+        if arg.startswith(name + "="):
+            return arg.split("=", 1)[1]
+    return None
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -65,16 +139,7 @@ def parse_seeds(text: str) -> list[int]:
         seeds = [int(number) for number in text.split(",")]
     if not 0 < len(seeds) <= MAX_SEEDS or len(set(seeds)) < len(seeds):
         raise NacreError(
-            f"--seeds is '{text}'; write 0:8 for 0 to 7, or different numbers such as 0,3,5, at most {MAX_SEEDS}."
+            f"--seeds is '{shown(text)}'; write 0:8 for 0 to 7, or different numbers such as 0,3,5, at most "
+            f"{MAX_SEEDS}."
         )
     return list(seeds)
-
-
-def value_of(flag: str, args: Sequence[str]) -> str | None:
-    """The value that follows a flag, in either form."""
-    for arg, after in zip(args, [*args[1:], None], strict=True):
-        if arg == flag:
-            return after
-        if arg.startswith(flag + "="):
-            return arg.split("=", 1)[1]
-    return None

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
-from nacre.cli.parsing import parse
+from nacre.cli.parsing import Positional, parse
 from nacre.errors import NacreError
 
 
@@ -17,9 +15,9 @@ from nacre.errors import NacreError
 class Command:
     """Draw runs: one page about them, their learning curves, or the trials of one run."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Positional[tuple[Path, ...]]
     """Run directories."""
-    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    out: Annotated[Path, "-o"]
     """Page (.html) or picture (.png, .svg or .pdf) to write. A page opens without network and holds everything."""
     kind: Literal["curves", "trials"] = "curves"
     """Of a picture: learning curves of all runs, or paths and beliefs of one run's trials on test tasks."""

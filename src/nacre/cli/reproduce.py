@@ -9,9 +9,8 @@ from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import Positional
 
-from nacre.cli.parsing import parse, parse_seeds
+from nacre.cli.parsing import Positional, parse, parse_seeds
 
 
 @dataclass(frozen=True)

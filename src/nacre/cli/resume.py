@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tyro.conf import Positional
-
-from nacre.cli.parsing import parse
+from nacre.cli.parsing import Positional, parse
 from nacre.errors import NacreError
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tyro.conf import Positional
-
-from nacre.cli.parsing import parse, parse_seeds, value_of
+from nacre.algorithms.registry import ALGORITHMS
+from nacre.cli.parsing import Positional, parse, parse_seeds, positionals, switches, value_of
 from nacre.errors import NacreError
+from nacre.families.catalog import FAMILIES
 from nacre.runs.directory import default_path
-from nacre.runs.experiment import from_preset, resolve
+from nacre.runs.experiment import RunOptions, from_preset, resolve
 
 
 @dataclass(frozen=True)
@@ -37,28 +37,12 @@ class Command:
 
 def run(args: list[str], started: float) -> None:
     """Carries out the command line `nacre train ARGS`."""
-    if len(args) < 2 or any(arg.startswith("-") for arg in args[:2]):
-        if "--help" in args or "-h" in args:
-            parse(Command, ["--help"], "nacre train")
-        raise NacreError(
-            "write the algorithm and the family first, as in 'nacre train pearl cheetah-vel'; see 'nacre list'."
-        )
-    own = [field.name for field in dataclasses.fields(Command)]
-    # The family and the preset decide which flags there are and what they start from.
-    base = from_preset(args[0], args[1], value_of("--preset", args) or "paper")
-    parts = {"settings": base.settings, "family_options": base.family, "options": base.options}
-    nested: type[Any] = dataclasses.make_dataclass(
-        "TrainArguments",
-        [(name, type(value), dataclasses.field(default=value)) for name, value in parts.items()],
-        bases=(Command,),
-        frozen=True,
-    )
-    nested.__doc__ = Command.__doc__
-    chosen = parse(nested, args, "nacre train")
+    arguments = _arguments(args)
+    chosen = parse(arguments, args, "nacre train")
+    command = Command(**{field.name: getattr(chosen, field.name) for field in dataclasses.fields(Command)})
     overrides: dict[str, Any] = {}
-    for name in parts:
+    for name in ("settings", "family_options", "options"):
         overrides |= dataclasses.asdict(getattr(chosen, name))
-    command = Command(**{name: getattr(chosen, name) for name in own})
     if command.seeds is not None and value_of("--seed", args) is not None:
         raise NacreError("both --seed and --seeds were given; leave one out.")
     seed = overrides.pop("seed")
@@ -71,3 +55,20 @@ def run(args: list[str], started: float) -> None:
     from nacre.runs import trainer
 
     trainer.train(experiments, paths, time_limit=command.time_limit, wandb=command.wandb, started=started)
+
+
+def _arguments(args: list[str]) -> type[Any]:
+    """The command with a flag for every field of the configuration. Algorithm, family and preset decide which there are
+    and what they start from."""
+    kinds = [Command, RunOptions, *FAMILIES.values(), *(algorithm.config for algorithm in ALGORITHMS.values())]
+    names = positionals(args, set().union(*map(switches, kinds)))
+    if len(names) < 2:
+        if {"--help", "-h"} & set(args):
+            parse(Command, ["--help"], "nacre train")
+        raise NacreError("name an algorithm and a family, as in 'nacre train pearl cheetah-vel'; see 'nacre list'.")
+    base = from_preset(names[0], names[1], value_of("--preset", args) or "paper")
+    parts = {"settings": base.settings, "family_options": base.family, "options": base.options}
+    fields = [(name, type(value), dataclasses.field(default=value)) for name, value in parts.items()]
+    arguments = dataclasses.make_dataclass("TrainArguments", fields, bases=(Command,), frozen=True)
+    arguments.__doc__ = Command.__doc__
+    return arguments
