@@ -7,11 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from nacre.cli.parsing import Positional, parse
-from nacre.cli.tables import task_text
 
 
 @dataclass(frozen=True)
@@ -38,6 +34,9 @@ class Command:
 def run(args: list[str], started: float) -> None:
     """Carries out the command line `nacre adapt ARGS`."""
     command = parse(Command, args, "nacre adapt")
+    from rich.table import Table
+
+    from nacre.cli.tables import print_table, task_text
     from nacre.deploy.agent import load
 
     agent = load(command.run)
@@ -60,4 +59,4 @@ def run(args: list[str], started: float) -> None:
         mean, std = (" ".join(f"{v:.2f}" for v in values) for values in (episode.belief_mean, episode.belief_std))
         solved = ["yes" if episode.success else "no"] * tells
         table.add_row(str(episode.episode), f"{episode.episode_return:.3f}", *solved, mean, std)
-    Console(highlight=False).print(table)
+    print_table(table)

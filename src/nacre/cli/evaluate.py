@@ -6,12 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from rich.console import Console
-from rich.table import Column, Table
-
 from nacre.cli.parsing import Positional, parse
-from nacre.cli.tables import task_text
 
 
 @dataclass(frozen=True)
@@ -35,6 +30,10 @@ class Command:
 def run(args: list[str], started: float) -> None:
     """Carries out the command line `nacre evaluate ARGS`."""
     command = parse(Command, args, "nacre evaluate")
+    import numpy as np
+    from rich.table import Column, Table
+
+    from nacre.cli.tables import print_table, task_text
     from nacre.deploy.agent import load
     from nacre.simulation.rollout import score, score_success
 
@@ -59,7 +58,7 @@ def run(args: list[str], started: float) -> None:
         table.add_row(name, *(f"{value:.2f}" for value in values))
     table.add_section()
     table.add_row("mean", *(f"{value:.2f}" for value in returns.mean(axis=(0, 1))[shown]))
-    Console(highlight=False).print(table)
+    print_table(table)
     print(f"score (mean return of episode {returns.shape[2]}): {score(returns):.3f}")
     if success is not None:
         print(f"solved in episode {returns.shape[2]}: {score_success(success):.1%} of trials")

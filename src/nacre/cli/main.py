@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import logging
+import os
+import select
 import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from nacre.errors import NacreError, is_out_of_memory, unknown
-from nacre.families.catalog import PLUGINS
+from nacre.cli.parsing import HelpShown
+from nacre.errors import NacreError, is_out_of_memory, on_a_line, unknown
 from nacre.families.plugins import import_plugin
 
 COMMANDS = {
@@ -22,45 +24,71 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command; 0 when it did what was asked, 2 with one sentence on stderr when it could not."""
+    """Runs one command and returns its exit status.
+
+    0: it did what was asked, or stopped at its time limit. 2: it could not, and one sentence on stderr says why.
+    130, 143: Ctrl-C or SIGTERM stopped it. 1: nobody reads its output any more.
+    """
     started = time.monotonic()
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every save
     if argv is None:
         sys.unraisablehook = _unraisable
     try:
-        _run(sys.argv[1:] if argv is None else argv, started)
+        status = _run(sys.argv[1:] if argv is None else argv, started)
+        sys.stdout.flush()
+        return status
+    except HelpShown:
         return 0
     except NacreError as error:
-        print(f"nacre: {error}", file=sys.stderr)
-        return 2
+        return _refused(str(error))
     except BrokenPipeError:
-        sys.stderr.close()
+        if not _reader_is_gone():
+            raise  # another pipe, such as a plugin's
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still writes at its end
         return 1
     except KeyboardInterrupt:
         print("nacre: stopped at once; a run goes on from its last checkpoint with 'nacre resume'", file=sys.stderr)
         return 130
+    except SystemExit as stop:
+        return _refused(f"code that is not nacre's ended the program, by sys.exit({stop.code!r}); check the plugin.")
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        print("nacre: there was not enough memory; ask for less at once, or close other programs", file=sys.stderr)
-        return 2
+        return _refused("there was not enough memory; ask for less at once, or close other programs")
 
 
-def _run(argv: Sequence[str], started: float) -> None:
-    """Carries out one command line; raises NacreError for what cannot be done."""
+def _refused(sentence: str) -> int:
+    print(f"nacre: {on_a_line(sentence)}", file=sys.stderr)
+    return 2
+
+
+def _reader_is_gone() -> bool:
+    """Whether stdout is a pipe that nobody reads, as in `nacre list | head -1`."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout, 0)  # errors are told in any case
+        return bool(poll.poll(0))
+    except (OSError, ValueError, AttributeError):  # no file, or no poll on this system
+        return False
+
+
+def _run(argv: Sequence[str], started: float) -> int:
+    """Carries out one command line; raises NacreError for what cannot be done. Returns the exit status."""
     argv = _without_plugins(argv)
     if not argv or argv[0] in ("-h", "--help"):
         print(_overview())
     elif argv[0] == "--version":
         print(f"nacre {importlib.metadata.version('nacre')}")
     elif argv[0] in COMMANDS:
-        importlib.import_module(COMMANDS[argv[0]]).run(list(argv[1:]), started)
+        status: int | None = importlib.import_module(COMMANDS[argv[0]]).run(list(argv[1:]), started)
+        return status or 0
     else:
         raise unknown("command", argv[0], COMMANDS)
+    return 0
 
 
 def _without_plugins(argv: Sequence[str]) -> list[str]:
-    """Imports what --plugin names, which registers families, and leaves it out."""
+    """Imports what --plugin names, which registers families or algorithms, and leaves it out."""
     kept: list[str] = []
     rest = iter(argv)
     for arg in rest:
@@ -70,8 +98,6 @@ def _without_plugins(argv: Sequence[str]) -> list[str]:
             continue
         module = module if equals else next(rest, "")
         import_plugin(module)
-        if module not in PLUGINS:
-            PLUGINS.append(module)
     return kept
 
 

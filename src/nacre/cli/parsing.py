@@ -43,7 +43,7 @@ def parse(kind: type[Parsed], args: Sequence[str], prog: str) -> Parsed:
     except SystemExit as stop:
         if stop.code in (0, None):
             raise HelpShown from None
-        raise NacreError(f"{_sentence(heard.getvalue())}; see '{prog} --help'.") from None
+        raise NacreError(f"{shown(_sentence(heard.getvalue()), 300)}; see '{prog} --help'.") from None
 
 
 def _unknown_flag(name: str, kind: type[Any], prog: str) -> NacreError:

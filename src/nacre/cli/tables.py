@@ -1,14 +1,30 @@
-"""What tables of several commands show."""
+"""How commands print tables."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
 SHOWN_COMPONENTS = 3
 """Components of a task's parameter that a table shows."""
 
 
+class _Stdout(Console):
+    def on_broken_pipe(self) -> None:
+        """Leaves it to `main` that nobody reads stdout any more; Rich would end the process."""
+        raise
+
+
+def print_table(table: Table) -> None:
+    """Prints a table on stdout, as wide as the terminal allows."""
+    _Stdout(highlight=False).print(table)
+
+
 def task_text(task: dict[str, Any]) -> str:
+    """A task in short, as in 'goal=0.6,0.8'."""
+
     def number(value: Any) -> str:
         if not isinstance(value, list):
             return f"{value:.3g}"

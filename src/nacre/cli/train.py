@@ -60,7 +60,7 @@ def run(args: list[str], started: float) -> None:
 def _arguments(args: list[str]) -> type[Any]:
     """The command with a flag for every field of the configuration. Algorithm, family and preset decide which there are
     and what they start from."""
-    kinds = [Command, RunOptions, *FAMILIES.values(), *(algorithm.config for algorithm in ALGORITHMS.values())]
+    kinds = [Command, RunOptions, *FAMILIES.values(), *(algorithm.settings for algorithm in ALGORITHMS.values())]
     names = positionals(args, set().union(*map(switches, kinds)))
     if len(names) < 2:
         if {"--help", "-h"} & set(args):

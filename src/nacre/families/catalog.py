@@ -49,9 +49,6 @@ OPTIONAL: dict[str, type[Family]] = {"ml1": ML1, "ml10": ML10}
 if importlib.util.find_spec("metaworld") is not None:
     FAMILIES |= OPTIONAL
 
-PLUGINS: list[str] = []
-"""Names of the modules that --plugin has imported, in order: a command that is told as the next step names them too."""
-
 _BUILT_IN = frozenset(FAMILIES) | frozenset(OPTIONAL)
 _registered_by: dict[str, str] = {}  # name -> the module that registered it
 
