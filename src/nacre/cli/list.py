@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import textwrap
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from rich.console import Console
-from rich.table import Column, Table
-
+from nacre.algorithms.protocol import Algorithm
 from nacre.algorithms.registry import ALGORITHMS
-from nacre.cli.parsing import parse
-from nacre.families.catalog import FAMILIES
+from nacre.cli.parsing import Positional, parse
+from nacre.errors import NacreError, unknown
+from nacre.families.catalog import FAMILIES, OPTIONAL, environment_id, find_family
+from nacre.families.family import Family
+from nacre.presets.pearl_presets import ANY_FAMILY
+
+WIDTH = 80
+"""Characters of a line at most."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """Families, algorithms and presets."""
+    """Families, algorithms and presets; with a name, what is known about that family or algorithm."""
 
+    name: Positional[str | None] = None
+    """A family or an algorithm."""
     json: bool = False
     """Print one JSON object instead of tables."""
 
@@ -24,17 +34,93 @@ class Command:
 def run(args: list[str], started: float) -> None:
     """Carries out the command line `nacre list ARGS`."""
     command = parse(Command, args, "nacre list")
-    presets = sorted({preset for algorithm in ALGORITHMS.values() for preset in algorithm.presets})
-    if command.json:
-        print(json.dumps({"families": list(FAMILIES), "algorithms": list(ALGORITHMS), "presets": presets}))
-        return
-    table = Table(Column("family", no_wrap=True), "tasks", "obs", "action", "horizon", "presets of pearl")
+    if command.name is None:
+        told = {"families": list(FAMILIES), "algorithms": list(ALGORITHMS), "presets": _presets()}
+        lines = _overview()
+    elif command.name in ALGORITHMS:
+        told = _of_algorithm(command.name, ALGORITHMS[command.name])
+        lines = _table(told)
+    else:
+        told = _of_family(_find_family(command.name))
+        lines = _table(told)
+    print(json.dumps(told, default=str) if command.json else "\n".join(lines))
+
+
+def _find_family(name: str) -> type[Family]:
+    try:
+        return find_family(name)
+    except NacreError:
+        if name in OPTIONAL:
+            raise
+        raise unknown("family or algorithm", name, [*FAMILIES, *ALGORITHMS]) from None
+
+
+def _presets() -> list[str]:
+    return sorted({preset for algorithm in ALGORITHMS.values() for preset in algorithm.presets})
+
+
+def _overview() -> Iterable[str]:
+    wide = max(map(len, FAMILIES))
+    yield f"{'family':<{wide}}  horizon  tasks"
     for name, family in FAMILIES.items():
-        having = [preset for preset, families in ALGORITHMS["pearl"].presets.items() if name in families]
-        having = having or [preset for preset, families in ALGORITHMS["pearl"].presets.items() if "*" in families]
-        table.add_row(
-            name, family.task_range, str(family.obs_dim), str(family.action_dim), str(family.horizon), ", ".join(having)
-        )
-    out = Console(highlight=False)
-    out.print(table)
-    out.print(f"algorithms: {', '.join(ALGORITHMS)}")
+        tasks = family.task_range
+        room = WIDTH - wide - 11
+        yield f"{name:<{wide}}  {family.horizon:>7}  {tasks if len(tasks) <= room else tasks[: room - 3] + '...'}"
+    yield ""
+    yield f"algorithms: {', '.join(ALGORITHMS)}"
+    yield f"presets: {', '.join(_presets())}"
+    yield "'nacre list NAME' tells more about a family or an algorithm."
+
+
+def _of_family(family: type[Family]) -> dict[str, Any]:
+    return {
+        "family": family.name,
+        "meaning": _first_sentence(family),
+        "tasks": family.task_range,
+        "observation_dim": family.obs_dim,
+        "action_dim": family.action_dim,
+        "horizon": family.horizon,
+        "can_terminate": family.can_terminate,
+        "options": {field.name: _default(field) for field in dataclasses.fields(family)},
+        "gymnasium": environment_id(family.name),
+        "presets": {name: _presets_for(family.name, algorithm) for name, algorithm in ALGORITHMS.items()},
+    }
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return "required" if field.default is dataclasses.MISSING else field.default
+
+
+def _of_algorithm(name: str, algorithm: Algorithm) -> dict[str, Any]:
+    presets = {
+        preset: ["all families"] if ANY_FAMILY in rows else list(rows) for preset, rows in algorithm.presets.items()
+    }
+    return {"algorithm": name, "meaning": _first_sentence(algorithm.settings), "presets": presets}
+
+
+def _presets_for(family: str, algorithm: Algorithm) -> list[str]:
+    return [preset for preset, rows in algorithm.presets.items() if family in rows or ANY_FAMILY in rows]
+
+
+def _first_sentence(described: type[Any]) -> str:
+    return (described.__doc__ or "").split("\n\n")[0].replace("\n", " ").strip()
+
+
+def _table(told: dict[str, Any]) -> Iterable[str]:
+    """A line for each thing that is told, and for each entry of those that are tables themselves."""
+    for name, value in told.items():
+        label = name.replace("_", " ")
+        if not isinstance(value, dict):
+            yield from textwrap.wrap(_text(value), WIDTH, initial_indent=f"{label:<16} ", subsequent_indent=" " * 17)
+            continue
+        yield f"{label:<16}{'' if value else ' none'}"
+        for key, entry in value.items():
+            yield from textwrap.wrap(_text(entry), WIDTH, initial_indent=f"  {key:<14} ", subsequent_indent=" " * 17)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

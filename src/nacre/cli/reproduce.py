@@ -31,16 +31,18 @@ class Command:
 def run(args: list[str], started: float) -> None:
     """Carries out the command line `nacre reproduce ARGS`."""
     command = parse(Command, args, "nacre reproduce")
+    from rich.table import Table
+
+    from nacre.cli.tables import duration, print_table
     from nacre.report import reproduce
     from nacre.runs.compilation_cache import use_compilation_cache
 
     use_compilation_cache()
-    out = Console(highlight=False)
     if command.figure is None:
         table = Table("figure", "title", "what the paper found", "runs a seed")
         for name, figure in reproduce.FIGURES.items():
             table.add_row(name, figure.title, figure.finding, str(len(figure.lines)))
-        out.print(table)
+        print_table(table)
         return
     seeds = parse_seeds(command.seeds)
     if command.dry_run:
@@ -51,12 +53,12 @@ def run(args: list[str], started: float) -> None:
             total += seconds
             experiment = one.experiment
             steps, updates = experiment.settings.env_steps(experiment.family), reproduce.num_updates(experiment)
-            estimated = "done" if done else _hours(seconds)
+            estimated = "done" if done else duration(seconds)
             seed = str(one.experiment.options.seed)
             table.add_row(one.line.family, one.line.name, seed, f"{steps:,}", f"{updates:,}", estimated)
-        out.print(table)
-        out.print(
-            f"about {_hours(total)} on this machine, one run after another, in {command.out / command.figure}; of "
+        print_table(table)
+        print(
+            f"about {duration(total)} on this machine, one run after another, in {command.out / command.figure}; of "
             "on-policy methods only the simulation of robots is counted (the policy and the updates take as long "
             "again, those of maml-trpo twice as long, and on point robots they are all that takes time)"
         )
@@ -64,7 +66,3 @@ def run(args: list[str], started: float) -> None:
     done = reproduce.run(command.figure, command.scale, seeds, command.out, command.time_limit)
     picture = reproduce.picture_of(command.figure, command.scale, command.out)
     print(f"wrote {picture}" if done else "stopped; the same command goes on", file=sys.stderr)
-
-
-def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"

@@ -32,3 +32,8 @@ def task_text(task: dict[str, Any]) -> str:
         return text if len(value) <= SHOWN_COMPONENTS else f"{text},... ({len(value)})"
 
     return " ".join(f"{name}={number(value)}" for name, value in task.items())
+
+
+def duration(seconds: float) -> str:
+    """A rough time in hours or minutes."""
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,8 @@ from nacre.algorithms.registry import ALGORITHMS
 from nacre.cli.parsing import Positional, parse, parse_seeds, positionals, switches, value_of
 from nacre.errors import NacreError
 from nacre.families.catalog import FAMILIES
-from nacre.runs.directory import default_path
-from nacre.runs.experiment import RunOptions, from_preset, resolve
+from nacre.runs.directory import RunDirectory, default_path
+from nacre.runs.experiment import Experiment, RunOptions, from_preset, resolve
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,31 @@ def run(args: list[str], started: float) -> None:
     if command.out is not None:
         paths = [command.out] if command.seeds is None else [command.out / f"seed-{seed}" for seed in seeds]
 
+    for path in paths:
+        RunDirectory.check_free(path)
+    if command.preset == "paper":
+        print(_how_long(experiments), file=sys.stderr)
+
     from nacre.runs import trainer
 
     trainer.train(experiments, paths, time_limit=command.time_limit, wandb=command.wandb, started=started)
+
+
+def _how_long(experiments: Sequence[Experiment]) -> str:
+    """What the paper's settings take on this machine, and what `fast` would: operations counted, rates measured."""
+    from nacre.cli.tables import duration
+    from nacre.report.reproduce import estimated_seconds
+
+    def told(experiment: Experiment) -> str:
+        return duration(len(experiments) * estimated_seconds(experiment))
+
+    first = experiments[0]
+    sentence = f"the paper's settings take about {told(first)} on this machine"
+    try:
+        fast = resolve(first.algorithm_name, first.family.name, "fast")
+    except NacreError:
+        return f"{sentence}; with a time limit (--time-limit MINUTES) it can go on later"
+    return f"{sentence}; --preset fast takes about {told(fast)}"
 
 
 def _arguments(args: list[str]) -> type[Any]:
