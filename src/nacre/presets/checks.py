@@ -8,8 +8,18 @@ from typing import Any
 
 from nacre.errors import NacreError
 
-MAX_TASKS = 1_000_000
-"""Tasks of a task set at most: tasks.json names each."""
+MOST = {
+    "num_train_tasks": 1_000_000,  # tasks.json names each
+    "num_test_tasks": 1_000_000,
+    "num_hidden_layers": 100,
+    "num_critics": 100,
+    "hidden_dim": 65_536,
+    "encoder_hidden_dim": 65_536,
+    "latent_dim": 65_536,
+}
+"""Fields with a largest value of their own."""
+MOST_OF_ALL = 10**12
+"""The largest value of every other whole number: more iterations, steps or transitions no machine can do."""
 
 
 def flag(name: str) -> str:
@@ -29,8 +39,8 @@ def check_numbers(
         if not value > 0 and not (value == 0 and name in may_be_zero):
             least = "at least 0" if name in may_be_zero else "more than 0"
             raise NacreError(f"{name} is {value}, but must be {least}; change {flag(name)}.")
-        most = MAX_TASKS if name in ("num_train_tasks", "num_test_tasks") else 1 if name in at_most_one else None
-        if most is not None and value > most:
+        most = 1 if name in at_most_one else MOST.get(name, MOST_OF_ALL)
+        if value > most and (isinstance(value, int) or name in at_most_one):
             raise NacreError(f"{name} is {value}, but must be at most {most}; change {flag(name)}.")
 
 

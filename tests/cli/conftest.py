@@ -1,0 +1,26 @@
+"""A trained run for tests of commands, and a trainer that only takes note."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def point_run(smoke_run: Callable[[str], Path]) -> str:
+    return str(smoke_run("point-robot"))
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Path, dict[str, Any]]]:
+    """Lets `nacre train` do everything but train: collects what it would have trained, and where."""
+    asked: list[tuple[Any, Path, dict[str, Any]]] = []
+
+    def train(experiments: list[Any], paths: list[Path], **options: Any) -> None:
+        asked.extend((experiment, path, options) for experiment, path in zip(experiments, paths, strict=True))
+
+    monkeypatch.setattr("nacre.runs.trainer.train", train)
+    return asked
