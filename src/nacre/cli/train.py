@@ -13,7 +13,6 @@ from nacre.algorithms.registry import ALGORITHMS
 from nacre.cli.parsing import Positional, parse, parse_seeds, positionals, switches, value_of
 from nacre.errors import NacreError
 from nacre.families.catalog import FAMILIES
-from nacre.runs.directory import RunDirectory, default_path
 from nacre.runs.experiment import Experiment, RunOptions, from_preset, resolve
 
 
@@ -41,6 +40,10 @@ def run(args: list[str], started: float) -> None:
     """Carries out the command line `nacre train ARGS`."""
     arguments = _arguments(args)
     chosen = parse(arguments, args, "nacre train")
+
+    from nacre.runs import trainer
+    from nacre.runs.directory import RunDirectory, default_path
+
     command = Command(**{field.name: getattr(chosen, field.name) for field in dataclasses.fields(Command)})
     overrides: dict[str, Any] = {}
     for name in ("settings", "family_options", "options"):
@@ -58,9 +61,6 @@ def run(args: list[str], started: float) -> None:
         RunDirectory.check_free(path)
     if command.preset == "paper":
         print(_how_long(experiments), file=sys.stderr)
-
-    from nacre.runs import trainer
-
     trainer.train(experiments, paths, time_limit=command.time_limit, wandb=command.wandb, started=started)
 
 
