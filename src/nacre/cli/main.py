@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import logging
 import os
 import select
@@ -78,7 +77,9 @@ def _run(argv: Sequence[str], started: float) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(_overview())
     elif argv[0] == "--version":
-        print(f"nacre {importlib.metadata.version('nacre')}")
+        from importlib import metadata
+
+        print(f"nacre {metadata.version('nacre')}")
     elif argv[0] in COMMANDS:
         status: int | None = importlib.import_module(COMMANDS[argv[0]]).run(list(argv[1:]), started)
         return status or 0

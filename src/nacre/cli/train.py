@@ -84,8 +84,10 @@ def _how_long(experiments: Sequence[Experiment]) -> str:
 def _arguments(args: list[str]) -> type[Any]:
     """The command with a flag for every field of the configuration. Algorithm, family and preset decide which there are
     and what they start from."""
-    kinds = [Command, RunOptions, *FAMILIES.values(), *(algorithm.settings for algorithm in ALGORITHMS.values())]
-    names = positionals(args, set().union(*map(switches, kinds)))
+    names = list(args[:2])
+    if any(name.startswith("-") for name in names):  # flags first: which of all have values that are no names?
+        kinds = [Command, RunOptions, *FAMILIES.values(), *(algorithm.settings for algorithm in ALGORITHMS.values())]
+        names = positionals(args, set().union(*map(switches, kinds)))
     if len(names) < 2:
         if {"--help", "-h"} & set(args):
             parse(Command, ["--help"], "nacre train")

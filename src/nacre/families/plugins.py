@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import os
 import re
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nacre.errors import NacreError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 def caller_module() -> str:
@@ -39,9 +41,11 @@ def remembered(modules: Iterable[str]) -> list[str]:
     return sorted({module for module in modules if module not in ("", "__main__")})
 
 
-def entry_points(group: str) -> dict[str, importlib.metadata.EntryPoint]:
+def entry_points(group: str) -> dict[str, EntryPoint]:
     """What installed packages offer in a group such as `nacre.families`, by name."""
-    return {point.name: point for point in importlib.metadata.entry_points(group=group)}
+    from importlib import metadata  # slow to import
+
+    return {point.name: point for point in metadata.entry_points(group=group)}
 
 
 def load_entry_point(group: str, name: str) -> Any:
