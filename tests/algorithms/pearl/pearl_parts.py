@@ -167,7 +167,7 @@ def recording() -> Iterator[list[Recorded]]:
     def recording_episode(family, agent, params, memory, task, key, *, explore):
         assert explore
         after, result = original(family, agent, params, memory, task, key, explore=explore)
-        transitions, length, _ = jax.device_get(result)
+        transitions, length, *_ = jax.device_get(result)
         z = np.asarray(getattr(memory, "z", memory))
         rounds.append(Recorded(z, task["goal"], transitions, length))
         return after, result
