@@ -163,6 +163,46 @@ def test_replay_holds_what_a_deque_a_task_would_hold(sizes, operations):
     assert_has_moments(replay, model)
 
 
+TINY = Sizes(capacity=16, ring=16, total=0, num_pages=3)
+"""Three pages for rings that may grow to four each."""
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(operations=operations)
+def test_what_does_not_fit_is_left_out_and_told_and_touches_nothing(operations):
+    """A lane that needs a page too many is dropped, with all lanes after it; what was there before stays readable."""
+    replay, model, serial, full = nothing(TINY).replay, [deque(maxlen=TINY.ring) for _ in range(NUM_TASKS)], 0, False
+    taken = np.zeros(NUM_TASKS, int)
+    for operation in operations:
+        if isinstance(operation, Clear):
+            replay = clear(replay, np.array([operation.task]))
+            model[operation.task].clear()
+            continue
+        numbers = np.full((NUM_LANES, HORIZON), PADDING)
+        for lane, (task, length) in enumerate(zip(operation.task, operation.length, strict=True)):
+            numbers[lane, :length] = serial + 1 + np.arange(length)
+            serial += length
+            needs = -(-min(len(model[task]) + length, TINY.ring) // PAGE)
+            full |= max(needs - taken[task], 0) > TINY.num_pages - taken.sum()
+            if not full:
+                taken[task] = max(needs, taken[task])
+                model[task].extend(numbers[lane, :length].tolist())
+        replay = insert(replay, np.array(operation.task), Episode(transitions(numbers), np.array(operation.length)))
+    assert rings.is_full(replay) == full
+    assert_holds(replay, model)
+    pages = [ring[:n] for ring, n in zip(np.asarray(replay.pages), np.asarray(replay.pages_taken), strict=True)]
+    assert set(np.concatenate(pages).tolist()) <= set(range(TINY.num_pages))
+
+
+@pytest.mark.parametrize(("task", "length"), [(NUM_TASKS, 5), (-1, 5), (0, HORIZON + 1), (0, -1)], ids=str)
+def test_an_insertion_for_no_task_or_of_no_length_is_left_out(task, length):
+    replay, model, _ = play([Insert((0, 1, 2), (5, 5, 5))], nothing(ROOMY), 1000)
+    episodes = Episode(transitions(np.full((1, HORIZON), PADDING)), np.array([length]))
+    spoilt = jax.jit(rings.insert)(replay, np.array([task]), episodes)
+    assert rings.is_full(spoilt) and not rings.is_full(replay)
+    assert_holds(spoilt, model)
+
+
 def assert_has_moments(replay: Replay, model: list[deque[int]]) -> None:
     """Of all transitions of all tasks, none twice, and nothing of what was overwritten, forgotten or padding."""
     held = transitions(np.array(sorted(serial for ring in model for serial in ring)))

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nacre.errors import NacreError
 from nacre.families.family import Family, num_tasks, take
 from nacre.learning import replay as rings
 from nacre.learning.replay import Replay
@@ -83,6 +84,8 @@ def collect(
             _, result = episode(family, acting, params_of_all, memory, task, episode_key, explore=True)
 
             length = np.where(wanted, np.asarray(result.length).reshape(lanes.shape), 0)
+            if not family.can_terminate:  # an episode that the physics ended is made up for, and no more than that
+                length = np.stack([_at_most(*of_seed) for of_seed in zip(length, lanes, missing, strict=True)])
             for seed, (lane, steps) in enumerate(zip(lanes, length, strict=True)):
                 of_seed = slice(seed * len(lane), (seed + 1) * len(lane))
                 played = jax.tree.map(lambda x, s=of_seed: x[s], result)._replace(length=steps)
@@ -94,12 +97,27 @@ def collect(
                 missing[seed] -= np.bincount(lane, steps, num_draws).astype(int)
             env_steps += length.sum(axis=1)
             rounds += 1
+    for one in (*rl, *context, *own):
+        if rings.is_full(one):
+            raise NacreError(
+                f"{family.name} gave more transitions than a run of these settings has room for; this is a fault of "
+                "nacre: please report it with the run's config.json."
+            )
     return [Buffers(*both) for both in zip(rl, context or [None] * num_seeds, strict=True)], env_steps
 
 
 def collected_as_context(family: Family, phases: Phases) -> int:
     """The most transitions that a draw of these phases collects for the context."""
     return sum(most_steps(family, number) for number in phases._replace(extra_rl_posterior=0))
+
+
+def _at_most(length: np.ndarray, lane: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """The lengths of a seed's episodes [lane], cut where a draw would get more steps than it misses [draw]."""
+    kept, left = length.copy(), np.maximum(missing, 0)
+    for index, draw in enumerate(lane):
+        kept[index] = min(kept[index], left[draw])
+        left[draw] -= kept[index]
+    return kept
 
 
 def _lanes(num_episodes: np.ndarray, few_sizes: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -88,9 +88,14 @@ def unpack(rows: Float[Array, "*rows width"], obs_dim: int) -> Transition:
 
 
 def insert(replay: Replay, task: Int[Array, " lane"], episodes: Episode) -> Replay:
-    """Appends every lane's episode to the ring of its task, lane after lane; lanes may share a task."""
+    """Appends every lane's episode to the ring of its task, lane after lane; lanes may share a task.
+
+    What needs a page that the pool does not have, or is for no task of these, or longer than its rows, is left out,
+    with all that comes after it: the replay is then as it was before, and `is_full` says so.
+    """
     rows = pack(jax.tree.map(jnp.asarray, episodes.transitions)).astype(replay.pool.dtype)
     horizon, capacity, ring_pages = rows.shape[1], replay.capacity, replay.pages.shape[1]
+    pool_pages, num_tasks = replay.pool.shape[0] // PAGE, replay.pages.shape[0]
     if horizon > capacity:
         raise ValueError(f"an episode of {horizon} transitions does not fit a ring of {capacity}")
 
@@ -100,23 +105,31 @@ def insert(replay: Replay, task: Int[Array, " lane"], episodes: Episode) -> Repl
         # Take the pages that the ring grows into.
         taken = replay.pages_taken[task]
         needed = (jnp.minimum(written, capacity) + PAGE - 1) // PAGE
+        next_page = replay.next_page + jnp.maximum(needed - taken, 0)
+        fits = (next_page <= pool_pages) & (task >= 0) & (task < num_tasks) & (length >= 0) & (length <= horizon)
         slot = jnp.arange(ring_pages)
         fresh = (slot >= taken) & (slot < needed)
         ring = jnp.where(fresh, replay.next_page + slot - taken, replay.pages[task])
         # Write the real rows; padding goes out of bounds and is dropped.
         position = (replay.written[task] + jnp.arange(horizon)) % capacity
         row = ring[position // PAGE] * PAGE + position % PAGE
-        row = jnp.where(jnp.arange(horizon) < length, row, replay.pool.shape[0])
+        row = jnp.where((jnp.arange(horizon) < length) & fits, row, replay.pool.shape[0])
+        to = jnp.where(fits, task, num_tasks)  # out of bounds: dropped
         return Replay(
             pool=replay.pool.at[row].set(rows, mode="drop"),
-            pages=replay.pages.at[task].set(ring),
-            written=replay.written.at[task].set(written),
-            pages_taken=replay.pages_taken.at[task].max(needed),
-            next_page=replay.next_page + jnp.maximum(needed - taken, 0),
+            pages=replay.pages.at[to].set(ring, mode="drop"),
+            written=replay.written.at[to].set(written, mode="drop"),
+            pages_taken=replay.pages_taken.at[to].max(needed, mode="drop"),
+            next_page=jnp.where(fits, next_page, pool_pages + 1),
         ), None
 
     lanes = (jnp.asarray(task), rows, jnp.asarray(episodes.length))
     return jax.lax.scan(insert_lane, replay, lanes)[0]
+
+
+def is_full(replay: Replay) -> bool:
+    """Whether an insertion was left out, for good. Waits for the insertions before."""
+    return int(replay.next_page) > replay.pool.shape[0] // PAGE
 
 
 def clear(replay: Replay, task: Int[Array, " tasks"]) -> Replay:
