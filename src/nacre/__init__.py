@@ -13,12 +13,14 @@ from nacre.families import catalog as _catalog  # noqa: F401  (registers 'nacre/
 if TYPE_CHECKING:
     from nacre.algorithms.protocol import Algorithm
     from nacre.algorithms.registry import ALGORITHMS, register_algorithm
-    from nacre.deploy.agent import Session, TrainedAgent, TrialReport, load
+    from nacre.deploy.session import Session
+    from nacre.deploy.trained_agent import EpisodeReport, TrainedAgent, TrialReport, load
     from nacre.errors import NacreError
     from nacre.families.catalog import FAMILIES, make_family, register_family
     from nacre.families.family import Family, JaxFamily, JaxStep, MujocoFamily, TaskSet
     from nacre.families.gymnasium import GymnasiumFamily
     from nacre.presets.settings import MethodSettings
+    from nacre.presets.trials import TrialSettings
     from nacre.runs.directory import RunDirectory
     from nacre.runs.experiment import resolve
     from nacre.runs.meta_training import resume, resume_seeds, train, train_seeds
@@ -28,12 +30,14 @@ if TYPE_CHECKING:
 _MODULES = {
     "algorithms.protocol": ("Algorithm",),
     "algorithms.registry": ("ALGORITHMS", "register_algorithm"),
-    "deploy.agent": ("Session", "TrainedAgent", "TrialReport", "load"),
+    "deploy.session": ("Session",),
+    "deploy.trained_agent": ("EpisodeReport", "TrainedAgent", "TrialReport", "load"),
     "errors": ("NacreError",),
     "families.catalog": ("FAMILIES", "make_family", "register_family"),
     "families.family": ("Family", "JaxFamily", "JaxStep", "MujocoFamily", "TaskSet"),
     "families.gymnasium": ("GymnasiumFamily",),
     "presets.settings": ("MethodSettings",),
+    "presets.trials": ("TrialSettings",),
     "runs.directory": ("RunDirectory",),
     "runs.experiment": ("resolve",),
     "runs.meta_training": ("resume", "resume_seeds", "train", "train_seeds"),
@@ -49,6 +53,7 @@ __all__ = [
     "Algorithm",
     "Belief",
     "Episode",
+    "EpisodeReport",
     "Family",
     "GymnasiumFamily",
     "JaxFamily",
@@ -62,6 +67,7 @@ __all__ = [
     "TrainedAgent",
     "Transition",
     "TrialReport",
+    "TrialSettings",
     "evaluate",
     "load",
     "make_family",

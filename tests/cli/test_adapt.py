@@ -26,7 +26,8 @@ from nacre.families.catalog import FAMILIES
 def test_adapt_as_json_gives_return_and_belief_episode_by_episode(
     family: str, task: str, expected: dict[str, Any], smoke_run: Callable[[str], Path], capsys: Capture
 ) -> None:
-    result = json_output(capsys, "adapt", str(smoke_run(family)), "--task", task, "--episodes", "2", "--json")
+    trials = ("--episodes", "2", "--exploration-episodes", "1")
+    result = json_output(capsys, "adapt", str(smoke_run(family)), "--task", task, *trials, "--json")
     assert result["task"] == expected
     assert [episode["episode"] for episode in result["episodes"]] == [1, 2]
     for episode in result["episodes"]:
@@ -60,10 +61,10 @@ def test_adapt_for_a_person_is_a_table_with_a_row_for_every_episode(point_run: s
 def test_a_task_out_of_range_needs_a_word_more(
     family: str, task: str, smoke_run: Callable[[str], Path], capsys: Capture
 ) -> None:
-    arguments = ["adapt", str(smoke_run(family)), "--task", task, "--json", "--episodes", "1"]
+    arguments = ["adapt", str(smoke_run(family)), "--task", task, "--json"]
     assert "--allow-ood" in refusal(capsys, *arguments)
     result = json_output(capsys, *arguments, "--allow-ood")
-    assert len(result["episodes"]) == 1
+    assert len(result["episodes"]) == 3
 
 
 @pytest.mark.parametrize(

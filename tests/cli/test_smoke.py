@@ -17,6 +17,8 @@ from nacre.families.family import Family
 
 Capture = pytest.CaptureFixture[str]
 
+TRIALS = ("--episodes", "2", "--exploration-episodes", "1")
+
 
 @pytest.fixture(params=FAMILIES)
 def family(request: pytest.FixtureRequest) -> str:
@@ -51,7 +53,7 @@ def test_a_smoke_run_evaluates_its_test_tasks_after_both_iterations(family: str,
 
 def test_a_smoke_runs_agent_is_evaluated(family: str, run: Path, capsys: Capture) -> None:
     capsys.readouterr()
-    assert cli.main(["evaluate", str(run), "--episodes", "2", "--json"]) == 0
+    assert cli.main(["evaluate", str(run), *TRIALS, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     settings = json.loads((run / "config.json").read_text())["settings"]
     assert np.shape(result["returns"]) == (settings["num_evaluation_repeats"], settings["num_test_tasks"], 2)
@@ -63,7 +65,7 @@ def test_a_smoke_runs_agent_is_evaluated_out_of_distribution_where_the_family_sa
     family: str, run: Path, capsys: Capture
 ) -> None:
     capsys.readouterr()
-    status = cli.main(["evaluate", str(run), "--tasks", "ood", "--episodes", "1", "--json"])
+    status = cli.main(["evaluate", str(run), "--tasks", "ood", "--repeats", "1", "--json"])
     out, error = capsys.readouterr()
     if FAMILIES[family].sample_ood_tasks is Family.sample_ood_tasks:
         assert status == 2 and f"{family} has no out-of-distribution tasks; choose" in error
@@ -80,7 +82,7 @@ def test_a_smoke_runs_agent_adapts_to_a_task_that_it_never_saw(family: str, run:
     ((name, values),) = tasks.items()
     task = f"{name}={','.join(repr(float(x)) for x in np.ravel(values[0]))}"
     capsys.readouterr()
-    assert cli.main(["adapt", str(run), "--task", task, "--episodes", "2", "--json"]) == 0
+    assert cli.main(["adapt", str(run), "--task", task, *TRIALS, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert np.allclose(result["task"][name], values[0])
     assert np.isfinite([episode["episode_return"] for episode in result["episodes"]]).all()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nacre
-from nacre.deploy.agent import TrainedAgent
+from nacre.deploy.trained_agent import TrainedAgent
 from nacre.families.catalog import FAMILIES
 from nacre.types import Tasks
 

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 
 import nacre
 from nacre.cli import main as cli
-from nacre.deploy.agent import EpisodeReport
+from nacre.deploy.trained_agent import EpisodeReport
 from nacre.errors import NacreError
 from nacre.report import video
 
@@ -216,7 +216,7 @@ def test_while_a_video_is_written_ffmpeg_is_started_without_a_fork(monkeypatch: 
 @pytest.mark.usefixtures("gl")
 def test_a_robot_is_seen_moving(smoke_run: SmokeRun, tmp_path: Path):
     out = tmp_path / "trial.gif"
-    video.record(nacre.load(smoke_run("cheetah-dir")), "direction=1", out, episodes=1)
+    video.record(nacre.load(smoke_run("cheetah-dir")), "direction=1", out, episodes=1, exploration_episodes=0)
     frames = imageio.imread(out)
     assert seconds(out) == pytest.approx((200 + 12) / 20)
     robot = frames[:, 40:].astype(int)
@@ -253,7 +253,7 @@ def test_a_library_that_is_not_there_is_told_by_who_renders_not_by_the_import(
             env=os.environ | {"MUJOCO_GL": library}, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
 
-    adapt = ("adapt", run, "--task", "direction=1", "--episodes", "1")
+    adapt = ("adapt", run, "--task", "direction=1", "--episodes", "1", "--exploration-episodes", "0")
     assert nacre_command(*adapt).returncode == 0
     told = nacre_command(*adapt, "--video", str(tmp_path / "trial.gif"))
     assert told.returncode == 2 and told.stderr.startswith(f"nacre: MuJoCo cannot render by {library}")
@@ -281,6 +281,6 @@ def test_mp4_without_its_extra_is_refused_with_the_way_to_install_it(tmp_path: P
 def test_a_video_that_cannot_be_written_is_one_sentence(smoke_run: SmokeRun, tmp_path: Path, capsys: Any):
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "trial.gif"
-    arguments = ["adapt", str(smoke_run("point-robot")), "--task", "goal=0,0", "--episodes", "1", "--video", str(out)]
+    arguments = ["adapt", str(smoke_run("point-robot")), "--task", "goal=0,0", "--video", str(out)]
     assert cli.main(arguments) == 2
     assert "cannot write" in capsys.readouterr().err

@@ -13,7 +13,8 @@ import numpy as np
 
 from nacre.benchmark import sizes
 from nacre.benchmark.result import Result, untrained
-from nacre.deploy.agent import Session, TrainedAgent
+from nacre.deploy.session import Session
+from nacre.deploy.trained_agent import TrainedAgent
 from nacre.families.family import Family
 from nacre.runs.compilation_cache import num_cores
 from nacre.runs.experiment import Experiment

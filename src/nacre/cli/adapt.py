@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nacre.cli.parsing import Positional, parse
 
@@ -20,6 +21,8 @@ class Command:
     """The task, such as velocity=1.3, direction=-1 or goal=0.6,0.8."""
     episodes: int | None = None
     """Episodes of the trial; as the run was configured unless given."""
+    exploration_episodes: int | None = None
+    """Episodes of the trial that act on the prior, of methods that have such (PEARL); as configured unless given."""
     allow_ood: bool = False
     """Take a task outside the family's distribution."""
     seed: int = 0
@@ -37,17 +40,18 @@ def run(args: list[str], started: float) -> None:
     from rich.table import Table
 
     from nacre.cli.tables import print_table, task_text
-    from nacre.deploy.agent import load
+    from nacre.deploy.trained_agent import load
 
     agent = load(command.run)
+    options: dict[str, Any] = dict(
+        allow_ood=command.allow_ood, seed=command.seed, exploration_episodes=command.exploration_episodes
+    )
     if command.video is None:
-        trial = agent.meet(command.task, command.episodes, allow_ood=command.allow_ood, seed=command.seed)
+        trial = agent.meet(command.task, command.episodes, **options)
     else:
         from nacre.report import video
 
-        trial = video.record(
-            agent, command.task, command.video, command.episodes, allow_ood=command.allow_ood, seed=command.seed
-        )
+        trial = video.record(agent, command.task, command.video, command.episodes, **options)
         print(f"wrote {command.video}", file=sys.stderr)
     if command.json:
         print(json.dumps({"task": trial.task, "episodes": [episode._asdict() for episode in trial.episodes]}))

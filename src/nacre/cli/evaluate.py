@@ -17,6 +17,8 @@ class Command:
     """Run directory."""
     episodes: int | None = None
     """Episodes of a trial, the last one scored; as the run was configured unless given."""
+    exploration_episodes: int | None = None
+    """Episodes of a trial that act on the prior, of methods that have such (PEARL); as configured unless given."""
     tasks: str = "test"
     """'test', 'train', 'ood' for tasks outside the distribution, or 'fresh:N' for N new ones."""
     repeats: int | None = None
@@ -34,16 +36,20 @@ def run(args: list[str], started: float) -> None:
     from rich.table import Column, Table
 
     from nacre.cli.tables import print_table, task_text
-    from nacre.deploy.agent import load
+    from nacre.deploy.trained_agent import load
     from nacre.simulation.rollout import score, score_success
 
     agent = load(command.run)
-    (returns, success), tasks = agent.evaluation(command.tasks, command.episodes, command.repeats, command.seed)
+    exploring = command.exploration_episodes
+    (returns, success), tasks = agent.evaluation(
+        command.tasks, command.episodes, command.repeats, command.seed, exploration_episodes=exploring
+    )
     if command.json:
         data = {
             "returns": returns.tolist(),
             "tasks": tasks,
             "scored_episode": returns.shape[2],
+            "exploration_episodes": agent.trials.exploration_episodes if exploring is None else exploring,
             "score": score(returns),
         }
         if success is not None:

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nacre.deploy.agent import TrainedAgent, describe, load
+from nacre.deploy.trained_agent import TrainedAgent, describe, load
 from nacre.families.family import num_tasks
 from nacre.report import curves, picture, trials, video
 from nacre.report.efficiency import WINDOW, compare

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Arc, Circle, Rectangle
 from matplotlib.ticker import NullFormatter
 
-from nacre.deploy.agent import TrainedAgent, describe
+from nacre.deploy.trained_agent import TrainedAgent, describe
 from nacre.families.family import Family, num_tasks, take
 from nacre.families.point import PointRobot, SparsePointRobot
 from nacre.report import picture
@@ -94,12 +94,12 @@ def choose_tasks(tasks: Tasks, num: int = NUM_TASKS) -> Tasks:
 
 def play(agent: TrainedAgent, tasks: Tasks, seed: int = 0) -> Trials:
     """One trial of the configured length in each task, with the belief after every transition."""
-    settings = agent.experiment.settings
-    num_episodes = settings.num_evaluation_episodes
+    num_episodes = agent.trials.episodes
     key = jax.random.key(seed)
     played = list(rollout.trial(agent.family, agent.functions, agent.params, tasks, key, num_episodes))
     means, stds = ([], []) if agent.experiment.algorithm.belief is None else _beliefs(agent, played)
-    explored = min(getattr(settings, "num_exploration_episodes", num_episodes - 1), num_episodes - 1)
+    explored = agent.trials.exploration_episodes
+    explored = num_episodes - 1 if explored is None else explored
     return Trials(tasks, [jax.tree.map(np.asarray, part.episode) for part in played], means, stds, explored)
 
 

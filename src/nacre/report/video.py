@@ -13,7 +13,8 @@ import imageio.v2 as imageio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from nacre.deploy.agent import EpisodeReport, TrainedAgent, TrialReport
+from nacre.deploy.session import Session
+from nacre.deploy.trained_agent import EpisodeReport, TrainedAgent, TrialReport
 from nacre.errors import NacreError
 from nacre.report import picture
 from nacre.simulation.environment import TaskEnvironment
@@ -34,21 +35,23 @@ NO_FORK = "IMAGEIO_FFMPEG_NO_PREVENT_SIGINT"
 
 
 def record(
-    agent: TrainedAgent, task: str, out: Path, episodes: int | None = None, *, allow_ood: bool = False, seed: int = 0
-) -> TrialReport:
+    agent: TrainedAgent, task: str, out: Path, episodes: int | None = None, *, allow_ood: bool = False, seed: int = 0,
+    exploration_episodes: int | None = None,
+) -> TrialReport:  # fmt: skip
     """Lets the agent meet a task, one step at a time, and writes what that looks like to `out` (.mp4 or .gif).
 
     Needs no display. Raises NacreError for another kind of file, before anything is run, for .mp4 where the extra
     'video' is not installed, and where nothing can be rendered.
     """
     check_path(out)
-    episodes = agent.num_episodes(episodes)
+    session = agent.session(seed, episodes, task=task, exploration_episodes=exploration_episodes)
+    episodes = agent.trials.changed(episodes, exploration_episodes).episodes
     env = TaskEnvironment(agent.family, task, allow_ood=allow_ood, render_mode="rgb_array")
     steps_per_second = env.metadata["render_fps"]
     every = -(-steps_per_second // GIF_FRAMES_PER_SECOND) if out.suffix.lower() == ".gif" else 1
     reports: list[EpisodeReport] = []
     try:
-        _write(_frames(agent, task, env, episodes, seed, every, reports), out, steps_per_second / every)
+        _write(_frames(agent, session, env, episodes, seed, every, reports), out, steps_per_second / every)
     finally:
         env.close()
     return TrialReport(env.task, reports)
@@ -64,7 +67,7 @@ def check_path(out: Path) -> None:
 
 def _frames(
     agent: TrainedAgent,
-    task: str,
+    session: Session,
     env: TaskEnvironment,
     episodes: int,
     seed: int,
@@ -76,7 +79,6 @@ def _frames(
     `reports` gets one entry an episode.
     """
     pause = round(PAUSE_SECONDS * env.metadata["render_fps"] / every)
-    session = agent.session(seed, episodes, task=task)
     for index in range(episodes):
         obs, _ = env.reset(seed=seed) if index == 0 else env.reset()
         before = agent.report_episode(index, 0.0, 0, session.memory)
@@ -93,6 +95,7 @@ def _frames(
                 break
         yield from [frame] * pause
         report = agent.report_episode(index, total, length, session.memory)
+        report = report._replace(ended_by="terminated" if terminated else "horizon")
         reports.append(report._replace(success=solved) if "success" in info else report)
         session.end_episode()
 

@@ -14,6 +14,7 @@ from gymnasium import spaces
 
 import nacre
 from nacre.algorithms import pearl
+from nacre.deploy.trained_agent import EpisodeReport
 from nacre.simulation import rollout
 from nacre.types import Transition
 
@@ -134,7 +135,7 @@ def test_tasks_out_of_distribution_are_as_many_as_the_test_tasks_and_stay_the_sa
 def test_evaluations_do_not_depend_on_what_the_agent_did_before(agent: nacre.TrainedAgent) -> None:
     first, _ = agent.evaluate(seed=2)
     agent.adapt(Walk(), episodes=2)
-    agent.meet("goal=0.5,0.5", episodes=1)
+    agent.meet("goal=0.5,0.5", episodes=2)
     again, _ = agent.evaluate(seed=2)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, agent.evaluate(seed=3)[0])
@@ -221,7 +222,7 @@ def test_an_episode_ends_either_way_but_only_a_termination_ends_the_task(
 def test_an_environment_that_does_not_declare_its_spaces_is_taken_at_its_word(agent: nacre.TrainedAgent) -> None:
     env = Walk()
     env.observation_space = env.action_space = None
-    assert len(agent.adapt(env, episodes=1).episodes) == 1
+    assert len(agent.adapt(env, episodes=2).episodes) == 2
 
 
 def test_a_registered_gymnasium_environment_with_its_wrappers_works(agent: nacre.TrainedAgent) -> None:
@@ -427,3 +428,44 @@ def test_every_public_method_is_documented(kind: type[Any]) -> None:
     for name, member in vars(kind).items():
         if not name.startswith("_") and (callable(member) or isinstance(member, property | classmethod)):
             assert inspect.getdoc(member), name
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# What is told
+
+
+def test_agents_sessions_and_reports_say_what_they_are(agent: nacre.TrainedAgent) -> None:
+    assert repr(agent) == (
+        "TrainedAgent(pearl on point-robot, preset smoke, seed 0, checkpoint at update 20, trials of 3 episodes "
+        "(1 explore))"
+    )
+    session = agent.session(episodes=2)
+    session.act([0.0, 0.0])
+    session.observe([0.1, 0.0], -1.0)
+    session.end_episode()
+    assert repr(session) == "Session(pearl on point-robot, episode 2 of 2, 1 steps so far)"
+    episode = EpisodeReport(2, -3.14159, 20, [0.5, 1.0, 2.0, 3.0], [0.1] * 4, True, "terminated")
+    assert repr(episode) == (
+        "EpisodeReport(2: return -3.142 in 20 steps, ended by terminated, solved, belief 0.50±0.10 1.00±0.10 2.00±0.10 "
+        "... (4))"
+    )
+    trial = nacre.TrialReport({"velocity": 1.3}, [episode._replace(episode_return=float(i)) for i in range(8)])
+    assert repr(trial) == "TrialReport(task {'velocity': 1.3}, 8 episodes, returns 0, 1, ..., 6, 7)"
+
+
+def test_an_episode_tells_what_ended_it(agent: nacre.TrainedAgent) -> None:
+    for ends, expected in (({}, "horizon"), ({"terminates_at": 7}, "terminated"), ({"truncates_at": 7}, "truncated")):
+        trial = agent.adapt(Walk(**ends), episodes=2)
+        assert [report.ended_by for report in trial.episodes] == [expected] * 2
+    assert [report.ended_by for report in agent.meet("goal=0.5,0.5").episodes] == ["horizon"] * 3
+
+
+def test_a_time_limit_beyond_the_horizon_is_warned_of(agent: nacre.TrainedAgent) -> None:
+    name = "nacre-tests/LongWalk-v0"
+    gymnasium.register(name, entry_point=GymnasiumWalk, max_episode_steps=1000)
+    try:
+        with pytest.warns(UserWarning, match="may take 1000 steps, but are cut after 20"):
+            trial = agent.adapt(gymnasium.make(name), episodes=2)
+    finally:
+        del gymnasium.registry[name]
+    assert [report.length for report in trial.episodes] == [20, 20]

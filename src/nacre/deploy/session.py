@@ -1,0 +1,112 @@
+"""One trial of a trained agent, one step at a time, in a loop that is not nacre's."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import jax
+import numpy as np
+
+from nacre.errors import NacreError
+from nacre.families.family import Family
+from nacre.presets.trials import TrialSettings
+from nacre.runs.experiment import check_seed
+from nacre.simulation import rollout
+from nacre.types import Agent, Tasks, Transition
+
+
+class Session:
+    """One trial, one step at a time: act, observe, ... end_episode, act, ... A step costs the same throughout."""
+
+    def __init__(
+        self, name: str, family: Family, functions: Agent, params: Any, trials: TrialSettings, seed: int, told: Tasks
+    ):
+        """`TrainedAgent.session` makes them. `told` [1, ...]: the task, for a method that is told it."""
+        self._name = name
+        self._family = family
+        self._functions, self._params = functions, params
+        self._trials = trials
+        self._begin_key, self._act_key, self._end_key = jax.random.split(seed_key(seed), 3)
+        self.memory = rollout.begin(functions, params, told, self._begin_key)
+        self.num_steps = 0
+        self.num_episodes = 0
+        self._obs: np.ndarray | None = None
+        self._action: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"Session({self._name}, episode {self.num_episodes + 1} of {self._trials.episodes}, "
+            f"{self.num_steps} steps so far)"
+        )
+
+    def act(self, obs: Any) -> np.ndarray:
+        """The action [action_dim] in [-1, 1] for an observation [obs_dim]."""
+        self._obs = self._checked_obs(obs)
+        action, self.memory = rollout.act(
+            self._functions, self._params, self.memory, self._obs, self._act_key, np.int32(self.num_steps),
+            explore=self._functions.explores(self.num_episodes, self._trials.episodes - 1),
+        )  # fmt: skip
+        self._action = np.asarray(action)
+        return np.clip(self._action[0], -1.0, 1.0)
+
+    def observe(self, next_obs: Any, reward: float, *, terminated: bool = False) -> None:
+        """What the last action led to: the true next observation and the reward. A time limit is not a termination."""
+        if self._action is None:
+            raise NacreError("observe was called before act; call act first, then observe what it led to.")
+        rewards = self._checked_reward(reward)
+        discount = np.array([0.0 if terminated else 1.0], np.float32)
+        next_obs = self._checked_obs(next_obs)
+        transition = Transition(self._obs, self._action, rewards, rewards, discount, next_obs)
+        self.memory = rollout.observe(self._functions, self._params, self.memory, transition, np.ones(1, bool))
+        self.num_steps += 1
+        self._action = None
+
+    def end_episode(self) -> None:
+        """Ends the episode: the agent settles what it will believe and try in the next one."""
+        key = jax.random.fold_in(self._end_key, self.num_episodes)
+        self.memory = rollout.end_episode(self._functions, self._params, self.memory, key)
+        self.num_episodes += 1
+        self._action = None
+
+    def _checked_reward(self, reward: Any) -> np.ndarray:
+        """As [1] float32, a copy."""
+        if not isinstance(reward, numbers.Real) and (
+            np.ndim(reward) > 0 or np.asarray(reward).dtype.kind not in "biuf"
+        ):
+            raise NacreError(
+                f"the reward at step {self.num_steps + 1} is {reward!r}, which is not one number; check "
+                "the environment."
+            )
+        with np.errstate(over="ignore"):
+            rewards = np.array([reward], np.float32)
+        if not np.isfinite(rewards).all():
+            raise NacreError(
+                f"the reward at step {self.num_steps + 1} is {reward}, which is not finite; check the environment."
+            )
+        return rewards
+
+    def _checked_obs(self, obs: Any) -> np.ndarray:
+        """As [1, obs_dim] float32, a copy."""
+        wanted = (self._family.obs_dim,)
+        try:
+            with np.errstate(over="ignore"):
+                array = np.array(obs, dtype=np.float32)  # a copy: the environment may use its array again
+        except (TypeError, ValueError) as error:
+            raise NacreError(
+                f"an observation is no array of numbers ({error}); it must have shape {wanted}."
+            ) from error
+        if array.shape != wanted:
+            raise NacreError(f"an observation has shape {array.shape}, but {self._family.name} has {wanted}.")
+        if not np.isfinite(array).all():
+            raise NacreError(
+                f"the observation at step {self.num_steps + 1} is {array.tolist()}, which is not finite; check the "
+                "environment."
+            )
+        return array[None]
+
+
+def seed_key(seed: int) -> jax.Array:
+    """The key of a trial's random numbers. Raises NacreError for a number that is no seed."""
+    check_seed("seed", seed)
+    return jax.random.key(seed)

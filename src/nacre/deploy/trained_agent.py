@@ -1,0 +1,254 @@
+"""A trained agent meets new tasks: in the family's simulator, or in anybody's environment."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nacre.deploy.session import Session, seed_key
+from nacre.errors import NacreError
+from nacre.families.family import TaskSet, num_tasks, take
+from nacre.presets.trials import TrialSettings
+from nacre.runs.compilation_cache import use_compilation_cache
+from nacre.runs.directory import RunDirectory
+from nacre.runs.experiment import Experiment, check_seed
+from nacre.runs.trainer import load_state
+from nacre.simulation import rollout
+from nacre.types import Agent, Tasks
+
+OOD_STREAM, FRESH_STREAM = 1, 2
+"""Beside a seed, which tasks are drawn from it; train and test tasks follow from the seed alone."""
+
+
+class EpisodeReport(NamedTuple):
+    """What one episode of a trial gave, and what the agent believes after it."""
+
+    episode: int  # from 1
+    episode_return: float
+    length: int
+    belief_mean: list[float]  # [latent_dim]; empty for a method without a belief
+    belief_std: list[float]
+    success: bool | None = None  # None where the family does not tell
+    ended_by: str = "horizon"  # "terminated", "truncated" (by the environment), or "horizon": the family's, at which
+    # the agent's episodes are cut
+
+    def __repr__(self) -> str:
+        solved = {None: "", True: ", solved", False: ", not solved"}[self.success]
+        return (
+            f"EpisodeReport({self.episode}: return {self.episode_return:.4g} in {self.length} steps, "
+            f"ended by {self.ended_by}{solved}{_belief_text(self)})"
+        )
+
+
+def _belief_text(report: EpisodeReport, most: int = 3) -> str:
+    beliefs = [f"{m:.2f}±{s:.2f}" for m, s in zip(report.belief_mean, report.belief_std, strict=True)]
+    more = f" ... ({len(beliefs)})" if len(beliefs) > most else ""
+    return f", belief {' '.join(beliefs[:most])}{more}" if beliefs else ""
+
+
+class TrialReport(NamedTuple):
+    """One trial: the agent knew nothing of the task before its first episode."""
+
+    task: dict[str, Any]  # empty when the environment was the caller's
+    episodes: list[EpisodeReport]
+
+    @property
+    def returns(self) -> list[float]:
+        """Return of every episode."""
+        return [episode.episode_return for episode in self.episodes]
+
+    def __repr__(self) -> str:
+        task = f"task {self.task}, " if self.task else ""
+        shown = [f"{value:.4g}" for value in self.returns]
+        shown = shown if len(shown) <= 6 else [*shown[:2], "...", *shown[-2:]]
+        return f"TrialReport({task}{len(self.episodes)} episodes, returns {', '.join(shown)})"
+
+
+class TrainedAgent:
+    """The agent of a run's checkpoint. Immutable: every trial and session starts from knowing nothing.
+
+    The names `episodes`, `exploration_episodes` and `repeats` say how it is tested, here and on the command line:
+    None is what the run was configured with. A trial must have more episodes than explore; NacreError otherwise.
+    """
+
+    def __init__(self, experiment: Experiment, tasks: TaskSet, params: Any, grad_steps: int | None = None):
+        """`grad_steps`: the number of the checkpoint; None where the parameters are of none."""
+        self.experiment = experiment
+        self.family = experiment.family
+        self.tasks = tasks
+        self.params = params
+        self.grad_steps = grad_steps
+        self.trials = TrialSettings.of(experiment.settings)
+        self.functions = self.functions_for(self.trials)
+
+    def __repr__(self) -> str:
+        run, trials = self.experiment, self.trials
+        at = "no checkpoint" if self.grad_steps is None else f"checkpoint at update {self.grad_steps}"
+        exploring = f" ({trials.exploration_episodes} explore)" if trials.exploration_episodes else ""
+        return (
+            f"TrainedAgent({self._name}, preset {run.preset}, seed {run.options.seed}, {at}, "
+            f"trials of {trials.episodes} episodes{exploring})"
+        )
+
+    @property
+    def _name(self) -> str:
+        return f"{self.experiment.algorithm_name} on {self.family.name}"
+
+    def functions_for(self, trials: TrialSettings) -> Agent:
+        """The agent's functions for trials like these."""
+        experiment = self.experiment
+        return experiment.algorithm.make_agent(experiment.family, trials.applied_to(experiment.settings))
+
+    def evaluate(
+        self, tasks: str = "test", episodes: int | None = None, repeats: int | None = None, seed: int = 0,
+        *, exploration_episodes: int | None = None,
+    ) -> tuple[np.ndarray, list[dict[str, Any]]]:  # fmt: skip
+        """(returns[repeat, task, episode], the tasks) on 'test', 'train', 'ood' or 'fresh:N'."""
+        options: dict[str, Any] = dict(seed=seed, exploration_episodes=exploration_episodes)
+        evaluation, chosen = self.evaluation(tasks, episodes, repeats, **options)
+        return evaluation.returns, chosen
+
+    def evaluation(
+        self, tasks: str = "test", episodes: int | None = None, repeats: int | None = None, seed: int = 0,
+        *, exploration_episodes: int | None = None,
+    ) -> tuple[rollout.Evaluation, list[dict[str, Any]]]:  # fmt: skip
+        """As `evaluate`, with what the family says of success."""
+        trials = self.trials.changed(episodes, exploration_episodes, repeats)
+        chosen, key = self.choose_tasks(tasks, seed), seed_key(seed)
+        evaluation, *_ = rollout.evaluate_side_by_side(
+            self.family, chosen, self.functions_for(trials), [self.params], key[None], trials.episodes, trials.repeats
+        )
+        return evaluation, [describe(chosen, index) for index in range(num_tasks(chosen))]
+
+    def choose_tasks(self, which: str, seed: int = 0) -> Tasks:
+        """The run's 'test' or 'train' tasks, 'fresh:N' new ones from the family's distribution, or 'ood'.
+
+        The out-of-distribution tasks of a run are as many as its test tasks and follow from its task_seed.
+        """
+        if which in ("test", "train"):
+            return self.tasks.test if which == "test" else self.tasks.train
+        if which == "ood":
+            rng = np.random.default_rng([self.tasks.task_seed, OOD_STREAM])
+            return self.family.sample_ood_tasks(rng, num_tasks(self.tasks.test))
+        kind, _, number = which.partition(":")
+        if kind != "fresh" or not re.fullmatch(r"0*[1-9][0-9]{0,5}", number):
+            raise NacreError(f"'{which}' names no tasks; write test, train, ood, or fresh:N with N from 1 to 999999.")
+        check_seed("seed", seed)
+        return self.family.sample_tasks(np.random.default_rng([seed, FRESH_STREAM]), int(number))
+
+    def meet(
+        self, task: str, episodes: int | None = None, *, allow_ood: bool = False, seed: int = 0,
+        exploration_episodes: int | None = None,
+    ) -> TrialReport:  # fmt: skip
+        """A trial on one task in the family's simulator. `task` as in 'velocity=1.3' or 'goal=0.6,0.8'."""
+        parsed = self.family.parse_task(task, allow_ood=allow_ood)
+        trials = self.trials.changed(episodes, exploration_episodes)
+        functions, reports = self.functions_for(trials), []
+        lanes = rollout.trial(self.family, functions, self.params, parsed, seed_key(seed), trials.episodes)
+        for index, (episode, _, memory) in enumerate(lanes):
+            length = int(episode.length[0])
+            terminated = float(episode.transitions.discount[0, length - 1]) == 0.0
+            report = self.report_episode(index, float(episode.returns()[0]), length, memory)
+            solved = None if episode.success is None else bool(episode.success[0])
+            reports.append(report._replace(success=solved, ended_by="terminated" if terminated else "horizon"))
+        return TrialReport(describe(parsed, 0), reports)
+
+    def adapt(
+        self, env: Any, episodes: int | None = None, seed: int = 0, *, task: str | None = None,
+        exploration_episodes: int | None = None,
+    ) -> TrialReport:  # fmt: skip
+        """A trial in any object with Gymnasium's `reset` and `step` whose spaces are the family's (actions in [-1, 1]).
+
+        An episode ends where the environment says so, and is cut at the family's horizon: `ended_by` tells which it
+        was, and a warning where the environment declares a later time limit. The environment is seeded by `seed` at the
+        first reset. `task` is for the oracle, which is told it. Raises NacreError when the spaces differ or the
+        environment returns a number that is not finite.
+        """
+        trials = self.trials.changed(episodes, exploration_episodes)
+        self._check_spaces(env)
+        self._warn_of_cut_episodes(env)
+        session, reports = self.session(seed, episodes, task=task, exploration_episodes=exploration_episodes), []
+        for index in range(trials.episodes):
+            obs, _ = env.reset(seed=seed) if index == 0 else env.reset()
+            total, ended_by = 0.0, "horizon"
+            for length in range(1, self.family.horizon + 1):  # noqa: B007 (used after the loop)
+                obs, reward, terminated, truncated, _ = env.step(session.act(obs))
+                session.observe(obs, reward, terminated=bool(terminated))
+                total += float(reward)
+                if terminated or truncated:
+                    ended_by = "terminated" if terminated else "truncated"
+                    break
+            report = self.report_episode(index, total, length, session.memory)
+            reports.append(report._replace(ended_by=ended_by))
+            session.end_episode()
+        return TrialReport({}, reports)
+
+    def session(
+        self, seed: int = 0, episodes: int | None = None, *, task: str | None = None,
+        exploration_episodes: int | None = None,
+    ) -> Session:  # fmt: skip
+        """The same, one step at a time, for a loop that is not nacre's.
+
+        Methods that sample their actions until the scored episode need to know which that is: the last of `episodes`.
+        A session may go on after it.
+        """
+        trials, told = self.trials.changed(episodes, exploration_episodes), {"unknown": np.zeros(1)}
+        if self.experiment.algorithm.needs_task:
+            if task is None:
+                raise NacreError(
+                    f"{self.experiment.algorithm_name} is told its task; give one, as in task='velocity=1'."
+                )
+            told = self.family.parse_task(task, allow_ood=True)
+        return Session(self._name, self.family, self.functions_for(trials), self.params, trials, seed, told)
+
+    def report_episode(self, index: int, episode_return: float, length: int, memory: Any) -> EpisodeReport:
+        """What is told of an episode, given what the agent remembers after it. `index` counts from 0."""
+        belief = self.experiment.algorithm.belief
+        if belief is None:
+            return EpisodeReport(index + 1, episode_return, length, [], [])
+        mean, variance = belief(memory, self.experiment.settings)
+        return EpisodeReport(
+            index + 1, episode_return, length, np.asarray(mean[0]).tolist(), np.sqrt(np.asarray(variance[0])).tolist()
+        )
+
+    def _check_spaces(self, env: Any) -> None:
+        wanted = (("observation_space", (self.family.obs_dim,)), ("action_space", (self.family.action_dim,)))
+        for name, shape in wanted:
+            space = getattr(env, name, None)
+            if space is not None and getattr(space, "shape", None) != shape:
+                raise NacreError(
+                    f"the environment's {name} is {space}, but an agent of {self.family.name} needs shape {shape}."
+                )
+        actions = getattr(env, "action_space", None)
+        bounds = (getattr(actions, "low", np.nan), getattr(actions, "high", np.nan))
+        if actions is not None and not (np.allclose(bounds[0], -1.0) and np.allclose(bounds[1], 1.0)):
+            raise NacreError(
+                "the environment's actions are not in [-1, 1]; wrap it in gymnasium.wrappers.RescaleAction."
+            )
+
+    def _warn_of_cut_episodes(self, env: Any) -> None:
+        limit, horizon = getattr(getattr(env, "spec", None), "max_episode_steps", None), self.family.horizon
+        if limit is not None and limit > horizon:
+            warnings.warn(
+                f"the environment's episodes may take {limit} steps, but are cut after {horizon}, the horizon of "
+                f"{self.family.name}: returns are of {horizon} steps.",
+                stacklevel=3,
+            )
+
+
+def load(path: str | Path) -> TrainedAgent:
+    """The trained agent of a run directory's newest checkpoint. Turns on the compilation cache, as training does."""
+    use_compilation_cache()
+    run = RunDirectory(Path(path))
+    state = load_state(run, with_buffers=False)
+    params = run.experiment.algorithm.agent_params(state)
+    return TrainedAgent(run.experiment, run.tasks, params, int(state.grad_steps))
+
+
+def describe(tasks: Tasks, index: int) -> dict[str, Any]:
+    """One task as plain numbers and lists."""
+    return {name: value.tolist() for name, value in take(tasks, index).items()}
