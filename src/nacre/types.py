@@ -68,8 +68,15 @@ class Agent(NamedTuple):
 
 
 def select(mask: Array, new: Any, old: Any) -> Any:
-    """`new` in the lanes where mask [lane] is true, `old` in the others; both are pytrees with leading axis [lane]."""
-    return jax.tree.map(lambda n, o: jnp.where(mask.reshape(mask.shape + (1,) * (n.ndim - 1)), n, o), new, old)
+    """`new` in the lanes where mask [lane] is true, `old` in the others; both are pytrees with leading axis [lane].
+
+    Leaves that `new` takes over from `old` are passed on untouched, so that compiled code does not copy them.
+    """
+
+    def of_leaf(n: Any, o: Any) -> Any:
+        return o if n is o else jnp.where(mask.reshape(mask.shape + (1,) * (n.ndim - 1)), n, o)
+
+    return jax.tree.map(of_leaf, new, old)
 
 
 def stacked(trees: Sequence[Any]) -> Any:

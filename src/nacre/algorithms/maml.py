@@ -215,8 +215,18 @@ def make_agent(family: Family, config: GradientConfig) -> Agent:
     def end_episode(params: GaussianPolicy, memory: Memory, key: Key) -> Memory:
         lane, slot = jnp.arange(len(memory.num_steps)), memory.num_episodes % num_kept
         past = jax.tree.map(lambda old, new: old.at[lane, slot].set(new), memory.past, memory.now)
-        policy = jax.vmap(lambda rollouts, acted: adapt_to_trial(params, rollouts, acted, config))(*past)
-        return Memory(policy, memory.output, past, blank(len(lane)), jnp.zeros_like(slot), memory.num_episodes + 1)
+        num_episodes = memory.num_episodes + 1
+
+        def adapted_to(first: int) -> GaussianPolicy:
+            """The policy of every lane, adapted to the first episodes that are kept."""
+            own = jax.tree.map(lambda x: x[:, :first], past)
+            return jax.vmap(lambda rollouts, acted: adapt_to_trial(params, rollouts, acted, config))(*own)
+
+        # Most trials are short: adaptation costs as much as the episodes it looks at, blank ones included.
+        sizes = [min(size, num_kept) for size in (2, 8, num_kept)]
+        fits = jnp.searchsorted(jnp.array(sizes[:-1]), jnp.max(num_episodes))
+        policy = jax.lax.switch(fits, [functools.partial(adapted_to, size) for size in sizes])
+        return Memory(policy, memory.output, past, blank(len(lane)), jnp.zeros_like(slot), num_episodes)
 
     return Agent(begin, act, observe, end_episode, explores=lambda index, scored_episode: index < scored_episode)
 

@@ -118,6 +118,7 @@ def _stepped_episode(
     success: np.ndarray | None = None
     diverged: np.ndarray | None = None
     device_action, memory = act(agent, params, memory, obs, act_key, 0, explore=explore)
+    memory = jax.tree.map(jnp.copy, memory)  # of this episode alone: its steps change it in place
     for time in range(1, family.horizon + 1):
         action = np.asarray(device_action)
         result = lanes.step(action, task, None if alive.all() else np.flatnonzero(alive))
@@ -135,8 +136,10 @@ def _stepped_episode(
         if time == family.horizon or not alive.any():
             memory = observe(agent, params, memory, transition, before)
             break
+        all_alive = not family.can_terminate and alive.all()  # a program of its own: falling robots need the other
+        mask = None if all_alive else np.stack([before, alive])
         device_action, memory = _observe_act(
-            agent, params, memory, transition, np.stack([before, alive]), obs, act_key, time, explore=explore
+            agent, params, memory, transition, mask, obs, act_key, time, explore=explore
         )
     padding = family.horizon - len(transitions)
     stacked = Transition(*(_pad_time(np.stack(field, axis=1), padding) for field in zip(*transitions, strict=True)))
@@ -174,14 +177,20 @@ def end_episode(agent: Agent, params: Any, memory: Any, key: Key) -> Any:
     return agent.end_episode(params, memory, key)
 
 
-@functools.partial(jax.jit, static_argnames=("agent", "explore"))
+@functools.partial(jax.jit, static_argnames=("agent", "explore"), donate_argnames="memory")
 def _observe_act(
     agent: Agent, params: Any, memory: Any, transition: Any, alive: Any, obs: Any, key: Key, time: Any, *, explore: bool
 ) -> tuple[Any, Any]:
-    """Observes a step, then acts. `alive` [2, lane]: the lanes that took the step, and those that go on after it."""
-    memory = observe(agent, params, memory, transition, alive[0])
-    action, acted = act(agent, params, memory, obs, key, time, explore=explore)
-    return action, select(alive[1], acted, memory)
+    """Observes a step, then acts. `alive` [2, lane]: the lanes that took the step, and those that go on after it; None
+    where all did and do.
+
+    The memory given is used up and changed in place: what does not change is not copied, however large (MAML keeps all
+    episodes of a trial).
+    """
+    seen = agent.observe(params, memory, transition)
+    memory = seen if alive is None else select(alive[0], seen, memory)
+    action, acted = agent.act(params, memory, obs, fold_in(key, time), explore)
+    return action, acted if alive is None else select(alive[1], acted, memory)
 
 
 def _check(family: Family, result: Episode) -> None:
@@ -252,7 +261,8 @@ def trial(family: Family, agent: Agent, params: Any, task: Tasks, key: Key, num_
         explore = agent.explores(index, num_episodes - 1)
         after, result = episode(family, agent, params, memory, task, episode_key, explore=explore)
         yield Played(result, memory, after)
-        memory = end_episode(agent, params, after, end_key)
+        if index + 1 < num_episodes:
+            memory = end_episode(agent, params, after, end_key)
 
 
 def evaluate(
