@@ -138,7 +138,7 @@ def test_a_signal_ends_the_ablation_and_not_only_its_line(tmp_path, monkeypatch)
     def stopped(experiments, paths, **_):
         RunDirectory.create(paths[0], experiments[0])
 
-    monkeypatch.setattr(ablation.experiment, "train", stopped)
+    monkeypatch.setattr(ablation.trainer, "train", stopped)
     with pytest.raises(SystemExit, match=r"stopped; remove .*fast before"):
         ablation.main(["point-robot", "--out", str(tmp_path), "--only", "fast", "discount"])
     assert not (tmp_path / "point-robot" / "discount").exists()

@@ -39,7 +39,11 @@ SEEKING = Agent(
 def test_returns_stand_by_repeat_task_and_episode_and_are_those_of_a_hand_loop_over_the_trial():
     config = PearlConfig(latent_dim=2, hidden_dim=8, num_hidden_layers=1, encoder_hidden_dim=8)
     networks = pearl.init_learner(2, 2, config, jax.random.key(0))[0]
-    agent, params, key = pearl.make_agent(config), pearl.Params(networks.encoder, networks.policy), jax.random.key(3)
+    agent, params, key = (
+        pearl.make_agent(FAMILY, config),
+        pearl.Params(networks.encoder, networks.policy),
+        jax.random.key(3),
+    )
 
     returns = rollout.evaluate(FAMILY, TASKS, agent, params, key, NUM_EPISODES, NUM_REPEATS)
 
@@ -61,7 +65,7 @@ def test_returns_stand_by_repeat_task_and_episode_and_are_those_of_a_hand_loop_o
 def test_agents_side_by_side_meet_what_each_meets_alone(family):
     """Each with its own parameters and its own key, in compiled episodes and in MuJoCo."""
     config = PearlConfig(latent_dim=2, hidden_dim=8, num_hidden_layers=1, encoder_hidden_dim=8)
-    agent, tasks = pearl.make_agent(config), family.sample_tasks(np.random.default_rng(0), 2)
+    agent, tasks = pearl.make_agent(family, config), family.sample_tasks(np.random.default_rng(0), 2)
     keys, params = jax.random.split(jax.random.key(3), 3), []
     for seed in range(3):
         networks = pearl.init_learner(family.obs_dim, family.action_dim, config, jax.random.key(seed))[0]

@@ -22,12 +22,13 @@ from nacre.runs.experiment import Experiment, resolve
 
 def run(
     what: str, family: str, preset: str, lanes: int = 64, seeds: int = 1, precision: str | None = None,
-    algorithm: str = "promp",
+    algorithm: str | None = None,
 ) -> Result:  # fmt: skip
     """Times one part of PEARL with the sizes of a preset, or a meta-iteration of any method.
 
     `lanes`: simulations side by side, for 'collect' and 'simulation'. `seeds`: learners side by side, for 'update'.
-    `precision`: of the products, for 'update' and 'scaling'; the preset's unless given. `algorithm`: for 'iteration'.
+    `precision`: of the products, for 'update' and 'scaling'; the preset's unless given. `algorithm`: for 'iteration'
+    (promp unless given) and 'evaluate' (pearl).
 
     The figures, by name, after what was measured and on which machine:
 
@@ -45,7 +46,7 @@ def run(
               one loop with one more mj_forward a control step, for contact forces; async_vector_env_steps_per_s, of
               Gymnasium's AsyncVectorEnv of that robot, with as many lanes and the family's model step, and
               times_async_vector_env.
-    evaluate  seconds of one evaluation of the preset's test tasks, repeats and episodes once compiled;
+    evaluate  algorithm; seconds of one evaluation of the preset's test tasks, repeats and episodes once compiled;
               control_steps of episodes that last (those of robots that fall are shorter).
     act       microseconds_p50 and microseconds_p99 of a session's step (action plus belief update) on one core, and the
               same with a context of 10,000 transitions (microseconds_p50_long_context, ..._p99_...).
@@ -66,7 +67,7 @@ def run(
     for name, number in (("lanes", lanes), ("seeds", seeds)):
         if number < 1:
             raise NacreError(f"{name} is {number}, but must be at least 1; change --{name}.")
-    method = algorithm if what == "iteration" else "pearl"
+    method = (algorithm or {"iteration": "promp"}.get(what, "pearl")) if what in ("iteration", "evaluate") else "pearl"
     experiment = resolve(method, family, preset, **({} if precision is None else {"precision": precision}))
     figures = benchmarks[what](experiment)
     machine = {"device": jax.devices()[0].device_kind, "cpu_threads": num_cores(), "jax": jax.__version__}

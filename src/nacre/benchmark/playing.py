@@ -32,7 +32,7 @@ def collect(experiment: Experiment, lanes: int) -> Result:
     """Whole episodes in every lane, as in meta-training: stochastic actions, z from the prior."""
     family, config = experiment.family, experiment.settings
     # Meta-training takes the belief from the context buffer: no lane observes.
-    agent = pearl.make_agent(config)._replace(observe=lambda params, memory, transition: memory)
+    agent = pearl.make_agent(family, config)._replace(observe=lambda params, memory, transition: memory)
     params = untrained(experiment)
     task = family.sample_tasks(np.random.default_rng(0), lanes)
     memory = rollout.begin(agent, params, task, jax.random.key(1))
@@ -214,12 +214,14 @@ def _vector_rate(vector: gymnasium.vector.VectorEnv, num_steps: int) -> Callable
 
 def evaluate(experiment: Experiment) -> Result:
     """Trials of an untrained agent in all test tasks, side by side, as after every meta-iteration."""
-    family, config = experiment.family, experiment.settings
-    tasks, agent, params = experiment.draw_tasks().test, pearl.make_agent(config), untrained(experiment)
+    family, config, algorithm = experiment.family, experiment.settings, experiment.algorithm
+    tasks, agent = experiment.draw_tasks().test, algorithm.make_agent(family, config)
+    params = algorithm.agent_params(algorithm.init(family, config.shortened(iterations=1), 0))
     of_trials = (config.num_evaluation_episodes, config.num_evaluation_repeats)
     seconds = []
     for index in range(sizes.ROUNDS + 1):
         started = time.perf_counter()
         returns = rollout.evaluate(family, tasks, agent, params, jax.random.key(index), *of_trials)
         seconds.append(time.perf_counter() - started)
-    return {"seconds": float(np.median(seconds[1:])), "control_steps": returns.size * family.horizon}  # first: compiles
+    figures = {"seconds": float(np.median(seconds[1:])), "control_steps": returns.size * family.horizon}
+    return {"algorithm": experiment.algorithm_name} | figures  # without the first, which compiles

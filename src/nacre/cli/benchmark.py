@@ -15,7 +15,7 @@ class Command:
 
     what: Positional[Literal["update", "scaling", "collect", "simulation", "evaluate", "act", "iteration"]]
     """PEARL's gradient update, the same with replay of 10 to 10,000 train tasks, collection with the policy in the
-    loop, simulation without one, one evaluation, one acting session's step; or a meta-iteration of any method."""
+    loop, simulation without one, an evaluation of any method, an acting session's step, a meta-iteration of any method."""
     family: str = "cheetah-vel"
     """Family whose sizes to use."""
     preset: str = "paper"
@@ -26,8 +26,8 @@ class Command:
     """Learners side by side (update)."""
     precision: str | None = None
     """float32, tf32 or bfloat16 (update, scaling); the preset's unless given."""
-    algorithm: str = "promp"
-    """Method whose meta-iteration to time (iteration)."""
+    algorithm: str | None = None
+    """Method whose meta-iteration (iteration; promp unless given) or evaluation (evaluate; pearl) to time."""
     json: bool = False
     """Print one JSON object."""
 
