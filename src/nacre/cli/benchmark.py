@@ -15,7 +15,7 @@ class Command:
 
     what: Positional[Literal["update", "scaling", "collect", "simulation", "evaluate", "act", "iteration"]]
     """PEARL's gradient update, the same with replay of 10 to 10,000 train tasks, collection with the policy in the
-    loop, simulation without one, an evaluation of any method, an acting session's step, a meta-iteration of any method."""
+    loop, simulation without one, an evaluation of any method, an acting session's step, an iteration of any method."""
     family: str = "cheetah-vel"
     """Family whose sizes to use."""
     preset: str = "paper"
