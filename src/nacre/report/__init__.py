@@ -1,0 +1,3 @@
+"""Pictures and pages of runs."""
+
+from nacre.simulation import load_matplotlib as load_matplotlib  # before anything here imports Matplotlib

@@ -272,6 +272,9 @@ class _JaxRobot:
         frame = _draw_point(np.asarray(self._state[0]), np.asarray(goal))
         if mode == "rgb_array":
             return frame
+        from nacre.simulation import load_matplotlib  # noqa: F401  (before pyplot)
+
+        # isort: split
         from matplotlib import pyplot
 
         if pyplot.get_backend().lower() == "agg":
