@@ -194,6 +194,8 @@ LONG = "9" * 30
         ["train", "pearl", "point-robot", "--x" + "y" * 100_000],
         ["train", "pearl", "point-robot", "--preset", "z" * 100_000],
         ["train", "pearl", "point-robot", "--precision", "z" * 100_000],
+        ["benchmark", "collect", "--lanes", LONG],
+        ["benchmark", "update", "--seeds", LONG],
         ["list", "x" * 100_000],
         ["x" * 100_000],
         ["--plugin", "x" * 100_000, "list"],

@@ -28,7 +28,9 @@ def test_runs_are_found_in_order_and_not_inside_of_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["resume"], ["evaluate"], ["adapt", "--task", "goal=0,0"], ["report", "-o", "x.png"]], ids=lambda c: c[0]
+    "command",
+    [["resume"], ["evaluate"], ["adapt", "--task", "goal=0,0"], ["report", "-o", "x.png"]],
+    ids=lambda c: c[0],
 )
 def test_a_command_on_a_folder_of_runs_names_the_runs(command: list[str], tmp_path: Path, capsys: Capture) -> None:
     for seed in range(2):

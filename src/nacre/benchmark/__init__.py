@@ -15,9 +15,12 @@ from nacre.benchmark.iteration import iteration
 from nacre.benchmark.learner import scaling, update
 from nacre.benchmark.playing import collect, evaluate, simulation
 from nacre.benchmark.result import Result
-from nacre.errors import NacreError, unknown
+from nacre.errors import NacreError, shown, unknown
 from nacre.runs.compilation_cache import num_cores
 from nacre.runs.experiment import Experiment, resolve
+
+MAX_LANES = 100_000  # of simulations side by side
+MAX_SEEDS = 256  # of learners
 
 
 def run(
@@ -64,9 +67,9 @@ def run(
     }  # fmt: skip
     if what not in benchmarks:
         raise unknown("benchmark", what, benchmarks)
-    for name, number in (("lanes", lanes), ("seeds", seeds)):
-        if number < 1:
-            raise NacreError(f"{name} is {number}, but must be at least 1; change --{name}.")
+    for name, number, most in (("lanes", lanes, MAX_LANES), ("seeds", seeds, MAX_SEEDS)):
+        if not 1 <= number <= most:
+            raise NacreError(f"{name} is {shown(number)}, but must be from 1 to {most}; change --{name}.")
     method = (algorithm or {"iteration": "promp"}.get(what, "pearl")) if what in ("iteration", "evaluate") else "pearl"
     experiment = resolve(method, family, preset, **({} if precision is None else {"precision": precision}))
     figures = benchmarks[what](experiment)
