@@ -45,5 +45,5 @@ def test_python_names_the_runs_too(tmp_path: Path) -> None:
         nacre.load(tmp_path)
     for index in range(20):
         make_run(tmp_path / f"seed-{index:02}")
-    with pytest.raises(nacre.NacreError, match="holds 21: .*seed-08 and 11 more; name one"):
+    with pytest.raises(nacre.NacreError, match=r"holds 21: .*seed-08 and 11 more; name one"):
         nacre.load(tmp_path)
