@@ -17,8 +17,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nacre.runs.directory import EVAL_COLUMNS, RunDirectory
+from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import Experiment, changes, from_preset
+from nacre.runs.tables import EVAL_COLUMNS
 
 COLUMNS = ("algorithm", "family", "preset", "seed", "changed")
 SPLITS = ("test", "train")

@@ -16,8 +16,9 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from nacre.runs.directory import EVAL_COLUMNS, RunDirectory
+from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import resolve
+from nacre.runs.tables import EVAL_COLUMNS
 
 Key = tuple[str, str, str, int, str]
 

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from nacre.runs.directory import COUNTERS
+from nacre.runs.tables import COUNTERS
 
 PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
 

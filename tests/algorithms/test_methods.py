@@ -18,7 +18,7 @@ from nacre.algorithms.registry import ALGORITHMS
 from nacre.cli import main as cli
 from nacre.learning import on_policy, trust_region
 from nacre.presets.rl2 import Rl2Config
-from nacre.runs.directory import COUNTERS
+from nacre.runs.tables import COUNTERS
 
 METHODS = [name for name in ALGORITHMS if name not in ("pearl", "oracle")]  # these have tests of their own
 

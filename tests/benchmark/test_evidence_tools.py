@@ -18,8 +18,9 @@ from nacre.families.catalog import FAMILIES
 from nacre.presets.pearl import PearlConfig
 from nacre.presets.pearl_presets import PRESETS
 from nacre.report.curves import read_run
-from nacre.runs.directory import EVAL_COLUMNS, RunDirectory
+from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import resolve
+from nacre.runs.tables import EVAL_COLUMNS
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 

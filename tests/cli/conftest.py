@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from nacre.runs.trainer import Trained
+
 
 @pytest.fixture
 def point_run(smoke_run: Callable[[str], Path]) -> str:
@@ -19,8 +21,9 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Path, dict[str
     """Lets `nacre train` do everything but train: collects what it would have trained, and where."""
     asked: list[tuple[Any, Path, dict[str, Any]]] = []
 
-    def train(experiments: list[Any], paths: list[Path], **options: Any) -> None:
+    def train(experiments: list[Any], paths: list[Path], **options: Any) -> Trained:
         asked.extend((experiment, path, options) for experiment, path in zip(experiments, paths, strict=True))
+        return Trained([], None)
 
     monkeypatch.setattr("nacre.runs.trainer.train", train)
     return asked

@@ -106,19 +106,17 @@ def test_a_process_that_is_asked_for_json_prints_nothing_else_on_stdout(point_ru
     assert done.stdout.count("\n") == 1
 
 
-def test_a_process_that_meets_a_damaged_checkpoint_exits_with_status_2_and_one_line(
+def test_a_process_that_meets_nothing_but_damaged_checkpoints_exits_with_status_2_and_one_line(
     point_run: str, tmp_path: Path
 ) -> None:
     damaged = Path(shutil.copytree(point_run, tmp_path / "damaged"))
-    newest = damaged / "checkpoints" / "20"
-    largest = max(
-        (file for file in (newest / "state").rglob("*") if file.is_file()), key=lambda file: file.stat().st_size
-    )
-    largest.unlink()
+    for checkpoint in (damaged / "checkpoints").iterdir():
+        files = [file for file in (checkpoint / "state").rglob("*") if file.is_file()]
+        max(files, key=lambda file: file.stat().st_size).unlink()
     done = process("resume", str(damaged))
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith("nacre: the checkpoint") and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("nacre: the run at") and done.stderr.count("\n") == 1, done.stderr
 
 
 @pytest.mark.parametrize(

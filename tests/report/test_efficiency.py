@@ -11,8 +11,9 @@ import pytest
 
 from nacre.report import curves, page
 from nacre.report.efficiency import Race, Reached, compare, curve
-from nacre.runs.directory import EVAL_COLUMNS, RunDirectory, eval_rows
+from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import resolve
+from nacre.runs.tables import EVAL_COLUMNS, eval_rows
 
 TASKS = dict(num_train_tasks=4, num_test_tasks=3, num_evaluation_repeats=2)
 

@@ -20,8 +20,9 @@ from nacre.errors import NacreError
 from nacre.families.point import half_circle
 from nacre.report import curves, picture, statistics, trials
 from nacre.report.known import KNOWN_POINTS
-from nacre.runs.directory import EVAL_COLUMNS, RunDirectory, eval_rows
+from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import resolve
+from nacre.runs.tables import EVAL_COLUMNS, eval_rows
 
 SHAPE = (2, 3, 3)  # repeat, task, episode of an evaluation in `make_run`
 MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}

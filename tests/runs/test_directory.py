@@ -13,8 +13,9 @@ import pytest
 from nacre.errors import NacreError
 from nacre.families.catalog import FAMILIES
 from nacre.runs import directory
-from nacre.runs.directory import EVAL_COLUMNS, RunDirectory, eval_rows, tasks_from_json, tasks_to_json
+from nacre.runs.directory import RunDirectory, tasks_from_json, tasks_to_json
 from nacre.runs.experiment import Experiment, resolve
+from nacre.runs.tables import EVAL_COLUMNS, eval_rows
 
 
 @pytest.fixture

@@ -30,6 +30,8 @@ class Command:
     video: Path | None = None
     """Video of the trial to write, captioned with episode, return and belief: .gif, or .mp4 with the extra 'video'
     (pip install 'nacre[video]')."""
+    checkpoint: str = "latest"
+    """Which checkpoint: 'latest', 'best' (by the test score that the run had at it), or its number of updates."""
     json: bool = False
     """Print one JSON object instead of a table."""
 
@@ -42,7 +44,7 @@ def run(args: list[str], started: float) -> None:
     from nacre.cli.tables import print_table, task_text
     from nacre.deploy.trained_agent import load
 
-    agent = load(command.run)
+    agent = load(command.run, command.checkpoint)
     options: dict[str, Any] = dict(
         allow_ood=command.allow_ood, seed=command.seed, exploration_episodes=command.exploration_episodes
     )

@@ -25,6 +25,8 @@ class Command:
     """Trials per task; as the run was configured unless given."""
     seed: int = 0
     """Seed of the trials and of fresh tasks."""
+    checkpoint: str = "latest"
+    """Which checkpoint: 'latest', 'best' (by the test score that the run had at it), or its number of updates."""
     json: bool = False
     """Print one JSON object instead of a table."""
 
@@ -39,7 +41,7 @@ def run(args: list[str], started: float) -> None:
     from nacre.deploy.trained_agent import load
     from nacre.simulation.rollout import score, score_success
 
-    agent = load(command.run)
+    agent = load(command.run, command.checkpoint)
     exploring = command.exploration_episodes
     (returns, success), tasks = agent.evaluation(
         command.tasks, command.episodes, command.repeats, command.seed, exploration_episodes=exploring

@@ -23,16 +23,17 @@ class Command:
     """Log to Weights & Biases as well."""
 
 
-def run(args: list[str], started: float) -> None:
-    """Carries out the command line `nacre resume ARGS`."""
+def run(args: list[str], started: float) -> int:
+    """Carries out the command line `nacre resume ARGS`; its exit status tells of a signal that stopped it."""
     command = parse(Command, args, "nacre resume")
     if not command.runs:
         raise NacreError(
             "name a run directory, as in 'nacre resume runs/cheetah-vel/pearl/seed-0'; see 'nacre resume --help'."
         )
-    from nacre.runs import trainer
+    from nacre.runs import stopping, trainer
 
-    trainer.resume(
+    trained = trainer.resume(
         command.runs, iterations=command.iterations, time_limit=command.time_limit, wandb=command.wandb,
         started=started,
     )  # fmt: skip
+    return stopping.exit_status(trained.stopped_by)

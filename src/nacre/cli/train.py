@@ -30,18 +30,20 @@ class Command:
     """Several seeds side by side in one program, a run directory each: 0:8 (0 to 7) or 0,3,5. Instead of --seed."""
     out: Path | None = None
     """Run directory; runs/FAMILY/ALGORITHM/seed-SEED unless given. With --seeds, the directory that holds seed-SEED."""
+    overwrite: bool = False
+    """Remove the run that is in the way, unless it is being trained. Nothing but a run is removed."""
     time_limit: float | None = None
     """Stop after this many minutes, with a checkpoint."""
     wandb: bool = False
     """Log to Weights & Biases as well."""
 
 
-def run(args: list[str], started: float) -> None:
-    """Carries out the command line `nacre train ARGS`."""
+def run(args: list[str], started: float) -> int:
+    """Carries out the command line `nacre train ARGS`; its exit status tells of a signal that stopped it."""
     arguments = _arguments(args)
     chosen = parse(arguments, args, "nacre train")
 
-    from nacre.runs import trainer
+    from nacre.runs import stopping, trainer
     from nacre.runs.directory import RunDirectory, default_path
 
     command = Command(**{field.name: getattr(chosen, field.name) for field in dataclasses.fields(Command)})
@@ -58,10 +60,14 @@ def run(args: list[str], started: float) -> None:
         paths = [command.out] if command.seeds is None else [command.out / f"seed-{seed}" for seed in seeds]
 
     for path in paths:
-        RunDirectory.check_free(path)
+        RunDirectory.check_place(path, overwrite=command.overwrite)
     if command.preset == "paper":
         print(_how_long(experiments), file=sys.stderr)
-    trainer.train(experiments, paths, time_limit=command.time_limit, wandb=command.wandb, started=started)
+    trained = trainer.train(
+        experiments, paths, time_limit=command.time_limit, wandb=command.wandb, overwrite=command.overwrite,
+        started=started,
+    )  # fmt: skip
+    return stopping.exit_status(trained.stopped_by)
 
 
 def _how_long(experiments: Sequence[Experiment]) -> str:

@@ -16,7 +16,7 @@ from nacre.presets.trials import TrialSettings
 from nacre.runs.compilation_cache import use_compilation_cache
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import Experiment, check_seed
-from nacre.runs.trainer import load_state
+from nacre.runs.loading import load_state
 from nacre.simulation import rollout
 from nacre.types import Agent, Tasks
 
@@ -240,11 +240,15 @@ class TrainedAgent:
             )
 
 
-def load(path: str | Path) -> TrainedAgent:
-    """The trained agent of a run directory's newest checkpoint. Turns on the compilation cache, as training does."""
+def load(path: str | Path, checkpoint: str | int = "latest") -> TrainedAgent:
+    """The trained agent of a run directory, which needs no replay there. Turns on the compilation cache.
+
+    `checkpoint`: 'latest', 'best' (by the test score of the run's evaluation at it) or its number of updates. Where the
+    latest or best is damaged, the next good one is taken, with a notice on stderr.
+    """
     use_compilation_cache()
     run = RunDirectory(Path(path))
-    state = load_state(run, with_buffers=False)
+    state = load_state(run, with_buffers=False, checkpoint=checkpoint)
     params = run.experiment.algorithm.agent_params(state)
     return TrainedAgent(run.experiment, run.tasks, params, int(state.grad_steps))
 

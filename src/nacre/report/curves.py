@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +18,11 @@ from nacre.families.family import num_tasks
 from nacre.report import picture
 from nacre.report.known import KNOWN_POINTS, KnownPoint
 from nacre.report.statistics import bootstrap_interval, interquartile_mean
-from nacre.runs.directory import EVAL_COLUMNS, RunDirectory
+from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import Experiment, changes, from_preset
+from nacre.runs.loading import check_run
+from nacre.runs.tables import EVAL_COLUMNS
 
-_ROW = np.dtype(list(zip(EVAL_COLUMNS, ("i8", "i8", "f8", "U8", "i8", "i8", "i8", "f8"), strict=True)))
 STAGES = (("first", 0.3), ("middle", 0.6), ("latest", 1.0))
 """The evaluations whose return by episode is drawn, and how strongly."""
 WIDE = 10
@@ -99,12 +99,15 @@ def draw_families(figure: Figure, families: Families) -> None:
 def read_run(path: Path) -> Run:
     """A run's evaluations, without one that is still being written. Raises NacreError for a damaged or empty file."""
     run = RunDirectory(path)
+    check_run(run)
     file = path / "eval.csv"
-    table = _read_table(file) if file.exists() else np.empty(0, _ROW)
-    shapes = _shapes(run)
-    if not np.isin(table["split"], list(shapes)).all():
+    table, shapes = run.evaluations(), _shapes(run)
+    lacking = set(EVAL_COLUMNS) - set(table) if table else set()
+    if lacking:
+        raise _damaged(file, f"it has no column {min(lacking)}")
+    if table and not np.isin(table["split"], list(shapes)).all():
         raise _damaged(file, f"a split is none of {', '.join(shapes)}")
-    found = {split: _evaluations(table[table["split"] == split], shape, file) for split, shape in shapes.items()}
+    found = {split: _evaluations(_rows(table, split), shape, file) for split, shape in shapes.items()}
     if found["test"] is None:
         raise NacreError(
             f"the run at {path} has no evaluation to draw yet; wait for its first iteration, or resume it."
@@ -119,25 +122,15 @@ def _shapes(run: RunDirectory) -> dict[str, tuple[int, int, int]]:
     return {split: (repeats, num_tasks(getattr(run.tasks, split)), episodes) for split in ("test", "train")}
 
 
-def _read_table(file: Path) -> np.ndarray:
-    """The rows of an eval.csv, [row] of `_ROW`, without a last line that was not finished."""
-    try:
-        text = file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise _damaged(file, f"{type(error).__name__}: {error}") from error
-    header, _, body = text[: text.rfind("\n") + 1].partition("\n")
-    if not body:
-        return np.empty(0, _ROW)
-    if header != ",".join(EVAL_COLUMNS):
-        raise _damaged(file, f"its first line is not {','.join(EVAL_COLUMNS)}")
-    try:
-        return np.loadtxt(io.StringIO(body), dtype=_ROW, delimiter=",", comments=None, ndmin=1)
-    except ValueError as error:
-        raise _damaged(file, str(error).split(";")[0]) from error
+def _rows(table: dict[str, np.ndarray], split: str) -> dict[str, np.ndarray]:
+    """The columns of eval.csv at the rows of one split."""
+    return {name: values[table["split"] == split] for name, values in table.items()}
 
 
-def _evaluations(rows: np.ndarray, shape: tuple[int, int, int], file: Path) -> Evaluations | None:
+def _evaluations(rows: dict[str, np.ndarray], shape: tuple[int, int, int], file: Path) -> Evaluations | None:
     """The complete evaluations in the rows of one split; None where there is none."""
+    if not rows:
+        return None
     _, first, evaluation = np.unique(rows["grad_steps"], return_index=True, return_inverse=True)
     index = np.stack([rows["repeat"], rows["task"], rows["episode"] - 1], axis=1)
     if ((index < 0) | (index >= shape)).any():
@@ -145,7 +138,7 @@ def _evaluations(rows: np.ndarray, shape: tuple[int, int, int], file: Path) -> E
     returns = np.full((len(first), *shape), np.nan)
     returns[evaluation, *index.T] = rows["return"]
     complete = np.isfinite(returns).all(axis=(1, 2, 3))
-    if not complete[:-1].all() or len(rows) > returns.size:
+    if not complete[:-1].all() or len(index) > returns.size:
         raise _damaged(file, "an evaluation lacks returns, or has one twice")
     if not complete.any():
         return None

@@ -165,11 +165,7 @@ def is_done(chosen: Experiment, path: Path) -> bool:
     run = RunDirectory(path)
     if run.experiment != chosen:
         raise NacreError(f"the run at {path} has other settings than this figure's; move it away, or change --out.")
-    checkpoints = Checkpoints(run.checkpoints, read_only=True)
-    try:
-        return checkpoints.latest() == num_updates(chosen)
-    finally:
-        checkpoints.close()
+    return Checkpoints(run.checkpoints, read_only=True).latest() == num_updates(chosen)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from nacre.families.family import Family, num_tasks, take
 from nacre.families.point import PointRobot, SparsePointRobot
 from nacre.report import picture
 from nacre.runs.directory import RunDirectory
-from nacre.runs.trainer import load_state
+from nacre.runs.loading import load_state
 from nacre.simulation import rollout
 from nacre.types import Episode, Tasks
 

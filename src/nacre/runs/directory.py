@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
+import importlib
 import importlib.metadata
 import json
-import os
 import platform
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +18,12 @@ import numpy as np
 
 from nacre.errors import NacreError
 from nacre.families.family import TASK_SET_VERSION, TaskSet, num_tasks, take
+from nacre.runs import tables
 from nacre.runs.experiment import Experiment, from_json, to_json
+from nacre.runs.files import reading, reason_of, replace, writing
 
 if TYPE_CHECKING:
     from nacre.types import Tasks
-
-EVAL_COLUMNS = ("env_steps", "grad_steps", "wall_seconds", "split", "task", "repeat", "episode", "return")
-SUCCESS_COLUMNS = (*EVAL_COLUMNS[:-1], "success")
-COUNTERS = ("env_steps", "grad_steps", "meta_iterations", "wall_seconds")
 
 
 def default_path(algorithm: str, family: str, seed: int) -> Path:
@@ -39,53 +36,102 @@ class RunDirectory:
 
     def __init__(self, path: Path):
         self.path = path
-        if not path.is_dir():
+        if not _is_directory(path):
             raise NacreError(f"there is no run at {path}; check the path, or start one with 'nacre train'.")
         try:
-            self.experiment = from_json((path / "config.json").read_text())
+            text = (path / "config.json").read_text()
+            self.experiment = from_json(text)
+            _check_history(json.loads(text))
             self.tasks = tasks_from_json((path / "tasks.json").read_text(), self.experiment)
         except NacreError as error:
             raise NacreError(f"the run at {path} cannot be used: {error}") from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        except PermissionError as error:
+            raise NacreError(
+                f"this user may not read {error.filename}; change its permissions, or ask its owner."
+            ) from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             raise NacreError(
                 f"the run at {path} is damaged or not a run ({reason}); restore its config.json and tasks.json."
             ) from error
 
+    def __repr__(self) -> str:
+        with suppress(OSError):
+            steps = [int(entry.name) for entry in self.checkpoints.iterdir() if entry.name.isdecimal()]
+            settings = self.experiment.settings
+            total = settings.iterations * settings.num_train_steps_per_iteration
+            return f"RunDirectory('{self.path}': {self.experiment}, saved at update {max(steps, default=0)} of {total})"
+        return f"RunDirectory('{self.path}': {self.experiment}, not saved yet)"
+
     @classmethod
     def create(cls, path: Path, experiment: Experiment) -> RunDirectory:
         """Makes a run directory, whole or not at all."""
-        cls.check_free(path)
+        path = cls.check_free(path)
         tasks = experiment.draw_tasks()
+        draft = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        except OSError as error:
-            raise NacreError(f"cannot make {path} ({error.strerror}); choose another place with --out.") from error
-        try:
+            draft = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}-", dir=path.parent))
             (draft / "config.json").write_text(to_json(experiment, versions()))
             (draft / "tasks.json").write_text(tasks_to_json(tasks))
             draft.chmod(0o755)
             draft.rename(path)
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
+        except BaseException as error:
+            if draft is not None:
+                shutil.rmtree(draft, ignore_errors=True)
+            if not isinstance(error, OSError):
+                raise
+            cls.check_free(path)  # perhaps another process was quicker
+            raise NacreError(f"cannot make {path} ({reason_of(error)}); choose another place with --out.") from error
         return cls(path)
 
     @staticmethod
-    def check_free(path: Path) -> None:
-        """Raises NacreError where something stands already."""
-        if path.exists() or path.is_symlink():
+    def check_free(path: Path) -> Path:
+        """The path, without '..'. Raises NacreError where something stands already, or nothing can."""
+        try:
+            path = path.resolve() if ".." in path.parts else path
+            taken = path.exists() or path.is_symlink()
+        except (OSError, ValueError) as error:
             raise NacreError(
-                f"{path} exists; continue it with 'nacre resume {path}', or choose another place with --out."
+                f"cannot make {str(path)[:200]} ({reason_of(error)}); choose another place with --out."
+            ) from error
+        if taken:
+            raise NacreError(
+                f"{path} exists; continue it with 'nacre resume {path}', choose another place with --out, or replace "
+                "it with --overwrite."
             )
+        return path
+
+    @classmethod
+    def check_place(cls, path: Path, *, overwrite: bool) -> None:
+        """Raises NacreError where something stands; with `overwrite`, only if it is no run, or is being trained."""
+        try:
+            cls.check_free(path)
+        except NacreError:
+            if not overwrite:
+                raise
+            try:
+                run = cls(path)
+            except NacreError as error:
+                raise NacreError(f"--overwrite removes nothing but runs: {error}") from error
+            with run.locked():
+                pass
+
+    def remove(self) -> None:
+        """Removes the run, unless another process trains it."""
+        with self.locked(), writing(self.path):
+            old = Path(tempfile.mkdtemp(prefix=".removed-", dir=self.path.parent))
+            self.path.rename(old)  # so that it is there whole or not at all
+        shutil.rmtree(old, ignore_errors=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Makes sure that no other process trains this run meanwhile. The lock ends with the process."""
         import fcntl  # not on Windows, where everything but training works
 
-        with (self.path / "lock").open("w") as handle:
+        with ExitStack() as stack:
+            with writing(self.path / "lock"):
+                handle = stack.enter_context((self.path / "lock").open("w"))
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -98,36 +144,52 @@ class RunDirectory:
         """Rewrites config.json as a run goes on, with what may have changed in `experiment` and what resumes it."""
         before = json.loads((self.path / "config.json").read_text())
         resumed = [*before.get("resumed", []), {"grad_steps": grad_steps} | versions()]
-        _replace(self.path / "config.json", to_json(experiment, before["versions"], resumed))
+        replace(self.path / "config.json", to_json(experiment, before.get("versions", {}), resumed).encode())
         self.experiment = experiment
+
+    def metrics(self, *, frame: bool = False) -> Any:
+        """The columns of metrics.csv by name, as arrays [block of updates]; with `frame` as a pandas DataFrame.
+
+        Counters are whole numbers; a metric that a block does not have is NaN. {} before the first block.
+        """
+        return _as_frame(self.path / "metrics.csv", frame)
+
+    def evaluations(self, *, frame: bool = False) -> Any:
+        """The columns of eval.csv by name, as arrays [episode of an evaluation]; with `frame` as a pandas DataFrame."""
+        return _as_frame(self.path / "eval.csv", frame)
+
+    def successes(self, *, frame: bool = False) -> Any:
+        """The columns of success.csv by name, as `evaluations`; {} where the family does not tell of success."""
+        return _as_frame(self.path / "success.csv", frame)
 
     def append(self, file: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Adds rows to metrics.csv, eval.csv or success.csv, with the header first where the file is new."""
-        path = self.path / file
-        new = not path.exists()
-        with path.open("a", newline="") as handle:
-            writer = csv.writer(handle, lineterminator="\n")
-            if new:
-                writer.writerow(columns)
-            writer.writerows(rows)
+        tables.append(self.path / file, columns, rows)
 
     def cut_back(self, grad_steps: int) -> None:
         """Drops the rows that were logged after this update, and a last line that was not finished."""
-        for file in ("metrics.csv", "eval.csv", "success.csv"):
-            path = self.path / file
-            if not path.exists():
-                continue
-            try:
-                header, *rows = path.read_text().splitlines(keepends=True) or [""]
-                if not rows:  # perhaps not even the header was finished
-                    path.unlink()
-                    continue
-                rows = [row for row in rows if row.endswith("\n")]
-                column = header.strip().split(",").index("grad_steps")
-                kept = [row for row in rows if int(row.split(",")[column]) <= grad_steps]
-            except (ValueError, IndexError) as error:
-                raise NacreError(f"{path} is damaged ({error}); mend that row or move the file away.") from error
-            _replace(path, "".join([header, *kept]))
+        for file in tables.TABLES:
+            tables.cut_back(self.path / file, grad_steps)
+
+    def restore_tables(self, checkpoint: Path, grad_steps: int, num_updates: int) -> None:
+        """Sets the tables to what they were at a checkpoint; says where rows had been lost since.
+
+        A checkpoint of an earlier nacre has no copy of them: they are cut back, and a table that lacks rows is refused.
+        """
+        copies = checkpoint / "tables"
+        if copies.is_dir():
+            for file in tables.TABLES:
+                tables.restore(self.path / file, copies / file)
+            return
+        evaluated = grad_steps - grad_steps % num_updates
+        for file, last in (("metrics.csv", grad_steps), ("eval.csv", evaluated)):
+            tables.check_complete(self.path / file, last)
+        self.cut_back(grad_steps)
+
+    @property
+    def table_files(self) -> list[Path]:
+        """The files of all tables that there may be."""
+        return [self.path / file for file in tables.TABLES]
 
     @property
     def checkpoints(self) -> Path:
@@ -135,18 +197,29 @@ class RunDirectory:
         return self.path / "checkpoints"
 
 
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(path.name + ".new")
-    draft.write_text(text)
-    os.replace(draft, path)
+def _is_directory(path: Path) -> bool:
+    try:
+        with reading(path):
+            return path.is_dir()
+    except NacreError as error:  # no such name, a folder on the way that may not be entered
+        raise NacreError(f"there is no run at {str(path)[:200]}: {error}") from error
 
 
-def eval_rows(
-    returns: np.ndarray, split: str, env_steps: int, grad_steps: int, wall_seconds: float
-) -> Iterable[tuple[Any, ...]]:
-    """The rows of eval.csv for returns[repeat, task, episode] (or success.csv); episodes count from 1."""
-    for (repeat, task, episode), value in np.ndenumerate(returns):
-        yield env_steps, grad_steps, f"{wall_seconds:.1f}", split, task, repeat, episode + 1, f"{value:.6g}"
+def _check_history(data: dict[str, Any]) -> None:
+    """The parts of config.json that are no configuration: what began the run, and what resumed it."""
+    if not isinstance(data.get("versions", {}), dict) or not isinstance(data.get("resumed", []), list):
+        raise TypeError("versions or resumed are not what they should be")
+
+
+def _as_frame(file: Path, frame: bool) -> Any:
+    columns = tables.read(file)
+    if not frame:
+        return columns
+    try:
+        pandas = importlib.import_module("pandas")
+    except ImportError as error:
+        raise NacreError("pandas is not installed; install it, or ask for a dict of arrays (no frame=True).") from error
+    return pandas.DataFrame(columns)
 
 
 def tasks_to_json(tasks: TaskSet) -> str:

@@ -8,7 +8,7 @@ import math
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -34,8 +34,12 @@ class RunOptions:
     """Seed of the train and test tasks."""
     checkpoint_minutes: float = 10.0
     """Minutes between checkpoints."""
+    keep: Literal["newest", "best"] = "newest"
+    """Checkpoints to keep: the two newest, or these and the one with the best test score."""
+    evaluation_interval: int = 1
+    """Iterations between evaluations on test tasks; they are evaluated after the last iteration in any case."""
     train_evaluation_interval: int = 10
-    """Iterations between evaluations on train tasks; test tasks are evaluated after every iteration."""
+    """Iterations between evaluations on train tasks."""
 
     def __post_init__(self) -> None:
         for name in ("seed", "task_seed"):
@@ -44,8 +48,9 @@ class RunOptions:
             raise NacreError(
                 f"checkpoint_minutes is {self.checkpoint_minutes}, but must be at least 0; change --checkpoint-minutes."
             )
-        if self.train_evaluation_interval < 1:
-            raise NacreError("train_evaluation_interval must be at least 1; change --train-evaluation-interval.")
+        for name in ("evaluation_interval", "train_evaluation_interval"):
+            if getattr(self, name) < 1:
+                raise NacreError(f"{name} must be at least 1; change --{name.replace('_', '-')}.")
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,10 @@ class Experiment:
     family: Family
     settings: MethodSettings
     options: RunOptions
+
+    def __repr__(self) -> str:
+        what = f"{self.algorithm_name} on {self.family.name}"
+        return f"Experiment({what}, preset {self.preset}, seed {self.options.seed})"
 
     @property
     def algorithm(self) -> Algorithm:

@@ -1,23 +1,30 @@
-"""Where a run's numbers go: CSV, TensorBoard, Weights & Biases, and the person who watches."""
+"""Where a run's numbers go: the tables, which are its record, and sinks, each of which may fail by itself: TensorBoard,
+Weights & Biases, and the person who watches."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from tensorboardX import SummaryWriter
 
 from nacre.errors import NacreError
 from nacre.learning.replay import Replay
-from nacre.runs.directory import COUNTERS, EVAL_COLUMNS, SUCCESS_COLUMNS, RunDirectory, eval_rows
+from nacre.runs.directory import RunDirectory
+from nacre.runs.files import reason_of
+from nacre.runs.pace import duration
+from nacre.runs.tables import COUNTERS, EVAL_COLUMNS, SUCCESS_COLUMNS, eval_rows
 from nacre.simulation.rollout import Evaluation, score, score_success
 
 LINE_SECONDS = 10.0
 """Seconds between progress lines where there is no terminal."""
+FLUSH_SECONDS = 60.0
+"""Seconds after which TensorBoard's file is brought to disk, for who watches; it is before every checkpoint too."""
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -25,65 +32,73 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 class Sinks:
     """Receives what a run reports. Text goes to stderr: a live bar on a terminal, else a line now and then."""
 
-    def __init__(self, run: RunDirectory, grad_steps: int, wandb: bool):
+    def __init__(self, run: RunDirectory, grad_steps: int, wandb: bool, test_score: float | None, named: bool):
+        """`test_score`: of the last evaluation, where there was one. `named`: lines name the seed."""
         self._run = run
         self._settings = run.experiment.settings
-        self._tensorboard = SummaryWriter(str(run.path / "tensorboard"), purge_step=grad_steps + 1)
-        self._wandb = _start_wandb(run) if wandb else None
+        self._prefix = f"seed {run.experiment.options.seed}: " if named else ""
+        self._watched = True
+        self._tensorboard: TensorBoard | None = None
+        self._wandb: Any = None
+        self._attempt("TensorBoard", lambda: self._start_tensorboard(grad_steps))
+        if wandb:
+            self._attempt("Weights & Biases", self._start_wandb)
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>5.1f}%"),
             TextColumn("{task.fields[numbers]}"), TimeElapsedColumn(), TextColumn("left {task.fields[left]}"),
             console=console, disable=not console.is_terminal,
         )  # fmt: skip
         self._bar = self._progress.add_task(
-            run.experiment.family.name, total=self._total, numbers="collecting", left="?"
+            self._prefix + run.experiment.family.name, total=self.total, numbers="collecting", left="?"
         )
-        self._first = (time.monotonic(), grad_steps)
-        self._last_return = "-"
+        self._test_return = "" if test_score is None else f"test return {test_score:.4g}"
         self._last_line = time.monotonic()
 
     @property
-    def _total(self) -> int:
+    def total(self) -> int:
+        """Updates of the whole run."""
         return int(self._settings.iterations * self._settings.num_train_steps_per_iteration)
 
     def __enter__(self) -> Sinks:
-        self._progress.start()
+        self._watch(self._progress.start)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
-        self._tensorboard.close()
+        self._watch(self._progress.stop)
+        if self._tensorboard is not None:
+            self._attempt("TensorBoard", self._tensorboard.close)
         if self._wandb is not None:
-            self._wandb.finish()
+            self._attempt("Weights & Biases", self._wandb.finish)
 
     def started(self, state: Any) -> None:
         """Says what runs, where, and how much memory its buffers take."""
         experiment = self._run.experiment
         megabytes = {name: part.pool.nbytes / 1e6 for name, part in state._asdict().items() if isinstance(part, Replay)}
-        console.print(
+        self._say(
             f"{experiment.algorithm_name} on {experiment.family.name} in {self._run.path} "
             f"(preset {experiment.preset}, seed {experiment.options.seed})"
         )
         kept = ", ".join(f"{name} {size:.0f} MB" for name, size in megabytes.items())
         replay = f"replay on the device: {kept}; " if kept else ""
-        console.print(f"{replay}{self._settings.iterations} iterations, {self._total} updates")
+        self._say(f"{replay}{self._settings.iterations} iterations, {self.total} updates")
         if state.grad_steps > 0:
-            console.print(f"continues at {state.env_steps} env steps, update {state.grad_steps}")
+            self._say(f"continues at {state.env_steps} env steps, update {state.grad_steps}")
 
-    def metrics(self, state: Any, wall_seconds: float, values: dict[str, float]) -> None:
-        """One row of metrics.csv: counters, then the means over the last block of updates."""
+    def metrics(self, state: Any, wall_seconds: float, values: dict[str, float], left: float | None) -> None:
+        """One row of metrics.csv: counters, then the means over the last block of updates. `left`: seconds to go."""
         counters = [int(state.env_steps), int(state.grad_steps), int(state.meta_iterations), f"{wall_seconds:.1f}"]
         self._run.append("metrics.csv", [*COUNTERS, *values], [[*counters, *(f"{v:.6g}" for v in values.values())]])
         self._log(state, {f"update/{name}": value for name, value in values.items()})
-        started, first = self._first
-        rate = (int(state.grad_steps) - first) / max(time.monotonic() - started, 1e-9)
-        left = _duration((self._total - int(state.grad_steps)) / max(rate, 1e-9))
-        numbers = f"env steps {state.env_steps}  updates {state.grad_steps}  test return {self._last_return}"
-        self._progress.update(self._bar, completed=int(state.grad_steps), numbers=numbers, left=left)
+        to_go = "?" if left is None else duration(left)
+        numbers = f"env steps {state.env_steps}  updates {state.grad_steps}  {self._test_return}".rstrip()
+        self._watch(
+            lambda: self._progress.update(self._bar, completed=int(state.grad_steps), numbers=numbers, left=to_go)
+        )
         if not console.is_terminal and time.monotonic() - self._last_line > LINE_SECONDS:
-            console.print(f"iterations {state.meta_iterations}/{self._settings.iterations}  {numbers}  left {left}")
+            told = "" if left is None else f"  left {to_go}"
+            self._say(f"iterations {state.meta_iterations}/{self._settings.iterations}  {numbers}{told}")
             self._last_line = time.monotonic()
 
     def evaluation(self, state: Any, wall_seconds: float, split: str, evaluation: Evaluation) -> None:
@@ -98,30 +113,94 @@ class Sinks:
         self._log(state, {f"{split}/return_episode_{i + 1}": float(value) for i, value in enumerate(by_episode)})
         if split == "test":
             solved = "" if success is None else f" ({score_success(success):.0%} solved)"
-            self._last_return = f"{score(returns):.4g}{solved}"
+            self._test_return = f"test return {score(returns):.4g}{solved}"
+
+    def flush(self) -> None:
+        """Brings to disk what would be lost by a kill after the checkpoint that follows."""
+        if self._tensorboard is not None:
+            self._attempt("TensorBoard", self._tensorboard.flush)
 
     def stopped(self, state: Any, reason: str | None) -> None:
         """Says how the run ended and what can be done next."""
         path = self._run.path
         if reason is None:
-            console.print(
-                f"done: {state.env_steps} env steps, test return {self._last_return}; try 'nacre evaluate {path}'"
-            )
+            score = f", {self._test_return}" if self._test_return else ""
+            self._say(f"done: {state.env_steps} env steps{score}; try 'nacre evaluate {path}'")
         else:
-            console.print(
+            self._say(
                 f"stopped by {reason} at update {state.grad_steps}, checkpoint saved; go on with 'nacre resume {path}'"
             )
 
     def _log(self, state: Any, values: dict[str, float]) -> None:
+        step, tensorboard, wandb = int(state.grad_steps), self._tensorboard, self._wandb
+        if tensorboard is not None:
+            self._attempt("TensorBoard", lambda: tensorboard.log(values, step))
+        if wandb is not None:
+            row = values | {"env_steps": int(state.env_steps)}
+            self._attempt("Weights & Biases", lambda: wandb.log(row, step=step))
+
+    def _start_tensorboard(self, grad_steps: int) -> None:
+        self._tensorboard = TensorBoard(self._run.path / "tensorboard", grad_steps + 1)
+
+    def _start_wandb(self) -> None:
+        self._wandb = start_wandb(self._run)
+
+    def _attempt(self, name: str, action: Callable[[], object]) -> None:
+        """A sink that fails is told of once, and left alone from then on: it never stops a run."""
+        try:
+            action()
+        except Exception as error:
+            self._say(f"{name} failed ({reason_of(error)}); the run goes on without it; its CSV tables hold all.")
+            if name == "TensorBoard":
+                self._tensorboard = None
+            else:
+                self._wandb = None
+
+    def _say(self, text: str) -> None:
+        self._watch(lambda: console.print(self._prefix + text, markup=False))
+
+    def _watch(self, action: Callable[[], object]) -> None:
+        """Where stderr is gone (a closed terminal, a pipe whose reader ended), the run goes on unwatched."""
+        if self._watched:
+            try:
+                action()
+            except (OSError, ValueError):
+                self._watched = False
+
+
+class TensorBoard:
+    """Scalars in TensorBoard's file format, written by this thread: nothing to wait for, whatever the clock does."""
+
+    def __init__(self, folder: Path, purge_step: int):
+        """Points at `purge_step` and after, which are in files before, are not shown: a run writes them again."""
+        from tensorboardX import summary
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2
+
+        self._event, self._scalar = event_pb2.Event, summary.scalar
+        folder.mkdir(exist_ok=True)
+        number = len(list(folder.iterdir()))  # two files may begin in one second
+        self._writer = EventsWriter(str(folder / "events"), f".{number}")
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        for what in ({"file_version": "brain.Event:2"}, {"session_log": start}):
+            self._writer.write_event(self._event(step=purge_step, wall_time=time.time(), **what))
+        self.flush()
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """One point of each."""
         for name, value in values.items():
-            self._tensorboard.add_scalar(name, value, int(state.grad_steps))
-        if self._wandb is not None:
-            self._wandb.log(values | {"env_steps": int(state.env_steps)}, step=int(state.grad_steps))
+            self._writer.write_event(self._event(step=step, wall_time=time.time(), summary=self._scalar(name, value)))
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
 
+    def flush(self) -> None:
+        """To the disk."""
+        self._writer.flush()
+        self._flushed = time.monotonic()
 
-def _duration(seconds: float) -> str:
-    hours, minutes = divmod(int(seconds) // 60, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min" if minutes else f"{int(seconds)} s"
+    def close(self) -> None:
+        """Flushes for the last time."""
+        self._writer.close()
 
 
 def import_wandb() -> Any:
@@ -135,12 +214,17 @@ def import_wandb() -> Any:
     return wandb
 
 
-def _start_wandb(run: RunDirectory) -> Any:
-    experiment = run.experiment
-    return import_wandb().init(
-        project="nacre", name=str(run.path), dir=str(run.path), resume="allow",
+def start_wandb(run: RunDirectory) -> Any:
+    """Begins the run at Weights & Biases, or goes on with it: its id is kept in the run directory, in wandb-id."""
+    experiment, file = run.experiment, run.path / "wandb-id"
+    before = file.read_text().strip() if file.exists() else None
+    started = import_wandb().init(
+        project="nacre", name=str(run.path), dir=str(run.path), id=before, resume="allow",
         reinit="create_new",  # seeds side by side are a run each
-        config={"family": experiment.family.name}
+        config={"algorithm": experiment.algorithm_name, "family": experiment.family.name, "preset": experiment.preset}
+        | dataclasses.asdict(experiment.family)
         | dataclasses.asdict(experiment.settings)
         | dataclasses.asdict(experiment.options),
     )  # fmt: skip
+    file.write_text(f"{started.id}\n")
+    return started

@@ -14,21 +14,22 @@ from nacre.runs.experiment import resolve
 
 def train(
     algorithm: str, family: str, *, preset: str = "paper", out: str | Path | None = None,
-    time_limit: float | None = None, wandb: bool = False, **fields: Any,
+    time_limit: float | None = None, wandb: bool = False, overwrite: bool = False, **fields: Any,
 ) -> RunDirectory:  # fmt: skip
     """Meta-trains and returns the run: `nacre.train("pearl", "cheetah-vel", seed=0)`.
 
     `fields` are any fields of the configuration (`nacre train ALGORITHM FAMILY --help` lists them); `time_limit` is in
-    minutes. Raises NacreError where the command line would exit with status 2.
+    minutes; `overwrite` removes a run that is in the way. Raises NacreError where the command line would exit with
+    status 2.
     """
     chosen = resolve(algorithm, family, preset, **fields)
     path = Path(out) if out is not None else default_path(algorithm, family, chosen.options.seed)
-    return trainer.train([chosen], [path], time_limit=time_limit, wandb=wandb)[0]
+    return trainer.train([chosen], [path], time_limit=time_limit, wandb=wandb, overwrite=overwrite).runs[0]
 
 
 def train_seeds(
     algorithm: str, family: str, seeds: Iterable[int], *, preset: str = "paper", out: str | Path | None = None,
-    time_limit: float | None = None, wandb: bool = False, **fields: Any,
+    time_limit: float | None = None, wandb: bool = False, overwrite: bool = False, **fields: Any,
 ) -> list[RunDirectory]:  # fmt: skip
     """Meta-trains several seeds side by side in one program, as `train` would one after the other; a run each.
 
@@ -39,14 +40,14 @@ def train_seeds(
     if not numbers or len(set(numbers)) < len(numbers):
         raise NacreError(f"seeds are {numbers}, but must be one or more different numbers.")
     paths = [default_path(algorithm, family, s) if out is None else Path(out) / f"seed-{s}" for s in numbers]
-    return trainer.train(chosen, paths, time_limit=time_limit, wandb=wandb)
+    return trainer.train(chosen, paths, time_limit=time_limit, wandb=wandb, overwrite=overwrite).runs
 
 
 def resume(
     run: str | Path, *, iterations: int | None = None, time_limit: float | None = None, wandb: bool = False
 ) -> RunDirectory:
     """Continues a run exactly where its last checkpoint stands; `iterations` sets a larger total."""
-    return trainer.resume([Path(run)], iterations=iterations, time_limit=time_limit, wandb=wandb)[0]
+    return trainer.resume([Path(run)], iterations=iterations, time_limit=time_limit, wandb=wandb).runs[0]
 
 
 def resume_seeds(
@@ -54,4 +55,4 @@ def resume_seeds(
 ) -> list[RunDirectory]:
     """Continues runs that differ in nothing but their seed, side by side in one program."""
     paths = [Path(run) for run in runs]
-    return trainer.resume(paths, iterations=iterations, time_limit=time_limit, wandb=wandb)
+    return trainer.resume(paths, iterations=iterations, time_limit=time_limit, wandb=wandb).runs

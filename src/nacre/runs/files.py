@@ -1,0 +1,57 @@
+"""Files of a run: what the system refuses becomes one sentence; what is rewritten is there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nacre.errors import NacreError
+
+
+def notice(text: str) -> None:
+    """One sentence on stderr about what was mended or left out, while the command goes on."""
+    print(f"nacre: {text}", file=sys.stderr)
+
+
+def reason_of(error: Exception) -> str:
+    """Why the system or a library refused, in one short line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    lines = str(error).splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """Turns a refusal to write this file of a run (full disk, no permission) into a NacreError."""
+    try:
+        yield
+    except OSError as error:
+        raise NacreError(
+            f"cannot write {file} ({reason_of(error)}); make room or change the permissions there, then go on with "
+            "'nacre resume'."
+        ) from error
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Turns a refusal to read this file (no permission, a directory in its place) into a NacreError."""
+    try:
+        yield
+    except PermissionError as error:
+        raise NacreError(f"this user may not read {file}; change its permissions, or ask its owner.") from error
+    except OSError as error:
+        raise NacreError(f"cannot read {file} ({reason_of(error)}); restore it.") from error
+    except UnicodeDecodeError as error:
+        raise NacreError(f"{file} is damaged ({reason_of(error)}); restore it.") from error
+
+
+def replace(file: Path, content: bytes) -> None:
+    """Rewrites a file, whole or not at all."""
+    draft = file.with_name(file.name + ".new")
+    with writing(file):
+        draft.write_bytes(content)
+        os.replace(draft, file)
