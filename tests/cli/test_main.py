@@ -16,6 +16,8 @@ import nacre
 from command_line import Capture, output, refusal, run
 from nacre.cli import main as cli
 from nacre.cli.main import COMMANDS
+from nacre.report import reproduce
+from nacre.runs import trainer
 
 
 def test_version_is_the_packages(capsys: Capture) -> None:
@@ -141,6 +143,20 @@ def test_what_ends_a_command_is_told_in_a_line_and_by_the_exit_status(
     out, error = capsys.readouterr()
     assert out == "" and error.startswith("nacre: ") and error.count("\n") == 1
     assert told in error
+
+
+@pytest.mark.parametrize(
+    ("stopped_by", "status"), [("Ctrl-C", 130), ("SIGTERM", 143), ("the time limit", 0), (None, 0)]
+)
+def test_the_exit_status_tells_which_signal_stopped_a_run(
+    stopped_by: str | None, status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for function in ("train", "resume"):
+        monkeypatch.setattr(trainer, function, lambda *runs, **options: trainer.Trained([], stopped_by))
+    monkeypatch.setattr(reproduce, "run", lambda *arguments: stopped_by)
+    assert run("train", "pearl", "point-robot", "--preset", "smoke", "--out", str(tmp_path / "run")) == status
+    assert run("resume", str(tmp_path / "run")) == status
+    assert run("reproduce", "encoder", "--out", str(tmp_path)) == status
 
 
 @pytest.mark.parametrize("raised", [BrokenPipeError(), RuntimeError("out of memory is a word in it")], ids=repr)

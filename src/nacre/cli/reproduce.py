@@ -28,14 +28,15 @@ class Command:
     """Print the runs and how long each is estimated to take here, and do nothing."""
 
 
-def run(args: list[str], started: float) -> None:
-    """Carries out the command line `nacre reproduce ARGS`."""
+def run(args: list[str], started: float) -> int:
+    """Carries out the command line `nacre reproduce ARGS`; its exit status tells of a signal that stopped it."""
     command = parse(Command, args, "nacre reproduce")
     from rich.table import Table
 
     from nacre.cli.tables import duration, print_table
     from nacre.report import reproduce
     from nacre.runs.compilation_cache import use_compilation_cache
+    from nacre.runs.stopping import exit_status
 
     use_compilation_cache()
     if command.figure is None:
@@ -43,7 +44,7 @@ def run(args: list[str], started: float) -> None:
         for name, figure in reproduce.FIGURES.items():
             table.add_row(name, figure.title, figure.finding, str(len(figure.lines)))
         print_table(table)
-        return
+        return 0
     seeds = parse_seeds(command.seeds)
     if command.dry_run:
         table, total = Table("family", "line", "seed", "env steps", "updates", "estimated"), 0.0
@@ -62,7 +63,8 @@ def run(args: list[str], started: float) -> None:
             "on-policy methods only the simulation of robots is counted (the policy and the updates take as long "
             "again, those of maml-trpo twice as long, and on point robots they are all that takes time)"
         )
-        return
-    done = reproduce.run(command.figure, command.scale, seeds, command.out, command.time_limit)
+        return 0
+    stopped_by = reproduce.run(command.figure, command.scale, seeds, command.out, command.time_limit)
     picture = reproduce.picture_of(command.figure, command.scale, command.out)
-    print(f"wrote {picture}" if done else "stopped; the same command goes on", file=sys.stderr)
+    print("stopped; the same command goes on" if stopped_by else f"wrote {picture}", file=sys.stderr)
+    return exit_status(stopped_by)

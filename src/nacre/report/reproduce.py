@@ -132,10 +132,11 @@ def planned(figure: str, scale: str, seeds: Sequence[int], out: Path) -> list[Pl
     ]
 
 
-def run(figure: str, scale: str, seeds: Sequence[int], out: Path, time_limit: float | None = None) -> bool:
+def run(figure: str, scale: str, seeds: Sequence[int], out: Path, time_limit: float | None = None) -> str | None:
     """Trains what is missing of a figure, goes on with what was stopped, and draws it (`picture_of`) after every run.
 
-    `time_limit` in minutes, for everything. Returns whether all runs are done; else the same call goes on.
+    `time_limit` in minutes, for everything. Returns None when all runs are done; else what stopped them: the same call
+    goes on.
     """
     deadline = None if time_limit is None else time.monotonic() + 60 * time_limit
     paths: list[Path] = []
@@ -143,14 +144,14 @@ def run(figure: str, scale: str, seeds: Sequence[int], out: Path, time_limit: fl
         if not is_done(one.experiment, one.path):
             left = None if deadline is None else max((deadline - time.monotonic()) / 60, 1e-9)
             if one.path.exists():
-                trainer.resume([one.path], time_limit=left)
+                trained = trainer.resume([one.path], time_limit=left)
             else:
-                trainer.train([one.experiment], [one.path], time_limit=left)
-            if not is_done(one.experiment, one.path):  # stopped by the time limit or a signal
-                return False
+                trained = trainer.train([one.experiment], [one.path], time_limit=left)
+            if trained.stopped_by is not None:
+                return trained.stopped_by
         paths.append(one.path)
         curves.draw(paths, picture_of(figure, scale, out))
-    return True
+    return None
 
 
 def picture_of(figure: str, scale: str, out: Path) -> Path:

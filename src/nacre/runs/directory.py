@@ -19,6 +19,7 @@ import numpy as np
 from nacre.errors import NacreError
 from nacre.families.family import TASK_SET_VERSION, TaskSet, num_tasks, take
 from nacre.runs import tables
+from nacre.runs.below import check_no_folder_of_runs
 from nacre.runs.experiment import Experiment, from_json, to_json
 from nacre.runs.files import reading, reason_of, replace, writing
 
@@ -38,6 +39,7 @@ class RunDirectory:
         self.path = path
         if not _is_directory(path):
             raise NacreError(f"there is no run at {path}; check the path, or start one with 'nacre train'.")
+        check_no_folder_of_runs(path)
         try:
             text = (path / "config.json").read_text()
             self.experiment = from_json(text)
