@@ -107,6 +107,15 @@ def test_no_family_imports_a_simulator_or_an_algorithm() -> None:
         assert {other.split(".")[0] for other in imported(MODULES[module])} <= {"families", "errors", "types"}
 
 
+def test_mujoco_is_loaded_in_a_single_place() -> None:
+    """Which copes with a MUJOCO_GL that names what is not there. What `if TYPE_CHECKING` imports is never loaded."""
+    for module, file in MODULES.items():
+        names = {
+            alias.name for node in tree_of(file).body for alias in (node.names if isinstance(node, ast.Import) else ())
+        }
+        assert "mujoco" not in names, module
+
+
 def dotted(node: ast.expr) -> str:
     """'np.random.seed' for that expression; '' for one that is no chain of names."""
     if isinstance(node, ast.Attribute):

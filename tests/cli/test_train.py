@@ -190,7 +190,7 @@ def test_a_place_that_cannot_be_written_is_refused(capsys: Capture, tmp_path: Pa
     ("algorithm", "told"),
     [
         ("pearl", "the paper's settings take about 80.0 h on this machine; --preset fast takes about 20.0 min"),
-        ("promp", "the paper's settings take about 80.0 h on this machine; with a time limit"),
+        ("promp", "the paper's settings take at least 80.0 h on this machine; with a time limit"),
     ],
 )
 def test_the_papers_settings_tell_how_long_they_take_before_they_start(

@@ -61,7 +61,7 @@ def run(args: list[str], started: float) -> int:
 
     for path in paths:
         RunDirectory.check_place(path, overwrite=command.overwrite)
-    if command.preset == "paper":
+    if command.preset == "paper" and experiments[0].settings.env_steps(experiments[0].family):
         print(_how_long(experiments), file=sys.stderr)
     trained = trainer.train(
         experiments, paths, time_limit=command.time_limit, wandb=command.wandb, overwrite=command.overwrite,
@@ -71,20 +71,25 @@ def run(args: list[str], started: float) -> int:
 
 
 def _how_long(experiments: Sequence[Experiment]) -> str:
-    """What the paper's settings take on this machine, and what `fast` would: operations counted, rates measured."""
+    """What the paper's settings take on this machine, and what `fast` would: operations counted, rates measured.
+
+    "at least" where nobody counted the operations of an update.
+    """
     from nacre.cli.tables import duration
     from nacre.report.reproduce import estimated_seconds
 
     def told(experiment: Experiment) -> str:
-        return duration(len(experiments) * estimated_seconds(experiment))
+        family = experiment.family
+        counted = experiment.settings.update_flops(family.obs_dim, family.action_dim, family.task_dim)
+        return f"{'about' if counted else 'at least'} {duration(len(experiments) * estimated_seconds(experiment))}"
 
     first = experiments[0]
-    sentence = f"the paper's settings take about {told(first)} on this machine"
+    sentence = f"the paper's settings take {told(first)} on this machine"
     try:
         fast = resolve(first.algorithm_name, first.family.name, "fast")
     except NacreError:
         return f"{sentence}; with a time limit (--time-limit MINUTES) it can go on later"
-    return f"{sentence}; --preset fast takes about {told(fast)}"
+    return f"{sentence}; --preset fast takes {told(fast)}"
 
 
 def _arguments(args: list[str]) -> type[Any]:
