@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nacre.runs.directory import RunDirectory
     from nacre.runs.experiment import resolve
     from nacre.runs.meta_training import resume, resume_seeds, train, train_seeds
+    from nacre.simulation.check import check_family
     from nacre.simulation.rollout import evaluate, score
     from nacre.types import Agent, Belief, Episode, Transition
 
@@ -41,6 +42,7 @@ _MODULES = {
     "runs.directory": ("RunDirectory",),
     "runs.experiment": ("resolve",),
     "runs.meta_training": ("resume", "resume_seeds", "train", "train_seeds"),
+    "simulation.check": ("check_family",),
     "simulation.rollout": ("evaluate", "score"),
     "types": ("Agent", "Belief", "Episode", "Transition"),
 }
@@ -68,6 +70,7 @@ __all__ = [
     "Transition",
     "TrialReport",
     "TrialSettings",
+    "check_family",
     "evaluate",
     "load",
     "make_family",

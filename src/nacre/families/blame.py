@@ -10,6 +10,22 @@ import numpy as np
 
 from nacre.errors import NacreError
 
+CONTRACT = (
+    "declarations", "tasks", "range", "task sets", "text", "exceptions", "shapes", "finite numbers", "actions", "ends",
+    "seeds", "difference",
+)  # fmt: skip
+"""The lines of the contract in docs/add-a-family.md, in their order."""
+
+
+class BrokenContract(NacreError):
+    """What is wrong with a family, and the line of the contract that says so."""
+
+    def __init__(self, sentence: str, line: str):
+        number = CONTRACT.index(line) + 1
+        super().__init__(f"{sentence} (A family's contract, line {number}: {line}.)")
+        self.line = line
+
+
 LONGEST = 200
 """Characters of a value or of another's message that a sentence quotes, at most."""
 
@@ -24,7 +40,7 @@ def failure(name: str, what: str, error: BaseException) -> NacreError:
     outside = [frame for frame in traceback.extract_tb(error.__traceback__) if not _installed(frame.filename)]
     where = f" ({Path(outside[-1].filename).name}, line {outside[-1].lineno})" if outside else ""
     said = (f"{type(error).__name__}: {error}".splitlines() or [""])[0].strip(": ")
-    return NacreError(f"{name}'s {what} failed with {short(said)}{where}; mend it there.")
+    return BrokenContract(f"{name}'s {what} failed with {short(said)}{where}; mend it there.", "exceptions")
 
 
 def _installed(file: str) -> bool:
@@ -57,9 +73,10 @@ def one_number(value: Any) -> bool:
 
 def undeclared_end(name: str, time: int) -> NacreError:
     """The error for an episode that terminated in a family without `can_terminate`."""
-    return NacreError(
+    return BrokenContract(
         f"an episode of {name} terminated at step {time}, but the family does not declare that its episodes may end "
-        "early; write can_terminate = True in its class, or let the environment go on to the horizon."
+        "early; write can_terminate = True in its class, or let the environment go on to the horizon.",
+        "ends",
     )
 
 
@@ -68,9 +85,10 @@ def check_array(name: str, what: str, array: Any, shape: tuple[int, ...], dtype:
     kinds = "b" if dtype is bool else "biuf"
     if array.shape != shape or array.dtype.kind not in kinds:
         wanted = "bool" if dtype is bool else "numbers"
-        raise NacreError(
+        raise BrokenContract(
             f"{name}'s {what} gives an array of shape {array.shape} of {array.dtype} for {shape[0]} lanes, but must "
-            f"give {shape} of {wanted}; mend that function."
+            f"give {shape} of {wanted}; mend that function.",
+            "shapes",
         )
 
 

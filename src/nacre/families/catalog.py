@@ -86,6 +86,11 @@ def register_family(family: type[Family]) -> type[Family]:
     return family
 
 
+def is_built_in(name: str) -> bool:
+    """Whether a family of this name is nacre's own."""
+    return name in _BUILT_IN
+
+
 def registered_by(name: str) -> str:
     """The module that registered a family; '' for those that are found without."""
     return _registered_by.get(name, "")

@@ -8,8 +8,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from nacre.errors import NacreError
-from nacre.families.blame import one_number, short, undeclared_end
+from nacre.families.blame import BrokenContract, one_number, short, undeclared_end
 
 if TYPE_CHECKING:
     from nacre.families.family import Family
@@ -38,9 +37,10 @@ class CheckedEnvironment(gymnasium.Wrapper):
         self._nacre_step = 0
         sizes = (spaces.flatdim(env.observation_space), int(np.prod(box.shape)))
         if sizes != (family.obs_dim, family.action_dim):
-            raise NacreError(
+            raise BrokenContract(
                 f"{family.name} declares obs_dim {family.obs_dim} and action_dim {family.action_dim}, but its "
-                f"environment has {sizes[0]} and {sizes[1]}; declare these."
+                f"environment has {sizes[0]} and {sizes[1]}; declare these.",
+                "declarations",
             )
         self.observation_space = spaces.Box(-np.inf, np.inf, (family.obs_dim,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (family.action_dim,), np.float32)
@@ -78,9 +78,10 @@ class CheckedEnvironment(gymnasium.Wrapper):
         if terminated and not family.can_terminate:
             raise undeclared_end(family.name, self._nacre_step)
         if truncated and not terminated and self._nacre_step < family.horizon:
-            raise NacreError(
+            raise BrokenContract(
                 f"{family.name}'s environment ended an episode at step {self._nacre_step} by a time limit of its own, "
-                f"before the family's horizon of {family.horizon} steps; lift that limit or declare a shorter horizon."
+                f"before the family's horizon of {family.horizon} steps; lift that limit or declare a shorter horizon.",
+                "ends",
             )
         return flat, number, terminated, truncated, info
 
@@ -117,37 +118,41 @@ class CheckedEnvironment(gymnasium.Wrapper):
             raise self._refusal("observation", obs, "is not finite")
         return flat
 
-    def _refusal(self, what: str, value: Any, fault: str) -> NacreError:
+    def _refusal(self, what: str, value: Any, fault: str) -> BrokenContract:
         when = f"step {self._nacre_step} of an episode" if self._nacre_step else "a reset"
-        return NacreError(
+        return BrokenContract(
             f"{self._nacre_family.name}'s environment returned the {what} {short(value)} at {when}, which {fault}; "
-            "mend the environment."
+            "mend the environment.",
+            "finite numbers" if fault == "is not finite" else "shapes",
         )
 
 
 def refuse_running_statistics(env: Any, name: str) -> None:
-    """Raises NacreError where an environment is wrapped in running statistics."""
+    """Raises BrokenContract where an environment is wrapped in running statistics."""
     while env is not None:
         for kind in type(env).__mro__:
             if kind.__name__ in RUNNING_STATISTICS:
-                raise NacreError(
+                raise BrokenContract(
                     f"{name}'s environment is wrapped in {kind.__name__}, whose running statistics are in no "
-                    "checkpoint; leave that wrapper out, or scale by constants."
+                    "checkpoint; leave that wrapper out, or scale by constants.",
+                    "seeds",
                 )
         env = getattr(env, "env", None)
 
 
 def _bounded_box(actions: Any, name: str) -> spaces.Box:
     if not isinstance(actions, spaces.Box) or not np.issubdtype(actions.dtype, np.floating):
-        raise NacreError(
+        raise BrokenContract(
             f"{name}'s actions are {short(actions)}, but an agent of nacre acts with numbers in a box; "
-            "wrap the environment so that it takes continuous actions."
+            "wrap the environment so that it takes continuous actions.",
+            "actions",
         )
     if not actions.is_bounded():
-        raise NacreError(
+        raise BrokenContract(
             f"{name}'s actions are {short(actions)}, without bounds; give them bounds in make_env, as in "
             f"gymnasium.wrappers.TransformAction(env, lambda action: action, gymnasium.spaces.Box(-1.0, 1.0, "
-            f"{actions.shape})), and leave ClipAction out: nacre keeps actions within their bounds."
+            f"{actions.shape})), and leave ClipAction out: nacre keeps actions within their bounds.",
+            "actions",
         )
     return actions
 

@@ -16,6 +16,7 @@ from nacre.algorithms.protocol import Algorithm
 from nacre.algorithms.registry import ALGORITHMS, find_algorithm, registered_by
 from nacre.errors import NacreError, unknown
 from nacre.families import plugins
+from nacre.families.blame import failure
 from nacre.families.catalog import FAMILIES, OPTIONAL, find_family, make_family
 from nacre.families.catalog import registered_by as family_by
 from nacre.families.family import Family, TaskSet
@@ -135,9 +136,12 @@ def from_preset(algorithm_name: str, family_name: str, preset: str, **overrides:
 
 def _check_tasks(experiment: Experiment) -> None:
     """Draws the task sets, which a family may refuse, and checks that no test task is trained on."""
-    family, tasks = experiment.family, experiment.draw_tasks()
-    names = list(family.parameters)
-    rows = [np.concatenate([part[name].reshape(len(part[name]), -1) for name in names], axis=1) for part in tasks[:2]]
+    family = experiment.family
+    try:
+        parts, names = experiment.draw_tasks()[:2], list(family.parameters)
+        rows = [np.concatenate([part[name].reshape(len(part[name]), -1) for name in names], axis=1) for part in parts]
+    except (Exception, SystemExit) as error:
+        raise failure(family.name, "task_set or sample_tasks", error) from error
     shared = {tuple(row) for row in rows[0]} & {tuple(row) for row in rows[1]}
     if family.disjoint and shared and experiment.single_task < 0:
         raise NacreError(f"{len(shared)} of {family.name}'s tasks are both train and test tasks; change --task-seed.")

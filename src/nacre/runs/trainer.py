@@ -27,6 +27,7 @@ from nacre.runs.logs import Sinks, import_wandb
 from nacre.runs.memory import check_memory, memory_errors, release_memory
 from nacre.runs.pace import Pace
 from nacre.runs.stopping import StopRequest
+from nacre.simulation.check import check_before_run
 from nacre.simulation.rollout import Evaluation, evaluate_side_by_side
 from nacre.types import Tasks, stream
 
@@ -57,6 +58,7 @@ def train(
     check_memory(experiments)
     for path in paths:
         RunDirectory.check_place(path, overwrite=overwrite)
+    check_before_run(experiments[0].family)
     runs = _create(experiments, paths, overwrite)
     with _training(runs):
         return Trained(runs, _run(runs, stop, wandb, started))
