@@ -185,10 +185,10 @@ def test_videos_of_it_are_made_for_one_trial_and_for_a_page(tmp_path: Path, caps
     run = nacre.train("pearl", "solved", preset="smoke", out=tmp_path / "run")
     capsys.readouterr()
     video = tmp_path / "trial.gif"
-    arguments = ["adapt", str(run.path), "--task", "place=0.5", "--episodes", "2", "--json"]
+    arguments = ["adapt", str(run.path), "--task", "place=0.5", "--episodes", "3", "--json"]
     assert cli.main([*arguments, "--video", str(video)]) == 0
     episodes = json.loads(capsys.readouterr().out)["episodes"]
-    assert len(episodes) == 2 and all(episode["success"] in (True, False) for episode in episodes)
+    assert len(episodes) == 3 and all(episode["success"] in (True, False) for episode in episodes)
     assert video.read_bytes().startswith(b"GIF8")
     assert cli.main(["report", str(run.path), "-o", str(tmp_path / "page.html"), "--videos", "1"]) == 0
     assert "data:image/gif" in (tmp_path / "page.html").read_text()
@@ -332,7 +332,7 @@ def test_success_is_reported_beside_the_return(tmp_path: Path, capsys: Any):
         np.testing.assert_array_equal(played.episode.success, best > -0.5)
         seen |= set(played.episode.success.tolist())
     assert seen == {True, False}
-    evaluation, _ = agent.evaluation(episodes=2)
+    evaluation, _ = agent.evaluation(episodes=3)
     assert evaluation.success is not None and evaluation.success.shape == evaluation.returns.shape
     capsys.readouterr()
     assert cli.main(["evaluate", str(run.path), "--json"]) == 0
