@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -287,3 +289,68 @@ def test_a_damaged_csv_is_refused_with_a_sentence_that_names_it(content: bytes, 
         run.cut_back(10)
     assert_one_sentence(raised.value)
     assert (run.path / "eval.csv").read_bytes() == content
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Names, races, permissions
+
+
+@pytest.mark.parametrize("place", ["x" * 300, "y" * 300 + "/run", "run/..", "new/../..", "."])
+def test_a_place_that_cannot_be_made_is_refused_in_one_sentence(
+    place: str, chosen: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for use in (lambda: RunDirectory.create(Path(place), chosen), lambda: RunDirectory(Path(place))):
+        with pytest.raises(NacreError) as raised:
+            use()
+        assert_one_sentence(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_many_that_begin_in_one_place_at_once_one_wins_and_the_others_are_told(
+    chosen: Experiment, tmp_path: Path
+) -> None:
+    barrier = threading.Barrier(15)
+
+    def begin(number: int) -> str:
+        barrier.wait()
+        try:
+            RunDirectory.create(tmp_path / "new" / "run", chosen)
+        except NacreError as error:
+            return str(error)
+        return "won"
+
+    with ThreadPoolExecutor(15) as pool:
+        told = list(pool.map(begin, range(15)))
+    assert told.count("won") == 1
+    assert all("exists; continue it with" in sentence for sentence in told if sentence != "won")
+    assert os.listdir(tmp_path / "new") == ["run"]
+
+
+def test_a_configuration_that_is_nested_without_end_is_damaged(run: RunDirectory) -> None:
+    (run.path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(NacreError, match="damaged or not a run") as raised:
+        RunDirectory(run.path)
+    assert_one_sentence(raised.value)
+
+
+def test_a_run_whose_versions_are_not_told_goes_on_and_is_refused_where_they_make_no_sense(
+    run: RunDirectory, chosen: Experiment
+) -> None:
+    edited(run.path / "config.json", lambda data: data.pop("versions"))
+    RunDirectory(run.path).record_resume(chosen, 10)
+    assert json.loads((run.path / "config.json").read_text())["versions"] == {}
+    edited(run.path / "config.json", lambda data: data.update(resumed=3))
+    with pytest.raises(NacreError, match="damaged"):
+        RunDirectory(run.path)
+
+
+def test_without_permission_to_write_a_run_is_not_locked_and_the_sentence_says_what_to_do(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *args: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(NacreError, match=r"cannot write .*lock \(Permission denied\)"), run.locked():
+        pass
