@@ -36,9 +36,12 @@ def other_word(name: str, known: Iterable[str]) -> str | None:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is spelled most alike; dashes in front do not count."""
-    words = {found.lstrip("-"): found for found in known}
-    near = difflib.get_close_matches(name.lstrip("-")[:100], words, n=1, cutoff=0.55)
+    """The known name that is spelled most alike, else the only one that begins so; dashes in front do not count."""
+    words, asked = {found.lstrip("-"): found for found in known}, name.lstrip("-")[:100]
+    near = difflib.get_close_matches(asked, words, n=1, cutoff=0.55)
+    if not near and len(asked) > 1:
+        begun = [word for word in words if word.startswith(asked)]
+        near = begun if len(begun) == 1 else []
     return words[near[0]] if near else None
 
 

@@ -64,6 +64,8 @@ def test_a_plugin_is_named_before_or_behind_the_command(untrained: list[Any]) ->
         ([*TRAIN, "--batch", "3"], "--batch-size"),
         ([*TRAIN, "--buffer-size", "3"], "--replay-capacity"),
         ([*TRAIN, "--learning-rates", "3"], "--learning-rate"),
+        ([*TRAIN, "--kl", "3"], "--kl-weight"),
+        ([*TRAIN, "--no-seed"], "--seed"),
         (["train", "rl2", "cheetah-vel", "--epochs", "3"], "--num-epochs"),
         (["train", "maml-trpo", "cheetah-vel", "--inner-lr", "3"], "--inner-learning-rate"),
         (["evaluate", "x", "--trials", "3"], "--repeats"),

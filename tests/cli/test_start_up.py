@@ -72,3 +72,13 @@ def test_public_names_are_loaded_from_where_type_checkers_see_them() -> None:
 def test_a_name_that_nacre_does_not_have_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         nacre.trian  # noqa: B018
+
+
+def test_every_public_name_loads_where_there_are_no_posix_locks() -> None:
+    code = """
+import sys
+sys.modules["fcntl"] = None  # as on Windows
+import nacre
+print([getattr(nacre, name) for name in nacre.__all__] != [])
+"""
+    assert python(code) == "True\n"

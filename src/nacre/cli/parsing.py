@@ -29,10 +29,10 @@ class HelpShown(Exception):
 
 def parse(kind: type[Parsed], args: Sequence[str], prog: str) -> Parsed:
     """`args` as a value of this dataclass. What it refuses becomes one sentence; --help prints and raises HelpShown."""
-    known = flags(kind)
+    known = flags(kind) | switches(kind)
     for arg in args:
         name = arg.split("=")[0].replace("_", "-")
-        if name.startswith("--") and name not in known and name.replace("--no-", "--", 1) not in known:
+        if name.startswith("--") and name not in known:
             raise _unknown_flag(name, kind, prog)
     import tyro  # takes longer to import than the rest of a refused command line
 
