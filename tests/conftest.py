@@ -53,12 +53,12 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 def gl(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skips where MuJoCo has no library to render with; MUJOCO_GL is afterwards what it was."""
     from nacre.errors import NacreError
-    from nacre.simulation import environment
+    from nacre.simulation import rendering
 
     monkeypatch.setenv("MUJOCO_GL", os.environ.get("MUJOCO_GL", "unset"))  # put back in the end
     if os.environ["MUJOCO_GL"] == "unset":
         monkeypatch.delenv("MUJOCO_GL")
     try:
-        environment.prepare_mujoco_rendering("rgb_array")
+        rendering.prepare_mujoco_rendering("rgb_array")
     except NacreError as error:
         pytest.skip(str(error))

@@ -175,7 +175,7 @@ def test_an_environment_that_cannot_be_rendered_is_refused_with_a_sentence(famil
 def test_an_environment_in_human_mode_shows_itself(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Ball, "render", lambda ball: pytest.fail("rendered a second time"))
     env = TaskEnvironment(Balls(), render_mode="human")
-    assert env._robot._environments.env(0, {}).render_mode == "human"
+    assert env._lane._environments.env(0, {}).render_mode == "human"
     env.reset(seed=0)
     env.step(np.zeros(1, np.float32))
 

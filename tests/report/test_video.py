@@ -228,7 +228,7 @@ def test_without_a_library_to_render_with_the_command_line_says_what_to_install(
     smoke_run: SmokeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     run = str(smoke_run("cheetah-dir"))
-    monkeypatch.setattr(nacre.simulation.environment, "_has_display", lambda: False)
+    monkeypatch.setattr(nacre.simulation.rendering, "_has_display", lambda: False)
     monkeypatch.setenv("MUJOCO_GL", "egl")
     monkeypatch.setitem(sys.modules, "mujoco.egl", None)
     capsys.readouterr()

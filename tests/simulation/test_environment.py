@@ -21,7 +21,7 @@ from matplotlib import pyplot
 from nacre.errors import NacreError
 from nacre.families.catalog import FAMILIES, OPTIONAL, environment_id, make_family
 from nacre.families.family import JaxFamily, MujocoFamily
-from nacre.simulation import environment
+from nacre.simulation import rendering
 from nacre.simulation.environment import TaskEnvironment
 from nacre.simulation.mujoco import MujocoLanes
 
@@ -101,7 +101,7 @@ def test_a_robot_goes_as_in_training(name: str) -> None:
     assert task is not None
     rng = np.random.default_rng(0)
     lanes.reset(task, rng)
-    state = env._robot._lanes.engine.physics()
+    state = env._lane.engine.physics()
     lanes.engine.reset(state.qpos, state.qvel)
     np.testing.assert_allclose(obs, family.observe(lanes.engine.physics())[0], rtol=1e-5, atol=1e-6)
     for _ in range(30):
@@ -138,7 +138,7 @@ def test_a_point_robot_is_drawn_with_its_goal(name: str) -> None:
 def test_a_robot_is_drawn_and_stays_in_the_picture_wherever_it_goes(family: str) -> None:
     env = TaskEnvironment(family, render_mode="rgb_array")
     env.reset(seed=0)
-    model, data = env._robot._engine.lane(0)
+    model, data = env._lane.engine.lane(0)
     groups = model.geom_group.copy()
     for metres in (0.0, 0.0 if family == "reacher-inversion" else 20.0):  # the arm is fixed to its table
         data.qpos[0] += metres
@@ -167,7 +167,7 @@ def test_environments_side_by_side_draw_their_own_pictures_and_close_their_own()
 def test_without_a_display_mujoco_renders_by_egl_or_osmesa_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(environment.sys, "platform", "linux")
+    monkeypatch.setattr(rendering.sys, "platform", "linux")
     for library in ("egl", "osmesa"):
         monkeypatch.setitem(sys.modules, f"mujoco.{library}", SimpleNamespace(GLContext=Mock()))
     for display, told, there, wanted in (
@@ -179,14 +179,14 @@ def test_without_a_display_mujoco_renders_by_egl_or_osmesa_unless_told_otherwise
         monkeypatch.setenv("MUJOCO_GL", told or "")
         if told is None:
             monkeypatch.delenv("MUJOCO_GL")
-        monkeypatch.setattr(environment, "_has_display", lambda display=display: display)
-        monkeypatch.setattr(environment, "find_library", lambda name, there=there: name in there or None)
-        environment.prepare_mujoco_rendering("rgb_array")
+        monkeypatch.setattr(rendering, "_has_display", lambda display=display: display)
+        monkeypatch.setattr(rendering, "find_library", lambda name, there=there: name in there or None)
+        rendering.prepare_mujoco_rendering("rgb_array")
         assert os.environ["MUJOCO_GL"] == wanted
 
 
 def test_without_a_library_a_render_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "_has_display", lambda: False)
+    monkeypatch.setattr(rendering, "_has_display", lambda: False)
     env = TaskEnvironment("hopper-params", render_mode="rgb_array")
     env.reset(seed=0)
     for library in ("egl", "osmesa", "glfw"):
@@ -199,7 +199,7 @@ def test_without_a_library_a_render_says_what_to_install(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("family", ["cheetah-vel", "point-robot"])
 def test_a_window_without_a_display_is_refused_with_a_sentence(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "_has_display", lambda: False)
+    monkeypatch.setattr(rendering, "_has_display", lambda: False)
     monkeypatch.setattr(pyplot, "get_backend", lambda: "agg")
     env = gymnasium.make(environment_id(family), render_mode="human")
     with pytest.raises(NacreError, match=r"no display to open a window on; .*render_mode='rgb_array'"):
@@ -209,7 +209,7 @@ def test_a_window_without_a_display_is_refused_with_a_sentence(family: str, monk
 
 def test_in_human_mode_gymnasiums_window_is_drawn_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     window = Mock()
-    monkeypatch.setattr(environment, "_has_display", lambda: True)
+    monkeypatch.setattr(rendering, "_has_display", lambda: True)
     monkeypatch.setattr(mujoco_rendering, "MujocoRenderer", Mock(return_value=window))
     env = gymnasium.make("nacre/CheetahVel-v0", render_mode="human")
     env.reset(seed=0)

@@ -24,6 +24,7 @@ from nacre.runs.compilation_cache import num_cores
 from nacre.runs.experiment import Experiment
 from nacre.simulation import jax as jax_lanes
 from nacre.simulation import rollout
+from nacre.simulation.lanes import make_lanes
 from nacre.simulation.mujoco import MujocoLanes, SerialEngine
 from nacre.types import Tasks
 
@@ -63,7 +64,7 @@ def _physics_rate(family: Family, lanes: int, num_episodes: int, *, until_fallen
     `until_fallen`: a lane stands still, and is not counted, from the end of its episode to that of the last one, as in
     collection. Otherwise every lane takes and counts as many steps as the horizon has.
     """
-    simulators, rng = rollout.stepped_lanes(family, lanes), np.random.default_rng(0)
+    simulators, rng = make_lanes(family, lanes), np.random.default_rng(0)
     task = family.sample_tasks(rng, lanes)
     actions = rng.uniform(-1.0, 1.0, (family.horizon, lanes, family.action_dim)).astype(np.float32)
 
@@ -109,7 +110,7 @@ def _compiled_rate(family: JaxFamily, lanes: int, num_episodes: int) -> Callable
     return measure
 
 
-GYMNASIUM_ROBOTS = {
+GYMNASIUM_ROBOTS: dict[object, str] = {
     "half_cheetah.xml": "HalfCheetah-v5", "ant.xml": "Ant-v5", "humanoid.xml": "Humanoid-v5",
     "walker2d.xml": "Walker2d-v5", "hopper.xml": "Hopper-v5", "reacher.xml": "Reacher-v5",
 }  # fmt: skip
@@ -132,7 +133,7 @@ def simulation(experiment: Experiment, lanes: int) -> Result:
     if family.needs_contact_forces:
         measures["same_work"] = _mj_step_rate(family, lanes, contact_forces=True)
     with ExitStack() as stack:
-        if family.model_file in GYMNASIUM_ROBOTS:
+        if type(family).model_file in GYMNASIUM_ROBOTS:
             vector = gymnasium.vector.AsyncVectorEnv([functools.partial(_gymnasiums_robot, family)] * lanes)
             stack.callback(vector.close)
             measures["async_vector_env"] = _vector_rate(vector, num_steps=-(-sizes.CONTROL_STEPS_PER_ROUND // lanes))
@@ -154,8 +155,9 @@ def simulation(experiment: Experiment, lanes: int) -> Result:
 
 def _gymnasiums_robot(family: MujocoFamily) -> gymnasium.Env:
     """Gymnasium's environment of a family's robot, with the family's model and its time step."""
+    name = str(type(family).model_file)
     with quietly():
-        env: Any = gymnasium.make(GYMNASIUM_ROBOTS[family.model_file], xml_file=family.model_file)
+        env: Any = gymnasium.make(GYMNASIUM_ROBOTS[name], xml_file=name)
     if family.model_timestep is not None:
         env.unwrapped.model.opt.timestep = family.model_timestep
     return env

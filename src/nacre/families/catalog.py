@@ -62,6 +62,7 @@ def _register_environment(family: type[Family]) -> None:
     gymnasium.registry.pop(environment_id(family.name), None)
     gymnasium.register(
         environment_id(family.name), entry_point="nacre.simulation.environment:TaskEnvironment",
+        vector_entry_point="nacre.simulation.vector_environment:TaskVectorEnv",
         max_episode_steps=family.horizon, kwargs={"family": family.name},
     )  # fmt: skip
 

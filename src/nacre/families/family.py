@@ -153,8 +153,9 @@ class Physics(NamedTuple):
 class MujocoFamily(Family):
     """A family on a MuJoCo robot: array functions of the physics before and after a control step, [lane, ...]."""
 
-    model_file: ClassVar[str]
-    """Robot description among Gymnasium's MuJoCo assets."""
+    model_file: ClassVar[Any]
+    """Robot description: the path of an MJCF file, absolute, as in `Path(__file__).parent / "robot.xml"`; a
+    `mujoco.MjSpec`, or a function without arguments that gives one; or the bare name of one of Gymnasium's files."""
     model_timestep: ClassVar[float | None] = None
     """Seconds of a model step, where the description's is not the family's."""
     frame_skip: ClassVar[int]

@@ -1,7 +1,7 @@
 """Loads MuJoCo, also where MUJOCO_GL names a library that is not there.
 
 MuJoCo reads that variable when it is imported, and fails. Training needs no library of the kind; who renders is told in
-a sentence (`environment.prepare_mujoco_rendering`).
+a sentence (`rendering.prepare_mujoco_rendering`).
 """
 
 from __future__ import annotations

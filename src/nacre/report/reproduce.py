@@ -14,13 +14,13 @@ import numpy as np
 
 from nacre.algorithms.registry import find_algorithm
 from nacre.errors import NacreError, unknown
-from nacre.families.family import Family, JaxFamily
+from nacre.families.family import Family
 from nacre.report import curves
 from nacre.runs import trainer
 from nacre.runs.checkpoints import Checkpoints
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import Experiment, resolve
-from nacre.simulation.rollout import stepped_lanes
+from nacre.simulation.lanes import is_compiled, lent_lanes
 
 
 class Line(NamedTuple):
@@ -202,13 +202,14 @@ def product_rate() -> float:
 @functools.cache
 def steps_per_second(family: Family, num_lanes: int = 64, num_steps: int = 20) -> float:
     """Control steps a second that a family is simulated at, without a policy."""
-    if isinstance(family, JaxFamily):
+    if is_compiled(family):
         return 1e6  # compiled with the policy; what it takes is the policy's time
     tasks = family.sample_tasks(np.random.default_rng(0), num_lanes)
-    lanes, action = stepped_lanes(family, num_lanes), np.zeros((num_lanes, family.action_dim))
-    lanes.reset(tasks, np.random.default_rng(0))
-    lanes.step(action, tasks)
-    started = time.perf_counter()
-    for _ in range(num_steps):
+    action = np.zeros((num_lanes, family.action_dim))
+    with lent_lanes(family, num_lanes) as lanes:
+        lanes.reset(tasks, np.random.default_rng(0))
         lanes.step(action, tasks)
-    return num_lanes * num_steps / (time.perf_counter() - started)
+        started = time.perf_counter()
+        for _ in range(num_steps):
+            lanes.step(action, tasks)
+        return num_lanes * num_steps / (time.perf_counter() - started)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import multiprocessing
 import signal
 import traceback
@@ -10,6 +9,7 @@ import weakref
 from multiprocessing.connection import Connection
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 from nacre.errors import NacreError
@@ -17,11 +17,15 @@ from nacre.families.blame import failure
 from nacre.families.checked_environment import CheckedEnvironment
 from nacre.families.family import num_tasks
 from nacre.families.gymnasium import GymnasiumFamily, task_of_lane
-from nacre.simulation.mujoco import LaneStep
+from nacre.simulation.lane_step import LaneStep
+from nacre.simulation.rendering import prepare_mujoco_rendering
 from nacre.types import Tasks
 
 CLOSING_SECONDS = 2.0
 """How long a worker may take to close its environments."""
+
+FRAMES_PER_SECOND = 30
+"""Of an environment whose metadata has no render_fps."""
 
 Results = dict[int, tuple[np.ndarray, float, float, bool, bool]]
 """lane -> (observation, reward, training reward, terminated, success)"""
@@ -100,17 +104,19 @@ class GymnasiumLanes:
         self._groups: list[Any] = []
         weakref.finalize(self, _close, self._groups)
 
-    def reset(self, task: Tasks, *rngs: np.random.Generator) -> np.ndarray:
-        """Starts an episode in one lane a task; observations [lane, obs_dim], float32. Each generator serves an equal
-        share of the lanes."""
-        num_lanes = num_tasks(task)
-        seeds = np.concatenate([rng.integers(2**31, size=num_lanes // len(rngs)) for rng in rngs])
+    def reset(self, task: Tasks, *rngs: np.random.Generator, lanes: np.ndarray | None = None) -> np.ndarray:
+        """As `Lanes.reset`, in one lane a task."""
+        starting = range(num_tasks(task)) if lanes is None else lanes.tolist()
+        seeds = np.concatenate([rng.integers(2**31, size=len(starting) // len(rngs)) for rng in rngs])
         if not self._groups:
             workers = [_Worker(self.family) for _ in range(self.family.num_workers)]
             self._groups += workers or [_Here(self.family)]
-        tasks = {lane: task_of_lane(task, lane) for lane in range(num_lanes)}
-        found = self._call("reset", tasks, dict(enumerate(seeds.tolist())))
-        return np.stack([found[lane] for lane in range(num_lanes)])
+        tasks = {lane: task_of_lane(task, lane) for lane in starting}
+        found = self._call("reset", tasks, dict(zip(starting, seeds.tolist(), strict=True)))
+        obs = np.zeros((num_tasks(task), self.family.obs_dim), np.float32)
+        for lane, values in found.items():
+            obs[lane] = values
+        return obs
 
     def step(self, action: np.ndarray, task: Tasks, lanes: np.ndarray | None = None) -> LaneStep:
         """One control step of all lanes, or of those listed (the others stand still and their rows mean nothing)."""
@@ -143,6 +149,52 @@ class GymnasiumLanes:
         except BaseException:
             self.close()
             raise
+
+
+class DrawnEnvironment:
+    """One lane in this process, which can be drawn."""
+
+    def __init__(self, family: GymnasiumFamily, render_mode: str | None):
+        self._family = family
+        self._environments = Environments(family, render_mode)
+        # Made now, so that what is wrong with it is told now; with any task, where it cannot be made without.
+        any_task = family.sample_tasks(np.random.default_rng(0), 1) if family.remake_for_task else {}
+        env = self._environments.env(0, task_of_lane(any_task, 0))
+        self.frames_per_second = round(env.metadata.get("render_fps") or FRAMES_PER_SECOND)
+        if render_mode is not None and hasattr(env.unwrapped, "mujoco_renderer"):
+            prepare_mujoco_rendering(render_mode)
+
+    def reset(self, task: Tasks, *rngs: np.random.Generator, lanes: np.ndarray | None = None) -> np.ndarray:
+        """As `Lanes.reset`."""
+        (rng,) = rngs
+        return self._environments.reset({0: task_of_lane(task, 0)}, {0: int(rng.integers(2**31))})[0][None]
+
+    def step(self, action: np.ndarray, task: Tasks, lanes: np.ndarray | None = None) -> LaneStep:
+        """As `Lanes.step`."""
+        results = self._environments.step({0: np.clip(action[0], -1.0, 1.0)})[0]
+        step = LaneStep(*(np.array([value]) for value in results))
+        return step if self._family.reports_success else step._replace(success=None)
+
+    def render(self, task: Tasks, mode: str) -> Any:
+        """As `DrawnLane.render`: the picture is the environment's own."""
+        if mode == "human":
+            return None  # it shows itself whenever it is reset or stepped
+        try:
+            frame = self._environments.env(0, task_of_lane(task, 0)).render()
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise NacreError(f"{self._family.name} cannot be rendered here: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise failure(self._family.name, "render", error) from error
+        if not (isinstance(frame, np.ndarray) and frame.ndim == 3 and frame.dtype == np.uint8):
+            raise NacreError(
+                f"{self._family.name} cannot be rendered: its environment's render gives no picture [height, width, 3] "
+                "of uint8 in the mode rgb_array."
+            )
+        return frame
+
+    def close(self) -> None:
+        """Closes the environment."""
+        self._environments.close()
 
 
 def _close(groups: list[Any]) -> None:
@@ -221,7 +273,11 @@ def _serve(pipe: Connection, family: GymnasiumFamily) -> None:
         pipe.send(("failed", traceback.format_exc()))
 
 
-@functools.lru_cache(maxsize=16)
-def gymnasium_lanes(family: GymnasiumFamily) -> GymnasiumLanes:
-    """The lanes of this family, made once, as many as a reset needs: every use starts with one."""
+def make_lanes(family: GymnasiumFamily, num_lanes: int) -> GymnasiumLanes:
+    """As `lanes.make_lanes`; environments are made as a reset needs them."""
     return GymnasiumLanes(family)
+
+
+def make_drawn_lane(family: GymnasiumFamily, render_mode: str | None) -> DrawnEnvironment:
+    """As `lanes.make_drawn_lane`."""
+    return DrawnEnvironment(family, render_mode)

@@ -1,4 +1,7 @@
-"""Lanes of a pure-JAX family: its one-lane functions over a leading axis [lane], to be called inside compiled code."""
+"""Lanes of a pure-JAX family: its one-lane functions over a leading axis [lane].
+
+`reset` and `step` are called inside compiled code, where whole episodes run; `JaxLanes` steps from outside.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from nacre.families.blame import check_array, failure
 from nacre.families.family import JaxFamily, JaxStep
-from nacre.types import Key, split
+from nacre.simulation.lane_step import LaneStep
+from nacre.simulation.rendering import PointPicture
+from nacre.types import Key, Tasks, select, split
 
 
 def reset(family: JaxFamily, num_lanes: int, key: Key) -> tuple[Any, jax.Array]:
@@ -39,3 +45,68 @@ def step(family: JaxFamily, state: Any, action: jax.Array, task: Any) -> JaxStep
     check_array(family.name, "step (training_reward)", training_reward, (num_lanes,), float)
     check_array(family.name, "step (terminated)", terminated, (num_lanes,), bool)
     return result
+
+
+class JaxLanes:
+    """`num_lanes` robots, stepped by a call."""
+
+    def __init__(self, family: JaxFamily, num_lanes: int):
+        self.family = family
+        self.num_lanes = num_lanes
+        self.frames_per_second = PointPicture.frames_per_second
+        self._picture: PointPicture | None = None
+        self._state: Any = None
+
+        def restart(old: Any, seeds: jax.Array, starts: jax.Array) -> tuple[Any, jax.Array]:
+            state, obs = reset(family, num_lanes, jax.vmap(jax.random.key)(seeds))
+            return (state if old is None else select(starts, state, old)), obs
+
+        def advance(state: Any, action: jax.Array, task: Any, goes: jax.Array) -> JaxStep:
+            result = step(family, state, action, task)
+            return result._replace(state=select(goes, result.state, state))
+
+        self._reset, self._step = jax.jit(restart), jax.jit(advance)
+
+    def reset(self, task: Tasks, *rngs: np.random.Generator, lanes: np.ndarray | None = None) -> np.ndarray:
+        """As `Lanes.reset`; the starts follow from the generators alone."""
+        starting = np.arange(self.num_lanes) if lanes is None else lanes
+        seeds = np.zeros(self.num_lanes, np.uint32)
+        seeds[starting] = np.concatenate([rng.integers(2**32, size=len(starting) // len(rngs)) for rng in rngs])
+        self._state, obs = self._reset(self._state, seeds, _mask(self.num_lanes, starting))
+        return np.array(obs)
+
+    def step(self, action: np.ndarray, task: Tasks, lanes: np.ndarray | None = None) -> LaneStep:
+        """As `Lanes.step`."""
+        goes = np.ones(self.num_lanes, bool) if lanes is None else _mask(self.num_lanes, lanes)
+        result = self._step(self._state, action, task, goes)
+        self._state = result.state
+        return LaneStep(*map(np.array, (result.obs, result.reward, result.training_reward, result.terminated)))
+
+    def render(self, task: Tasks, mode: str) -> Any:
+        """As `DrawnLane.render`: the first two numbers of the state are where the point is."""
+        if self._picture is None:
+            self._picture = PointPicture()
+        goal = task["goal"][0] if "goal" in task else getattr(self.family, "goal", np.full(2, np.nan))
+        return self._picture.render(np.asarray(self._state[0]), np.asarray(goal), mode)
+
+    def close(self) -> None:
+        """Closes the window, where there is one."""
+        if self._picture is not None:
+            self._picture.close()
+            self._picture = None
+
+
+def _mask(num_lanes: int, lanes: np.ndarray) -> np.ndarray:
+    mask = np.zeros(num_lanes, bool)
+    mask[lanes] = True
+    return mask
+
+
+def make_lanes(family: JaxFamily, num_lanes: int) -> JaxLanes:
+    """As `lanes.make_lanes`."""
+    return JaxLanes(family, num_lanes)
+
+
+def make_drawn_lane(family: JaxFamily, render_mode: str | None) -> JaxLanes:
+    """As `lanes.make_drawn_lane`."""
+    return JaxLanes(family, 1)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import functools
-from typing import NamedTuple, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -12,6 +11,8 @@ from nacre.families.blame import array_of, failure
 from nacre.families.family import MujocoFamily, Physics
 from nacre.families.load_mujoco import mujoco
 from nacre.families.robots import load_model
+from nacre.simulation.lane_step import LaneStep
+from nacre.simulation.rendering import MujocoPicture
 from nacre.types import Tasks
 
 try:
@@ -23,20 +24,8 @@ except ImportError:  # MuJoCo before 3.17
 TOO_LARGE = 1e10
 """Positions and velocities that MuJoCo takes for the end of a simulation (its mjMAXVAL)."""
 
-
 START = 1.0
 """Where MuJoCo's clocks begin, in seconds: its own resets put them to 0, which tells in the first step too."""
-
-
-class LaneStep(NamedTuple):
-    """What one control step gives, side by side; float32 but for the flags."""
-
-    obs: np.ndarray  # [lane, obs_dim]
-    reward: np.ndarray  # [lane]
-    training_reward: np.ndarray  # [lane]
-    terminated: np.ndarray  # [lane] of bool
-    success: np.ndarray | None = None  # [lane] of bool, where the family reports it
-    diverged: np.ndarray | None = None  # [lane] of bool, where physics may: such a row means nothing else
 
 
 class PhysicsEngine(Protocol):
@@ -45,11 +34,14 @@ class PhysicsEngine(Protocol):
     Made from (model, number of lanes, fields of `Physics` to show, whether they are to be those of the new state).
     """
 
-    def set_parameters(self, parameters: dict[str, np.ndarray]) -> None:
-        """Gives fields of the model values of each lane's own [lane, ...]; what MuJoCo derives from them follows."""
+    def set_parameters(self, parameters: dict[str, np.ndarray], lanes: np.ndarray) -> None:
+        """Gives fields of the listed lanes' models values of their own; what MuJoCo derives from them follows.
 
-    def reset(self, qpos: np.ndarray, qvel: np.ndarray) -> None:
-        """Every lane to its defaults, then to these positions and velocities, with derived fields current."""
+        The values are those of all lanes [lane, ...]."""
+
+    def reset(self, qpos: np.ndarray, qvel: np.ndarray, lanes: np.ndarray | None = None) -> None:
+        """All lanes, or the listed ones, to their defaults, then to these positions and velocities [lane, ...], with
+        derived fields current."""
 
     def step(self, ctrl: np.ndarray, num_steps: int, lanes: np.ndarray | None) -> None:
         """`num_steps` model steps with these controls [lane, nu] held, in all lanes (None) or the ones listed."""
@@ -71,15 +63,16 @@ class BatchEngine:
         # Forward passes at the new state change nothing for the steps to come: the warm start stays the last step's.
         self._stage = mujoco.mjtStage.mjSTAGE_ACC if current else mujoco.mjtStage.mjSTAGE_NONE
 
-    def set_parameters(self, parameters: dict[str, np.ndarray]) -> None:
+    def set_parameters(self, parameters: dict[str, np.ndarray], lanes: np.ndarray) -> None:
         for field, values in parameters.items():
-            self._batch.expand(field)[:] = values
-        self._batch.set_const()
+            self._batch.expand(field)[lanes] = values[lanes]
+        self._batch.set_const(lanes)
 
-    def reset(self, qpos: np.ndarray, qvel: np.ndarray) -> None:
-        self._batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE)
-        self._state.qpos[:], self._state.qvel[:], self._time[:] = qpos, qvel, START
-        self._batch.forward()
+    def reset(self, qpos: np.ndarray, qvel: np.ndarray, lanes: np.ndarray | None = None) -> None:
+        self._batch.reset(lanes, stage=mujoco.mjtStage.mjSTAGE_NONE)
+        rows = slice(None) if lanes is None else lanes
+        self._state.qpos[rows], self._state.qvel[rows], self._time[rows] = qpos, qvel, START
+        self._batch.forward(lanes)
 
     def step(self, ctrl: np.ndarray, num_steps: int, lanes: np.ndarray | None) -> None:
         self._ctrl[:] = ctrl
@@ -105,15 +98,18 @@ class SerialEngine:
         """The model and data of one lane, for rendering. They stay the same objects."""
         return self._models[index], self._data[index]
 
-    def set_parameters(self, parameters: dict[str, np.ndarray]) -> None:
-        for lane, (model, data) in enumerate(zip(self._models, self._data, strict=True)):
+    def set_parameters(self, parameters: dict[str, np.ndarray], lanes: np.ndarray) -> None:
+        for lane in lanes.tolist():
+            model, data = self.lane(lane)
             for field, values in parameters.items():
                 owner, _, name = field.rpartition(".")  # "opt.gravity" is a field of model.opt
                 getattr(getattr(model, owner) if owner else model, name)[:] = values[lane]
             mujoco.mj_setConst(model, data)
 
-    def reset(self, qpos: np.ndarray, qvel: np.ndarray) -> None:
-        for model, data, position, velocity in zip(self._models, self._data, qpos, qvel, strict=True):
+    def reset(self, qpos: np.ndarray, qvel: np.ndarray, lanes: np.ndarray | None = None) -> None:
+        starting = range(len(self._data)) if lanes is None else lanes.tolist()
+        for lane, position, velocity in zip(starting, qpos, qvel, strict=True):
+            model, data = self.lane(lane)
             mujoco.mj_resetData(model, data)
             data.qpos[:], data.qvel[:], data.time = position, velocity, START
             mujoco.mj_forward(model, data)
@@ -141,7 +137,7 @@ class MujocoLanes:
     def __init__(
         self, family: MujocoFamily, num_lanes: int, engine: type[BatchEngine] | type[SerialEngine] | None = None
     ):
-        self.model = load_model(family.model_file, family.model_timestep, family.needs_contact_forces)
+        self.model = load_model(type(family).model_file, family.model_timestep, family.needs_contact_forces)
         engine = engine or (SerialEngine if Batch is None else BatchEngine)
         self.family = family
         self.num_lanes = num_lanes
@@ -150,29 +146,30 @@ class MujocoLanes:
         self._qpos, self._qvel = self.model.qpos0.copy(), np.zeros(self.model.nv)
         low, high = self.model.actuator_ctrlrange.T
         self._ctrl_middle, self._ctrl_half = (high + low) / 2, (high - low) / 2
+        self.frames_per_second = round(1 / (self.model.opt.timestep * family.frame_skip))
+        self._picture: MujocoPicture | None = None
         self._shortest = (family.frame_skip - 0.5) * self.model.opt.timestep
 
-    def reset(self, task: Tasks, *rngs: np.random.Generator) -> np.ndarray:
-        """Starts an episode in every lane; observations [lane, obs_dim], float32.
-
-        Each generator serves an equal share of the lanes; a lane's start does not depend on how many there are.
-        """
-        family, num_lanes, what = self.family, self.num_lanes, "model_parameters"
-        each = num_lanes // len(rngs)
+    def reset(self, task: Tasks, *rngs: np.random.Generator, lanes: np.ndarray | None = None) -> np.ndarray:
+        """As `Lanes.reset`. A lane's start does not depend on how many there are."""
+        family, what = self.family, "model_parameters"
+        starting = np.arange(self.num_lanes) if lanes is None else lanes
+        each = len(starting) // len(rngs)
         qpos, qvel = self._qpos[None], self._qvel[None]
         try:
             parameters = family.model_parameters(self.model, task)
             if parameters:
-                self.engine.set_parameters(parameters)
+                self.engine.set_parameters(parameters, starting)
             what = "reset_state"
             starts = [family.reset_state(qpos, qvel, own) for rng in rngs for own in rng.spawn(each)]
-            self.engine.reset(*(
-                array_of(family.name, what, np.concatenate(part), (num_lanes, size), np.float64)
+            start_qpos, start_qvel = (
+                array_of(family.name, what, np.concatenate(part), (len(starting), size), np.float64)
                 for part, size in zip(zip(*starts, strict=True), (self.model.nq, self.model.nv), strict=True)
-            ))  # fmt: skip
+            )
+            self.engine.reset(start_qpos, start_qvel, starting)
             what = "observe"
             obs = family.observe(self.engine.physics())
-            return array_of(family.name, what, obs, (num_lanes, family.obs_dim), np.float32)
+            return array_of(family.name, what, obs, (self.num_lanes, family.obs_dim), np.float32)
         except (Exception, SystemExit) as error:
             raise failure(family.name, what, error) from error
 
@@ -218,8 +215,25 @@ class MujocoLanes:
             diverged |= ~((np.abs(qpos) < TOO_LARGE).all(axis=-1) & (np.abs(qvel) < TOO_LARGE).all(axis=-1))
         return np.asarray(diverged)
 
+    def render(self, task: Tasks, mode: str) -> Any:
+        """As `DrawnLane.render`."""
+        if self._picture is None:
+            model, data = cast(SerialEngine, self.engine).lane(0)
+            self._picture = MujocoPicture(model, data, mode)
+        return self._picture.render(mode)
 
-@functools.lru_cache(maxsize=16)
-def mujoco_lanes(family: MujocoFamily, num_lanes: int) -> MujocoLanes:
-    """The lanes of this family and number, made once: every use starts with a reset."""
+    def close(self) -> None:
+        """Closes the window. Threads and states go with the lanes."""
+        if self._picture is not None:
+            self._picture.close()
+            self._picture = None
+
+
+def make_lanes(family: MujocoFamily, num_lanes: int) -> MujocoLanes:
+    """As `lanes.make_lanes`."""
     return MujocoLanes(family, num_lanes)
+
+
+def make_drawn_lane(family: MujocoFamily, render_mode: str | None) -> MujocoLanes:
+    """As `lanes.make_drawn_lane`."""
+    return MujocoLanes(family, 1, SerialEngine)

@@ -13,11 +13,9 @@ import numpy as np
 
 from nacre.errors import NacreError
 from nacre.families.blame import short, undeclared_end
-from nacre.families.family import Family, JaxFamily, MujocoFamily, num_tasks, take
-from nacre.families.gymnasium import GymnasiumFamily
+from nacre.families.family import Family, JaxFamily, num_tasks, take
 from nacre.simulation import jax as jax_lanes
-from nacre.simulation.gymnasium import GymnasiumLanes, gymnasium_lanes
-from nacre.simulation.mujoco import MujocoLanes, mujoco_lanes
+from nacre.simulation.lanes import Lanes, is_compiled, lent_lanes
 from nacre.types import Agent, Episode, Key, Tasks, Transition, fold_in, select, split, stacked
 
 
@@ -60,7 +58,7 @@ def episode(
 
     Raises NacreError when the environment returns a number that is not finite, or ends an episode undeclared.
     """
-    if isinstance(family, JaxFamily):
+    if is_compiled(family):
         memory, result = _compiled_episode(family, agent, params, memory, task, key, explore=explore)
     else:
         memory, result = _stepped_episode(family, agent, params, memory, task, key, explore=explore)
@@ -90,19 +88,18 @@ def _compiled_episode(
     return memory, Episode(jax.tree.map(lambda x: x.swapaxes(0, 1), transitions), alive.sum(axis=0))
 
 
-def stepped_lanes(family: Family, num_lanes: int) -> MujocoLanes | GymnasiumLanes:
-    """The lanes of a family that is stepped from outside compiled code."""
-    if isinstance(family, MujocoFamily):
-        return mujoco_lanes(family, num_lanes)
-    if isinstance(family, GymnasiumFamily):
-        return gymnasium_lanes(family)
-    raise TypeError(f"{type(family).__name__} is neither a JaxFamily nor a MujocoFamily nor a GymnasiumFamily")
-
-
 def _stepped_episode(
     family: Family, agent: Agent, params: Any, memory: Any, task: Tasks, key: Key, *, explore: bool
 ) -> tuple[Any, Episode]:
-    """Physics outside compiled code; observing the last step and choosing the next action is one compiled call.
+    """Physics outside compiled code, in lanes that are this episode's while it lasts."""
+    with lent_lanes(family, num_tasks(task)) as lanes:
+        return _played_in(lanes, family, agent, params, memory, task, key, explore=explore)
+
+
+def _played_in(
+    lanes: Lanes, family: Family, agent: Agent, params: Any, memory: Any, task: Tasks, key: Key, *, explore: bool
+) -> tuple[Any, Episode]:
+    """Observing the last step and choosing the next action is one compiled call.
 
     The agent acts where the physics is, on the host: a call and two transfers a step would keep an accelerator waiting.
     """
@@ -110,7 +107,6 @@ def _stepped_episode(
     if jax.default_backend() != "cpu":
         params, memory, act_key = jax.device_put((params, memory, act_key), jax.local_devices(backend="cpu")[0])
     num_lanes = num_tasks(task)
-    lanes = stepped_lanes(family, num_lanes)
     seeds = np.atleast_2d(np.asarray(jax.random.key_data(reset_key)))
     obs = lanes.reset(task, *map(np.random.default_rng, seeds))
     alive = np.ones(num_lanes, bool)
