@@ -123,6 +123,22 @@ def test_its_mesh_is_drawn(plugin: str) -> None:
     env.close()
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (' ctrlrange="-2 2"', ' name="push"', "the actuator 'push' of cart-place's robot has no ctrlrange"),
+        ("</actuator>", '<motor joint="slide" ctrlrange="0 1"/></actuator>', "action_dim 1, but its robot has 2"),
+    ],
+)
+def test_actuators_that_actions_cannot_move_are_refused(
+    old: str, new: str, words: str, plugin: str, robot: Path
+) -> None:
+    __import__(plugin)
+    robot.write_text(CART.replace(old, new))
+    with pytest.raises(NacreError, match=words):
+        TaskEnvironment("cart-place", task="place=0")
+
+
 def robots(path: Path) -> dict[str, Any]:
     return {
         "text": str(path), "path": path, "spec": mujoco.MjSpec.from_file(str(path)),

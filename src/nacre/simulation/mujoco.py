@@ -7,6 +7,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from nacre.errors import NacreError
 from nacre.families.blame import array_of, failure
 from nacre.families.family import MujocoFamily, Physics
 from nacre.families.load_mujoco import mujoco
@@ -145,6 +146,14 @@ class MujocoLanes:
         self.engine: PhysicsEngine = engine(self.model, num_lanes, fields, family.needs_contact_forces)
         self._qpos, self._qvel = self.model.qpos0.copy(), np.zeros(self.model.nv)
         low, high = self.model.actuator_ctrlrange.T
+        if self.model.nu != family.action_dim:
+            raise NacreError(
+                f"{family.name} declares action_dim {family.action_dim}, but its robot has {self.model.nu} actuators; "
+                "declare these."
+            )
+        if not (low < high).all():  # every action would be the same
+            name = self.model.actuator(int(np.argmin(low < high))).name
+            raise NacreError(f"the actuator '{name}' of {family.name}'s robot has no ctrlrange; give it one.")
         self._ctrl_middle, self._ctrl_half = (high + low) / 2, (high - low) / 2
         self.frames_per_second = round(1 / (self.model.opt.timestep * family.frame_skip))
         self._picture: MujocoPicture | None = None
