@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nacre.deploy.session import Session
     from nacre.deploy.trained_agent import EpisodeReport, TrainedAgent, TrialReport, load
     from nacre.errors import NacreError
-    from nacre.families.catalog import FAMILIES, make_family, register_family
+    from nacre.families.catalog import FAMILIES, make_family
     from nacre.families.family import Family, JaxFamily, JaxStep, MujocoFamily, TaskSet
     from nacre.families.gymnasium import GymnasiumFamily
     from nacre.presets.settings import MethodSettings
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nacre.runs.directory import RunDirectory
     from nacre.runs.experiment import resolve
     from nacre.runs.meta_training import resume, resume_seeds, train, train_seeds
+    from nacre.runs.registration import register_family
     from nacre.simulation.check import check_family
     from nacre.simulation.rollout import evaluate, score
     from nacre.types import Agent, Belief, Episode, Transition
@@ -34,7 +35,7 @@ _MODULES = {
     "deploy.session": ("Session",),
     "deploy.trained_agent": ("EpisodeReport", "TrainedAgent", "TrialReport", "load"),
     "errors": ("NacreError",),
-    "families.catalog": ("FAMILIES", "make_family", "register_family"),
+    "families.catalog": ("FAMILIES", "make_family"),
     "families.family": ("Family", "JaxFamily", "JaxStep", "MujocoFamily", "TaskSet"),
     "families.gymnasium": ("GymnasiumFamily",),
     "presets.settings": ("MethodSettings",),
@@ -42,6 +43,7 @@ _MODULES = {
     "runs.directory": ("RunDirectory",),
     "runs.experiment": ("resolve",),
     "runs.meta_training": ("resume", "resume_seeds", "train", "train_seeds"),
+    "runs.registration": ("register_family",),
     "simulation.check": ("check_family",),
     "simulation.rollout": ("evaluate", "score"),
     "types": ("Agent", "Belief", "Episode", "Transition"),

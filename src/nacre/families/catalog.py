@@ -71,18 +71,16 @@ for _family in (FAMILIES | OPTIONAL).values():
     _register_environment(_family)
 
 
-def register_family(family: type[Family]) -> type[Family]:
-    """Makes a family of your own known by its name, to `nacre.train`, to gymnasium.make and, with --plugin, to the
-    command line.
-
-    May be used as a decorator. Registering a name anew replaces what it stood for; nacre's own names are taken.
+def register_family(family: type[Family], module: str | None = None) -> type[Family]:
+    """Makes a family known by its name; `module` registers it, the caller unless given. `nacre.register_family` also
+    checks its options (`runs/registration.py`).
     """
     if family.name in _BUILT_IN:
         raise NacreError(f"'{family.name}' is a family of nacre's own; choose another name.")
     if not re.fullmatch(r"\w+(-\w+)*", family.name):
         raise NacreError(f"'{family.name}' is no name for a family; write letters and digits, with hyphens between.")
     FAMILIES[family.name] = family
-    _registered_by[family.name] = plugins.caller_module()
+    _registered_by[family.name] = module or plugins.caller_module()
     _register_environment(family)
     return family
 

@@ -159,9 +159,19 @@ def field_types(config: type[Any]) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(config)}
 
 
+def is_option_type(kind: Any) -> bool:
+    """Whether a field of this type can be given on a command line, in Python and in config.json."""
+    if typing.get_origin(kind) is tuple:
+        parts = [part for part in typing.get_args(kind) if part is not ...]
+        return bool(parts) and all(is_option_type(part) for part in parts)
+    return kind in (bool, int, float, str) or typing.get_origin(kind) is typing.Literal
+
+
 def _checked(name: str, value: Any, kind: Any) -> Any:
     """`value` as the field's type, or a NacreError."""
     value = value.item() if isinstance(value, np.generic) else value
+    if typing.get_origin(kind) is tuple:
+        return _checked_tuple(name, value, typing.get_args(kind))
     if typing.get_origin(kind) is typing.Literal:
         choices = typing.get_args(kind)
         if any(value == choice and type(value) is type(choice) for choice in choices):
@@ -177,6 +187,16 @@ def _checked(name: str, value: Any, kind: Any) -> Any:
         what = {int: "a whole number", float: "a finite number", bool: "True or False"}.get(kind, kind.__name__)
         raise NacreError(f"{name} is {value!r}, but must be {what}; change --{name.replace('_', '-')}.")
     return value
+
+
+def _checked_tuple(name: str, value: Any, kinds: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A tuple, from a list or an array too, as config.json has one."""
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(value, list | tuple) or (kinds[-1] is not ... and len(value) != len(kinds)):
+        number = "some" if kinds[-1] is ... else str(len(kinds))
+        raise NacreError(f"{name} is {value!r}, but must be {number} values; change --{name.replace('_', '-')}.")
+    kinds = kinds[:1] * len(value) if kinds[-1] is ... else kinds
+    return tuple(_checked(name, part, kind) for part, kind in zip(value, kinds, strict=True))
 
 
 def to_json(experiment: Experiment, versions: dict[str, str], resumed: Sequence[dict[str, Any]] = ()) -> str:
