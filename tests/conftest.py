@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 
 # Read by JAX when it is imported, here and in the processes that tests start: what one compiles, the others load.
@@ -20,6 +21,26 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
         atexit.register(shutil.rmtree, _cache, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+# In the modules that write shapes beside their arrays, every call is checked against them while tests run; under
+# jax.jit that happens in tracing. A NumPy array serves wherever a JAX array does, as in JAX itself.
+SOURCES = Path(__file__).parents[1] / "src"
+WITH_SHAPES = [
+    ".".join(path.relative_to(SOURCES).with_suffix("").parts)
+    for path in sorted(SOURCES.rglob("*.py"))
+    if "from jaxtyping import" in path.read_text()
+]
+
+
+def check_shapes() -> None:
+    import jax
+    import numpy as np
+
+    jaxtyping.Array = jax.Array | np.ndarray
+    jaxtyping.install_import_hook(WITH_SHAPES, "beartype.beartype")
+
+
+check_shapes()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -30,12 +30,12 @@ def test_z_as_second_input_gives_what_z_beside_the_first_gives():
     """[task, batch, x] and one z a task: every row of a task sees the same z."""
     mlp = MLP(7, 16, 2, 3, out_scale=1.0, key=jax.random.key(0))
     rng = np.random.default_rng(0)
-    x, z = rng.standard_normal((4, 6, 5)).astype(np.float32), rng.standard_normal((4, 2)).astype(np.float32)
+    x, z = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((4, 6, 5), (4, 2)))
     split = mlp(x, z[:, None])
-    rows = np.concatenate([x, np.repeat(z[:, None], 6, axis=1)], axis=-1)
+    rows = jnp.concatenate([x, jnp.repeat(z[:, None], 6, axis=1)], axis=-1)
     np.testing.assert_allclose(split, mlp(rows), rtol=1e-4, atol=1e-5)
 
-    h = rows.astype(np.float64)
+    h = np.asarray(rows, np.float64)
     for layer in range(3):
         h = h @ np.asarray(mlp.weights[layer], np.float64) + np.asarray(mlp.biases[layer], np.float64)
         h = np.maximum(h, 0.0) if layer < 2 else h
@@ -63,10 +63,11 @@ def test_a_scaled_network_sees_inputs_around_0_and_no_gradient_reaches_its_scale
     mean, std = np.array([3, -40, 0, 1, 0], np.float32), np.array([2, 9, 0.1, 0, 1], np.float32)
     x, z = mean + std * rng.standard_normal((4, 5)).astype(np.float32), rng.standard_normal((4, 2)).astype(np.float32)
     x[0, 4] = -300  # far beyond what was ever seen
+    x, z = jnp.asarray(x), jnp.asarray(z)
     np.testing.assert_array_equal(scaled(x[1:] / 9, z[1:]), plain(x[1:] / 9, z[1:]), "begins as no change up to 10")
     scaled = eqx.tree_at(lambda mlp: mlp.scale, scaled, Scale(jnp.asarray(mean), jnp.asarray(std)))
     by_hand = (x - mean) / np.array([2, 9, 0.1, 1, 1], np.float32)  # what does not vary is 0
-    by_hand[0, 4] = -10
+    by_hand = by_hand.at[0, 4].set(-10)
     np.testing.assert_allclose(scaled(x, z), plain(by_hand, z), rtol=1e-4, atol=1e-5)
 
     gradient = eqx.filter_grad(lambda mlp: jnp.sum(mlp(x, z) ** 2))(scaled)
@@ -84,12 +85,12 @@ def rounded(x: np.ndarray) -> np.ndarray:
 def test_a_product_and_both_its_gradients_round_their_inputs_and_add_in_float32(precision):
     rng = np.random.default_rng(0)
     x, weight, gradient = (
-        rng.standard_normal(shape).astype(np.float32) for shape in ((2, 64, 40), (40, 30), (2, 64, 30))
+        jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((2, 64, 40), (40, 30), (2, 64, 30))
     )
     y, back = jax.vjp(lambda x, weight: product(x, weight, precision), x, weight)
-    to_x, to_weight = back(jnp.asarray(gradient))
+    to_x, to_weight = back(gradient)
     assert y.dtype == to_x.dtype == to_weight.dtype == jnp.float32
-    inputs = [a.astype(np.float64) for a in (x, weight, gradient)]
+    inputs = [np.asarray(a, np.float64) for a in (x, weight, gradient)]
     a, w, g = map(rounded, inputs) if precision == "bfloat16" else inputs
     for ours, by_hand in (
         (y, a @ w), (to_x, g @ w.T), (to_weight, np.einsum("tbi,tbo->io", a, g)),

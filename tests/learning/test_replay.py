@@ -298,7 +298,7 @@ def test_an_episode_that_does_not_fit_a_ring_is_refused():
     replay = rings.empty(NUM_TASKS, PAGE, 100, OBS_DIM, ACTION_DIM)
     episodes = Episode(transitions(np.zeros((1, PAGE + 1))), np.array([1]))
     with pytest.raises(ValueError, match=r"5 transitions does not fit a ring of 4"):
-        rings.insert(replay, np.array([0]), episodes)
+        rings.insert(replay, jnp.array([0]), episodes)
 
 
 @given(serial=st.lists(st.integers(0, 10**6), min_size=4, max_size=4))

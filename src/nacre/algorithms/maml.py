@@ -150,7 +150,7 @@ def promp_update(learner: Learner, steps: Sequence[Step], config: PrompConfig) -
     """ProMP's outer steps: Adam, several times on the same data."""
     adam, weight = optax.adam(config.learning_rate), learner.inner_kl_weight
 
-    def step(carry: tuple[GaussianPolicy, Any], _: None) -> tuple[tuple[GaussianPolicy, Any], Metrics]:
+    def step(carry: tuple[GaussianPolicy, Any], _: None) -> tuple[tuple[GaussianPolicy, Any], dict[str, Array]]:
         policy, state = carry
         (loss, found), gradient = jax.value_and_grad(promp_loss, has_aux=True)(policy, steps, weight, config)
         change, state = adam.update(gradient, state)

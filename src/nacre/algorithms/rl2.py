@@ -244,7 +244,7 @@ def _train(
     adam = optax.adam(config.learning_rate)
     trials = gather(policy, played, config)
 
-    def step(carry: tuple[RecurrentPolicy, Any], _: None) -> tuple[tuple[RecurrentPolicy, Any], Metrics]:
+    def step(carry: tuple[RecurrentPolicy, Any], _: None) -> tuple[tuple[RecurrentPolicy, Any], dict[str, Array]]:
         policy, state = carry
         (_, metrics), gradient = jax.value_and_grad(ppo_loss, has_aux=True)(policy, trials, config)
         change, state = adam.update(gradient, state)

@@ -107,8 +107,8 @@ infer_posterior = jax.jit(pearl.infer_posterior, static_argnames="config")
 
 BATCH = made_up_transitions(2, 2, 32)
 LONG_CONTEXT = made_up_transitions(3, 2, 32)
-Z_NOISE = np.random.default_rng(4).standard_normal((2, LATENT_DIM)).astype(np.float32)
-ACTION_NOISE = np.random.default_rng(5).standard_normal((2, 32, ACTION_DIM)).astype(np.float32)
+Z_NOISE = jnp.asarray(np.random.default_rng(4).standard_normal((2, LATENT_DIM)), jnp.float32)
+ACTION_NOISE = jnp.asarray(np.random.default_rng(5).standard_normal((2, 32, ACTION_DIM)), jnp.float32)
 NOISE = pearl.Noise(Z_NOISE, ACTION_NOISE)
 
 
@@ -122,7 +122,7 @@ def rows(replay: Replay, task: int) -> Transition:
     """All transitions in a task's ring that has not wrapped, oldest first."""
     pages, size = np.asarray(replay.pages)[task], int(replay.size[task])
     at = np.arange(size)
-    return unpack(np.asarray(replay.pool)[pages[at // PAGE] * PAGE + at % PAGE], OBS_DIM)
+    return unpack(replay.pool[pages[at // PAGE] * PAGE + at % PAGE], OBS_DIM)
 
 
 class Recorded(NamedTuple):

@@ -31,6 +31,8 @@ from nacre.learning import soft_actor_critic
 from nacre.learning.networks import MLP
 from nacre.presets.pearl import PearlConfig
 
+OBS = jnp.asarray(BATCH.obs)
+
 
 def critic_gradients(networks: soft_actor_critic.Networks, configs: tuple[PearlConfig, ...]) -> list[tuple[MLP, Any]]:
     """The gradient of the critic loss, (encoder, critics), under each of these settings; compiled once."""
@@ -80,12 +82,10 @@ def test_policy_and_value_losses_do_not_reach_the_encoder(networks):
             return critic_loss(trained, networks, BATCH, LONG_CONTEXT, NOISE, SMALL)[1][0]
 
         def policy_loss(z):
-            return soft_actor_critic.policy_loss(networks.policy, networks.critics, BATCH.obs, z, ACTION_NOISE, SMALL)[
-                0
-            ]
+            return soft_actor_critic.policy_loss(networks.policy, networks.critics, OBS, z, ACTION_NOISE, SMALL)[0]
 
         def value_loss(z):
-            return soft_actor_critic.value_loss(networks.value, jnp.ones((2, 32)), BATCH.obs, z)[0]
+            return soft_actor_critic.value_loss(networks.value, jnp.ones((2, 32)), OBS, z)[0]
 
         through = [jax.grad(lambda e, loss=loss: loss(z_of(e)))(networks.encoder) for loss in (policy_loss, value_loss)]
         at_z = [jax.grad(loss)(z_of(networks.encoder)) for loss in (policy_loss, value_loss)]
@@ -105,7 +105,7 @@ def policy_gradients(networks) -> list[MLP]:
 
     @jax.jit
     def gradients(networks):
-        args = (networks.policy, networks.critics, BATCH.obs, z, ACTION_NOISE)
+        args = (networks.policy, networks.critics, OBS, z, ACTION_NOISE)
         return [jax.grad(soft_actor_critic.policy_loss, has_aux=True)(*args, config)[0].mlp for config in configs]
 
     return gradients(networks)

@@ -201,7 +201,7 @@ def test_critics_and_encoder_learn_what_only_the_context_tells(blocks):
 
     @jax.jit
     def loss(context):
-        no_noise = pearl.Noise(np.zeros((2, LATENT_DIM)), np.zeros(batch.action.shape))
+        no_noise = pearl.Noise(jnp.zeros((2, LATENT_DIM)), jnp.zeros(batch.action.shape))
         return critic_loss(trained, state.networks, batch, context, no_noise, SMALL)[1][1]
 
     assert loss(swapped)["critic_loss"] > 10 * loss(context)["critic_loss"]

@@ -33,7 +33,7 @@ from pearl_parts import (
 from nacre.algorithms import pearl
 from nacre.learning import off_policy, soft_actor_critic
 
-NEXT_NOISE = np.random.default_rng(6).standard_normal((2, 32, ACTION_DIM)).astype(np.float32)
+NEXT_NOISE = jnp.asarray(np.random.default_rng(6).standard_normal((2, 32, ACTION_DIM)), jnp.float32)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,13 @@ def test_the_temperature_weighs_the_log_density_in_the_policys_loss(double_q):
     z = jnp.asarray(Z_NOISE)[:, None]
     config = change(DOUBLE_Q, policy_mean_reg_weight=0.0, policy_std_reg_weight=0.0)
     loss, (v_target, _) = soft_actor_critic.policy_loss(
-        double_q.policy, double_q.critics, BATCH.obs, z, ACTION_NOISE, config, soft_actor_critic.temperature(double_q)
+        double_q.policy,
+        double_q.critics,
+        jnp.asarray(BATCH.obs),
+        z,
+        ACTION_NOISE,
+        config,
+        soft_actor_critic.temperature(double_q),
     )
     z_rows = np.broadcast_to(z, (2, 32, LATENT_DIM))
     action, log_pi = squashed(double_q, BATCH.obs, z_rows, ACTION_NOISE)
@@ -115,7 +121,7 @@ def test_a_single_critic_is_its_own_target_and_what_the_policy_goes_by(double_q)
     np.testing.assert_allclose(metrics["critic_loss"], (error**2).mean(), rtol=1e-4)
 
     loss, _ = soft_actor_critic.policy_loss(
-        single.policy, fast, BATCH.obs, z, ACTION_NOISE, config, soft_actor_critic.temperature(single)
+        single.policy, fast, jnp.asarray(BATCH.obs), z, ACTION_NOISE, config, soft_actor_critic.temperature(single)
     )
     action, log_pi = squashed(single, BATCH.obs, z_rows, ACTION_NOISE)
     q = forward(fast[0], BATCH.obs, action, z_rows)[..., 0]
