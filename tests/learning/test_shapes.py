@@ -11,7 +11,6 @@ from nacre.algorithms import pearl
 from nacre.learning.on_policy import discounted_sums
 from nacre.types import Belief
 
-
 BELIEF = Belief(jnp.zeros((4, 3)), jnp.ones((4, 3)))
 
 
