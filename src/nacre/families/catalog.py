@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 
 from nacre.errors import NacreError, unknown
-from nacre.families import plugins
+from nacre.families import forked, plugins  # noqa: F401  (forked watches from here on)
 from nacre.families.ant import AntDir, AntDir360, AntGoal, AntGravity
 from nacre.families.family import Family
 from nacre.families.half_cheetah import CheetahDir, CheetahGravity, CheetahVel, CheetahVelWide

@@ -17,6 +17,7 @@ import gymnasium
 import numpy as np
 
 from nacre.errors import NacreError
+from nacre.families.blame import BrokenContract, short, undeclared_end
 from nacre.families.catalog import make_family
 from nacre.families.family import Family
 from nacre.simulation.lanes import make_drawn_lane
@@ -44,6 +45,7 @@ class TaskEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (self.family.obs_dim,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (self.family.action_dim,), np.float32)
         self._task: Tasks | None = None
+        self._obs, self._steps = np.zeros(0, np.float32), 0  # the last observation, and steps since the reset
 
     @property
     def task(self) -> dict[str, Any]:
@@ -58,10 +60,11 @@ class TaskEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         if options and "task" in options:
             self._wanted = self._parsed(options["task"])
         self._task = self.family.sample_tasks(self.np_random, 1) if self._wanted is None else self._wanted
-        obs = self._lane.reset(self._task, self.np_random)[0]
+        self._steps = 0
+        self._obs = self._checked("first observation", self._lane.reset(self._task, self.np_random)[0])
         if self.render_mode == "human":
             self.render()
-        return obs, {"task": self.task}
+        return self._obs.copy(), {"task": self.task}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One control step; actions are clipped to [-1, 1]. Where the physics diverged, the episode is cut off."""
@@ -73,8 +76,25 @@ class TaskEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         info = {"task": self.task, "training_reward": float(result.training_reward[0])}
         if result.success is not None:
             info["success"] = bool(result.success[0])
+        self._steps += 1
         diverged = result.diverged is not None and bool(result.diverged[0])
-        return np.array(result.obs[0]), float(result.reward[0]), bool(result.terminated[0]), diverged, info
+        if diverged:  # there is no successor: the last observation stands for it
+            return self._obs.copy(), 0.0, False, True, info | {"diverged": True}
+        self._obs = self._checked("obs", result.obs[0])
+        reward, terminated = float(self._checked("reward", result.reward[0])), bool(result.terminated[0])
+        if terminated and not self.family.can_terminate:
+            raise undeclared_end(self.family.name, self._steps)
+        return self._obs.copy(), reward, terminated, False, info
+
+    def _checked(self, what: str, values: Any) -> np.ndarray:
+        """A copy; NacreError where a number is not finite."""
+        if not np.isfinite(values).all():
+            raise BrokenContract(
+                f"{self.family.name} returned a {what} that is not finite at step {self._steps} of an episode: "
+                f"{short(values)}; check the environment and the actions that it was sent.",
+                "finite numbers",
+            )
+        return np.array(values)
 
     def render(self) -> Any:
         """A frame [height, width, 3] of uint8, or (human) a window."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from nacre.families.blame import check_array, failure
 from nacre.families.family import JaxFamily, JaxStep
+from nacre.families.forked import refuse_after_fork
 from nacre.simulation.lane_step import LaneStep
 from nacre.simulation.rendering import PointPicture
 from nacre.types import Key, Tasks, select, split
@@ -51,6 +52,7 @@ class JaxLanes:
     """`num_lanes` robots, stepped by a call."""
 
     def __init__(self, family: JaxFamily, num_lanes: int):
+        refuse_after_fork(family.name)
         self.family = family
         self.num_lanes = num_lanes
         self.frames_per_second = PointPicture.frames_per_second
