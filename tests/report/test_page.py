@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+import nacre
 from nacre.cli import main as cli
 from nacre.errors import NacreError
 from nacre.families.catalog import make_family
@@ -124,6 +125,22 @@ def test_the_page_shows_curves_beliefs_tasks_settings_and_versions_of_every_run(
     assert text.count("<h2>") == 3
 
 
+def test_every_run_is_headed_by_its_method_family_and_seed(smoke_run: SmokeRun, tmp_path: Path) -> None:
+    pearl, random = smoke_run("point-robot"), tmp_path / "random"
+    nacre.train("random", "point-robot", preset="smoke", iterations=1, seed=3, num_test_tasks=2, out=random)
+    page.write([pearl, random, pearl], tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    headings = re.findall(r"<h2>(.*?, seed \d+)</h2>", text)
+    assert headings == [
+        "pearl (smoke) on point-robot, seed 0",
+        "random (smoke) num_test_tasks=2 on point-robot, seed 3",
+    ]
+    alts = re.findall(r"<img alt='([^']*)'", text)
+    assert alts[0] == "learning curves, point-robot" and all(alts) and len(set(alts)) == len(alts)
+    assert f"returns by task of {headings[0]}" in alts and f"returns by task of {headings[1]}" in alts
+    assert "The runs on point-robot differ in test tasks" in text, "two test tasks are not three"
+
+
 def test_every_panel_of_every_plot_has_something_drawn_in_it(report: Path) -> None:
     found = [panels(content) for _, content in images(report.read_text())]
     assert [len(plot) for plot in found] == [2 * 3, 3, 1, 3, 1]  # beliefs have a bar of their colours
@@ -142,9 +159,9 @@ def test_a_plot_without_data_has_nothing_drawn_in_it() -> None:
         right.plot([np.nan, np.nan], [1.0, 2.0])
         right.scatter([], [])
 
-    ((_, content),) = images(page._svg(9.0, 3.0, empty))
+    ((_, content),) = images(page._svg(9.0, 3.0, empty, "words"))
     assert panels(content) == [[], [], []]
-    ((_, content),) = images(page._svg(3.0, 3.0, lambda figure: figure.subplots().plot([0, 1], [1, 2], "o-")))
+    ((_, content),) = images(page._svg(3.0, 3.0, lambda figure: figure.subplots().plot([0, 1], [1, 2], "o-"), "words"))
     assert panels(content) == [["line", "use", "use"]]
 
 
@@ -248,7 +265,7 @@ def test_a_plot_that_is_not_shown_would_be_noticed(tmp_path: Path) -> None:
     kinds = [
         f"<img src='data:image/svg+xml;base64,{bare}'>",
         "<img src='data:image/svg+xml;base64,AAAA'>",
-        page._svg(6.0, 3.0, lambda figure: figure.subplots()),
+        page._svg(6.0, 3.0, lambda figure: figure.subplots(), "words"),
     ]
     text = f"<!doctype html><title></title><body>{''.join(kinds)}</body>"
     complaints, (blank, broken, without_data) = browse(text, tmp_path)

@@ -357,6 +357,29 @@ def test_runs_of_very_different_lengths_share_a_logarithmic_axis(make_run: MakeR
     assert [axes.get_xscale() for axes in drawn[1].axes[:2]] == ["log", "linear"]
 
 
+def test_runs_that_are_scored_alike_are_not_said_to_differ_and_others_are(make_run: MakeRun):
+    alike = [make_run("a", discount=0.5), make_run("b", seed=1)]
+    ((_, groups),) = curves.read_families(alike).items()
+    assert len(groups) == 2 and curves.differences(groups) == ""
+    longer = make_run("c", num_evaluation_episodes=9, num_exploration_episodes=4)
+    ((_, groups),) = curves.read_families([*alike, longer]).items()
+    assert curves.differences(groups) == "episodes of a trial, episodes that explore"
+
+
+def test_runs_on_other_test_tasks_are_not_averaged_as_seeds_of_each_other(make_run: MakeRun, drawn: list[Figure]):
+    runs = [make_run("a"), make_run("b", seed=1, task_seed=5)]
+    ((_, groups),) = curves.read_families(runs).items()
+    usual, other = groups
+    assert other == f"{usual} task_seed=5" and curves.differences(groups) == "test tasks"
+    curves.draw(runs, Path("curves.png"))
+    title = drawn[0].axes[0].get_legend().get_title().get_text()
+    assert title == "point-robot\n(runs differ in test tasks)"
+    config = runs[1] / "config.json"
+    config.write_text(config.read_text().replace('"task_seed": 5', '"task_seed": 1337'))
+    with pytest.raises(NacreError, match="scored on different test tasks; draw them apart"):
+        curves.read_families(runs)
+
+
 def test_a_method_that_trains_on_no_steps_is_a_level(make_run: MakeRun, drawn: list[Figure]):
     curves.draw([make_run("learner"), make_run("still", steps=0, seed=7, discount=0.5)], Path("curves.png"))
     for axes in drawn[0].axes[:2]:

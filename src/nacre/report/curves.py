@@ -15,13 +15,15 @@ from matplotlib.patches import Patch
 
 from nacre.errors import NacreError
 from nacre.families.family import num_tasks
+from nacre.presets.trials import TrialSettings
 from nacre.report import picture
 from nacre.report.known import KNOWN_POINTS, KnownPoint
 from nacre.report.statistics import bootstrap_interval, interquartile_mean
 from nacre.runs.directory import RunDirectory
-from nacre.runs.experiment import Experiment, changes, from_preset
+from nacre.runs.experiment import Experiment, RunOptions, changes, from_preset
 from nacre.runs.loading import check_run
 from nacre.runs.tables import EVAL_COLUMNS
+from nacre.types import Tasks
 
 STAGES = (("first", 0.3), ("middle", 0.6), ("latest", 1.0))
 """The evaluations whose return by episode is drawn, and how strongly."""
@@ -50,6 +52,8 @@ class Run(NamedTuple):
     experiment: Experiment
     test: Evaluations
     train: Evaluations | None  # None before the first evaluation on train tasks
+    test_tasks: Tasks  # [task, ...]
+    path: Path
 
 
 Families = dict[str, dict[str, list[Run]]]
@@ -78,9 +82,32 @@ def read_families(runs: Sequence[Path]) -> Families:
     families: Families = {}
     for path in dict.fromkeys(path.resolve() for path in runs):
         run = read_run(path)
-        family, label = _names(run.experiment)
-        families.setdefault(family, {}).setdefault(label, []).append(run)
+        family, label = names(run.experiment)
+        group = families.setdefault(family, {}).setdefault(label, [])
+        if group and not _same_tasks(group[0], run):
+            raise NacreError(
+                f"the runs at {group[0].path} and {path} seem to differ in nothing but their seed, but are scored on "
+                "different test tasks; draw them apart."
+            )
+        group.append(run)
     return families
+
+
+def differences(groups: dict[str, list[Run]]) -> str:
+    """In what the trials of a family's runs differ, so that their scores cannot be compared as they stand; or ''."""
+    runs = [group[0] for group in groups.values()]
+    trials = [TrialSettings.of(run.experiment.settings) for run in runs]
+    explore = {one.exploration_episodes for one in trials} - {None}
+    found = {
+        "test tasks": not all(_same_tasks(runs[0], run) for run in runs),
+        "episodes of a trial": len({one.episodes for one in trials}) > 1,
+        "episodes that explore": len(explore) > 1,
+    }
+    return ", ".join(what for what, differs in found.items() if differs)
+
+
+def _same_tasks(one: Run, other: Run) -> bool:
+    return all(np.array_equal(values, other.test_tasks[name]) for name, values in one.test_tasks.items())
 
 
 def draw_families(figure: Figure, families: Families) -> None:
@@ -93,7 +120,9 @@ def draw_families(figure: Figure, families: Families) -> None:
         _label_scores(left, groups, _draw_known(left, middle, known))
         picture.label_duration(middle)
         _draw_episodes(right, groups)
-        left.get_legend().set_title(family, {"weight": "bold", "size": 11})
+        unlike = differences(groups)
+        title = f"{family}\n(runs differ in {unlike})" if unlike else family
+        left.get_legend().set_title(title, {"weight": "bold", "size": 11})
 
 
 def read_run(path: Path) -> Run:
@@ -112,7 +141,7 @@ def read_run(path: Path) -> Run:
         raise NacreError(
             f"the run at {path} has no evaluation to draw yet; wait for its first iteration, or resume it."
         )
-    return Run(run.experiment, found["test"], found["train"])
+    return Run(run.experiment, found["test"], found["train"], run.tasks.test, path)
 
 
 def _shapes(run: RunDirectory) -> dict[str, tuple[int, int, int]]:
@@ -150,13 +179,15 @@ def _damaged(file: Path, reason: str) -> NacreError:
     return NacreError(f"{file} is damaged ({reason}); restore it, or leave this run out.")
 
 
-def _names(experiment: Experiment) -> tuple[str, str]:
+def names(experiment: Experiment) -> tuple[str, str]:
     """(family with its changed options, label): the label says what runs share that differ in seed and length only,
-    algorithm, preset and changed settings."""
+    algorithm, preset, changed settings and the seed of the tasks where it is another than usual."""
     preset = from_preset(experiment.algorithm_name, experiment.family.name, experiment.preset)
 
     family, settings = (changes(getattr(preset, part), getattr(experiment, part)) for part in ("family", "settings"))
     settings.pop("iterations", None)
+    if "task_seed" in changes(RunOptions(), experiment.options):
+        settings["task_seed"] = experiment.options.task_seed
     label = [experiment.algorithm_name, f"({experiment.preset})", *_written(settings)]
     return " ".join([experiment.family.name, *_written(family)]), " ".join(label)
 

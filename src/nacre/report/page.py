@@ -42,17 +42,19 @@ def write(runs: Sequence[Path], out: Path, num_videos: int = 0) -> None:
     evaluation or no checkpoint.
     """
     families = curves.read_families(runs)
-    drawn = _svg(15.0, 3.7 * len(families), lambda figure: curves.draw_families(figure, families))
+    size, about = (15.0, 3.7 * len(families)), f"learning curves, {', '.join(families)}"
+    drawn = _svg(*size, lambda figure: curves.draw_families(figure, families), about)
     parts = [
         f"<h1>nacre: {html.escape(', '.join(families))}</h1>", _summary(families),
-        "<h2>Learning curves</h2>", drawn,
+        *_unlike(families), "<h2>Learning curves</h2>", drawn,
         "<p class='note'>Left and middle: return of the scored episode of a trial, on held-out tasks where the "
         "family has such. Right: return by episode of the trial. A trial begins without knowledge of its task.</p>",
     ]  # fmt: skip
     for family, groups in families.items():
         parts += _efficiency(family, groups) + _normalised(family, groups)
+    named = {path.resolve(): path for path in reversed(runs)}  # as it was named first
     for path in dict.fromkeys(path.resolve() for path in runs):
-        parts += _run(path, num_videos)
+        parts += _run(named[path], num_videos)
     text = "\n".join(parts)
     page = (
         f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>nacre report</title>"
@@ -78,6 +80,16 @@ def _summary(families: curves.Families) -> str:
         for run in group
     ]
     return _table(["family", "run", "seed", "environment steps", "minutes", "score of the last evaluation"], rows)
+
+
+def _unlike(families: curves.Families) -> list[str]:
+    """A note for each family whose runs are not scored alike."""
+    found = {family: curves.differences(groups) for family, groups in families.items()}
+    return [
+        f"<p class='note'>The runs on {html.escape(family)} differ in {what}: their scores are not of equal trials.</p>"
+        for family, what in found.items()
+        if what
+    ]
 
 
 def _efficiency(family: str, groups: dict[str, list[curves.Run]]) -> list[str]:
@@ -127,20 +139,23 @@ def _normalised(family: str, groups: dict[str, list[curves.Run]]) -> list[str]:
 def _run(path: Path, num_videos: int) -> list[str]:
     """What is told of one run."""
     agent, config = load(path), json.loads((path / "config.json").read_text())
-    parts = [f"<h2>{html.escape(f'{agent.family.name}, seed {agent.experiment.options.seed}')}</h2>"]
+    family, label = curves.names(agent.experiment)
+    name = f"{label} on {family}, seed {agent.experiment.options.seed}"
+    parts = [f"<h2>{html.escape(name)}</h2>", f"<p class='note'>{html.escape(str(path))}</p>"]
     played = trials.play(agent, agent.tasks.test)
     if played.belief_means:
         shown = html.escape(_parameter(played.tasks).name)
         parts.append("<h3>Belief</h3>")
-        parts.append(_svg(11.0, 4.2, lambda figure: _draw_beliefs(figure, played)))
+        parts.append(_svg(11.0, 4.2, lambda figure: _draw_beliefs(figure, played), f"beliefs of {name}"))
         parts.append(
             "<p class='note'>Left: the mean of the posterior at the end of a trial, one dot a test task, in the plane "
             "of the two latent directions in which tasks differ most. Right: its standard deviation, mean over latent "
             f"dimensions, as transitions come in, one line a task. Colour: {shown}.</p>"
         )
-    parts += ["<h3>Return of the scored episode, by task</h3>", _svg(11.0, 3.4, lambda f: _draw_tasks(f, played))]
+    drawn = _svg(11.0, 3.4, lambda figure: _draw_tasks(figure, played), f"returns by task of {name}")
+    parts += ["<h3>Return of the scored episode, by task</h3>", drawn]
     if num_videos:
-        parts += ["<h3>Trials</h3>", _videos(agent, num_videos)]
+        parts += ["<h3>Trials</h3>", _videos(agent, num_videos, name)]
     versions = config["versions"] | ({"resumed": len(config["resumed"])} if config.get("resumed") else {})
     settings = html.escape(json.dumps(config, indent=2))
     parts += ["<h3>Versions</h3>", _table(list(versions), [list(versions.values())]), "<h3>Settings</h3>"]
@@ -158,13 +173,14 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return f"<table><tr>{heads}</tr>{body}</table>"
 
 
-def _svg(width: float, height: float, draw: Callable[[Figure], None]) -> str:
-    """A figure as an image that stands in the page itself."""
+def _svg(width: float, height: float, draw: Callable[[Figure], None], about: str) -> str:
+    """A figure as an image that stands in the page itself; `about` is read out where images are not seen."""
     target = io.BytesIO()
     with picture.figure(width, height) as figure:
         draw(figure)
         figure.savefig(target, format="svg", metadata={"Date": None})
-    return f"<img alt='' src='data:image/svg+xml;base64,{base64.b64encode(target.getvalue()).decode()}'>"
+    words = html.escape(about, quote=True)
+    return f"<img alt='{words}' src='data:image/svg+xml;base64,{base64.b64encode(target.getvalue()).decode()}'>"
 
 
 def _draw_beliefs(figure: Figure, played: trials.Trials) -> None:
@@ -244,7 +260,7 @@ def _draw_tasks(figure: Figure, played: trials.Trials) -> None:
     axes.legend()
 
 
-def _videos(agent: TrainedAgent, num: int) -> str:
+def _videos(agent: TrainedAgent, num: int, name: str) -> str:
     """Trials on tasks that are spread evenly over the test tasks, as moving pictures."""
     chosen, images = trials.choose_tasks(agent.tasks.test, num), []
     for index in range(num_tasks(chosen)):
@@ -256,5 +272,6 @@ def _videos(agent: TrainedAgent, num: int) -> str:
             file = Path(folder) / "trial.gif"
             video.record(agent, task, file)
             data = base64.b64encode(file.read_bytes()).decode()
-        images.append(f"<img alt='{html.escape(task[:80])}' src='data:image/gif;base64,{data}'>")
+        words = html.escape(f"trial of {name}, {task[:80]}")
+        images.append(f"<img alt='{words}' src='data:image/gif;base64,{data}'>")
     return f"<div class='videos'>{''.join(images)}</div>"

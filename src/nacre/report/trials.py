@@ -73,7 +73,8 @@ def draw(run: Path, out: Path) -> None:
     with picture.drawing(out, 0.8 + width, 1.5 + sum(heights) + 0.4 * (num_rows - 1)) as figure:
         held_out = "held-out " if agent.family.disjoint else ""
         figure.suptitle(
-            f"{agent.family.name}, {experiment.algorithm_name} ({experiment.preset}) after "
+            f"{agent.family.name}, {experiment.algorithm_name} ({experiment.preset}), "
+            f"seed {experiment.options.seed}, after "
             f"{picture.steps_text(int(state.env_steps))} environment steps: a trial on each of {num_columns} "
             f"{held_out}tasks",
             x=0.01, ha="left", fontsize=11.5, fontweight="bold",
