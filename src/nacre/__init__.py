@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nacre.runs.experiment import resolve
     from nacre.runs.meta_training import resume, resume_seeds, train, train_seeds
     from nacre.runs.registration import register_family
+    from nacre.runs.watching import Iteration
     from nacre.simulation.check import check_family
     from nacre.simulation.rollout import evaluate, score
     from nacre.types import Agent, Belief, Episode, Transition
@@ -42,6 +43,7 @@ _MODULES = {
     "presets.trials": ("TrialSettings",),
     "runs.directory": ("RunDirectory",),
     "runs.experiment": ("resolve",),
+    "runs.watching": ("Iteration",),
     "runs.meta_training": ("resume", "resume_seeds", "train", "train_seeds"),
     "runs.registration": ("register_family",),
     "simulation.check": ("check_family",),
@@ -60,6 +62,7 @@ __all__ = [
     "EpisodeReport",
     "Family",
     "GymnasiumFamily",
+    "Iteration",
     "JaxFamily",
     "JaxStep",
     "MethodSettings",

@@ -287,6 +287,11 @@ def agent_params(state: State) -> Params:
     return Params(state.model.policy, state.model.step_sizes)
 
 
+def transfer(into: State, source: State) -> State:
+    """`into` with what `source` has learnt. The latents are of train tasks, so they begin at the prior anew."""
+    return into._replace(model=source.model._replace(latents=into.model.latents))
+
+
 def meta_train(
     family: Family, config: MaesnConfig, tasks: TaskSet, states: Sequence[State]
 ) -> Iterator[tuple[list[State], list[Metrics]]]:

@@ -276,6 +276,11 @@ def agent_params(state: State) -> GaussianPolicy:
     return state.learner.policy
 
 
+def transfer(into: State, source: State) -> State:
+    """`into` with what `source` has learnt."""
+    return into._replace(learner=into.learner._replace(policy=source.learner.policy))
+
+
 def meta_train(
     family: Family, config: GradientConfig, tasks: TaskSet, states: Sequence[State]
 ) -> Iterator[tuple[list[State], list[Metrics]]]:

@@ -19,7 +19,7 @@ from nacre.learning import off_policy, soft_actor_critic
 from nacre.learning import replay as rings
 from nacre.learning.collection import Phases
 from nacre.learning.networks import TanhGaussianPolicy, sample_action
-from nacre.learning.off_policy import Draw, Learn, Procedure, State
+from nacre.learning.off_policy import Draw, Learn, Procedure, State, transfer  # noqa: F401  (of this method too)
 from nacre.learning.soft_actor_critic import Inferred, Metrics, Networks, Noise, Objective, Optimisers
 from nacre.presets.oracle import OracleConfig
 from nacre.types import Agent, Key

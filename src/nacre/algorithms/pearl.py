@@ -23,7 +23,7 @@ from nacre.learning import collection, off_policy, soft_actor_critic
 from nacre.learning import replay as rings
 from nacre.learning.collection import Buffers, Phases
 from nacre.learning.networks import MLP, RecurrentEncoder, TanhGaussianPolicy, sample_action
-from nacre.learning.off_policy import Procedure, State
+from nacre.learning.off_policy import Procedure, State, transfer
 from nacre.learning.replay import Replay
 from nacre.learning.soft_actor_critic import Inferred, Metrics, Networks, Noise, Objective, Optimisers
 from nacre.presets.pearl import PearlConfig
@@ -325,7 +325,7 @@ def variant(objective: Objective = OBJECTIVE, **changes: Any) -> Algorithm:
     """
     pearl = Algorithm(
         settings=PearlConfig, presets=PRESETS, init=init, make_agent=make_agent, agent_params=agent_params,
-        meta_train=functools.partial(meta_train, objective=objective), belief=belief,
+        meta_train=functools.partial(meta_train, objective=objective), belief=belief, transfer=transfer,
         compile=functools.partial(compile_update, objective=objective),
     )  # fmt: skip
     return dataclasses.replace(pearl, **changes)

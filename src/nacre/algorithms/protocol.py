@@ -87,6 +87,15 @@ class Compile(Protocol):
     def __call__(self, family: Family, settings: Any, num_seeds: int, /) -> None: ...
 
 
+class Transfer(Protocol):
+    """`into` with the networks of `source`: what is learnt and holds for any task, without replay, optimiser, counters.
+
+    Both are states of the method, of runs whose settings may differ; the caller compares the sizes.
+    """
+
+    def __call__(self, into: Any, source: Any, /) -> Any: ...
+
+
 def _compiles_as_it_goes(family: Family, settings: Any, num_seeds: int, /) -> None:
     """For methods whose compilation takes little memory."""
 
@@ -103,4 +112,5 @@ class Algorithm:
     presets: Presets = field(default_factory=lambda: {"paper": {"*": {}}})
     belief: BeliefOf | None = None  # of methods that have one
     needs_task: bool = False  # whether the agent's `begin` reads the task, as an oracle's does
+    transfer: Transfer | None = None  # of methods whose runs can start from another run's networks
     compile: Compile = _compiles_as_it_goes

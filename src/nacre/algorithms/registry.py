@@ -31,6 +31,8 @@ def _late(module: str, function: str) -> Callable[..., Any]:
 def _built_in(module: str, presets: Presets, settings: type[MethodSettings], **parts: Any) -> Algorithm:
     """A module of `nacre.algorithms`, with its settings and presets."""
     functions: dict[str, Any] = {n: _late(module, n) for n in ("init", "meta_train", "make_agent", "agent_params")}
+    if settings is not random_policy.RandomConfig:
+        functions["transfer"] = _late(module, "transfer")
     return Algorithm(settings=settings, presets=presets, **functions, **parts)
 
 

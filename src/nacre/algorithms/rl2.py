@@ -184,6 +184,11 @@ def agent_params(state: State) -> RecurrentPolicy:
     return state.policy
 
 
+def transfer(into: State, source: State) -> State:
+    """`into` with what `source` has learnt."""
+    return into._replace(policy=source.policy)
+
+
 def meta_train(
     family: Family, config: Rl2Config, tasks: TaskSet, states: Sequence[State]
 ) -> Iterator[tuple[list[State], list[Metrics]]]:

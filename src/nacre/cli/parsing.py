@@ -90,7 +90,8 @@ def _sentence(drawn: str) -> str:
 
 def flags(kind: type[Any]) -> set[str]:
     """The flags that a command dataclass understands, nested ones included."""
-    return {"--help"} | {"--" + name.replace("_", "-") for name, _ in _flag_fields(kind)}
+    names = {"--" + name.replace("_", "-") for name, _ in _flag_fields(kind)}
+    return {"--help"} | names | {_mark(hint) or "--help" for _, hint in _flag_fields(kind)}
 
 
 def switches(kind: type[Any]) -> set[str]:

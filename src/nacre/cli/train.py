@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from nacre.algorithms.registry import ALGORITHMS
 from nacre.cli.parsing import Positional, parse, parse_seeds, positionals, switches, value_of
@@ -32,6 +32,8 @@ class Command:
     """Run directory; runs/FAMILY/ALGORITHM/seed-SEED unless given. With --seeds, the directory that holds seed-SEED."""
     overwrite: bool = False
     """Remove the run that is in the way, unless it is being trained. Nothing but a run is removed."""
+    from_run: Annotated[Path | None, "--from"] = None
+    """Start from this run's networks (of the same method and sizes) instead of fresh ones; all else begins anew."""
     time_limit: float | None = None
     """Stop after this many minutes, with a checkpoint."""
     wandb: bool = False
@@ -65,7 +67,7 @@ def run(args: list[str], started: float) -> int:
         print(_how_long(experiments), file=sys.stderr)
     trained = trainer.train(
         experiments, paths, time_limit=command.time_limit, wandb=command.wandb, overwrite=command.overwrite,
-        started=started,
+        from_run=command.from_run, started=started,
     )  # fmt: skip
     return stopping.exit_status(trained.stopped_by)
 

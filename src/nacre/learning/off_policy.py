@@ -45,6 +45,11 @@ Learn = Callable[[Any, Any], tuple[Any, Metrics]]
 """((networks, optimisers), drawn) -> ((networks, optimisers), metrics)."""
 
 
+def transfer(into: State, source: State) -> State:
+    """`into` with what `source` has learnt."""
+    return into._replace(networks=source.networks)
+
+
 class Procedure(NamedTuple):
     """What a method adds to the loop. Equal functions must be the same objects at every call, or code compiles anew."""
 

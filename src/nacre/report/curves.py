@@ -54,6 +54,7 @@ class Run(NamedTuple):
     train: Evaluations | None  # None before the first evaluation on train tasks
     test_tasks: Tasks  # [task, ...]
     path: Path
+    started_from: str  # the run whose networks it started from; '' for fresh ones
 
 
 Families = dict[str, dict[str, list[Run]]]
@@ -83,6 +84,7 @@ def read_families(runs: Sequence[Path]) -> Families:
     for path in dict.fromkeys(path.resolve() for path in runs):
         run = read_run(path)
         family, label = names(run.experiment)
+        label += f", from {run.started_from}" if run.started_from else ""
         group = families.setdefault(family, {}).setdefault(label, [])
         if group and not _same_tasks(group[0], run):
             raise NacreError(
@@ -141,7 +143,14 @@ def read_run(path: Path) -> Run:
         raise NacreError(
             f"the run at {path} has no evaluation to draw yet; wait for its first iteration, or resume it."
         )
-    return Run(run.experiment, found["test"], found["train"], run.tasks.test, path)
+    return Run(
+        run.experiment,
+        found["test"],
+        found["train"],
+        run.tasks.test,
+        path,
+        str((run.started_from or {}).get("run", "")),
+    )
 
 
 def _shapes(run: RunDirectory) -> dict[str, tuple[int, int, int]]:

@@ -43,7 +43,7 @@ class RunDirectory:
         try:
             text = (path / "config.json").read_text()
             self.experiment = from_json(text)
-            _check_history(json.loads(text))
+            self.started_from = _check_history(json.loads(text))
             self.tasks = tasks_from_json((path / "tasks.json").read_text(), self.experiment)
         except NacreError as error:
             raise NacreError(f"the run at {path} cannot be used: {error}") from error
@@ -66,15 +66,15 @@ class RunDirectory:
         return f"RunDirectory('{self.path}': {self.experiment}, not saved yet)"
 
     @classmethod
-    def create(cls, path: Path, experiment: Experiment) -> RunDirectory:
-        """Makes a run directory, whole or not at all."""
+    def create(cls, path: Path, experiment: Experiment, started_from: dict[str, Any] | None = None) -> RunDirectory:
+        """Makes a run directory, whole or not at all. `started_from`: what is recorded of another run's networks."""
         path = cls.check_free(path)
         tasks = experiment.draw_tasks()
         draft = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             draft = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}-", dir=path.parent))
-            (draft / "config.json").write_text(to_json(experiment, versions()))
+            (draft / "config.json").write_text(to_json(experiment, versions(), started_from=started_from))
             (draft / "tasks.json").write_text(tasks_to_json(tasks))
             draft.chmod(0o755)
             draft.rename(path)
@@ -146,7 +146,8 @@ class RunDirectory:
         """Rewrites config.json as a run goes on, with what may have changed in `experiment` and what resumes it."""
         before = json.loads((self.path / "config.json").read_text())
         resumed = [*before.get("resumed", []), {"grad_steps": grad_steps} | versions()]
-        replace(self.path / "config.json", to_json(experiment, before.get("versions", {}), resumed).encode())
+        text = to_json(experiment, before.get("versions", {}), resumed, self.started_from)
+        replace(self.path / "config.json", text.encode())
         self.experiment = experiment
 
     def metrics(self, *, frame: bool = False) -> Any:
@@ -163,6 +164,10 @@ class RunDirectory:
     def successes(self, *, frame: bool = False) -> Any:
         """The columns of success.csv by name, as `evaluations`; {} where the family does not tell of success."""
         return _as_frame(self.path / "success.csv", frame)
+
+    def extra_metrics(self, *, frame: bool = False) -> Any:
+        """The columns of extra.csv by name, as `metrics`: what `on_iteration` returned, a row for each number."""
+        return _as_frame(self.path / "extra.csv", frame)
 
     def append(self, file: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Adds rows to metrics.csv, eval.csv or success.csv, with the header first where the file is new."""
@@ -207,10 +212,17 @@ def _is_directory(path: Path) -> bool:
         raise NacreError(f"there is no run at {str(path)[:200]}: {error}") from error
 
 
-def _check_history(data: dict[str, Any]) -> None:
-    """The parts of config.json that are no configuration: what began the run, and what resumed it."""
+def _check_history(data: dict[str, Any]) -> dict[str, Any] | None:
+    """The parts of config.json that are no configuration: what began the run, and what resumed it.
+
+    Returns the origin of its networks, where it started from another run's.
+    """
     if not isinstance(data.get("versions", {}), dict) or not isinstance(data.get("resumed", []), list):
         raise TypeError("versions or resumed are not what they should be")
+    origin = data.get("started_from")
+    if origin is not None and not isinstance(origin, dict):
+        raise TypeError("started_from is not what it should be")
+    return origin
 
 
 def _as_frame(file: Path, frame: bool) -> Any:

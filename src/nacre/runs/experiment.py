@@ -199,7 +199,12 @@ def _checked_tuple(name: str, value: Any, kinds: tuple[Any, ...]) -> tuple[Any, 
     return tuple(_checked(name, part, kind) for part, kind in zip(value, kinds, strict=True))
 
 
-def to_json(experiment: Experiment, versions: dict[str, str], resumed: Sequence[dict[str, Any]] = ()) -> str:
+def to_json(
+    experiment: Experiment,
+    versions: dict[str, str],
+    resumed: Sequence[dict[str, Any]] = (),
+    started_from: dict[str, Any] | None = None,
+) -> str:
     """The whole resolved configuration as the text of config.json, with the versions that began and resumed the run."""
     return json.dumps(
         {
@@ -215,7 +220,8 @@ def to_json(experiment: Experiment, versions: dict[str, str], resumed: Sequence[
             "options": dataclasses.asdict(experiment.options),
             "versions": versions,
             "resumed": list(resumed),
-        },
+        }
+        | ({} if started_from is None else {"started_from": started_from}),
         indent=2,
     )
 

@@ -18,7 +18,7 @@ from nacre.learning.replay import Replay
 from nacre.runs.directory import RunDirectory
 from nacre.runs.files import reason_of
 from nacre.runs.pace import duration
-from nacre.runs.tables import COUNTERS, EVAL_COLUMNS, SUCCESS_COLUMNS, eval_rows
+from nacre.runs.tables import COUNTERS, EVAL_COLUMNS, EXTRA_COLUMNS, SUCCESS_COLUMNS, eval_rows
 from nacre.simulation.rollout import Evaluation, score, score_success
 
 LINE_SECONDS = 10.0
@@ -114,6 +114,13 @@ class Sinks:
         if split == "test":
             solved = "" if success is None else f" ({score_success(success):.0%} solved)"
             self._test_return = f"test return {score(returns):.4g}{solved}"
+
+    def extra(self, state: Any, values: dict[str, float]) -> None:
+        """Rows of extra.csv: numbers that are not nacre's."""
+        counters = int(state.env_steps), int(state.grad_steps), int(state.meta_iterations)
+        if values:
+            self._run.append("extra.csv", EXTRA_COLUMNS, [(*counters, *item) for item in values.items()])
+            self._log(state, {f"extra/{name}": value for name, value in values.items()})
 
     def flush(self) -> None:
         """Brings to disk what would be lost by a kill after the checkpoint that follows."""

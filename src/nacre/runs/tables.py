@@ -17,7 +17,9 @@ COUNTERS = ("env_steps", "grad_steps", "meta_iterations", "wall_seconds")
 """The first columns of metrics.csv; the others are the metrics of a method."""
 EVAL_COLUMNS = ("env_steps", "grad_steps", "wall_seconds", "split", "task", "repeat", "episode", "return")
 SUCCESS_COLUMNS = (*EVAL_COLUMNS[:-1], "success")
-TABLES = ("metrics.csv", "eval.csv", "success.csv")
+EXTRA_COLUMNS = ("env_steps", "grad_steps", "meta_iterations", "name", "value")
+"""Of extra.csv: numbers that a caller of `nacre.train` adds."""
+TABLES = ("metrics.csv", "eval.csv", "success.csv", "extra.csv")
 WHOLE_NUMBERS = frozenset({"env_steps", "grad_steps", "meta_iterations", "task", "repeat", "episode", "success"})
 
 
@@ -99,7 +101,8 @@ def check_complete(file: Path, grad_steps: int) -> None:
 def read(file: Path) -> dict[str, np.ndarray]:
     """The columns of a table by name, [row], without a last line that was not finished; {} where it has no rows.
 
-    Whole numbers are int64, `split` is text, everything else float64, NaN where a cell is empty. Raises NacreError.
+    Whole numbers are int64, `split` and `name` are text, everything else float64, NaN where a cell is empty. Raises
+    NacreError.
     """
     if not _exists(file):
         return {}
@@ -166,7 +169,7 @@ def _csv(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _column(file: Path, name: str, cells: Sequence[str]) -> np.ndarray:
-    if name == "split":
+    if name in ("split", "name"):
         return np.array(cells)
     try:
         if name in WHOLE_NUMBERS:

@@ -27,6 +27,8 @@ from nacre.runs.logs import Sinks, import_wandb
 from nacre.runs.memory import check_memory, memory_errors, release_memory
 from nacre.runs.pace import Pace
 from nacre.runs.stopping import StopRequest
+from nacre.runs.warm_start import Origin, find_origin, started_from
+from nacre.runs.watching import Iteration, OnIteration, extra_metrics
 from nacre.simulation.check import check_before_run
 from nacre.simulation.rollout import Evaluation, evaluate_side_by_side
 from nacre.types import Tasks, stream
@@ -46,11 +48,14 @@ def train(
     time_limit: float | None = None,
     wandb: bool = False,
     overwrite: bool = False,
+    from_run: Path | None = None,
+    on_iteration: OnIteration | None = None,
     started: float | None = None,
 ) -> Trained:
-    """Meta-trains from nothing in new run directories: one, or one a seed, side by side in one program.
+    """Meta-trains in new run directories: one, or one a seed, side by side in one program.
 
-    `time_limit` in minutes; `overwrite` removes runs that are in the way; `started` by time.monotonic().
+    `time_limit` in minutes; `overwrite` removes runs that are in the way; `from_run`: the run whose networks all of
+    them start from, else fresh ones; `on_iteration` sees every meta-iteration; `started` by time.monotonic().
     """
     stop = StopRequest(time_limit)
     if wandb:
@@ -59,14 +64,15 @@ def train(
     for path in paths:
         RunDirectory.check_place(path, overwrite=overwrite)
     check_before_run(experiments[0].family)
-    runs = _create(experiments, paths, overwrite)
+    origin = None if from_run is None else find_origin(from_run, experiments[0])
+    runs = _create(experiments, paths, overwrite, origin)
     with _training(runs):
-        return Trained(runs, _run(runs, stop, wandb, started))
+        return Trained(runs, _run(runs, stop, wandb, started, on_iteration, origin=origin))
 
 
 def resume(
     paths: Sequence[Path], *, iterations: int | None = None, time_limit: float | None = None, wandb: bool = False,
-    started: float | None = None,
+    started: float | None = None, on_iteration: OnIteration | None = None,
 ) -> Trained:  # fmt: skip
     """Continues runs exactly where their last good checkpoints stand; `iterations` sets a new total.
 
@@ -92,17 +98,19 @@ def resume(
     _check_alike(runs, resumed)
     check_memory(resumed)
     with _training(runs):
-        return Trained(runs, _run(runs, stop, wandb, started, resumed))
+        return Trained(runs, _run(runs, stop, wandb, started, on_iteration, resumed))
 
 
-def _create(experiments: Sequence[Experiment], paths: Sequence[Path], overwrite: bool) -> list[RunDirectory]:
+def _create(
+    experiments: Sequence[Experiment], paths: Sequence[Path], overwrite: bool, origin: Origin | None
+) -> list[RunDirectory]:
     """The run directories, all of them or none."""
     runs: list[RunDirectory] = []
     try:
         for path, experiment in zip(paths, experiments, strict=True):
             if overwrite and path.exists():
                 RunDirectory(path).remove()
-            runs.append(RunDirectory.create(path, experiment))
+            runs.append(RunDirectory.create(path, experiment, None if origin is None else origin.record))
     except BaseException:
         for run in runs:
             shutil.rmtree(run.path, ignore_errors=True)
@@ -145,6 +153,8 @@ class _Training:
         self.run = run
         self.experiment = run.experiment
         self.checkpoints = checkpoints
+        self._means: dict[str, float] = {}
+        self._returns: np.ndarray | None = None
         self._earlier = float(saved.wall_seconds) - started
         checkpoints.cut_back(int(saved.state.grad_steps))
         self._scores = tables.scores_by_update(run.evaluations())
@@ -170,12 +180,20 @@ class _Training:
         num_updates = self.experiment.settings.num_train_steps_per_iteration
         values = _finite_means(metrics, int(state.grad_steps), num_updates, self.run, self.checkpoints)
         self.sinks.metrics(state, self.wall_seconds(), values, left)
+        self._means, self._returns = values, None
 
     def evaluated(self, state: Any, split: str, evaluation: Evaluation) -> None:
         """The rows of an evaluation."""
         self.sinks.evaluation(state, self.wall_seconds(), split, evaluation)
         if split == "test":
+            self._returns = evaluation.returns
             self._scores[int(state.grad_steps)] = float(evaluation.returns[..., -1].mean())
+
+    def show(self, state: Any, on_iteration: OnIteration) -> None:
+        """Shows the caller the iteration, and logs the numbers that he gives."""
+        counters = int(state.meta_iterations), int(state.env_steps), int(state.grad_steps)
+        returned = on_iteration(Iteration(self.run, *counters, self._means, self._returns))
+        self.sinks.extra(state, extra_metrics(returned))
 
     def is_best(self, state: Any) -> bool:
         """Whether this state was just evaluated, better than every checkpoint that there is."""
@@ -189,7 +207,7 @@ class _Training:
 
 def _run(
     runs: Sequence[RunDirectory], stop: StopRequest, wandb: bool, started: float | None,
-    resumed: Sequence[Experiment] | None = None,
+    on_iteration: OnIteration | None, resumed: Sequence[Experiment] | None = None, origin: Origin | None = None,
 ) -> str | None:  # fmt: skip
     """From the newest checkpoints (or from nothing) to the last iteration or a request to stop, of which the reason."""
     started = time.monotonic() if started is None else started
@@ -202,6 +220,11 @@ def _run(
     num_updates = settings.num_train_steps_per_iteration
     begin_at, contents = good_arrays(runs, checkpoints)
     for run, one in zip(runs, checkpoints, strict=True):
+        if begin_at is None and origin is None and run.started_from is not None:
+            raise NacreError(
+                f"the run at {run.path} was to start from another run, but was stopped before its first checkpoint; "
+                "train it again with --from and --overwrite."
+            )
         if begin_at is None:
             run.cut_back(0)
         else:
@@ -212,7 +235,7 @@ def _run(
         return None
     experiment.algorithm.compile(experiment.family, settings, len(runs))
     release_memory()
-    saved = [_beginning(run, arrays) for run, arrays in zip(runs, contents, strict=True)]
+    saved = [_beginning(run, arrays, origin) for run, arrays in zip(runs, contents, strict=True)]
     del contents
     if resumed is not None:
         for run in runs:
@@ -223,19 +246,24 @@ def _run(
         _Training(*parts, started, wandb, named=len(runs) > 1) for parts in zip(runs, checkpoints, saved, strict=True)
     ]
     del saved
-    return _train(training, states, stop)
+    if origin is not None:  # a run that is killed soon goes on from there too
+        for each, state in zip(training, states, strict=True):
+            each.save(state)
+    return _train(training, states, stop, on_iteration)
 
 
-def _beginning(run: RunDirectory, arrays: Arrays | None) -> Saved:
+def _beginning(run: RunDirectory, arrays: Arrays | None, origin: Origin | None) -> Saved:
     """What the run begins or goes on with."""
     begun = fresh(run)
     if arrays is None:
-        return begun
+        return begun if origin is None else begun._replace(state=started_from(begun.state, origin))
     there: Saved = rebuilt(begun, arrays)
     return there
 
 
-def _train(training: Sequence[_Training], states: list[Any], stop: StopRequest) -> str | None:
+def _train(
+    training: Sequence[_Training], states: list[Any], stop: StopRequest, on_iteration: OnIteration | None
+) -> str | None:
     """The loop: blocks of updates, logs, evaluations, checkpoints. Why it was stopped, or None."""
     experiment, tasks = training[0].experiment, training[0].run.tasks
     settings, options = experiment.settings, experiment.options
@@ -264,6 +292,13 @@ def _train(training: Sequence[_Training], states: list[Any], stop: StopRequest) 
             if states[0].meta_iterations > iterations:
                 iterations = int(states[0].meta_iterations)
                 _evaluate(training, states, iterations, pace)
+                if on_iteration is not None:
+                    try:
+                        for one, state in zip(training, states, strict=True):
+                            one.show(state, on_iteration)
+                    except BaseException:
+                        save()
+                        raise
                 if options.keep == "best" and any(map(_Training.is_best, training, states)):
                     last_save = save()  # of all, so that seeds side by side have checkpoints at the same updates
             if stop.reason is not None:
