@@ -1,23 +1,30 @@
-"""Whose lanes are: threads that play at once, what failed, and what waits."""
+"""Whose lanes are: threads that play at once, what failed, and what waits; memories that a step changes in place."""
 
 from __future__ import annotations
 
+import functools
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nacre.algorithms import maml
 from nacre.errors import NacreError
 from nacre.families.family import Family, num_tasks
 from nacre.families.half_cheetah import CheetahVel
 from nacre.families.point import PointRobot
+from nacre.presets.maml import PrompConfig
 from nacre.simulation import lanes, rollout
 from nacre.simulation.lanes import MAX_IDLE, close_idle_lanes, lent_lanes, make_lanes
-from nacre.types import Agent
+from nacre.types import Agent, fold_in, select, split
 from swinging import Balls
 
 
@@ -134,3 +141,58 @@ def test_some_lanes_start_anew_while_the_others_go_on(family: Family) -> None:
     np.testing.assert_array_equal(ours.obs[[0, 2]], expected.obs[[0, 2]])
     for one in (together, single, untouched):
         one.close()
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Steps that change a memory in place
+
+
+class FallingCheetah(ShortCheetah):
+    """Lanes end when they have gone forward."""
+
+    can_terminate = True
+
+    def terminated(self, after: Any) -> Any:
+        return after.qpos[:, 0] > 0.02
+
+
+@pytest.mark.parametrize("family", [ShortCheetah(), FallingCheetah()], ids=["all live", "some end"])
+def test_a_trial_of_maml_is_that_of_a_plain_loop_and_its_memories_stay_readable(family: Family) -> None:
+    config = PrompConfig(hidden_dim=4, num_hidden_layers=1)
+    agent, params = maml.make_agent(family, config), maml.init(family, config, 0).learner.policy
+    task, key = family.sample_tasks(np.random.default_rng(0), 4), jax.random.key(0)
+    played = list(rollout.trial(family, agent, params, task, key, 2))
+    assert not family.can_terminate or len({int(n) for one in played for n in one.episode.length}) > 1
+    begin_key, key = split(key)
+    memory = agent.begin(params, task, begin_key)
+    for index, one in enumerate(played):
+        episode_key, end_key = split(fold_in(key, index))
+        act_key, explore = split(episode_key)[1], agent.explores(index, 1)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), one.memory_before, memory)
+        for time in range(int(max(one.episode.length))):
+            step = jax.tree.map(lambda x, time=time: jnp.asarray(x[:, time]), one.episode.transitions)
+            alive = jnp.asarray(time < one.episode.length)
+            action, acted = agent.act(params, memory, step.obs, fold_in(act_key, time), explore)
+            np.testing.assert_allclose(action[alive], step.action[alive], rtol=1e-3, atol=1e-4)
+            memory = select(alive, agent.observe(params, acted, step), memory)
+        for part in ("now", "num_steps", "num_episodes", "past"):
+            ours, theirs = getattr(one.memory_after, part), getattr(memory, part)
+            jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), ours, theirs)
+        memory = agent.end_episode(params, memory, end_key)
+
+
+WITHOUT_MUJOCO = """
+import sys
+sys.modules["mujoco"] = None
+import gymnasium, nacre
+gymnasium.make("nacre/PointRobot-v0").reset(seed=0)
+gymnasium.make_vec("nacre/PointRobot-v0", num_envs=2).reset(seed=0)
+run = nacre.train("random", "point-robot", preset="smoke", out=sys.argv[1])
+print(nacre.load(run.path).evaluate()[0].shape)
+"""
+
+
+def test_a_family_in_jax_needs_no_mujoco(tmp_path: Path) -> None:
+    arguments = [sys.executable, "-c", WITHOUT_MUJOCO, str(tmp_path / "run")]
+    ended = subprocess.run(arguments, capture_output=True, text=True, timeout=300)
+    assert ended.stdout.splitlines()[-1] == "(1, 3, 3)", ended.stderr
