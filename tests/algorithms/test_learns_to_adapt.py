@@ -11,7 +11,8 @@ import nacre
 
 def returns_by_episode(run: Path, episodes: int | None = None) -> list[float]:
     """Means over 100 goals that are neither train nor test tasks."""
-    return nacre.load(run).evaluate("fresh:100", episodes=episodes).mean(axis=(0, 1)).tolist()
+    returns, _ = nacre.load(run).evaluate("fresh:100", episodes=episodes)
+    return returns.mean(axis=(0, 1)).tolist()
 
 
 @pytest.mark.slow
@@ -27,4 +28,4 @@ def test_maesns_last_episode_beats_its_first(tmp_path: Path) -> None:
     """After 15 iterations seeds 0 to 2 gained 2.2 to 2.7 within 20 episodes (benchmarks/results/figure-sparse.csv)."""
     nacre.train("maesn", "sparse-point-robot", goal_radius=0.8, iterations=15, seed=0, out=tmp_path / "run")
     first, *_, last = returns_by_episode(tmp_path / "run", episodes=20)
-    assert last > first + 1.0, f"{first:.1f} to {last:.1f}"
+    assert last > first + 1.5, f"{first:.1f} to {last:.1f}"
