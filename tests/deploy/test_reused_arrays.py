@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium import wrappers
 
 import nacre
 
@@ -74,3 +76,28 @@ def test_a_reward_that_is_not_one_number_is_refused(agent: nacre.TrainedAgent, r
     with pytest.raises(nacre.NacreError, match=r"the reward at step 1 is .* not one number"):
         session.observe(np.zeros(2), reward)
     session.observe(np.zeros(2), np.float64(1.0))
+
+
+class Diverging(Reusing):
+    """Its physics diverge at step 4."""
+
+    def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        self.time = 0
+        return super().reset(**options)
+
+    def step(self, action: np.ndarray) -> tuple[Any, ...]:
+        self.time += 1
+        obs, reward, *_ = super().step(action)
+        return obs, reward, False, self.time == 4, {"diverged": self.time == 4}
+
+
+def test_a_step_in_which_the_physics_diverged_is_left_out_of_the_trial(agent: nacre.TrainedAgent) -> None:
+    whole, cut = (agent.adapt(kind(False)).episodes[0] for kind in (Reusing, Diverging))
+    assert cut.length == 3 < whole.length and cut.ended_by == "truncated"
+    assert cut.episode_return > whole.episode_return
+
+
+def test_an_environment_with_running_statistics_is_refused(agent: nacre.TrainedAgent) -> None:
+    env = wrappers.NormalizeObservation(gymnasium.make("nacre/PointRobot-v0"))
+    with pytest.raises(nacre.NacreError, match="wrapped in NormalizeObservation"):
+        agent.adapt(env)

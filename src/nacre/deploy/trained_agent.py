@@ -11,6 +11,7 @@ import numpy as np
 
 from nacre.deploy.session import Session, seed_key
 from nacre.errors import NacreError
+from nacre.families.checked_environment import refuse_running_statistics
 from nacre.families.family import TaskSet, num_tasks, take
 from nacre.presets.trials import TrialSettings
 from nacre.runs.compilation_cache import use_compilation_cache
@@ -170,13 +171,17 @@ class TrainedAgent:
         """
         trials = self.trials.changed(episodes, exploration_episodes)
         self._check_spaces(env)
+        refuse_running_statistics(env, self.family.name)
         self._warn_of_cut_episodes(env)
         session, reports = self.session(seed, episodes, task=task, exploration_episodes=exploration_episodes), []
         for index in range(trials.episodes):
             obs, _ = env.reset(seed=seed) if index == 0 else env.reset()
             total, ended_by = 0.0, "horizon"
-            for length in range(1, self.family.horizon + 1):  # noqa: B007 (used after the loop)
-                obs, reward, terminated, truncated, _ = env.step(session.act(obs))
+            for length in range(1, self.family.horizon + 1):
+                obs, reward, terminated, truncated, info = env.step(session.act(obs))
+                if isinstance(info, dict) and info.get("diverged"):  # nacre's robots say so: that step is left out
+                    length, ended_by = length - 1, "truncated"
+                    break
                 session.observe(obs, reward, terminated=bool(terminated))
                 total += float(reward)
                 if terminated or truncated:
