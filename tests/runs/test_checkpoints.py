@@ -8,6 +8,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -391,6 +393,24 @@ def test_a_save_that_the_disk_has_no_room_for_leaves_the_checkpoint_before(
         assert os.listdir(saved) == ["7"]
     checkpoints.save(9, collected)
     assert_equal_bits(checkpoints.restore(fresh(tasks)), collected)
+
+
+def test_a_process_whose_files_may_not_grow_ends_in_one_sentence_and_its_run_goes_on(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys; from nacre.cli.main import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, resource.RLIM_INFINITY)); sys.exit(main())"
+    )
+    arguments = ["train", "pearl", "point-robot", "--preset", "smoke", "--out", str(tmp_path / "run")]
+    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "0"}
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        f"nacre: the checkpoint {tmp_path / 'run' / 'checkpoints' / '20'} could not be written (File too large); there "
+        "is none before it; make room or change the permissions there, then go on with "
+        f"'nacre resume {tmp_path / 'run'}'."
+    )
+    assert nacre.resume(tmp_path / "run").metrics()["grad_steps"].tolist() == [10, 20]
 
 
 def test_a_checkpoint_of_the_version_before_which_has_no_checksums_still_loads(

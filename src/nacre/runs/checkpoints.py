@@ -96,6 +96,7 @@ class Checkpoints:
         except MemoryError:
             raise
         except Exception as error:  # TensorStore raises many kinds for a full disk
+            _silence_other_tasks()
             shutil.rmtree(draft, ignore_errors=True)
             latest = self.latest()
             kept = "there is none before it" if latest is None else f"the one at update {latest} is kept"
@@ -317,8 +318,13 @@ def _as_damage(file: Path) -> Iterator[None]:
     except PermissionError as error:
         raise NacreError(f"this user may not read {file}; change its permissions, or ask its owner.") from error
     except Exception as error:
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # where the other reads that failed are reported
+        _silence_other_tasks()
         raise Damaged(f"{file} cannot be read: {reason_of(error)}") from error
+
+
+def _silence_other_tasks() -> None:
+    """Where one of Orbax's reads or writes fails, asyncio reports later that others failed too."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 @contextmanager
@@ -326,7 +332,7 @@ def _quiet_absl() -> Iterator[None]:
     """Orbax tells of every save and of every read, through absl."""
     logger = logging.getLogger("absl")
     level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)  # what fails is raised as well
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ def reason_of(error: Exception) -> str:
     """Why the system or a library refused, in one short line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    of_tensorstore = re.search(r"os_error_code='(\d+)'", str(error))
+    if of_tensorstore:
+        return os.strerror(int(of_tensorstore[1]))
     lines = str(error).splitlines()
     return lines[0][:200] if lines else type(error).__name__
 

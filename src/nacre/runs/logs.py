@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -159,7 +160,10 @@ class Sinks:
         except Exception as error:
             self._say(f"{name} failed ({reason_of(error)}); the run goes on without it; its CSV tables hold all.")
             if name == "TensorBoard":
-                self._tensorboard = None
+                board, self._tensorboard = self._tensorboard, None
+                if board is not None:
+                    with suppress(Exception):
+                        board.close()
             else:
                 self._wandb = None
 
