@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from nacre.families.catalog import FAMILIES
-from nacre.presets.pearl import PearlConfig
+from nacre.presets.pearl import PearlSettings
 from nacre.presets.pearl_presets import PRESETS
 from nacre.report.reproduce import is_done
 from nacre.runs import trainer
@@ -65,7 +65,7 @@ COLUMNS = ("line", "fields", "updates", "env_steps", "seconds", "score")
 
 def departures(family: str) -> dict[str, dict[str, Any]]:
     """line -> the fields of `fast` that it sets back, with the paper's values; `fast` itself sets none back."""
-    fast, paper = (PearlConfig(**PRESETS[preset][family]) for preset in ("fast", "paper"))  # type: ignore[arg-type]
+    fast, paper = (PearlSettings(**PRESETS[preset][family]) for preset in ("fast", "paper"))  # type: ignore[arg-type]
 
     def back(names: tuple[str, ...]) -> dict[str, Any]:
         return {name: getattr(paper, name) for name in names if getattr(paper, name) != getattr(fast, name)}

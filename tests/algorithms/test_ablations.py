@@ -17,12 +17,12 @@ from nacre.algorithms import pearl
 from nacre.families.point import PointRobot
 from nacre.learning import replay, soft_actor_critic
 from nacre.learning.collection import Buffers
-from nacre.presets.pearl import PearlConfig
+from nacre.presets.pearl import PearlSettings
 from nacre.simulation import rollout
 from nacre.types import Episode, Transition
 
 FAMILY = PointRobot()
-SMALL = PearlConfig(
+SMALL = PearlSettings(
     num_train_tasks=3, num_test_tasks=2, iterations=2, num_initial_episodes=2, num_tasks_sample=2, num_prior_episodes=2,
     num_extra_rl_episodes=2, num_train_steps_per_iteration=4, meta_batch=3, batch_size=6, context_batch_size=8,
     latent_dim=2, hidden_dim=8, encoder_hidden_dim=8,
@@ -73,7 +73,7 @@ def a_context(length: int = 9) -> Transition:
 
 @pytest.mark.parametrize("use_prior_factor", [False, True])
 @pytest.mark.parametrize("config", [SMALL, RECURRENT], ids=["product", "recurrent"])
-def test_step_by_step_the_agent_believes_what_the_whole_context_says(config: PearlConfig, use_prior_factor: bool):
+def test_step_by_step_the_agent_believes_what_the_whole_context_says(config: PearlSettings, use_prior_factor: bool):
     config = dataclasses.replace(config, use_prior_factor=use_prior_factor)
     networks = pearl.init_learner(2, 2, config, jax.random.key(0))[0]
     params, context = pearl.Params(networks.encoder, networks.policy), a_context()

@@ -18,7 +18,7 @@ import pytest
 from nacre.algorithms import pearl
 from nacre.learning import soft_actor_critic
 from nacre.learning.networks import MLP, sample_action
-from nacre.presets.pearl import PearlConfig
+from nacre.presets.pearl import PearlSettings
 from nacre.types import Belief, Transition
 
 critic_loss = functools.partial(soft_actor_critic.critic_loss, objective=pearl.OBJECTIVE)
@@ -73,7 +73,7 @@ def with_layers(template: MLP, layers: tuple[list, list], dtype: Any) -> MLP:
 
 
 def golden_networks(
-    data: dict[str, np.ndarray], prefix: str, config: PearlConfig, dtype: Any
+    data: dict[str, np.ndarray], prefix: str, config: PearlSettings, dtype: Any
 ) -> soft_actor_critic.Networks:
     """The six networks below this prefix."""
     dims = (int(data["config/obs_dim"]), int(data["config/action_dim"]))
@@ -119,10 +119,10 @@ def assert_networks(
 # Five steps of each case
 
 
-def settings(data: dict[str, np.ndarray]) -> PearlConfig:
+def settings(data: dict[str, np.ndarray]) -> PearlSettings:
     c = {key: value.item() for key, value in under(data, "config/").items()}
     assert c["policy_lr"] == c["qf_lr"] == c["vf_lr"] == c["context_lr"]
-    return PearlConfig(
+    return PearlSettings(
         meta_batch=int(c["num_tasks"]), batch_size=int(c["batch_size"]), context_batch_size=int(c["context_size"]),
         latent_dim=int(c["latent_dim"]), hidden_dim=int(c["hidden_width"]), num_hidden_layers=int(c["hidden_layers"]),
         encoder_hidden_dim=int(c["encoder_width"]), reward_scale=c["reward_scale"], discount=c["discount"],
@@ -139,7 +139,7 @@ class StepInputs(NamedTuple):
     noise: pearl.Noise
 
 
-def step_inputs(data: dict[str, np.ndarray], step: int, config: PearlConfig, dtype: Any) -> StepInputs:
+def step_inputs(data: dict[str, np.ndarray], step: int, config: PearlSettings, dtype: Any) -> StepInputs:
     def get(name: str) -> jax.Array:
         return jnp.asarray(data[f"step{step}/{name}"], dtype)
 
@@ -166,7 +166,7 @@ class Examined(NamedTuple):
 
 
 def examine(
-    networks: soft_actor_critic.Networks, new_critics: Any, inputs: StepInputs, config: PearlConfig
+    networks: soft_actor_critic.Networks, new_critics: Any, inputs: StepInputs, config: PearlSettings
 ) -> Examined:
     """Everything in one step that public functions give, under the reference's names; rows are flat, task-major."""
     batch, context, noise = inputs
@@ -237,7 +237,7 @@ def examine(
 
     def policy_loss_with(mean_weight: float, std_weight: float) -> jax.Array:
         weights = {"policy_mean_reg_weight": mean_weight, "policy_std_reg_weight": std_weight}
-        return soft_actor_critic.policy_loss(*policy_args, PearlConfig(**(vars(config) | weights)))[0]
+        return soft_actor_critic.policy_loss(*policy_args, PearlSettings(**(vars(config) | weights)))[0]
 
     main = policy_loss_with(0.0, 0.0)
     losses |= {
@@ -254,7 +254,7 @@ class Run(NamedTuple):
     """A case and what nacre makes of its inputs. networks[k] are those before step k."""
 
     data: dict[str, np.ndarray]
-    config: PearlConfig
+    config: PearlSettings
     networks: list[soft_actor_critic.Networks]
     metrics: list[dict[str, np.ndarray]]
     examined: list[Examined]
@@ -388,7 +388,7 @@ def test_golden_posterior_of_contexts_of_many_lengths(index, float64):
     assert length == data["lengths"][index]
     template = jax.eval_shape(lambda key: MLP(in_dim, 16, 3, 10, 3e-3, key=key), jax.random.key(0))
     encoder = with_layers(template, mlp_layers(under(data, "encoder/")), None)
-    config, context = PearlConfig(latent_dim=5), as_context(golden["input"], 20, 6)
+    config, context = PearlSettings(latent_dim=5), as_context(golden["input"], 20, 6)
 
     def infer(encoder: MLP, context: Transition) -> tuple[pearl.Factors, Belief]:
         return pearl.encode(encoder, context, config), pearl.infer_posterior(encoder, context, config)
@@ -414,6 +414,6 @@ def test_golden_variance_floor(float64):
     linear = with_layers(linear, ([identity], [np.zeros(2 * latent_dim)]), None)
     rows = np.concatenate([mean, before_softplus, np.zeros((len(mean), 2))], axis=1)
 
-    belief = pearl.infer_posterior(linear, as_context(rows, 2 * latent_dim, 1), PearlConfig(latent_dim=latent_dim))
+    belief = pearl.infer_posterior(linear, as_context(rows, 2 * latent_dim, 1), PearlSettings(latent_dim=latent_dim))
     assert_close(belief.mean, golden["mean"], "mean")
     assert_close(belief.variance / FLOOR, golden["var"] / FLOOR, "variance")

@@ -17,11 +17,11 @@ from nacre.algorithms import maesn
 from nacre.families.point import SparsePointRobot
 from nacre.learning import on_policy, trust_region
 from nacre.learning.on_policy import Rollouts
-from nacre.presets.maesn import MaesnConfig
+from nacre.presets.maesn import MaesnSettings
 from nacre.simulation import rollout
 
 FAMILY = SparsePointRobot()
-SMALL = MaesnConfig(
+SMALL = MaesnSettings(
     num_train_tasks=4, num_test_tasks=2, tasks_per_iteration=3, rollouts_per_task=5, hidden_dim=6, iterations=3,
     inner_learning_rate=0.3, num_evaluation_episodes=4,
 )  # fmt: skip
@@ -57,7 +57,7 @@ def test_adaptation_is_a_policy_gradient_step_by_hand(float64: None):
         np.testing.assert_allclose(still.mean, mean)
 
 
-def some_data(model: maesn.Model, config: MaesnConfig) -> maesn.Drawn:
+def some_data(model: maesn.Model, config: MaesnSettings) -> maesn.Drawn:
     rng, tasks, each, horizon = np.random.default_rng(1), 3, 5, 7
     drawn = jnp.array([2, 0, 2])
     real = jnp.asarray(np.arange(horizon) < rng.integers(3, horizon + 1, (tasks, each, 1)))

@@ -20,7 +20,7 @@ from nacre.learning import on_policy, trust_region
 from nacre.learning.networks import GaussianPolicy, PolicyOutput
 from nacre.learning.on_policy import Rollouts
 from nacre.learning.trust_region import TrustRegion
-from nacre.presets.maml import MamlTrpoConfig, PrompConfig
+from nacre.presets.maml import MamlTrpoSettings, PrompSettings
 from nacre.simulation import rollout
 
 FAMILY = PointRobot()
@@ -143,19 +143,22 @@ def directional_errors(function: Any, policy: GaussianPolicy) -> np.ndarray:
 def test_the_meta_gradient_is_exact_through_the_inner_steps(float64: None, objective: str, inner_steps: int):
     """Against finite differences in float64, of MAML's surrogate and of ProMP's objective; first order is not."""
     settings: dict[str, Any] = dict(num_inner_steps=inner_steps, inner_objective=objective, inner_learning_rate=0.5)
-    config, policy = PrompConfig(**SMALL, **settings, inner_kl_weight=0.3), a_policy(1)
+    config, policy = PrompSettings(**SMALL, **settings, inner_kl_weight=0.3), a_policy(1)
     steps, weight = some_steps(config), jnp.full(inner_steps, 0.3)
     surrogate = lambda policy, config=config: maml.outcome(policy, steps, config).surrogate  # noqa: E731
     assert directional_errors(surrogate, policy).max() < 1e-6
     # Where the ratio stands at its clip the objective has a corner; none does here.
     assert directional_errors(lambda p: maml.promp_loss(p, steps, weight, config)[0], policy).max() < 1e-6
-    cheap = PrompConfig(**SMALL, **settings, first_order=True)
+    cheap = PrompSettings(**SMALL, **settings, first_order=True)
     assert directional_errors(functools.partial(surrogate, config=cheap), policy).max() > 1e-2
 
 
 def test_the_first_order_gradient_is_the_outer_one_where_adaptation_arrives(float64: None):
     """Mean over tasks of the outer loss's slope in the adapted parameters, by finite differences of those alone."""
-    config, policy = MamlTrpoConfig(**SMALL, first_order=True, num_inner_steps=2, inner_learning_rate=0.5), a_policy(1)
+    config, policy = (
+        MamlTrpoSettings(**SMALL, first_order=True, num_inner_steps=2, inner_learning_rate=0.5),
+        a_policy(1),
+    )
     steps = some_steps(config)
     flat, unravel = ravel_pytree(policy)
     gradient = jax.grad(lambda x: maml.outcome(unravel(x), steps, config).surrogate)(flat)
@@ -173,7 +176,7 @@ def test_the_first_order_gradient_is_the_outer_one_where_adaptation_arrives(floa
 
 
 def test_both_inner_objectives_have_one_gradient_but_not_one_curvature(float64: None):
-    ratio, logs = (PrompConfig(**SMALL, inner_objective=o) for o in ("likelihood_ratio", "log_likelihood"))
+    ratio, logs = (PrompSettings(**SMALL, inner_objective=o) for o in ("likelihood_ratio", "log_likelihood"))
     step = jax.tree.map(lambda x: x[0], some_steps(ratio)[0])
     flat, unravel = ravel_pytree(a_policy())
     losses = [lambda x, c=config: maml.inner_loss(unravel(x), step, c) for config in (ratio, logs)]
@@ -185,7 +188,7 @@ def test_both_inner_objectives_have_one_gradient_but_not_one_curvature(float64: 
 
 def test_adaptation_is_a_policy_gradient_step_by_hand(float64: None):
     """One state, one action dimension apart: theta' = theta + alpha mean(A grad log pi), with finite differences."""
-    config = MamlTrpoConfig(**SMALL, inner_learning_rate=0.2)
+    config = MamlTrpoSettings(**SMALL, inner_learning_rate=0.2)
     step, policy = jax.tree.map(lambda x: x[0], some_steps(config)[0]), a_policy()
     flat, unravel = ravel_pytree(policy)
 
@@ -241,7 +244,7 @@ def test_a_step_that_no_length_makes_better_is_not_taken():
 
 
 def test_trpo_lowers_the_surrogate_and_keeps_its_divergence():
-    config = MamlTrpoConfig(**SMALL)
+    config = MamlTrpoSettings(**SMALL)
     acted = maml.init(FAMILY, config, 0).learner._replace(policy=a_policy())
     steps = some_steps(config)
     learner, metrics = jax.jit(maml.trpo_update, static_argnames="config")(acted, steps, config=config)
@@ -254,7 +257,7 @@ def test_trpo_lowers_the_surrogate_and_keeps_its_divergence():
 def test_a_trpo_step_is_the_natural_gradient_by_the_whole_hessian(float64: None):
     """Of a tiny network: Hessian-vector products of MAML's own KL, through adaptation, and the step that they lead to,
     against the Hessian as a matrix and a direct solver."""
-    config = MamlTrpoConfig(**SMALL | {"hidden_dim": 2}, cg_iterations=200, cg_damping=0.1)
+    config = MamlTrpoSettings(**SMALL | {"hidden_dim": 2}, cg_iterations=200, cg_damping=0.1)
     policy = a_policy(hidden_dim=2)
     steps = some_steps(config, policy=policy)
     flat, unravel = ravel_pytree(policy)
@@ -287,7 +290,7 @@ def test_a_trpo_step_is_the_natural_gradient_by_the_whole_hessian(float64: None)
 
 
 def test_tasks_one_by_one_come_to_the_same_as_all_at_once(float64: None, monkeypatch: pytest.MonkeyPatch):
-    config, policy = PrompConfig(**SMALL), a_policy()
+    config, policy = PrompSettings(**SMALL), a_policy()
     steps = some_steps(config, policy=policy)
 
     def loss(policy: GaussianPolicy) -> Any:
@@ -302,20 +305,20 @@ def test_tasks_one_by_one_come_to_the_same_as_all_at_once(float64: None, monkeyp
 
 
 def test_promp_lowers_its_objective_and_adapts_its_penalty():
-    steps = some_steps(PrompConfig(**SMALL))
+    steps = some_steps(PrompSettings(**SMALL))
     for target, factor in ((1e-9, 2.0), (1e9, 0.5)):
-        config = PrompConfig(**SMALL, adaptive_inner_kl=True, inner_kl_target=target)
+        config = PrompSettings(**SMALL, adaptive_inner_kl=True, inner_kl_target=target)
         learner = maml.init(FAMILY, config, 0).learner
         after, metrics = maml.promp_update(learner, steps, config)
         assert metrics["outer_loss"].shape == (5,) and metrics["outer_loss"][-1] < metrics["outer_loss"][0]
         np.testing.assert_allclose(after.inner_kl_weight, factor * learner.inner_kl_weight)
-    still = PrompConfig(**SMALL)
+    still = PrompSettings(**SMALL)
     learner = maml.init(FAMILY, still, 0).learner
     np.testing.assert_array_equal(maml.promp_update(learner, steps, still)[0].inner_kl_weight, learner.inner_kl_weight)
 
 
 def test_the_agent_adapts_from_the_meta_parameters_on_all_episodes_of_the_trial():
-    config = MamlTrpoConfig(**SMALL)
+    config = MamlTrpoSettings(**SMALL)
     agent, params = maml.make_agent(FAMILY, config), maml.init(FAMILY, config, 3).learner.policy
     task = FAMILY.sample_tasks(np.random.default_rng(0), 2)
     played = list(rollout.trial(FAMILY, agent, params, task, jax.random.key(0), 3))
@@ -336,7 +339,7 @@ def test_the_agent_adapts_from_the_meta_parameters_on_all_episodes_of_the_trial(
 
 
 def test_an_iteration_counts_all_its_steps_and_trains_on_the_drawn_tasks():
-    config = PrompConfig(**SMALL, num_inner_steps=2)
+    config = PrompSettings(**SMALL, num_inner_steps=2)
     tasks = FAMILY.task_set(0, 3, 2)
     state = maml.init(FAMILY, config, 0)
     (after,), (metrics,) = next(maml.meta_train(FAMILY, config, tasks, [state]))
@@ -344,7 +347,9 @@ def test_an_iteration_counts_all_its_steps_and_trains_on_the_drawn_tasks():
     assert metrics["return_after"].shape == (5,)
     drawn = on_policy.draw_tasks(FAMILY, config, tasks.train, jax.random.key(0))["goal"]
     assert {tuple(goal) for goal in drawn} <= {tuple(goal) for goal in tasks.train["goal"]}
-    fresh = on_policy.draw_tasks(FAMILY, PrompConfig(**SMALL, fresh_tasks=True), tasks.train, jax.random.key(0))["goal"]
+    fresh = on_policy.draw_tasks(FAMILY, PrompSettings(**SMALL, fresh_tasks=True), tasks.train, jax.random.key(0))[
+        "goal"
+    ]
     assert not {tuple(goal) for goal in fresh} & {tuple(goal) for goal in tasks.train["goal"]}
 
 

@@ -18,12 +18,12 @@ from nacre.errors import NacreError
 from nacre.families.point import PointRobot
 from nacre.families.walker_hopper import HopperParams
 from nacre.learning import replay, soft_actor_critic
-from nacre.presets.oracle import PRESETS, OracleConfig
+from nacre.presets.oracle import PRESETS, OracleSettings
 from nacre.simulation import rollout
 from nacre.simulation.environment import TaskEnvironment
 
 FAMILY = PointRobot()
-SMALL = OracleConfig(
+SMALL = OracleSettings(
     num_train_tasks=4, num_test_tasks=3, iterations=2, num_initial_episodes=1, num_tasks_sample=2, num_episodes=2,
     num_train_steps_per_iteration=7, meta_batch=3, batch_size=5, hidden_dim=8,
 )  # fmt: skip
@@ -129,9 +129,9 @@ def test_parameters_have_one_order_whatever_the_order_of_the_family():
 
 def test_it_collects_as_many_steps_as_pearl():
     for preset, rows in PRESETS.items():
-        assert {name: OracleConfig(**row) for name, row in rows.items()}, preset
-    assert OracleConfig(**PRESETS["paper"]["cheetah-vel"]).num_episodes == 2 + 3
-    assert OracleConfig(**PRESETS["paper"]["sparse-point-robot"]).num_episodes == 5 + 45
+        assert {name: OracleSettings(**row) for name, row in rows.items()}, preset
+    assert OracleSettings(**PRESETS["paper"]["cheetah-vel"]).num_episodes == 2 + 3
+    assert OracleSettings(**PRESETS["paper"]["sparse-point-robot"]).num_episodes == 5 + 45
 
 
 def test_it_goes_on_exactly_where_it_was_stopped(tmp_path: Path):

@@ -26,7 +26,7 @@ from nacre.errors import NacreError
 from nacre.families import catalog, plugins
 from nacre.families.point import PointRobot
 from nacre.learning import soft_actor_critic
-from nacre.presets.pearl import PearlConfig
+from nacre.presets.pearl import PearlSettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "add-an-algorithm.md").read_text()
 PROGRAMS = {
@@ -117,7 +117,7 @@ def test_pearl_with_a_huber_loss_differs_from_pearl_in_that_loss_alone(folder: P
 
 def test_a_replaced_loss_is_the_one_that_is_descended() -> None:
     """The gradient of the critics with Huber's loss, by hand: that of Huber's of the same targets."""
-    config = PearlConfig(latent_dim=2, hidden_dim=4, encoder_hidden_dim=4)
+    config = PearlSettings(latent_dim=2, hidden_dim=4, encoder_hidden_dim=4)
     networks, _ = pearl.init_learner(2, 2, config, jax.random.key(0))
     rng = np.random.default_rng(0)
     obs, action, following = rng.normal(size=(3, 2, 5, 2)).astype(np.float32)

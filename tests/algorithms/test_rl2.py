@@ -15,12 +15,12 @@ from nacre.algorithms import rl2
 from nacre.families.family import JaxFamily, JaxStep
 from nacre.families.point import PointRobot
 from nacre.learning import on_policy
-from nacre.presets.rl2 import Rl2Config
+from nacre.presets.rl2 import Rl2Settings
 from nacre.simulation import rollout
 from nacre.types import Tasks
 
 FAMILY = PointRobot()
-SMALL = Rl2Config(num_train_tasks=3, num_test_tasks=2, tasks_per_iteration=3, hidden_dim=6, backpropagation_steps=7)
+SMALL = Rl2Settings(num_train_tasks=3, num_test_tasks=2, tasks_per_iteration=3, hidden_dim=6, backpropagation_steps=7)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Bandit(JaxFamily):
         return JaxStep((key, time + 1), jnp.zeros(1), reward, reward, time + 1 >= self.end_at)
 
 
-def played(family: JaxFamily, config: Rl2Config, policy: Any, explore: bool, num_tasks: int = 3) -> list[Any]:
+def played(family: JaxFamily, config: Rl2Settings, policy: Any, explore: bool, num_tasks: int = 3) -> list[Any]:
     agent = rl2.make_agent(family, config)._replace(explores=lambda index, scored: explore)
     task = family.sample_tasks(np.random.default_rng(0), num_tasks)
     return list(rollout.trial(family, agent, policy, task, jax.random.key(1), 2))
@@ -202,7 +202,7 @@ def optimum(pulls: int) -> float:
 def test_it_learns_a_bandit_near_the_optimum_of_its_horizon():
     """Two episodes of ten pulls are one trial of twenty; a random puller earns 10."""
     family = Bandit()
-    config = Rl2Config(
+    config = Rl2Settings(
         num_train_tasks=1000, tasks_per_iteration=500, iterations=300, learning_rate=3e-3, discount=1.0, cell="gru"
     )
     tasks, start = family.task_set(0, 1000, 2), rl2.init(family, config, 0)

@@ -24,14 +24,14 @@ from nacre.families.catalog import FAMILIES, make_family
 from nacre.families.family import MujocoFamily
 from nacre.families.robots import load_model
 from nacre.learning import soft_actor_critic
-from nacre.presets.pearl import PearlConfig
+from nacre.presets.pearl import PearlSettings
 from nacre.runs.compilation_cache import num_cores
 from nacre.runs.experiment import resolve
 from nacre.simulation import rollout
 from nacre.simulation.mujoco import MujocoLanes
 from nacre.types import Transition
 
-PAPER = PearlConfig()
+PAPER = PearlSettings()
 CHEETAH = (20, 6)
 MACHINE = {"benchmark", "family", "preset", "device", "cpu_threads", "jax"}
 FIGURES = {
@@ -70,7 +70,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sizes, name, value)
 
 
-def products_of_update(obs_dim: int, action_dim: int, config: PearlConfig) -> int:
+def products_of_update(obs_dim: int, action_dim: int, config: PearlSettings) -> int:
     """2mnk over the matrix products in the program of one update, as JAX traces it."""
 
     def zeros(num: int) -> Transition:

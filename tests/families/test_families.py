@@ -21,7 +21,7 @@ from nacre.families.gymnasium import GymnasiumFamily
 from nacre.families.half_cheetah import CheetahDir, CheetahVel
 from nacre.families.point import PointRobot, SparsePointRobot
 from nacre.families.robots import load_model
-from nacre.presets.pearl import PearlConfig
+from nacre.presets.pearl import PearlSettings
 from nacre.presets.pearl_presets import PRESETS
 from nacre.runs.experiment import resolve
 from nacre.simulation import rollout
@@ -38,7 +38,7 @@ def family(request) -> Family:
 
 def task_set(family: Family, task_seed: int = 1337) -> Any:
     """The family's task set in the sizes of the paper preset."""
-    config = PearlConfig(**PRESETS["paper"][family.name])
+    config = PearlSettings(**PRESETS["paper"][family.name])
     return family.task_set(task_seed, config.num_train_tasks, config.num_test_tasks)
 
 
@@ -185,7 +185,7 @@ def table(tasks: Tasks) -> np.ndarray:
 
 def test_tasks_have_the_declared_parameters_and_numbers(family):
     train, test, task_seed, version = task_set(family)
-    config = PearlConfig(**PRESETS["paper"][family.name])
+    config = PearlSettings(**PRESETS["paper"][family.name])
     for tasks, number in (
         (train, config.num_train_tasks),
         (test, config.num_test_tasks),
@@ -345,7 +345,7 @@ def test_the_page_of_families_has_the_sizes_of_every_one():
         if isinstance(family, MujocoFamily):
             model = load_model(family.model_file, family.model_timestep)
             dt = f"{family.frame_skip * model.opt.timestep:.4g}"
-        config = PearlConfig(**PRESETS["paper"][name])
+        config = PearlSettings(**PRESETS["paper"][name])
         split = f"{config.num_train_tasks} / {config.num_test_tasks}"
         expected[name] = [str(family.obs_dim), str(family.action_dim), str(family.horizon), dt, split]
     assert written == expected

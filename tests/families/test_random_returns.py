@@ -22,7 +22,7 @@ import pytest
 from nacre.algorithms import random_policy
 from nacre.families.catalog import FAMILIES, OPTIONAL, make_family
 from nacre.families.family import Family, MujocoFamily
-from nacre.presets.random_policy import RandomConfig
+from nacre.presets.random_policy import RandomSettings
 from nacre.simulation import rollout
 from nacre.types import Tasks
 
@@ -40,7 +40,7 @@ def sampled(family: Family) -> Tasks:
 
 def returns(family: Family, tasks: Tasks) -> np.ndarray:
     """Of the first steps and of the whole episode, [2, task]."""
-    agent, memory = random_policy.make_agent(family, RandomConfig()), np.zeros(NUM_TASKS)
+    agent, memory = random_policy.make_agent(family, RandomSettings()), np.zeros(NUM_TASKS)
     _, episode = rollout.episode(family, agent, np.zeros(()), memory, tasks, jax.random.key(1), explore=True)
     time, reward = np.arange(family.horizon), np.asarray(episode.transitions.reward, np.float64)
     reward = np.where(time < np.asarray(episode.length)[:, None], reward, 0.0)

@@ -23,7 +23,7 @@ from nacre.learning.networks import (
     product,
     sample_action,
 )
-from nacre.presets.pearl import PearlConfig
+from nacre.presets.pearl import PearlSettings
 
 
 def test_z_as_second_input_gives_what_z_beside_the_first_gives():
@@ -121,7 +121,7 @@ def test_a_product_in_float32_leaves_float64_alone():
 @pytest.fixture(scope="module")
 def fresh() -> soft_actor_critic.Networks:
     """The paper's networks for the half-cheetah."""
-    return jax.jit(lambda key: pearl.init_learner(20, 6, PearlConfig(), key)[0])(jax.random.key(0))
+    return jax.jit(lambda key: pearl.init_learner(20, 6, PearlSettings(), key)[0])(jax.random.key(0))
 
 
 def uniform_within(x: jax.Array, bound: float) -> None:

@@ -12,7 +12,7 @@ import pytest
 from nacre.algorithms.registry import ALGORITHMS
 from nacre.errors import NacreError
 from nacre.families.catalog import FAMILIES, OPTIONAL
-from nacre.presets.pearl import PearlConfig
+from nacre.presets.pearl import PearlSettings
 from nacre.presets.pearl_presets import ANY_FAMILY
 from nacre.runs.experiment import RunOptions, from_json, resolve, to_json
 
@@ -146,7 +146,7 @@ def test_fields_of_settings_family_and_run_share_one_namespace() -> None:
 
 def test_no_field_name_has_two_meanings() -> None:
     for family in FAMILIES.values():
-        groups = [{field.name for field in dataclasses.fields(group)} for group in (PearlConfig, family, RunOptions)]
+        groups = [{field.name for field in dataclasses.fields(group)} for group in (PearlSettings, family, RunOptions)]
         assert sum(map(len, groups)) == len(set.union(*groups))
 
 
@@ -233,7 +233,7 @@ def test_zero_of_what_a_run_cannot_do_without_is_refused_by_name(field: str) -> 
     assert f"--{field.replace('_', '-')}" in sentence
 
 
-@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(PearlConfig)])
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(PearlSettings)])
 def test_a_negative_setting_is_refused_by_name(field: str) -> None:
     assert field in refusal("pearl", "point-robot", "smoke", **{field: -1})
 
@@ -308,7 +308,7 @@ def test_config_json_gives_back_exactly_the_experiment(preset: str, family: str)
 def test_config_json_keeps_the_familys_options_and_says_everything_with_versions() -> None:
     chosen = resolve("pearl", "sparse-point-robot", "smoke", goal_radius=0.8, use_next_obs_in_context=True)
     data = json.loads(to_json(chosen, {"nacre": "1.2.3"}))
-    assert set(data["settings"]) == {field.name for field in dataclasses.fields(PearlConfig)}
+    assert set(data["settings"]) == {field.name for field in dataclasses.fields(PearlSettings)}
     assert data["family_options"] == {"goal_radius": 0.8}
     assert set(data["options"]) == {field.name for field in dataclasses.fields(RunOptions)}
     assert data["versions"] == {"nacre": "1.2.3"}

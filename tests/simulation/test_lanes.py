@@ -21,7 +21,7 @@ from nacre.errors import NacreError
 from nacre.families.family import Family, num_tasks
 from nacre.families.half_cheetah import CheetahVel
 from nacre.families.point import PointRobot
-from nacre.presets.maml import PrompConfig
+from nacre.presets.maml import PrompSettings
 from nacre.simulation import lanes, rollout
 from nacre.simulation.lanes import MAX_IDLE, close_idle_lanes, lent_lanes, make_lanes
 from nacre.types import Agent, fold_in, select, split
@@ -158,7 +158,7 @@ class FallingCheetah(ShortCheetah):
 
 @pytest.mark.parametrize("family", [ShortCheetah(), FallingCheetah()], ids=["all live", "some end"])
 def test_a_trial_of_maml_is_that_of_a_plain_loop_and_its_memories_stay_readable(family: Family) -> None:
-    config = PrompConfig(hidden_dim=4, num_hidden_layers=1)
+    config = PrompSettings(hidden_dim=4, num_hidden_layers=1)
     agent, params = maml.make_agent(family, config), maml.init(family, config, 0).learner.policy
     task, key = family.sample_tasks(np.random.default_rng(0), 4), jax.random.key(0)
     played = list(rollout.trial(family, agent, params, task, key, 2))

@@ -14,7 +14,7 @@ from nacre.errors import NacreError
 from nacre.families.family import Family, JaxStep, num_tasks, take
 from nacre.families.half_cheetah import CheetahVel
 from nacre.families.point import PointRobot
-from nacre.presets.pearl import PearlConfig
+from nacre.presets.pearl import PearlSettings
 from nacre.simulation import rollout
 from nacre.types import Agent
 
@@ -37,7 +37,7 @@ SEEKING = Agent(
 
 
 def test_returns_stand_by_repeat_task_and_episode_and_are_those_of_a_hand_loop_over_the_trial():
-    config = PearlConfig(latent_dim=2, hidden_dim=8, num_hidden_layers=1, encoder_hidden_dim=8)
+    config = PearlSettings(latent_dim=2, hidden_dim=8, num_hidden_layers=1, encoder_hidden_dim=8)
     networks = pearl.init_learner(2, 2, config, jax.random.key(0))[0]
     agent, params, key = (
         pearl.make_agent(FAMILY, config),
@@ -64,7 +64,7 @@ def test_returns_stand_by_repeat_task_and_episode_and_are_those_of_a_hand_loop_o
 @pytest.mark.parametrize("family", [FAMILY, CheetahVel()], ids=lambda family: family.name)
 def test_agents_side_by_side_meet_what_each_meets_alone(family):
     """Each with its own parameters and its own key, in compiled episodes and in MuJoCo."""
-    config = PearlConfig(latent_dim=2, hidden_dim=8, num_hidden_layers=1, encoder_hidden_dim=8)
+    config = PearlSettings(latent_dim=2, hidden_dim=8, num_hidden_layers=1, encoder_hidden_dim=8)
     agent, tasks = pearl.make_agent(family, config), family.sample_tasks(np.random.default_rng(0), 2)
     keys, params = jax.random.split(jax.random.key(3), 3), []
     for seed in range(3):

@@ -21,7 +21,7 @@ from nacre.learning import on_policy, trust_region
 from nacre.learning.networks import GaussianPolicy, PolicyOutput
 from nacre.learning.on_policy import Rollouts, log_density, masked_mean
 from nacre.learning.trust_region import TrustRegion
-from nacre.presets.maesn import MaesnConfig
+from nacre.presets.maesn import MaesnSettings
 from nacre.simulation.rollout import episode
 from nacre.types import Agent, Belief, Key, Tasks, Transition, stream
 
@@ -158,7 +158,7 @@ def outcome(model: Model, drawn: Drawn) -> Outcome:
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def update(model: Model, drawn: Drawn, config: MaesnConfig) -> tuple[Model, Metrics]:
+def update(model: Model, drawn: Drawn, config: MaesnSettings) -> tuple[Model, Metrics]:
     """The outer step, in a trust region of the adapted policies, on everything that is learnt."""
 
     def loss(model: Model) -> Array:
@@ -196,7 +196,7 @@ class Params(NamedTuple):
     step_sizes: Latent
 
 
-def belief(memory: Memory, config: MaesnConfig) -> Belief:
+def belief(memory: Memory, config: MaesnSettings) -> Belief:
     """The latent distribution as adapted so far."""
     return Belief(memory.latent.mean, jnp.exp(2 * memory.latent.log_std))
 
@@ -216,7 +216,7 @@ def adapt_in_trial(
 
 
 @functools.cache
-def make_agent(family: Family, config: MaesnConfig) -> Agent:
+def make_agent(family: Family, config: MaesnSettings) -> Agent:
     """MAESN as an Agent. It samples its actions in all episodes but the scored one."""
     num_kept = max(config.num_evaluation_episodes, MIN_EPISODES_KEPT)
 
@@ -270,7 +270,7 @@ class State(NamedTuple):
     meta_iterations: np.int64  # completed
 
 
-def init(family: Family, config: MaesnConfig, seed: int) -> State:
+def init(family: Family, config: MaesnSettings, seed: int) -> State:
     """The state before the first environment step: every task's latent distribution is N(0, I)."""
     policy_key, run_key = jax.random.split(jax.random.key(seed))
     policy = GaussianPolicy(
@@ -293,13 +293,13 @@ def transfer(into: State, source: State) -> State:
 
 
 def meta_train(
-    family: Family, config: MaesnConfig, tasks: TaskSet, states: Sequence[State]
+    family: Family, config: MaesnSettings, tasks: TaskSet, states: Sequence[State]
 ) -> Iterator[tuple[list[State], list[Metrics]]]:
     """Continues the runs of one or more seeds: (states, metrics [update] of each) after every iteration."""
     return on_policy.iterate(functools.partial(iteration, family, config, tasks.train), states, config.iterations)
 
 
-def iteration(family: Family, config: MaesnConfig, tasks: Tasks, state: State) -> tuple[State, Metrics]:
+def iteration(family: Family, config: MaesnSettings, tasks: Tasks, state: State) -> tuple[State, Metrics]:
     """One meta-iteration: episodes before and after adaptation in every drawn task, then the outer step."""
     number = int(state.meta_iterations)
     task_key = jax.random.fold_in(stream(state.key, "tasks"), number)
@@ -364,6 +364,6 @@ def _adapt(latents: Latent, before: Before, step_sizes: Latent) -> Latent:
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _assess(policy: GaussianPolicy, rollouts: Rollouts, z: Array, noise: Array, config: MaesnConfig) -> After:
+def _assess(policy: GaussianPolicy, rollouts: Rollouts, z: Array, noise: Array, config: MaesnSettings) -> After:
     advantages = functools.partial(on_policy.advantages, discount=config.discount, gae_lambda=config.gae_lambda)
     return After(rollouts, noise, jax.vmap(advantages)(rollouts), act_on(policy, rollouts.obs, z))

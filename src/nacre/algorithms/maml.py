@@ -22,7 +22,7 @@ from nacre.learning import on_policy, trust_region
 from nacre.learning.networks import GaussianPolicy, PolicyOutput
 from nacre.learning.on_policy import Rollouts, log_density, masked_mean
 from nacre.learning.trust_region import TrustRegion
-from nacre.presets.maml import GradientConfig, MamlTrpoConfig, PrompConfig
+from nacre.presets.maml import GradientSettings, MamlTrpoSettings, PrompSettings
 from nacre.types import Agent, Key, Tasks, Transition, stream
 
 MIN_EPISODES_KEPT = 21
@@ -42,7 +42,7 @@ class Step(NamedTuple):
     policy: PolicyOutput  # that acted, at every step
 
 
-def assess(policy: GaussianPolicy, rollouts: Rollouts, config: GradientConfig) -> Step:
+def assess(policy: GaussianPolicy, rollouts: Rollouts, config: GradientSettings) -> Step:
     """One task's rollouts with their advantages and the densities of the policy that acted."""
     advantage = on_policy.advantages(rollouts, config.discount, config.gae_lambda)
     return jax.lax.stop_gradient(Step(rollouts, advantage, policy(rollouts.obs)))
@@ -54,7 +54,7 @@ def ratio(policy: GaussianPolicy, step: Step) -> Array:
     return jnp.exp(log_density(policy(step.rollouts.obs), action) - log_density(step.policy, action))
 
 
-def inner_loss(policy: GaussianPolicy, step: Step, config: GradientConfig) -> Array:
+def inner_loss(policy: GaussianPolicy, step: Step, config: GradientSettings) -> Array:
     """-mean(A r), or -mean(A log pi): what adaptation descends, on one task."""
     if config.inner_objective == "likelihood_ratio":
         weight = ratio(policy, step)
@@ -63,7 +63,7 @@ def inner_loss(policy: GaussianPolicy, step: Step, config: GradientConfig) -> Ar
     return -masked_mean(step.advantage * weight, step.rollouts.real)
 
 
-def adapt(policy: GaussianPolicy, step: Step, config: GradientConfig) -> GaussianPolicy:
+def adapt(policy: GaussianPolicy, step: Step, config: GradientSettings) -> GaussianPolicy:
     """The policy after one inner step on one task. The standard deviation adapts too."""
     gradient = jax.grad(inner_loss)(policy, step, config)
     if config.first_order:
@@ -71,7 +71,7 @@ def adapt(policy: GaussianPolicy, step: Step, config: GradientConfig) -> Gaussia
     return jax.tree.map(lambda p, g: p - config.inner_learning_rate * g, policy, gradient)
 
 
-def acts_adapted(policy: GaussianPolicy, steps: Sequence[Step], config: GradientConfig) -> PolicyOutput:
+def acts_adapted(policy: GaussianPolicy, steps: Sequence[Step], config: GradientSettings) -> PolicyOutput:
     """What theta does on the last data of a task after adaptation on those before, as a function of theta."""
     for step in steps[:-1]:
         policy = adapt(policy, step, config)
@@ -97,7 +97,9 @@ def divergence(output: PolicyOutput, step: Step) -> Array:
     return masked_mean(on_policy.kl_divergence(step.policy, output), step.rollouts.real)
 
 
-def outcome(policy: GaussianPolicy, steps: Sequence[Step], config: GradientConfig, clip_ratio: float = 0.0) -> Outcome:
+def outcome(
+    policy: GaussianPolicy, steps: Sequence[Step], config: GradientSettings, clip_ratio: float = 0.0
+) -> Outcome:
     """All that the outer objectives are made of, as a function of theta through the inner steps."""
 
     def of_task(steps: Sequence[Step]) -> Outcome:
@@ -124,7 +126,7 @@ class Learner(NamedTuple):
     inner_kl_weight: Float[Array, " inner_step"]  # eta (ProMP)
 
 
-def trpo_update(learner: Learner, steps: Sequence[Step], config: MamlTrpoConfig) -> tuple[Learner, Metrics]:
+def trpo_update(learner: Learner, steps: Sequence[Step], config: MamlTrpoSettings) -> tuple[Learner, Metrics]:
     """MAML-TRPO's outer step: minimise the surrogate while the adapted policies' mean KL stays below its limit."""
     region = TrustRegion(config.max_kl, config.cg_iterations, config.cg_damping)
     policy, metrics = trust_region.step(
@@ -139,14 +141,14 @@ def trpo_update(learner: Learner, steps: Sequence[Step], config: MamlTrpoConfig)
 
 
 def promp_loss(
-    policy: GaussianPolicy, steps: Sequence[Step], weight: Array, config: PrompConfig
+    policy: GaussianPolicy, steps: Sequence[Step], weight: Array, config: PrompSettings
 ) -> tuple[Array, Outcome]:
     """ProMP's outer objective: clipped, plus eta KL(pi_old || pi_theta) on the data before adaptation."""
     found = outcome(policy, steps, config, config.clip_ratio)
     return found.clipped + jnp.sum(weight * found.inner_kl), found
 
 
-def promp_update(learner: Learner, steps: Sequence[Step], config: PrompConfig) -> tuple[Learner, Metrics]:
+def promp_update(learner: Learner, steps: Sequence[Step], config: PrompSettings) -> tuple[Learner, Metrics]:
     """ProMP's outer steps: Adam, several times on the same data."""
     adam, weight = optax.adam(config.learning_rate), learner.inner_kl_weight
 
@@ -182,7 +184,7 @@ class Memory(NamedTuple):
 
 
 @functools.cache
-def make_agent(family: Family, config: GradientConfig) -> Agent:
+def make_agent(family: Family, config: GradientSettings) -> Agent:
     """MAML or ProMP as an Agent. It samples its actions in all episodes but the scored one, as adaptation needs."""
     num_kept = max(config.num_evaluation_episodes, MIN_EPISODES_KEPT)
 
@@ -232,7 +234,7 @@ def make_agent(family: Family, config: GradientConfig) -> Agent:
 
 
 def adapt_to_trial(
-    policy: GaussianPolicy, rollouts: Rollouts, acted: PolicyOutput, config: GradientConfig
+    policy: GaussianPolicy, rollouts: Rollouts, acted: PolicyOutput, config: GradientSettings
 ) -> GaussianPolicy:
     """theta adapted to one task's episodes so far [episode, time]; all inner steps use all of them.
 
@@ -258,14 +260,14 @@ class State(NamedTuple):
     meta_iterations: np.int64  # completed
 
 
-def init(family: Family, config: GradientConfig, seed: int) -> State:
+def init(family: Family, config: GradientSettings, seed: int) -> State:
     """The state before the first environment step."""
     policy_key, run_key = jax.random.split(jax.random.key(seed))
     policy = GaussianPolicy(
         family.obs_dim, family.action_dim, config.hidden_dim, config.num_hidden_layers, key=policy_key
     )
     learner = Learner(policy, optimiser=None, inner_kl_weight=jnp.zeros(config.num_inner_steps))
-    if isinstance(config, PrompConfig):
+    if isinstance(config, PrompSettings):
         optimiser = optax.adam(config.learning_rate).init(policy)
         learner = Learner(policy, optimiser, jnp.full(config.num_inner_steps, config.inner_kl_weight))
     return State(learner, run_key, np.int64(0), np.int64(0), np.int64(0))
@@ -282,13 +284,13 @@ def transfer(into: State, source: State) -> State:
 
 
 def meta_train(
-    family: Family, config: GradientConfig, tasks: TaskSet, states: Sequence[State]
+    family: Family, config: GradientSettings, tasks: TaskSet, states: Sequence[State]
 ) -> Iterator[tuple[list[State], list[Metrics]]]:
     """Continues the runs of one or more seeds: (states, metrics [update] of each) after every iteration."""
     return on_policy.iterate(functools.partial(iteration, family, config, tasks.train), states, config.iterations)
 
 
-def iteration(family: Family, config: GradientConfig, tasks: Tasks, state: State) -> tuple[State, Metrics]:
+def iteration(family: Family, config: GradientSettings, tasks: Tasks, state: State) -> tuple[State, Metrics]:
     """One meta-iteration: tasks, rollouts before and after every inner step, the outer update."""
     number = int(state.meta_iterations)
     drawn = on_policy.draw_tasks(family, config, tasks, jax.random.fold_in(stream(state.key, "tasks"), number))
@@ -323,18 +325,18 @@ def _repeated(policy: GaussianPolicy, num: int) -> GaussianPolicy:
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _assess(policies: GaussianPolicy, rollouts: Rollouts, config: GradientConfig) -> Step:
+def _assess(policies: GaussianPolicy, rollouts: Rollouts, config: GradientSettings) -> Step:
     return jax.vmap(functools.partial(assess, config=config))(policies, rollouts)
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _adapt(policies: GaussianPolicy, step: Step, config: GradientConfig) -> GaussianPolicy:
+def _adapt(policies: GaussianPolicy, step: Step, config: GradientSettings) -> GaussianPolicy:
     return jax.vmap(functools.partial(adapt, config=config))(policies, step)
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _outer(learner: Learner, steps: Sequence[Step], config: GradientConfig) -> tuple[Learner, Metrics]:
-    if isinstance(config, PrompConfig):
+def _outer(learner: Learner, steps: Sequence[Step], config: GradientSettings) -> tuple[Learner, Metrics]:
+    if isinstance(config, PrompSettings):
         return promp_update(learner, steps, config)
-    assert isinstance(config, MamlTrpoConfig)
+    assert isinstance(config, MamlTrpoSettings)
     return trpo_update(learner, steps, config)

@@ -21,7 +21,7 @@ from nacre.learning.collection import Phases
 from nacre.learning.networks import TanhGaussianPolicy, sample_action
 from nacre.learning.off_policy import Draw, Learn, Procedure, State, transfer  # noqa: F401  (of this method too)
 from nacre.learning.soft_actor_critic import Inferred, Metrics, Networks, Noise, Objective, Optimisers
-from nacre.presets.oracle import OracleConfig
+from nacre.presets.oracle import OracleSettings
 from nacre.types import Agent, Key
 
 
@@ -31,7 +31,7 @@ def features(tasks: Any) -> Float[Array, "task task_dim"]:
     return jnp.concatenate([values.reshape(values.shape[0], -1) for values in columns], axis=-1)
 
 
-def given_z(encoder: Any, task: Array, noise: Noise, config: OracleConfig) -> Inferred:
+def given_z(encoder: Any, task: Array, noise: Noise, config: OracleSettings) -> Inferred:
     """In the place of PEARL's inference: z is the task [task, task_dim]."""
     return Inferred(task[:, None], jnp.zeros((), task.dtype), {})
 
@@ -46,7 +46,7 @@ class Memory(NamedTuple):
 
 
 @functools.cache
-def make_agent(family: Family, config: OracleConfig) -> Agent:
+def make_agent(family: Family, config: OracleSettings) -> Agent:
     """The oracle as an Agent, the only one whose `begin` reads the task."""
 
     def begin(params: TanhGaussianPolicy, task: Any, key: Key) -> Memory:
@@ -66,7 +66,7 @@ def make_agent(family: Family, config: OracleConfig) -> Agent:
     )  # fmt: skip
 
 
-def init(family: Family, config: OracleConfig, seed: int) -> State:
+def init(family: Family, config: OracleSettings, seed: int) -> State:
     """The state before the first environment step, the buffer sized for the whole run."""
     network_key, run_key = jax.random.split(jax.random.key(seed))
     networks, optimisers = _init_learner(family, config, network_key)
@@ -75,7 +75,7 @@ def init(family: Family, config: OracleConfig, seed: int) -> State:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _init_learner(family: Family, config: OracleConfig, key: Key) -> tuple[Networks, Optimisers]:
+def _init_learner(family: Family, config: OracleSettings, key: Key) -> tuple[Networks, Optimisers]:
     networks = soft_actor_critic.init_networks(family.obs_dim, family.action_dim, family.task_dim, config, key)
     return networks, soft_actor_critic.init_optimisers(networks, config)
 
@@ -86,7 +86,7 @@ def agent_params(state: State) -> TanhGaussianPolicy:
 
 
 def meta_train(
-    family: Family, config: OracleConfig, tasks: TaskSet, states: Sequence[State]
+    family: Family, config: OracleSettings, tasks: TaskSet, states: Sequence[State]
 ) -> Iterator[tuple[list[State], list[Metrics]]]:
     """Continues the runs of one or more seeds: (states, metrics [update] of each) after every block of updates."""
     described = features(tasks.train)
@@ -101,7 +101,7 @@ def meta_train(
 
 
 @functools.cache
-def _draw_and_learn(family: Family, config: OracleConfig) -> tuple[Draw, Learn]:
+def _draw_and_learn(family: Family, config: OracleSettings) -> tuple[Draw, Learn]:
     def draw(data: tuple[rings.Replay, Array], key: Key) -> tuple[Any, Array, Noise]:
         replay, described = data
         task_key, batch_key, noise_key = jax.random.split(key, 3)

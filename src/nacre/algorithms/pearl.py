@@ -26,7 +26,7 @@ from nacre.learning.networks import MLP, RecurrentEncoder, TanhGaussianPolicy, s
 from nacre.learning.off_policy import Procedure, State, transfer
 from nacre.learning.replay import Replay
 from nacre.learning.soft_actor_critic import Inferred, Metrics, Networks, Noise, Objective, Optimisers
-from nacre.presets.pearl import PearlConfig
+from nacre.presets.pearl import PearlSettings
 from nacre.presets.pearl_presets import PRESETS
 from nacre.types import Agent, Belief, Key, Transition, select
 
@@ -43,7 +43,7 @@ class Factors(NamedTuple):
     weighted_mean: Float[Array, "*lanes latent_dim"]  # precision times mean
 
 
-def what_is_seen(transition: Transition, config: PearlConfig) -> Array:
+def what_is_seen(transition: Transition, config: PearlSettings) -> Array:
     """The encoder's input: obs, action, unscaled reward and perhaps next_obs."""
     seen = [transition.obs, transition.action, transition.reward[..., None]]
     if config.use_next_obs_in_context:
@@ -51,12 +51,12 @@ def what_is_seen(transition: Transition, config: PearlConfig) -> Array:
     return jnp.concatenate(seen, axis=-1)
 
 
-def encode(encoder: MLP, transition: Transition, config: PearlConfig) -> Factors:
+def encode(encoder: MLP, transition: Transition, config: PearlSettings) -> Factors:
     """The factor Psi(z | c_n) of every transition."""
     return as_factors(encoder(what_is_seen(transition, config)), config)
 
 
-def as_factors(raw: Float[Array, "*lanes out"], config: PearlConfig) -> Factors:
+def as_factors(raw: Float[Array, "*lanes out"], config: PearlSettings) -> Factors:
     """The Gaussian factors that the encoder's outputs describe."""
     if not config.use_information_bottleneck:
         return Factors(jnp.ones_like(raw), raw)
@@ -65,14 +65,14 @@ def as_factors(raw: Float[Array, "*lanes out"], config: PearlConfig) -> Factors:
     return Factors(precision, precision * mean)
 
 
-def posterior(total: Factors, config: PearlConfig) -> Belief:
+def posterior(total: Factors, config: PearlSettings) -> Belief:
     """The normalised product of factors, given their sum; the prior is a factor of it where the settings say so."""
     variance = 1.0 / (total.precision + 1.0 if config.use_prior_factor else total.precision)
     mean = variance * total.weighted_mean
     return Belief(mean, variance if config.use_information_bottleneck else jnp.zeros_like(variance))
 
 
-def infer_posterior(encoder: MLP | RecurrentEncoder, context: Transition, config: PearlConfig) -> Belief:
+def infer_posterior(encoder: MLP | RecurrentEncoder, context: Transition, config: PearlSettings) -> Belief:
     """q(z | c) from a context [*lanes, context, ...]: whatever the order of its transitions, unless recurrent."""
     if isinstance(encoder, RecurrentEncoder):
         return posterior(as_factors(encoder(what_is_seen(context, config)), config), config)
@@ -80,7 +80,7 @@ def infer_posterior(encoder: MLP | RecurrentEncoder, context: Transition, config
     return posterior(Factors(*(x.sum(axis=-2) for x in factors)), config)
 
 
-def prior(shape: tuple[int, ...], config: PearlConfig) -> Belief:
+def prior(shape: tuple[int, ...], config: PearlSettings) -> Belief:
     """N(0, I), the belief before any transition (a point at 0 without the information bottleneck)."""
     variance = jnp.ones(shape) if config.use_information_bottleneck else jnp.zeros(shape)
     return Belief(jnp.zeros(shape), variance)
@@ -102,7 +102,7 @@ def kl_to_prior(belief: Belief) -> Float[Array, ""]:
 # policy and V. batch is [task, batch, ...], context is [task, context, ...]
 
 
-def infer_z(encoder: MLP | RecurrentEncoder, context: Transition, noise: Noise, config: PearlConfig) -> Inferred:
+def infer_z(encoder: MLP | RecurrentEncoder, context: Transition, noise: Noise, config: PearlSettings) -> Inferred:
     """z [task, 1, latent_dim] drawn from the belief about each task, and the belief's weighted KL."""
     belief = infer_posterior(encoder, context, config)
     bottleneck = config.use_information_bottleneck
@@ -138,7 +138,7 @@ class Memory(NamedTuple):
     hidden: Any = ()  # the recurrent encoder's state; () without one
 
 
-def belief(memory: Memory, config: PearlConfig) -> Belief:
+def belief(memory: Memory, config: PearlSettings) -> Belief:
     """The belief after all transitions of the trial so far; the prior before the first."""
     if config.use_prior_factor:
         return posterior(memory.factors, config)
@@ -148,7 +148,7 @@ def belief(memory: Memory, config: PearlConfig) -> Belief:
 
 
 @functools.cache
-def make_agent(family: Family, config: PearlConfig) -> Agent:
+def make_agent(family: Family, config: PearlSettings) -> Agent:
     """PEARL as an Agent. The same settings give the same functions, so that compiled code is reused."""
 
     def begin(params: Params, task: Any, key: Key) -> Memory:
@@ -187,7 +187,7 @@ def make_agent(family: Family, config: PearlConfig) -> Agent:
 # Meta-training (paper, Algorithm 1)
 
 
-def init(family: Family, config: PearlConfig, seed: int) -> State:
+def init(family: Family, config: PearlSettings, seed: int) -> State:
     """The state before the first environment step, buffers sized for the whole run."""
     network_key, run_key = jax.random.split(jax.random.key(seed))
     networks, optimisers = init_learner(family.obs_dim, family.action_dim, config, network_key)
@@ -206,7 +206,7 @@ def init(family: Family, config: PearlConfig, seed: int) -> State:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def init_learner(obs_dim: int, action_dim: int, config: PearlConfig, key: Key) -> tuple[Networks, Optimisers]:
+def init_learner(obs_dim: int, action_dim: int, config: PearlSettings, key: Key) -> tuple[Networks, Optimisers]:
     """Fresh networks, encoder included, and Adam before its first step."""
     seen = obs_dim * (2 if config.use_next_obs_in_context else 1) + action_dim + 1
     encoded = config.latent_dim * (2 if config.use_information_bottleneck else 1)
@@ -228,7 +228,7 @@ class BufferSize(NamedTuple):
     total: int  # of all tasks together
 
 
-def buffer_sizes(family: Family, config: PearlConfig) -> tuple[BufferSize, BufferSize]:
+def buffer_sizes(family: Family, config: PearlSettings) -> tuple[BufferSize, BufferSize]:
     """How large the RL buffer and the context buffer of a whole run are."""
     rl = BufferSize(config.replay_capacity, config.env_steps(family))
     initial = collection.collected_as_context(family, initial_phases(config))
@@ -240,7 +240,7 @@ def buffer_sizes(family: Family, config: PearlConfig) -> tuple[BufferSize, Buffe
     return rl, BufferSize(latest, config.num_train_tasks * latest)
 
 
-def initial_phases(config: PearlConfig) -> Phases:
+def initial_phases(config: PearlSettings) -> Phases:
     """The collection in every train task before the first update."""
     number = config.num_initial_episodes
     return Phases(straight=number) if config.num_straight_episodes > 0 else Phases(prior=number)
@@ -251,21 +251,21 @@ def agent_params(state: State) -> Params:
     return Params(state.networks.encoder, state.networks.policy)
 
 
-def compile_update(family: Family, config: PearlConfig, num_seeds: int, objective: Objective = OBJECTIVE) -> None:
+def compile_update(family: Family, config: PearlSettings, num_seeds: int, objective: Objective = OBJECTIVE) -> None:
     """Compiles a whole block of updates, before the buffers are made, so that memory does not hold both at once."""
     fresh, num_updates = functools.partial(init, family, config, 0), config.num_train_steps_per_iteration
     off_policy.compile_block(fresh, procedure(family, config, objective), num_seeds, num_updates)
 
 
 def meta_train(
-    family: Family, config: PearlConfig, tasks: TaskSet, states: Sequence[State], objective: Objective = OBJECTIVE
+    family: Family, config: PearlSettings, tasks: TaskSet, states: Sequence[State], objective: Objective = OBJECTIVE
 ) -> Iterator[tuple[list[State], list[Metrics]]]:
     """Continues the runs of one or more seeds: (states, metrics [update] of each) after every block of updates."""
     return off_policy.meta_train(family, config, tasks.train, states, procedure(family, config, objective))
 
 
 @functools.cache
-def procedure(family: Family, config: PearlConfig, objective: Objective = OBJECTIVE) -> Procedure:
+def procedure(family: Family, config: PearlSettings, objective: Objective = OBJECTIVE) -> Procedure:
     """What PEARL adds to the loop of off-policy methods."""
     return Procedure(
         agent=_collecting_agent(family, config), params=agent_params,
@@ -277,7 +277,7 @@ def procedure(family: Family, config: PearlConfig, objective: Objective = OBJECT
     )  # fmt: skip
 
 
-def draw(buffers: Buffers, key: Key, family: Family, config: PearlConfig) -> tuple[Transition, Transition, Noise]:
+def draw(buffers: Buffers, key: Key, family: Family, config: PearlSettings) -> tuple[Transition, Transition, Noise]:
     """What one update of one run learns from: (batch, context, noise)."""
     task_key, batch_key, context_key, noise_key = jax.random.split(key, 4)
     task = rings.uniform_index(task_key, (config.meta_batch,), config.num_train_tasks)
@@ -290,7 +290,7 @@ def draw(buffers: Buffers, key: Key, family: Family, config: PearlConfig) -> tup
     return batch, context, off_policy.draw_noise(noise_key, batch.action.shape, config.latent_dim, config)
 
 
-def draw_context(ring: Replay, task: Any, key: Key, family: Family, config: PearlConfig) -> Transition:
+def draw_context(ring: Replay, task: Any, key: Key, family: Family, config: PearlSettings) -> Transition:
     """A context of each of these rings: single transitions, of all or of a window, or a stretch in their order."""
     num, window = config.context_batch_size, config.context_window(family)
     if window > 0:
@@ -300,13 +300,13 @@ def draw_context(ring: Replay, task: Any, key: Key, family: Family, config: Pear
 
 
 @functools.cache
-def _collecting_agent(family: Family, config: PearlConfig) -> Agent:
+def _collecting_agent(family: Family, config: PearlSettings) -> Agent:
     """The agent without its observing: meta-training takes the belief from the context buffer, not from a trial."""
     return make_agent(family, config)._replace(observe=lambda params, memory, transition: memory)
 
 
 @functools.partial(jax.jit, static_argnames=("family", "config"))
-def _posterior_z(params: Params, own: Replay, lane: Any, key: Key, family: Family, config: PearlConfig) -> Array:
+def _posterior_z(params: Params, own: Replay, lane: Any, key: Key, family: Family, config: PearlSettings) -> Array:
     """z drawn from the posterior of a fresh context batch of each lane's draw, [lane, latent_dim]."""
     context_key, z_key = jax.random.split(key)
     context = draw_context(own, lane, context_key, family, config)
@@ -324,7 +324,7 @@ def variant(objective: Objective = OBJECTIVE, **changes: Any) -> Algorithm:
     `nacre.register_algorithm("pearl-huber", pearl.variant(pearl.OBJECTIVE._replace(critic_error=huber)))`.
     """
     pearl = Algorithm(
-        settings=PearlConfig, presets=PRESETS, init=init, make_agent=make_agent, agent_params=agent_params,
+        settings=PearlSettings, presets=PRESETS, init=init, make_agent=make_agent, agent_params=agent_params,
         meta_train=functools.partial(meta_train, objective=objective), belief=belief, transfer=transfer,
         compile=functools.partial(compile_update, objective=objective),
     )  # fmt: skip

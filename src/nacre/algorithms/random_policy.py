@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from nacre.families.family import Family, TaskSet, num_tasks
-from nacre.presets.random_policy import RandomConfig
+from nacre.presets.random_policy import RandomSettings
 from nacre.types import Agent, Key
 
 
 @functools.cache
-def make_agent(family: Family, config: RandomConfig) -> Agent:
+def make_agent(family: Family, config: RandomSettings) -> Agent:
     """Actions U(-scale, scale), in every episode."""
 
     def act(params: Any, memory: Any, obs: Any, key: Key, explore: bool) -> tuple[Any, Any]:
@@ -41,7 +41,7 @@ class State(NamedTuple):
     meta_iterations: np.int64
 
 
-def init(family: Family, config: RandomConfig, seed: int) -> State:
+def init(family: Family, config: RandomSettings, seed: int) -> State:
     """The state at the beginning."""
     return State(jax.random.key(seed), np.int64(0), np.int64(0), np.int64(0))
 
@@ -52,7 +52,7 @@ def agent_params(state: State) -> Any:
 
 
 def meta_train(
-    family: Family, config: RandomConfig, tasks: TaskSet, states: Sequence[State]
+    family: Family, config: RandomSettings, tasks: TaskSet, states: Sequence[State]
 ) -> Iterator[tuple[list[State], list[dict[str, Any]]]]:
     """One empty update an iteration."""
     states = list(states)

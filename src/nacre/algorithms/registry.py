@@ -12,7 +12,7 @@ from nacre.algorithms.protocol import Algorithm, Presets
 from nacre.errors import NacreError, unknown
 from nacre.families import plugins
 from nacre.presets import maesn, maml, oracle, pearl_presets, random_policy, rl2
-from nacre.presets.pearl import PearlConfig
+from nacre.presets.pearl import PearlSettings
 from nacre.presets.settings import MethodSettings
 
 ENTRY_POINTS = "nacre.algorithms"
@@ -30,23 +30,22 @@ def _late(module: str, function: str) -> Callable[..., Any]:
 
 def _built_in(module: str, presets: Presets, settings: type[MethodSettings], **parts: Any) -> Algorithm:
     """A module of `nacre.algorithms`, with its settings and presets."""
-    functions: dict[str, Any] = {n: _late(module, n) for n in ("init", "meta_train", "make_agent", "agent_params")}
-    if settings is not random_policy.RandomConfig:
-        functions["transfer"] = _late(module, "transfer")
-    return Algorithm(settings=settings, presets=presets, **functions, **parts)
+    names = ("init", "meta_train", "make_agent", "agent_params", "transfer")
+    functions: dict[str, Any] = {name: _late(module, name) for name in names}
+    return Algorithm(settings=settings, presets=presets, **(functions | parts))
 
 
 _BUILT_IN = {
     "pearl": _built_in(
-        "pearl", pearl_presets.PRESETS, PearlConfig, belief=_late("pearl", "belief"),
+        "pearl", pearl_presets.PRESETS, PearlSettings, belief=_late("pearl", "belief"),
         compile=_late("pearl", "compile_update"),
     ),
-    "rl2": _built_in("rl2", rl2.PRESETS, rl2.Rl2Config),
-    "maml-trpo": _built_in("maml", maml.PRESETS, maml.MamlTrpoConfig),
-    "promp": _built_in("maml", maml.PRESETS, maml.PrompConfig),
-    "maesn": _built_in("maesn", maesn.PRESETS, maesn.MaesnConfig, belief=_late("maesn", "belief")),
-    "oracle": _built_in("oracle", oracle.PRESETS, oracle.OracleConfig, needs_task=True),
-    "random": _built_in("random_policy", random_policy.PRESETS, random_policy.RandomConfig),
+    "rl2": _built_in("rl2", rl2.PRESETS, rl2.Rl2Settings),
+    "maml-trpo": _built_in("maml", maml.PRESETS, maml.MamlTrpoSettings),
+    "promp": _built_in("maml", maml.PRESETS, maml.PrompSettings),
+    "maesn": _built_in("maesn", maesn.PRESETS, maesn.MaesnSettings, belief=_late("maesn", "belief")),
+    "oracle": _built_in("oracle", oracle.PRESETS, oracle.OracleSettings, needs_task=True),
+    "random": _built_in("random_policy", random_policy.PRESETS, random_policy.RandomSettings, transfer=None),
 }  # fmt: skip
 _registered: dict[str, Algorithm] = {}
 _registered_by: dict[str, str] = {}  # name -> the module that registered it

@@ -22,7 +22,7 @@ from nacre.families.family import Family, TaskSet, num_tasks
 from nacre.learning import on_policy
 from nacre.learning.networks import MIN_LOG_STD, PolicyOutput, full_precision
 from nacre.learning.on_policy import Rollouts, log_density, masked_mean
-from nacre.presets.rl2 import Rl2Config
+from nacre.presets.rl2 import Rl2Settings
 from nacre.simulation.rollout import trial
 from nacre.types import Agent, Episode, Key, Tasks, Transition, select, stream
 
@@ -42,7 +42,7 @@ class RecurrentPolicy(eqx.Module):
     bias: Float[Array, " action_dim"]
     log_std: Float[Array, " action_dim"]
 
-    def __init__(self, obs_dim: int, action_dim: int, config: Rl2Config, *, key: Key):
+    def __init__(self, obs_dim: int, action_dim: int, config: Rl2Settings, *, key: Key):
         cell_key, head_key = jax.random.split(key)
         kind = eqx.nn.LSTMCell if config.cell == "lstm" else eqx.nn.GRUCell
         self.cell = kind(obs_dim + action_dim + 2, config.hidden_dim, key=cell_key)
@@ -97,7 +97,7 @@ def densities(policy: RecurrentPolicy, seen: Array, action: Array, real: Array, 
     return jax.lax.scan(step, policy.start(len(seen)), along_time)[1].T
 
 
-def ppo_loss(policy: RecurrentPolicy, trials: Trials, config: Rl2Config) -> tuple[Array, dict[str, Array]]:
+def ppo_loss(policy: RecurrentPolicy, trials: Trials, config: Rl2Settings) -> tuple[Array, dict[str, Array]]:
     """-mean(min(r A, clip(r) A)), r the ratio of the new density of an action to that under which it was drawn."""
     new = densities(policy, trials.seen, trials.action, trials.real, config.backpropagation_steps)
     ratio, advantage = jnp.exp(new - trials.log_density), trials.advantage
@@ -112,7 +112,7 @@ def ppo_loss(policy: RecurrentPolicy, trials: Trials, config: Rl2Config) -> tupl
     return loss, metrics
 
 
-def assess(rollouts: Rollouts, config: Rl2Config) -> Float[Array, "episode time"]:
+def assess(rollouts: Rollouts, config: Rl2Settings) -> Float[Array, "episode time"]:
     """The advantages in one task's trial [episode, time], credited over the trial or within each episode."""
     if config.credit == "trial":
         whole = jax.tree.map(lambda x: x.reshape(1, -1, *x.shape[2:]), rollouts)
@@ -135,7 +135,7 @@ class Memory(NamedTuple):
 
 
 @functools.cache
-def make_agent(family: Family, config: Rl2Config) -> Agent:
+def make_agent(family: Family, config: Rl2Settings) -> Agent:
     """RL2 as an Agent: the hidden state is carried through all episodes of a trial."""
 
     def begin(params: RecurrentPolicy, task: Any, key: Key) -> Memory:
@@ -171,7 +171,7 @@ class State(NamedTuple):
     meta_iterations: np.int64  # completed
 
 
-def init(family: Family, config: Rl2Config, seed: int) -> State:
+def init(family: Family, config: Rl2Settings, seed: int) -> State:
     """The state before the first environment step."""
     policy_key, run_key = jax.random.split(jax.random.key(seed))
     policy = RecurrentPolicy(family.obs_dim, family.action_dim, config, key=policy_key)
@@ -190,13 +190,13 @@ def transfer(into: State, source: State) -> State:
 
 
 def meta_train(
-    family: Family, config: Rl2Config, tasks: TaskSet, states: Sequence[State]
+    family: Family, config: Rl2Settings, tasks: TaskSet, states: Sequence[State]
 ) -> Iterator[tuple[list[State], list[Metrics]]]:
     """Continues the runs of one or more seeds: (states, metrics [update] of each) after every iteration."""
     return on_policy.iterate(functools.partial(iteration, family, config, tasks.train), states, config.iterations)
 
 
-def iteration(family: Family, config: Rl2Config, tasks: Tasks, state: State) -> tuple[State, Metrics]:
+def iteration(family: Family, config: Rl2Settings, tasks: Tasks, state: State) -> tuple[State, Metrics]:
     """One meta-iteration: a trial in every drawn task, then PPO on all of them."""
     number = int(state.meta_iterations)
     drawn = on_policy.draw_tasks(family, config, tasks, jax.random.fold_in(stream(state.key, "tasks"), number))
@@ -216,11 +216,11 @@ def iteration(family: Family, config: Rl2Config, tasks: Tasks, state: State) -> 
 
 
 @functools.cache
-def _sampling_agent(family: Family, config: Rl2Config) -> Agent:
+def _sampling_agent(family: Family, config: Rl2Settings) -> Agent:
     return make_agent(family, config)._replace(explores=lambda index, scored_episode: True)
 
 
-def gather(policy: RecurrentPolicy, played: Sequence[Episode], config: Rl2Config) -> Trials:
+def gather(policy: RecurrentPolicy, played: Sequence[Episode], config: Rl2Settings) -> Trials:
     """The episodes of a trial in every lane as sequences, with what the network saw, as it stood when it acted."""
     each = [on_policy.as_rollouts(one, len(one.length)) for one in played]  # [lane, 1, time]
     rollouts = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *each)  # [lane, episode, time]
@@ -244,7 +244,7 @@ def gather(policy: RecurrentPolicy, played: Sequence[Episode], config: Rl2Config
 
 @functools.partial(jax.jit, static_argnames="config")
 def _train(
-    policy: RecurrentPolicy, optimiser: Any, played: Sequence[Episode], config: Rl2Config
+    policy: RecurrentPolicy, optimiser: Any, played: Sequence[Episode], config: Rl2Settings
 ) -> tuple[RecurrentPolicy, Any, Metrics]:
     adam = optax.adam(config.learning_rate)
     trials = gather(policy, played, config)

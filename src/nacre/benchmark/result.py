@@ -6,16 +6,16 @@ import jax
 
 from nacre.algorithms import pearl
 from nacre.errors import NacreError
-from nacre.presets.pearl import PearlConfig
+from nacre.presets.pearl import PearlSettings
 from nacre.runs.experiment import Experiment
 
 Result = dict[str, float | int | str]
 """The figures of a benchmark, by name."""
 
 
-def pearl_settings(experiment: Experiment) -> PearlConfig:
+def pearl_settings(experiment: Experiment) -> PearlSettings:
     """The experiment's settings, which must be PEARL's."""
-    if not isinstance(experiment.settings, PearlConfig):
+    if not isinstance(experiment.settings, PearlSettings):
         raise NacreError(f"this benchmark is of PEARL, not of {experiment.algorithm_name}; leave --algorithm out.")
     return experiment.settings
 

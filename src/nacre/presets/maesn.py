@@ -12,7 +12,7 @@ from nacre.presets.settings import MethodSettings
 
 
 @dataclass(frozen=True)
-class MaesnConfig(MethodSettings):
+class MaesnSettings(MethodSettings):
     """MAESN's settings. The defaults are the paper's for sparse navigation."""
 
     num_train_tasks: int = 100

@@ -12,7 +12,7 @@ from nacre.presets.settings import MethodSettings
 
 
 @dataclass(frozen=True)
-class GradientConfig(MethodSettings):
+class GradientSettings(MethodSettings):
     """What both methods share. The defaults are those of the public runs made for the PEARL paper."""
 
     # Task set
@@ -69,7 +69,7 @@ class GradientConfig(MethodSettings):
 
 
 @dataclass(frozen=True)
-class MamlTrpoConfig(GradientConfig):
+class MamlTrpoSettings(GradientSettings):
     """MAML with a trust-region outer step."""
 
     max_kl: float = 0.01
@@ -81,7 +81,7 @@ class MamlTrpoConfig(GradientConfig):
 
 
 @dataclass(frozen=True)
-class PrompConfig(GradientConfig):
+class PrompSettings(GradientSettings):
     """ProMP: a clipped outer objective and a penalty on how far the policy moves before adaptation."""
 
     num_outer_steps: int = 5

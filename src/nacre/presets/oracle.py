@@ -8,13 +8,13 @@ from typing import Literal
 
 from nacre.errors import NacreError
 from nacre.families.family import Family, TaskSet, take
-from nacre.presets.pearl import PearlConfig
+from nacre.presets.pearl import PearlSettings
 from nacre.presets.pearl_presets import PRESETS as PEARL_PRESETS
 from nacre.presets.soft_actor_critic import SoftActorCriticSettings
 
 
 @dataclass(frozen=True)
-class OracleConfig(SoftActorCriticSettings):
+class OracleSettings(SoftActorCriticSettings):
     """The oracle's settings: those of PEARL that still mean something when the task is known."""
 
     single_task: int = -1
@@ -50,10 +50,10 @@ class OracleConfig(SoftActorCriticSettings):
 
 def _rows(preset: str) -> dict[str, dict[str, object]]:
     """PEARL's row of every family, as far as it concerns the oracle; as many episodes an iteration."""
-    shared = {field.name for field in dataclasses.fields(OracleConfig)}
+    shared = {field.name for field in dataclasses.fields(OracleSettings)}
     rows = {}
     for family, row in PEARL_PRESETS[preset].items():
-        pearl = PearlConfig(**row)  # type: ignore[arg-type]
+        pearl = PearlSettings(**row)  # type: ignore[arg-type]
         episodes = pearl.num_prior_episodes + pearl.num_posterior_episodes + pearl.num_extra_rl_episodes
         kept = {name: value for name, value in row.items() if name in shared}
         rows[family] = kept | {"num_episodes": pearl.num_straight_episodes + episodes}

@@ -11,7 +11,7 @@ from nacre.presets.soft_actor_critic import SoftActorCriticSettings
 
 
 @dataclass(frozen=True)
-class PearlConfig(SoftActorCriticSettings):
+class PearlSettings(SoftActorCriticSettings):
     """PEARL's settings. The defaults are the values that the paper's domains share."""
 
     # Collection, per drawn task and iteration

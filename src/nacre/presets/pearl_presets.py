@@ -1,4 +1,4 @@
-"""PEARL's presets: for every family the fields that differ from PearlConfig's defaults.
+"""PEARL's presets: for every family the fields that differ from PearlSettings's defaults.
 
 paper: Rakelly et al. 2019 and its reference. fast: most return for wall-clock time on a CPU. demo: the two point
 robots in minutes. smoke: everything that a run does, as small as it can be.
@@ -199,7 +199,7 @@ PRESETS: dict[str, dict[str, dict[str, object]]] = {
     "demo": {family: _PAPER[family] | settings for family, settings in _DEMO.items()},
     "smoke": {family: _PAPER[family] | _SMOKE | settings for family, settings in _SMOKE_EPISODES.items()},
 }
-"""preset -> family -> the fields that differ from PearlConfig's defaults."""
+"""preset -> family -> the fields that differ from PearlSettings's defaults."""
 
 SHARED = ("num_train_tasks", "num_test_tasks", "num_evaluation_episodes", "num_evaluation_repeats")
 """Settings that a family has for all methods: its task set and how it is scored."""

@@ -10,7 +10,7 @@ from nacre.presets.settings import MethodSettings
 
 
 @dataclass(frozen=True)
-class RandomConfig(MethodSettings):
+class RandomSettings(MethodSettings):
     """A policy that learns nothing, for the lower line of a plot."""
 
     iterations: int = 1

@@ -13,7 +13,7 @@ from nacre.presets.settings import MethodSettings
 
 
 @dataclass(frozen=True)
-class Rl2Config(MethodSettings):
+class Rl2Settings(MethodSettings):
     """RL2's settings. The defaults are those of the public runs made for the PEARL paper, but for `credit`."""
 
     # Task set

@@ -38,6 +38,11 @@ class MethodSettings:
         raise NotImplementedError(f"{type(self).__name__} does not say how many updates an iteration has")
 
     @property
+    def num_exploration_episodes(self) -> int | None:
+        """Episodes of a trial that explore, from the first on; None of methods that have no such number."""
+        return None
+
+    @property
     def single_task(self) -> int:
         """Number of the only test task that the method trains on and is scored on; -1: trains on the train tasks."""
         return -1

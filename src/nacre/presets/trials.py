@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from nacre.errors import NacreError
 from nacre.presets.settings import MethodSettings
 
-EXPLORATION = "num_exploration_episodes"
-"""The field of settings whose methods explore for a number of episodes that is set beforehand."""
 AT_MOST = 999_999
 
 
@@ -27,9 +25,8 @@ class TrialSettings:
     @classmethod
     def of(cls, settings: MethodSettings) -> TrialSettings:
         """How a run with these settings is tested."""
-        return cls(
-            settings.num_evaluation_episodes, getattr(settings, EXPLORATION, None), settings.num_evaluation_repeats
-        )
+        exploration = settings.num_exploration_episodes
+        return cls(settings.num_evaluation_episodes, exploration, settings.num_evaluation_repeats)
 
     def changed(
         self, episodes: int | None = None, exploration_episodes: int | None = None, repeats: int | None = None
@@ -68,6 +65,6 @@ class TrialSettings:
         """
         wanted = {"num_evaluation_episodes": max(self.episodes, settings.num_evaluation_episodes)}
         if self.exploration_episodes is not None:
-            wanted[EXPLORATION] = self.exploration_episodes
+            wanted["num_exploration_episodes"] = self.exploration_episodes
         different = {name: value for name, value in wanted.items() if getattr(settings, name) != value}
         return dataclasses.replace(settings, **different) if different else settings

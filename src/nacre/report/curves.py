@@ -349,7 +349,7 @@ def _draw_episodes(axes: Axes, groups: dict[str, list[Run]]) -> None:
 
 def _mark_exploration(axes: Axes, runs: list[Run]) -> None:
     """Shades the episodes in which every run acts on its prior alone."""
-    explored = {getattr(run.experiment.settings, "num_exploration_episodes", 0) for run in runs}
+    explored = {run.experiment.settings.num_exploration_episodes or 0 for run in runs}
     last = min(explored.pop(), runs[0].test.returns.shape[-1]) if len(explored) == 1 else 0
     if last > 0:
         axes.axvspan(0.5, last + 0.5, color="#f3f3f3", lw=0, zorder=0)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nacre.presets.random_policy import RandomConfig
+from nacre.presets.random_policy import RandomSettings
 from nacre.report.curves import Run
 
 Scale = dict[bytes, tuple[float, float]]
@@ -62,7 +62,7 @@ def scale_of(runs: Sequence[Run]) -> Scale:
     alone: dict[bytes, list[float]] = {}
     for run in runs:
         settings = run.experiment.settings
-        if isinstance(settings, RandomConfig) and settings.action_scale == 1:
+        if isinstance(settings, RandomSettings) and settings.action_scale == 1:
             _append(random, _scores(run))
         elif run.experiment.single_task >= 0:
             _append(alone, _scores(run))

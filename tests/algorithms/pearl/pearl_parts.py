@@ -21,14 +21,14 @@ from nacre.learning import collection, off_policy, soft_actor_critic
 from nacre.learning.collection import Phases
 from nacre.learning.networks import MLP
 from nacre.learning.replay import PAGE, Replay, unpack
-from nacre.presets.pearl import PearlConfig
+from nacre.presets.pearl import PearlSettings
 from nacre.types import Transition
 
 FAMILY = PointRobot()
 critic_loss = functools.partial(soft_actor_critic.critic_loss, objective=pearl.OBJECTIVE)
 update = functools.partial(soft_actor_critic.update, objective=pearl.OBJECTIVE)
 OBS_DIM, ACTION_DIM, LATENT_DIM = 2, 2, 3
-SMALL = PearlConfig(
+SMALL = PearlSettings(
     num_train_tasks=3, num_test_tasks=2, iterations=2, num_initial_episodes=1, num_tasks_sample=3, num_prior_episodes=1,
     num_posterior_episodes=2, num_extra_rl_episodes=1, num_train_steps_per_iteration=400, meta_batch=3,
     batch_size=32, context_batch_size=32, latent_dim=LATENT_DIM, hidden_dim=32, num_hidden_layers=2,
@@ -39,7 +39,7 @@ GOALS = {"goal": np.array([[1.0, 0.0], [-0.5, 0.9], [-0.5, -0.9]])}
 """One goal a train task; every collection below is three lanes wide, so that it compiles once."""
 
 
-def change(config: PearlConfig, **fields: Any) -> PearlConfig:
+def change(config: PearlSettings, **fields: Any) -> PearlSettings:
     return dataclasses.replace(config, **fields)
 
 
@@ -55,7 +55,7 @@ def made_up_transitions(seed: int, *shape: int) -> Transition:
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def fresh_networks(config: PearlConfig, seed: int) -> soft_actor_critic.Networks:
+def fresh_networks(config: PearlSettings, seed: int) -> soft_actor_critic.Networks:
     return pearl.init_learner(OBS_DIM, ACTION_DIM, config, jax.random.key(seed))[0]
 
 
@@ -146,14 +146,14 @@ DRAWN, PHASES = np.array([0, 2, 0]), Phases(prior=1, posterior=2, extra_rl_poste
 
 
 def collect(
-    state: pearl.State, drawn: np.ndarray, phases: Phases, config: PearlConfig = SMALL, family: Family = FAMILY
+    state: pearl.State, drawn: np.ndarray, phases: Phases, config: PearlSettings = SMALL, family: Family = FAMILY
 ) -> pearl.State:
     """One run's collection."""
     procedure = pearl.procedure(family, config)
     return off_policy.collect(family, config, GOALS, [state], drawn[None], phases, procedure)[0]
 
 
-def train(state: pearl.State, num_updates: int, config: PearlConfig = SMALL) -> tuple[pearl.State, pearl.Metrics]:
+def train(state: pearl.State, num_updates: int, config: PearlSettings = SMALL) -> tuple[pearl.State, pearl.Metrics]:
     """One run's updates."""
     (after,), (metrics,) = off_policy.train([state], pearl.procedure(FAMILY, config), num_updates)
     return after, metrics
@@ -178,7 +178,7 @@ def recording() -> Iterator[list[Recorded]]:
 
 
 def collect_recorded(
-    state: pearl.State, config: PearlConfig, drawn: np.ndarray, phases: Phases, family: Family = FAMILY
+    state: pearl.State, config: PearlSettings, drawn: np.ndarray, phases: Phases, family: Family = FAMILY
 ) -> Collected:
     before = copied(state)
     with recording() as rounds:

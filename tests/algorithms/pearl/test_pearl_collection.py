@@ -33,7 +33,7 @@ from nacre.families.family import TaskSet
 from nacre.learning import collection, off_policy
 from nacre.learning.collection import Phases
 from nacre.learning.replay import PAGE
-from nacre.presets.pearl import PearlConfig
+from nacre.presets.pearl import PearlSettings
 from nacre.types import Transition
 
 
@@ -174,7 +174,7 @@ def test_collections_of_one_run_use_new_random_numbers(collected, initial):
     assert (once.z != again.z).all()
 
 
-def first_iteration(config: PearlConfig) -> tuple[pearl.State, pearl.State, list[Recorded]]:
+def first_iteration(config: PearlSettings) -> tuple[pearl.State, pearl.State, list[Recorded]]:
     """(fresh state, state after the first block, rounds of the initial and the first collection), without updates."""
     tasks = TaskSet(GOALS, GOALS, 0)
     start = pearl.init(FAMILY, config, seed=4)

@@ -29,12 +29,12 @@ from pearl_parts import (
 from nacre.algorithms import pearl
 from nacre.learning import soft_actor_critic
 from nacre.learning.networks import MLP
-from nacre.presets.pearl import PearlConfig
+from nacre.presets.pearl import PearlSettings
 
 OBS = jnp.asarray(BATCH.obs)
 
 
-def critic_gradients(networks: soft_actor_critic.Networks, configs: tuple[PearlConfig, ...]) -> list[tuple[MLP, Any]]:
+def critic_gradients(networks: soft_actor_critic.Networks, configs: tuple[PearlSettings, ...]) -> list[tuple[MLP, Any]]:
     """The gradient of the critic loss, (encoder, critics), under each of these settings; compiled once."""
 
     @jax.jit
