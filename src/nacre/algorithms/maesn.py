@@ -143,7 +143,7 @@ def divergence(policy: PolicyOutput, task: Drawn) -> Array:
 
 
 def outcome(model: Model, drawn: Drawn) -> Outcome:
-    """As a function of the model through the inner step: of policy, latent distributions and step sizes."""
+    """As a function of the model through the inner step: of policy, latent distributions and learning rates."""
 
     def of_task(task: Drawn) -> Outcome:
         policy, after = acts_adapted(model, task), task.after

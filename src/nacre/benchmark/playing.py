@@ -169,7 +169,7 @@ def _mj_step_rate(
     """A function that measures control steps a second of a bare loop of mj_step on one core, times the cores.
 
     It steps robots like the lanes', with starts, parameters and random actions of their own, an episode of each after
-    that of the one before. `num_loops`: as many loops at once, each in a thread, share what a processor's cores have in
+    that of the one before. `num_loops`: as many loops at once, each in a thread, share what a CPU's cores have in
     common. `contact_forces`: the loop also computes those of the new state: one more mj_forward a control step.
     """
     rng = np.random.default_rng(0)

@@ -17,7 +17,7 @@ class Command:
     figure: Positional[str | None] = None
     """Which figure; without one, lists them."""
     scale: Literal["smoke", "short", "paper"] = "short"
-    """smoke: whether it works, minutes. short: hours. paper: the paper's settings, days to months on one processor."""
+    """smoke: whether it works, minutes. short: hours. paper: the paper's settings, days to months on one CPU."""
     seeds: str = "0:3"
     """0:3 (0 to 2) or 0,3,5."""
     out: Path = Path("runs/reproduce")

@@ -16,7 +16,7 @@ class Command:
     runs: Positional[tuple[Path, ...]]
     """Run directory, or several that differ in nothing but their seed."""
     iterations: int | None = None
-    """New total of meta-iterations, more than before. A step size that decays does so over the new total from here."""
+    """New total of meta-iterations, more than before. A decaying learning rate decays over the new total from here."""
     time_limit: float | None = None
     """Stop after this many minutes, with a checkpoint."""
     wandb: bool = False

@@ -23,8 +23,8 @@ NORMALISATION_EPSILON = 1e-5
 PRECISIONS = ("float32", "tf32", "bfloat16")
 """What a matrix product rounds its inputs to. Parameters, sums and everything between products stay in float32.
 
-float32: not at all (float64 inputs stay so). tf32: to 10 bits of mantissa, on NVIDIA GPUs; on processors as float32.
-bfloat16: to 7 bits, gradients too; faster on GPUs and on processors with AVX512-BF16 or AMX.
+float32: not at all (float64 inputs stay so). tf32: to 10 bits of mantissa, on NVIDIA GPUs; on CPUs as float32.
+bfloat16: to 7 bits, gradients too; faster on GPUs and on CPUs with AVX512-BF16 or AMX.
 """
 
 
@@ -64,7 +64,7 @@ def _bfloat16_backward(rounded: tuple[Array, Array], gradient: Array) -> tuple[A
 
 
 def _transposed(x: Float[Array, "rows in"]) -> Float[Array, "in rows"]:
-    """x.T, on processors laid out anew in memory: XLA's bfloat16 products there take half the time of float32 products,
+    """x.T, on CPUs laid out anew in memory: XLA's bfloat16 products there take half the time of float32 products,
     but not where their left side is transposed."""
     if jax.default_backend() != "cpu":
         return x.T
@@ -78,7 +78,7 @@ _bfloat16_product.defvjp(_bfloat16_forward, _bfloat16_backward)
 def standardise(h: Float[Array, "*rows units"]) -> Float[Array, "*rows units"]:
     """Each row less its mean, over its standard deviation (Ba et al. 2016).
 
-    Means are products with a column of 1/units: XLA adds up rows on a processor one number at a time, products do not.
+    Means are products with a column of 1/units: XLA adds up rows on a CPU one number at a time, products do not.
     """
     return _standardise_forward(h)[0]
 
@@ -213,7 +213,7 @@ class RecurrentEncoder(eqx.Module):
 
     def _after(self, x: Float[Array, "lane hidden_dim"], hidden: tuple[Array, Array]) -> tuple[Array, Array]:
         """The LSTM's state after one more input. Its products are Equinox's own, so their precision is set around them:
-        as in `product`, but that bfloat16 is what the device takes for it (tf32 on GPUs, float32 on processors)."""
+        as in `product`, but that bfloat16 is what the device takes for it (tf32 on GPUs, float32 on CPUs)."""
         precision = {"float32": "highest", "tf32": "default", "bfloat16": "bfloat16"}[self.mlp.precision]
         with jax.default_matmul_precision(precision):
             return jax.vmap(self.cell)(x, hidden)

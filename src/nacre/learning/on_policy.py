@@ -58,7 +58,7 @@ def masked_mean(x: Array, real: Array) -> Array:
 def mean_over_tasks(of_task: Callable[[Any], Any], tasks: Any) -> Any:
     """The mean of `of_task` over the leading axis of `tasks`, leaf by leaf.
 
-    On an accelerator all at once. On a processor one task after another, and gradients repeat its forward pass: so what
+    On an accelerator all at once. On a CPU one task after another, and gradients repeat its forward pass: so what
     it leaves behind stays in the cache, where all tasks at once would wait for memory.
     """
     one_by_one = jax.default_backend() == "cpu"

@@ -30,7 +30,7 @@ class MaesnSettings(MethodSettings):
     latent_dim: int = 2
     """Dimension of the latent variable z, which is drawn once an episode."""
     inner_learning_rate: float = 1.0
-    """Where the step sizes of adaptation begin; they are learnt, one for each latent mean and log deviation."""
+    """Where the learning rates of adaptation begin; they are learnt, one for each latent mean and log deviation."""
     kl_weight: float = 0.1
     """Weight of KL(N(mu_i, sigma_i) || N(0, I)) of the tasks' latent distributions before adaptation."""
 

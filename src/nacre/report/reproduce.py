@@ -133,7 +133,7 @@ def planned(figure: str, scale: str, seeds: Sequence[int], out: Path) -> list[Pl
 
 
 def run(figure: str, scale: str, seeds: Sequence[int], out: Path, time_limit: float | None = None) -> str | None:
-    """Trains what is missing of a figure, goes on with what was stopped, and draws it (`picture_of`) after every run.
+    """Trains what is missing of a figure, resumes what was stopped, and draws it (`picture_of`) after every run.
 
     `time_limit` in minutes, for everything. Returns None when all runs are done; else what stopped them: the same call
     goes on.

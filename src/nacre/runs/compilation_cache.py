@@ -20,7 +20,7 @@ def use_compilation_cache() -> None:
     """Turns JAX's compilation cache on, unless the user has chosen or forbidden one (JAX_ENABLE_COMPILATION_CACHE=0).
 
     The folder is nacre/xla under the user's cache folder, with a part for each kind of machine: compiled programs hold
-    instructions that another processor may lack, and a home may be shared. Safe to remove at any time.
+    instructions that another CPU may lack, and a home may be shared. Safe to remove at any time.
     """
     chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     if VARIABLE in os.environ or chosen is not None:
@@ -33,7 +33,7 @@ def use_compilation_cache() -> None:
 
 
 def num_cores() -> int:
-    """Cores that this process may use, which is how many threads JAX and MuJoCo start on a processor."""
+    """Cores that this process may use, which is how many threads JAX and MuJoCo start on a CPU."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -49,7 +49,7 @@ def _user_cache() -> Path:
 
 
 def _machine() -> str:
-    """A name for what compiled programs depend on: XLA's version, the processor's instructions and number of cores."""
+    """A name for what compiled programs depend on: XLA's version, the CPU's instructions and number of cores."""
     parts = [jaxlib.version.__version__, platform.machine(), platform.processor(), str(num_cores())]
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()

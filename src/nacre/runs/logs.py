@@ -226,7 +226,7 @@ def import_wandb() -> Any:
 
 
 def start_wandb(run: RunDirectory) -> Any:
-    """Begins the run at Weights & Biases, or goes on with it: its id is kept in the run directory, in wandb-id."""
+    """Begins the run at Weights & Biases, or resumes it: its id is kept in the run directory, in wandb-id."""
     experiment, file = run.experiment, run.path / "wandb-id"
     before = file.read_text().strip() if file.exists() else None
     started = import_wandb().init(

@@ -253,7 +253,7 @@ def _run(
 
 
 def _beginning(run: RunDirectory, arrays: Arrays | None, origin: Origin | None) -> Saved:
-    """What the run begins or goes on with."""
+    """What the run begins or resumes with."""
     begun = fresh(run)
     if arrays is None:
         return begun if origin is None else begun._replace(state=started_from(begun.state, origin))
