@@ -185,3 +185,16 @@ def test_installed_packages_offer_algorithms_and_families(monkeypatch: pytest.Mo
     offers["nacre.families"] = ("other", own)
     with pytest.raises(NacreError, match="must be a class of a family with that name"):
         catalog.find_family("other")
+
+
+def test_a_method_whose_setting_is_also_the_familys_option_is_refused_with_that_family() -> None:
+    """The setting came after the family: `goal_radius` would set either of them."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Clashing(nacre.MethodSettings):
+        goal_radius: float = 1.0
+
+    nacre.register_algorithm("clashing", algorithm(settings=Clashing))
+    with pytest.raises(NacreError, match="clashing on sparse-point-robot has two fields named 'goal_radius'"):
+        nacre.resolve("clashing", "sparse-point-robot")
+    assert nacre.resolve("clashing", "point-robot", goal_radius=2.0).settings.goal_radius == 2.0

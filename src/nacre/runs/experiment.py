@@ -122,6 +122,7 @@ def from_preset(algorithm_name: str, family_name: str, preset: str, **overrides:
             f"{algorithm_name} has no preset '{preset}' for {family_name}; choose one of: {', '.join(known)}."
         )
     groups: tuple[type[Any], ...] = (algorithm.settings, family_type, RunOptions)
+    _check_names(algorithm_name, *groups)
     values: list[dict[str, Any]] = [dict(row), {}, {}]
     for name, value in overrides.items():
         for group, chosen in zip(groups, values, strict=True):
@@ -132,6 +133,21 @@ def from_preset(algorithm_name: str, family_name: str, preset: str, **overrides:
             raise unknown("field", name, [field for group in groups for field in field_types(group)])
     family = make_family(family_name, **values[1])
     return Experiment(algorithm_name, preset, family, algorithm.settings(**values[0]), RunOptions(**values[2]))
+
+
+def _check_names(algorithm_name: str, settings: type[Any], family: type[Any], options: type[Any]) -> None:
+    """Settings, options of the family and options of the run share one namespace, so no name may stand in two of them.
+
+    Registration refuses most of these; a method that is registered after the family, or offered by a package, is met
+    here first.
+    """
+    for one, other in ((family, settings), (family, options), (settings, options)):
+        shared = set(field_types(one)) & set(field_types(other))
+        if shared:
+            raise NacreError(
+                f"{algorithm_name} on {family.name} has two fields named '{min(shared)}' (of the family, the method or "
+                "the run); give one of them another name."
+            )
 
 
 def _check_tasks(experiment: Experiment) -> None:
