@@ -42,7 +42,7 @@ FIGURES = {
         "physics_only_steps_per_s", "mj_step_steps_per_s", "async_vector_env_steps_per_s", "lanes",
         "fraction_of_mj_step", "mj_step_at_once_steps_per_s", "fraction_of_mj_step_at_once", "times_async_vector_env",
     },
-    "evaluate": {"seconds", "control_steps"},
+    "evaluate": {"algorithm", "seconds", "control_steps"},
     "iteration": {
         "algorithm", "seconds", "collection_seconds", "update_seconds", "control_steps", "updates",
         "control_steps_per_s", "lanes",

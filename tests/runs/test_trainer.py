@@ -441,13 +441,18 @@ def test_a_learning_rate_that_diverges_ends_in_one_sentence_that_names_a_metric_
 
 
 @pytest.mark.parametrize(
-    "flag", [("--hidden-dim", "1000000000"), ("--replay-capacity", "1000000000000"), ("--latent-dim", "1000000000")]
+    "flags",
+    [
+        ("--hidden-dim", "65536", "--num-hidden-layers", "100"),
+        ("--replay-capacity", "1000000000000"),
+        ("--encoder-hidden-dim", "65536", "--num-hidden-layers", "100"),
+    ],
 )
 def test_a_run_that_no_memory_holds_is_refused_before_anything_is_made(
-    flag: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    flags: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    assert cli.main(["train", "pearl", "point-robot", "--preset", "smoke", "--out", str(out), *flag]) == 2
+    assert cli.main(["train", "pearl", "point-robot", "--preset", "smoke", "--out", str(out), *flags]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert re.match(
         r"nacre: this run would need [\d,.]+ GB for its replay and networks, but the machine has [\d.]+ GB", line
