@@ -38,8 +38,10 @@ def test_a_run_says_how_it_is_tested() -> None:
 
 def test_the_call_in_the_readme_is_a_trial_of_a_default_run() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    assert "agent.adapt(my_robot, episodes=3)" in readme and 'nacre.train("pearl", "cheetah-vel", seed=0)' in readme
-    assert trials_of("pearl", "cheetah-vel").changed(episodes=3).exploration_episodes == 2
+    assert (
+        "agent.adapt(my_robot, episodes=3)" in readme and 'nacre.train("pearl", "cheetah-vel", preset="fast"' in readme
+    )
+    assert trials_of("pearl", "cheetah-vel", "fast").changed(episodes=3).exploration_episodes == 2
 
 
 @pytest.mark.parametrize("episodes", [1, 3, 15])
