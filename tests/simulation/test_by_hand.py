@@ -14,6 +14,7 @@ from nacre.errors import NacreError
 from nacre.families.half_cheetah import CheetahVel
 from nacre.families.point import PointRobot
 from nacre.simulation.environment import TaskEnvironment
+from nacre.simulation.vector_environment import TaskVectorEnv
 
 
 class Ending(PointRobot):
@@ -70,3 +71,49 @@ def test_a_process_forked_after_jax_was_used_is_told_to_spawn_and_does_not_hang(
     assert ("(2, 2)" in run.stdout, told) == (works, not works), run.stderr
     if not works:
         assert "context='spawn'" in run.stderr
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Many at once
+
+
+class UnpaidTogether(CheetahVel):
+    name: ClassVar[str] = "unpaid"
+
+    def rewards(self, before, after, action, task):
+        return np.array([0.0, np.nan]), np.zeros(2)
+
+
+@pytest.mark.parametrize(
+    ("family", "words"),
+    [
+        (Ending(), "point-robot terminated at step 1, but the family does not declare"),
+        (Lost(), "point-robot returned a first observation that is not finite"),
+        (UnpaidTogether(), "unpaid returned a reward that is not finite at step 1"),
+    ],
+    ids=["undeclared end", "first observation", "reward"],
+)
+def test_a_vector_environment_refuses_what_a_run_refuses(family, words):
+    envs = TaskVectorEnv(family, 2)
+    try:
+        with pytest.raises(NacreError, match=words):
+            envs.reset(seed=0)
+            envs.step(np.zeros(envs.action_space.shape, np.float32))
+    finally:
+        envs.close()
+
+
+def test_where_physics_diverge_a_vector_environment_cuts_that_robot_off_at_its_last_observation(monkeypatch):
+    envs = TaskVectorEnv(CheetahVel(), 2, "velocity=1")
+    first, _ = envs.reset(seed=0)
+    step = envs._lanes.step
+
+    def diverging(*arguments):
+        return step(*arguments)._replace(diverged=np.array([False, True]))
+
+    monkeypatch.setattr(envs._lanes, "step", diverging)
+    obs, reward, terminated, truncated, _ = envs.step(np.ones(envs.action_space.shape, np.float32))
+    assert truncated.tolist() == [False, True] and not terminated.any()
+    np.testing.assert_array_equal(obs[1], first[1])
+    assert (obs[0] != first[0]).any() and reward[1] == 0.0 != reward[0]
+    envs.close()

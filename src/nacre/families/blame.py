@@ -71,6 +71,16 @@ def one_number(value: Any) -> bool:
     return array.ndim == 0 and array.dtype.kind in "biuf"
 
 
+def check_finite(name: str, what: str, values: Any, step: int) -> None:
+    """Raises NacreError where what a family's robot gave at this step of an episode (0: its reset) is not finite."""
+    if not np.isfinite(values).all():
+        raise BrokenContract(
+            f"{name} returned a {what} that is not finite at step {step} of an episode: {short(values)}; check the "
+            "environment and the actions that it was sent.",
+            "finite numbers",
+        )
+
+
 def undeclared_end(name: str, time: int) -> NacreError:
     """The error for an episode that terminated in a family without `can_terminate`."""
     return BrokenContract(

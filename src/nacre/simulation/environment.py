@@ -17,7 +17,7 @@ import gymnasium
 import numpy as np
 
 from nacre.errors import NacreError
-from nacre.families.blame import BrokenContract, short, undeclared_end
+from nacre.families.blame import check_finite, undeclared_end
 from nacre.families.catalog import make_family
 from nacre.families.family import Family
 from nacre.simulation.lanes import make_drawn_lane
@@ -88,12 +88,7 @@ class TaskEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def _checked(self, what: str, values: Any) -> np.ndarray:
         """A copy; NacreError where a number is not finite."""
-        if not np.isfinite(values).all():
-            raise BrokenContract(
-                f"{self.family.name} returned a {what} that is not finite at step {self._steps} of an episode: "
-                f"{short(values)}; check the environment and the actions that it was sent.",
-                "finite numbers",
-            )
+        check_finite(self.family.name, what, values, self._steps)
         return np.array(values)
 
     def render(self) -> Any:

@@ -18,6 +18,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector.utils import batch_space
 
 from nacre.errors import NacreError
+from nacre.families.blame import check_finite, undeclared_end
 from nacre.families.catalog import make_family
 from nacre.families.family import Family, take
 from nacre.simulation.lanes import make_lanes
@@ -100,12 +101,15 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarra
         reports_success = False
         if goes.any():
             result = self._lanes.step(actions, self._task, None if goes.all() else np.flatnonzero(goes))
-            self._obs[goes], reward[goes] = result.obs[goes], result.reward[goes]
-            training_reward[goes], terminated[goes] = result.training_reward[goes], result.terminated[goes]
             self._num_steps += 1
             truncated[goes] = self._num_steps[goes] >= self._max_steps
-            if result.diverged is not None:
-                truncated[goes] |= result.diverged[goes]
+            took = goes
+            if result.diverged is not None:  # there is no successor: the last observation stands for it
+                took = goes & ~result.diverged
+                truncated |= goes & result.diverged
+            self._obs[took], reward[took] = result.obs[took], result.reward[took]
+            training_reward[took], terminated[took] = result.training_reward[took], result.terminated[took]
+            self._check(took, reward, terminated)
             if result.success is not None:
                 success[goes], reports_success = result.success[goes], True
         if not goes.all():
@@ -114,6 +118,15 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarra
         told = {"training_reward": training_reward} | ({"success": success} if reports_success else {})
         info = self._info() | told | {f"_{name}": goes for name in told}
         return self._obs.copy(), reward, terminated, truncated, info
+
+    def _check(self, took: np.ndarray, reward: np.ndarray, terminated: np.ndarray) -> None:
+        """Raises NacreError where a robot gave a number that is not finite, or ended an episode undeclared."""
+        for env in np.flatnonzero(took):
+            step = int(self._num_steps[env])
+            check_finite(self.family.name, "obs", self._obs[env], step)
+            check_finite(self.family.name, "reward", reward[env], step)
+            if terminated[env] and not self.family.can_terminate:
+                raise undeclared_end(self.family.name, step)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Closes the robots."""
@@ -134,6 +147,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarra
             for name, values in drawn.items():
                 self._task[name][starting] = values
         self._obs[starting] = self._lanes.reset(self._task, *rngs, lanes=starting)[starting]
+        check_finite(self.family.name, "first observation", self._obs[starting], 0)
         self._num_steps[starting], self._ended[starting] = 0, False
 
     def _info(self) -> dict[str, Any]:
