@@ -93,7 +93,7 @@ COMPILE = "$(LOCK_UV)" pip compile pyproject.toml --universal --python-version 3
     --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet $(LOCK_ARGS)
 lock:
 	@test -n "$(LOCK_UV)" || { echo "make lock needs uv: pip install uv, then run it again." >&2; exit 1; }
-	$(COMPILE) --extra dev --output-file requirements.lock
+	$(COMPILE) --extra dev --extra offline --output-file requirements.lock
 	$(COMPILE) --extra dev --extra metaworld --output-file requirements-metaworld.lock
 
 clean:

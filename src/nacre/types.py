@@ -32,6 +32,16 @@ class Transition(NamedTuple):
     next_obs: Any  # [..., obs_dim] the true successor, never a reset observation
 
 
+class Logged(NamedTuple):
+    """Logged transitions of a task, with what lies ahead of each in its episode: what offline methods learn from."""
+
+    transition: Transition  # [..., ]
+    return_to_go: Any  # [...] discounted sum of training rewards, from this step to the end of the log of its episode
+    steps_to_end: Any  # [...] steps from this observation to the last one of the episode, at least 1
+    last_obs: Any  # [..., obs_dim] the last observation of the episode
+    last_discount: Any  # [...] 0 where the episode ended because the task terminated, else 1 (a time limit)
+
+
 class Episode(NamedTuple):
     """One episode of every lane, side by side, padded to the family's horizon."""
 
@@ -65,6 +75,8 @@ class Agent(NamedTuple):
     observe: Callable[..., Any]  # (params, memory, transition) -> memory; after every step
     end_episode: Callable[..., Any]  # (params, memory, key) -> memory; after every episode
     explores: Callable[[int, int], bool]  # (episode, scored_episode) -> stochastic actions in this episode?
+    absorb: Callable[..., Any] | None = None  # (params, memory, logged [lane, number], key) -> memory; takes logged
+    # transitions of the task in before the first episode; None: observes each of them, then ends an episode
 
 
 def select(mask: Array, new: Any, old: Any) -> Any:

@@ -112,5 +112,6 @@ class Algorithm:
     presets: Presets = field(default_factory=lambda: {"paper": {"*": {}}})
     belief: BeliefOf | None = None  # of methods that have one
     needs_task: bool = False  # whether the agent's `begin` reads the task, as an oracle's does
+    offline: bool = False  # whether it learns from a data set: `meta_train` takes its logs as a fifth argument
     transfer: Transfer | None = None  # of methods whose runs can start from another run's networks
     compile: Compile = _compiles_as_it_goes

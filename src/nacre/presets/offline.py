@@ -1,0 +1,29 @@
+"""Settings that all offline methods share: how long they train on a data set, and by which protocol they are tested."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nacre.presets.settings import MethodSettings
+
+
+@dataclass(frozen=True)
+class OfflineSettings(MethodSettings):
+    """The base of an offline method's settings. Its tasks are those of the data set."""
+
+    iterations: int = 100
+    """Meta-iterations of the whole run, each a number of gradient updates; `resume --iterations` raises it."""
+    num_train_steps_per_iteration: int = 1000
+    """Gradient updates of an iteration."""
+    meta_batch: int = 16
+    """Train tasks in one update, drawn with replacement."""
+    batch_size: int = 256
+    """Transitions per task in one update."""
+    discount: float = 0.99
+    """Discount factor gamma."""
+    num_evaluation_episodes: int = 1
+    """Episodes of a trial; the last one is scored."""
+    protocol: str = "offline-own-context"
+    """How the agent meets a task when it is tested: see docs/offline.md."""
+    num_context_transitions: int = 256
+    """Logged transitions of a test task that the agent is given, in the protocols that give it some."""
