@@ -11,6 +11,10 @@ from nacre.presets.settings import MethodSettings
 class OfflineSettings(MethodSettings):
     """The base of an offline method's settings. Its tasks are those of the data set."""
 
+    num_train_tasks: int = 0
+    """Train tasks of the data set to learn from, the first so many; 0: all."""
+    num_test_tasks: int = 0
+    """Test tasks of the data set that score the run, the first so many; 0: all."""
     iterations: int = 100
     """Meta-iterations of the whole run, each a number of gradient updates; `resume --iterations` raises it."""
     num_train_steps_per_iteration: int = 1000
