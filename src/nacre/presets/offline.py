@@ -28,6 +28,10 @@ class OfflineSettings(MethodSettings):
     num_evaluation_episodes: int = 1
     """Episodes of a trial; the last one is scored."""
     protocol: str = "offline-own-context"
-    """How the agent meets a task when it is tested: see docs/offline.md."""
+    """What the agent is given of a task when it is tested: see docs/protocols.md."""
     num_context_transitions: int = 256
     """Logged transitions of a test task that the agent is given, in the protocols that give it some."""
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        return ("offline-own-context", "offline-other-context")

@@ -33,6 +33,11 @@ class OracleSettings(SoftActorCriticSettings):
             )
 
     @property
+    def protocols(self) -> tuple[str, ...]:
+        """All in which what the agent is given makes no difference to it."""
+        return ("online-prior", "offline-own-context", "offline-other-context", "zero-shot")
+
+    @property
     def num_trained(self) -> int:
         return self.num_train_tasks if self.single_task < 0 else 1
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from nacre.errors import NacreError
 from nacre.families.family import Family
+from nacre.presets import protocols
 from nacre.presets.soft_actor_critic import SoftActorCriticSettings
 
 
@@ -60,6 +61,13 @@ class PearlSettings(SoftActorCriticSettings):
     # Meta-test
     num_exploration_episodes: int = 2
     """Episodes of a trial that act on a z from the prior."""
+    protocol: str = "online-prior"
+    """What the agent is given of a task before the scored episode, when it is tested: online-prior, as in the paper,
+    online-np or zero-shot; `evaluate` has more. See docs/protocols.md."""
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        return ("online-prior", "online-np", "offline-own-context", "offline-other-context", "zero-shot")
 
     @property
     def episodes_per_draw(self) -> tuple[int, ...]:
@@ -104,6 +112,14 @@ class PearlSettings(SoftActorCriticSettings):
         if self.context != "collected-windows" or self.context_in_order:
             return 0
         return max(1, self.num_exploration_episodes) * family.horizon
+
+    def check_family(self, family: Family) -> None:
+        super().check_family(family)
+        if protocols.parse(self.protocol).logs is not None:
+            raise NacreError(
+                f"a run of this method has no logged transitions for protocol {self.protocol}; train with --protocol "
+                f"online-prior, then 'nacre evaluate RUN --protocol {self.protocol} --data ID'."
+            )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -23,6 +23,11 @@ class RandomSettings(MethodSettings):
         check_numbers(self, may_be_zero=("action_scale",), at_most_one=("action_scale",))
 
     @property
+    def protocols(self) -> tuple[str, ...]:
+        """All in which what the agent is given makes no difference to it."""
+        return ("online-prior", "offline-own-context", "offline-other-context", "zero-shot")
+
+    @property
     def num_train_steps_per_iteration(self) -> int:
         """An iteration counts as one update, which changes nothing."""
         return 1

@@ -61,6 +61,10 @@ class Rl2Settings(MethodSettings):
             raise NacreError(f"clip_ratio is {self.clip_ratio}, but must be below 1; change --clip-ratio.")
 
     @property
+    def protocols(self) -> tuple[str, ...]:
+        return ("online-prior", "zero-shot")
+
+    @property
     def num_train_steps_per_iteration(self) -> int:
         """Updates in an iteration."""
         return self.num_epochs

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from nacre.families.family import Family, TaskSet, take
+from nacre.presets import protocols
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,24 @@ class MethodSettings:
         return None
 
     @property
+    def protocol(self) -> str:
+        """What the agent is given of a task before the scored episode: a name of presets/protocols.py.
+
+        A method that can be tested by several protocols may have a field of this name.
+        """
+        return "online-prior"
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """Protocols that the method can be tested by; 'gradient-steps' stands for gradient-steps:K with any K."""
+        return ("online-prior",)
+
+    @property
+    def num_context_transitions(self) -> int:
+        """Logged transitions of a task that the agent is given, in the protocols that give it some."""
+        return 256
+
+    @property
     def single_task(self) -> int:
         """Number of the only test task that the method trains on and is scored on; -1: trains on the train tasks."""
         return -1
@@ -66,7 +85,8 @@ class MethodSettings:
         return 0
 
     def check_family(self, family: Family) -> None:
-        """Raises NacreError where these settings cannot be used on `family`."""
+        """Raises NacreError where these settings cannot be used on `family`, or name a protocol that they cannot do."""
+        protocols.chosen(self.protocol, self.protocols)
 
     def shortened(self, iterations: int) -> Self:
         """Settings of a run of `iterations` with as little collection before the first as possible, for timing."""

@@ -155,6 +155,7 @@ class SoftActorCriticSettings(MethodSettings):
         return 2 * (rows * (critic_step + policy_step + value_step) + self.meta_batch * z)
 
     def check_family(self, family: Family) -> None:
+        super().check_family(family)
         if self.replay_capacity < family.horizon:
             raise NacreError(
                 f"replay_capacity is {self.replay_capacity}, but an episode of {family.name} has up to "

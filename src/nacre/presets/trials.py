@@ -1,11 +1,14 @@
-"""How a run is tested: episodes of a trial, how many of them explore, trials of a task."""
+"""How a run is tested: protocol, episodes of a trial, how many of them explore, trials of a task."""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from nacre.errors import NacreError
+from nacre.presets import protocols
+from nacre.presets.protocols import Protocol
 from nacre.presets.settings import MethodSettings
 
 AT_MOST = 999_999
@@ -21,50 +24,126 @@ class TrialSettings:
     """Episodes, from the first on, that act on the prior; None of methods that have no such number."""
     repeats: int
     """Trials of each task in an evaluation."""
+    protocol: str = "online-prior"
+    """What the agent is given of a task before the scored episode: see docs/protocols.md."""
+    context_transitions: int = 256
+    """Logged transitions of a task that the agent is given, in the protocols that give it some."""
+    settings: MethodSettings | None = field(default=None, compare=False, repr=False)
+    """The method's settings that these follow from: they say what may be changed."""
 
     @classmethod
-    def of(cls, settings: MethodSettings) -> TrialSettings:
-        """How a run with these settings is tested."""
-        exploration = settings.num_exploration_episodes
-        return cls(settings.num_evaluation_episodes, exploration, settings.num_evaluation_repeats)
+    def of(cls, settings: MethodSettings, protocol: str | None = None) -> TrialSettings:
+        """How a run with these settings is tested, or would be by another protocol.
+
+        The settings' numbers are kept as far as the protocol allows: a trial gets an episode for the belief to be used
+        in, and none explores where the agent does not. Raises NacreError for a protocol that the method cannot do.
+        """
+        asked = protocols.chosen(settings.protocol if protocol is None else protocol, settings.protocols)
+        exploration, episodes = settings.num_exploration_episodes, settings.num_evaluation_episodes
+        if exploration is not None:
+            exploration = max(exploration, asked.least_exploration) if asked.explores else 0
+        if asked.one_episode or (not asked.explores and str(asked) != settings.protocol):
+            episodes = 1
+        return cls(
+            max(episodes, asked.least_episodes(exploration)), exploration, settings.num_evaluation_repeats, str(asked),
+            settings.num_context_transitions, settings,
+        )  # fmt: skip
+
+    @property
+    def meets(self) -> Protocol:
+        """The protocol, read."""
+        return protocols.parse(self.protocol)
 
     def changed(
-        self, episodes: int | None = None, exploration_episodes: int | None = None, repeats: int | None = None
-    ) -> TrialSettings:
-        """The same with what is given in its place. Raises NacreError where no episode would use the belief."""
-        for name, what, value, least in (
-            ("episodes", "a trial", episodes, 1),
-            ("repeats", "an evaluation", repeats, 1),
-            ("exploration_episodes", "a trial", exploration_episodes, 0),
-        ):
-            flag = f"--{name.replace('_', '-')}"
-            if value is not None and value < least:
-                raise NacreError(f"{name} is {value}, but {what} needs at least {least}; change {flag}.")
-            if value is not None and value > AT_MOST:
-                raise NacreError(f"{name} has {len(str(value))} digits, but may be {AT_MOST} at most; change {flag}.")
-        if exploration_episodes is not None and self.exploration_episodes is None:
+        self, episodes: int | None = None, exploration_episodes: int | None = None, repeats: int | None = None, *,
+        protocol: str | None = None, context_transitions: int | None = None,
+    ) -> TrialSettings:  # fmt: skip
+        """The same with what is given in its place. Raises NacreError where the protocol does not allow it, and where
+        no episode would use the belief."""
+        numbers = {
+            "episodes": episodes, "exploration_episodes": exploration_episodes, "repeats": repeats,
+            "context_transitions": context_transitions,
+        }  # fmt: skip
+        given: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
+        for name, value in given.items():
+            _check_number(name, value)
+        before = self if protocol is None else self._by(protocol)
+        before._check_allowed(given)
+        after = dataclasses.replace(before, **given)
+        after._check_episodes("asked for" if exploration_episodes is not None else "as the run was configured")
+        return after
+
+    def _by(self, protocol: str) -> TrialSettings:
+        """The same by another protocol: as the run would be tested by it."""
+        if str(protocols.parse(protocol)) == self.protocol:
+            return self
+        if self.settings is None:
+            raise NacreError(f"these trials are by {self.protocol}; make them by TrialSettings.of(settings, protocol).")
+        other = TrialSettings.of(self.settings, protocol)
+        return dataclasses.replace(other, repeats=self.repeats, context_transitions=self.context_transitions)
+
+    def _check_allowed(self, given: dict[str, Any]) -> None:
+        """Raises NacreError for a number that means nothing here."""
+        if "exploration_episodes" in given and self.exploration_episodes is None:
             raise NacreError(
                 "exploration_episodes was given, but this method does not count the episodes in which it explores; "
                 "leave out --exploration-episodes."
             )
-        given = {"episodes": episodes, "exploration_episodes": exploration_episodes, "repeats": repeats}
-        after = dataclasses.replace(self, **{name: value for name, value in given.items() if value is not None})
-        if after.exploration_episodes is not None and after.episodes <= after.exploration_episodes:
-            asked = "asked for" if exploration_episodes is not None else "as the run was configured"
+        if given.get("exploration_episodes", 0) > 0 and not self.meets.explores:
             raise NacreError(
-                f"episodes is {after.episodes}, but the first {after.exploration_episodes} of a trial explore "
-                f"({asked}), so the belief would never be used; ask for more episodes, or set --exploration-episodes N "
-                "(in Python exploration_episodes=N) below them."
+                f"exploration_episodes was given, but no episode explores by protocol {self.protocol}; leave out "
+                "--exploration-episodes, or set --protocol online-prior."
             )
-        return after
+        if "context_transitions" in given and self.meets.logs is None:
+            raise NacreError(
+                f"context_transitions was given, but protocol {self.protocol} gives the agent no logged transitions; "
+                "leave out --context-transitions, or set --protocol offline-own-context."
+            )
+
+    def _check_episodes(self, as_said: str) -> None:
+        """Raises NacreError where the protocol cannot be followed in so many episodes."""
+        if self.meets.one_episode and self.episodes > 1:
+            raise NacreError(
+                f"episodes is {self.episodes}, but a trial by protocol {self.protocol} is the scored episode alone; "
+                "leave out --episodes, and set --repeats for more trials."
+            )
+        if self.exploration_episodes is not None and self.exploration_episodes < self.meets.least_exploration:
+            raise NacreError(
+                f"exploration_episodes is {self.exploration_episodes}, but protocol {self.protocol} needs at least "
+                f"{self.meets.least_exploration}; change --exploration-episodes."
+            )
+        if self.exploration_episodes is not None and self.episodes <= self.exploration_episodes:
+            raise NacreError(
+                f"episodes is {self.episodes}, but the first {self.exploration_episodes} of a trial explore "
+                f"({as_said}), so the belief would never be used; ask for more episodes, or set "
+                "--exploration-episodes N (in Python exploration_episodes=N) below them."
+            )
 
     def applied_to(self, settings: MethodSettings) -> MethodSettings:
         """The settings by which an agent is made for such trials; the same object where they say so already.
 
         An agent may remember as many episodes as its settings have, so these are never fewer than the run's.
         """
-        wanted = {"num_evaluation_episodes": max(self.episodes, settings.num_evaluation_episodes)}
-        if self.exploration_episodes is not None:
+        wanted: dict[str, Any] = {
+            "num_evaluation_episodes": max(self.episodes, settings.num_evaluation_episodes), "protocol": self.protocol,
+        }  # fmt: skip
+        if self.exploration_episodes is not None and self.meets.explores:
             wanted["num_exploration_episodes"] = self.exploration_episodes
-        different = {name: value for name, value in wanted.items() if getattr(settings, name) != value}
+        if self.meets.logs is not None:
+            wanted["num_context_transitions"] = self.context_transitions
+        own = {one.name for one in dataclasses.fields(settings)}
+        different = {name: value for name, value in wanted.items() if name in own and getattr(settings, name) != value}
         return dataclasses.replace(settings, **different) if different else settings
+
+
+def _check_number(name: str, value: int) -> None:
+    """Raises NacreError for a number that no trial can have."""
+    what, least = {
+        "episodes": ("a trial", 1), "repeats": ("an evaluation", 1), "exploration_episodes": ("a trial", 0),
+        "context_transitions": ("a context", 1),
+    }[name]  # fmt: skip
+    flag = f"--{name.replace('_', '-')}"
+    if value < least:
+        raise NacreError(f"{name} is {value}, but {what} needs at least {least}; change {flag}.")
+    if value > AT_MOST:
+        raise NacreError(f"{name} has {len(str(value))} digits, but may be {AT_MOST} at most; change {flag}.")
