@@ -26,6 +26,7 @@ ROOMS = (
     ("simulation",),
     ("learning",),
     ("algorithms",),
+    ("data",),
     ("runs",),
     ("deploy",),
     ("benchmark",),

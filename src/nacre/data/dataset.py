@@ -1,0 +1,320 @@
+"""A data set: logged episodes of a family's tasks, with all that is known about them.
+
+It is a Minari data set (docs/data.md). `Writer` makes one, `open_data_set` finds it again, `DataSet.logs` gives what
+training reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nacre.data import cache
+from nacre.data import episodes as stored
+from nacre.data.episodes import SPLITS, ContentHash, LoggedEpisode, checked, offline_extra
+from nacre.data.layout import EPISODES, METADATA, all_ids, begin, cannot_write, exists, folder_of, publish
+from nacre.errors import NacreError, shown, unknown
+from nacre.families import plugins
+from nacre.families.catalog import FAMILIES, OPTIONAL, environment_id, make_family, registered_by
+from nacre.families.family import Family, num_tasks, take
+from nacre.learning.offline import Logs
+from nacre.types import Tasks
+
+__all__ = ["SPLITS", "DataSet", "LoggedEpisode", "Writer", "open_data_set", "task_text"]
+
+SCHEMA = 1
+"""Rises when nacre's part of the metadata changes its meaning."""
+
+Statistics = dict[str, dict[str, list[float]]]
+"""Split -> 'episodes', 'steps', 'return_min', 'return_mean', 'return_max' of each task."""
+References = Mapping[str, Mapping[str, Iterable[float]]]
+"""'train' and 'test' -> 'random' and 'reference': the return of a random and of a good policy on each task."""
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """Logged episodes of the tasks of a family. Opening one reads its metadata only."""
+
+    id: str  # Minari's name for it, 'nacre/cheetah-vel/mixed-v0'
+    path: Path  # its folder
+    content_hash: str  # of the tasks and the logged arrays
+    family: Family  # with its options
+    train: Tasks  # [task, ...]
+    test: Tasks
+    quality: str
+    recipe: dict[str, Any]  # how it was made
+    versions: dict[str, str]  # with which programs
+    statistics: Statistics
+    references: dict[str, dict[str, list[float]]]  # as `References`; {} where there are none
+    num_episodes: int
+    num_steps: int
+
+    def logs(self, split: str, discount: float) -> Logs:
+        """All transitions of a split, in the order task, episode, time, memory-mapped. 'train': the training tasks'
+        data; 'test': the test tasks' own; 'other': data in test tasks by policies of other tasks. NacreError where a
+        task has none, or files are damaged."""
+        if split not in SPLITS:
+            raise unknown("split", split, SPLITS)
+        empty = [task for task, count in enumerate(self.statistics[split]["episodes"]) if count == 0]
+        if empty:
+            whose = {"train": "training tasks", "test": "test tasks", "other": "test tasks by other tasks' policies"}
+            which = "no data" if len(empty) == len(self.statistics[split]["episodes"]) else f"no data (task {empty[0]})"
+            raise NacreError(f"{self.id} has {which} in its {whose[split]}; choose a data set that has.")
+        return cache.logs(self._source, split, float(discount))
+
+    def episodes(self) -> Iterator[LoggedEpisode]:
+        """Every episode, in the order it was added. NacreError where files are damaged."""
+        with stored.opened(self.path / EPISODES) as file:
+            yield from stored.read(file, range(self.num_episodes))
+
+    def verify(self) -> None:
+        """Reads all of it again; NacreError where it is not what was written."""
+        if cache.content_hash(self._source) != self.content_hash:
+            raise cache.changed(self._source)
+
+    def tasks(self, split: str) -> Tasks:
+        """The tasks of a split."""
+        return self.train if split == "train" else self.test
+
+    @property
+    def _source(self) -> cache.Source:
+        return cache.Source(
+            self.path, self.id, self.content_hash, _identity(self.family, self.train, self.test),
+            _counts(self.train, self.test), self.num_episodes, self.family.obs_dim, self.family.action_dim,
+        )  # fmt: skip
+
+
+def open_data_set(id_or_path: str | Path) -> DataSet:
+    """The data set of that name, or in that folder. NacreError where it is missing, damaged, or not nacre's."""
+    path = Path(id_or_path)
+    if not (path / METADATA).is_file():
+        path = folder_of(str(id_or_path))
+    file = path / METADATA
+    if not file.is_file():
+        known = all_ids()
+        if not known:
+            raise NacreError(f"there is no data set '{id_or_path}' in {path.parent}; make one with 'nacre collect'.")
+        raise unknown("data set", str(id_or_path), known, "see 'nacre data list'.")
+    try:
+        metadata = json.loads(file.read_bytes())
+        told = metadata.get("nacre")
+    except PermissionError as error:
+        raise NacreError(f"this user may not read {file}; change its permissions, or ask its owner.") from error
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise NacreError(f"{file} is damaged (no JSON object); restore it, or collect the data set again.") from error
+    if told is None:
+        raise NacreError(f"{path} is a data set that nacre did not write; import it with 'nacre data import'.")
+    try:
+        return _from_metadata(path, metadata, json.loads(told))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise NacreError(
+            f"{file} is damaged (nacre's part of it: {shown(error)}); restore it, or collect the data set again."
+        ) from error
+
+
+def task_text(tasks: Tasks, index: int) -> str:
+    """A task as `Family.parse_task` reads it, exactly: 'velocity=1.3'."""
+    values = take(tasks, index)
+    return " ".join(f"{name}={','.join(repr(float(v)) for v in np.ravel(value))}" for name, value in values.items())
+
+
+class Writer:
+    """Writes a new data set, episode by episode; it gets its name when all of it is there.
+
+        with Writer("nacre/point-robot/mixed-v0", family, train, test, "mixed", recipe) as writer:
+            writer.add(episodes)
+        data_set = writer.close()
+
+    What is left of an interrupted one has no data set's name, and goes when the same one is written again.
+    """
+
+    def __init__(
+        self, id: str, family: Family, train: Tasks, test: Tasks, quality: str, recipe: dict[str, Any], *,
+        versions: dict[str, str] | None = None, references: References | None = None, description: str = "",
+    ):  # fmt: skip
+        """Raises NacreError where there is a data set of that name, or the extra 'offline' is not installed."""
+        self._storage = offline_extra("minari.dataset.minari_storage").MinariStorage
+        self.folder = folder_of(id)
+        if self.folder.exists():
+            raise exists(self.folder)
+        self.id, self.family, self.train, self.test = id, family, _as_arrays(train), _as_arrays(test)
+        self.quality, self.recipe, self.description = quality, recipe, description
+        self.versions = {**_versions(), **(versions or {})}
+        self.references: References = references or {}
+        """May be set until `close`."""
+        self._identity = _identity(family, self.train, self.test)
+        self._hash, self._counts = ContentHash(self._identity), _counts(self.train, self.test)
+        self._returns: dict[str, list[list[float]]] = {s: [[] for _ in range(n)] for s, n in self._counts.items()}
+        self._steps = {split: np.zeros(count, np.int64) for split, count in self._counts.items()}
+        self._texts = {
+            split: [task_text(tasks, i) for i in range(num_tasks(tasks))]
+            for split, tasks in (("train", self.train), ("test", self.test), ("other", self.test))
+        }
+        self._num_episodes = 0
+        self._done: DataSet | None = None
+        self._draft, self._lock = begin(self.folder)
+        self._file = stored.create(self._draft / EPISODES)
+
+    def add(self, episodes: Iterable[LoggedEpisode]) -> None:
+        """Appends episodes, one at a time. NacreError for what no data set can hold, or a full disk: then all that
+        was written is given up."""
+        try:
+            for episode in episodes:
+                self._add(checked(episode, self.family.obs_dim, self.family.action_dim, self._counts))
+        except (OSError, RuntimeError) as error:  # h5py has both for a full disk
+            self.abandon()
+            raise cannot_write(self.folder, error) from error
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _add(self, episode: LoggedEpisode) -> None:
+        stored.write(self._file, self._num_episodes, episode, self._texts[episode.split][episode.task])
+        self._hash.add(episode)
+        self._num_episodes += 1
+        self._steps[episode.split][episode.task] += episode.steps
+        self._returns[episode.split][episode.task].append(float(np.sum(episode.reward, dtype=np.float64)))
+
+    def close(self) -> DataSet:
+        """Gives the data set its name, and opens it."""
+        if self._done is None:
+            try:
+                if self._num_episodes == 0:
+                    raise NacreError(f"{self.id} would have no episodes; nothing is written.")
+                self._file.close()
+                self._write_metadata()
+            except (OSError, RuntimeError) as error:
+                self.abandon()
+                raise cannot_write(self.folder, error) from error
+            except BaseException:
+                self.abandon()
+                raise
+            publish(self._draft, self.folder, self._lock)
+            self._done = open_data_set(self.folder)
+        return self._done
+
+    def abandon(self) -> None:
+        """Removes what was written."""
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
+            self._file.close()
+        self._lock.close()
+        shutil.rmtree(self._draft, ignore_errors=True)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: Any, *error: Any) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abandon()
+
+    def _write_metadata(self) -> None:
+        """Minari's metadata by Minari, nacre's part in it."""
+        from gymnasium import spaces
+
+        episodes_file, aside = self._draft / EPISODES, self._draft / "episodes"
+        episodes_file.rename(aside)  # Minari begins a file of its own
+        storage = self._storage.new(
+            self._draft / "data",
+            observation_space=spaces.Box(-np.inf, np.inf, (self.family.obs_dim,), np.float32),
+            action_space=spaces.Box(-1.0, 1.0, (self.family.action_dim,), np.float32),
+            env_spec=_env_spec(self.family, self.train, self.test),
+        )
+        aside.replace(episodes_file)
+        total = int(sum(steps.sum() for steps in self._steps.values()))
+        told = {
+            "schema": SCHEMA, "content_hash": self._hash.hexdigest(), **self._identity,
+            "plugins": plugins.remembered([registered_by(self.family.name)]),
+            "quality": self.quality, "recipe": self.recipe, "versions": self.versions,
+            "statistics": self._statistics(),
+            "references": {split: {kind: [float(v) for v in values] for kind, values in of.items()}
+                           for split, of in self.references.items()},
+        }  # fmt: skip
+        storage.update_metadata(
+            {
+                "dataset_id": self.id, "minari_version": importlib.metadata.version("minari"),
+                "total_episodes": self._num_episodes, "total_steps": total,
+                "dataset_size": round(episodes_file.stat().st_size / 1e6, 1), "author": {"nacre"},
+                "author_email": set(), "code_permalink": "", "requirements": ["nacre"],
+                "algorithm_name": str(self.recipe.get("algorithm", "")),
+                "description": self.description or f"Logged episodes of tasks of {self.family.name}, {self.quality}.",
+                "nacre": json.dumps(told),
+            }
+        )  # fmt: skip
+
+    def _statistics(self) -> Statistics:
+        def each(function: Any, returns: list[list[float]]) -> list[float]:
+            return [float(function(of_task)) if of_task else 0.0 for of_task in returns]
+
+        return {
+            split: {
+                "episodes": [len(of_task) for of_task in returns], "steps": [int(n) for n in self._steps[split]],
+                "return_min": each(np.min, returns), "return_mean": each(np.mean, returns),
+                "return_max": each(np.max, returns),
+            }
+            for split, returns in self._returns.items()
+        }  # fmt: skip
+
+
+def _as_arrays(tasks: Tasks) -> Tasks:
+    return {name: np.array(values) for name, values in tasks.items()}
+
+
+def _counts(train: Tasks, test: Tasks) -> dict[str, int]:
+    return {"train": num_tasks(train), "test": num_tasks(test), "other": num_tasks(test)}
+
+
+def _identity(family: Family, train: Tasks, test: Tasks) -> dict[str, Any]:
+    """Family and tasks as JSON, exactly."""
+
+    def plain(tasks: Tasks) -> dict[str, Any]:
+        return {name: {"dtype": str(values.dtype), "values": values.tolist()} for name, values in tasks.items()}
+
+    return {"family": family.name, "family_options": dataclasses.asdict(family),
+            "tasks": {"train": plain(train), "test": plain(test)}}  # fmt: skip
+
+
+def _env_spec(family: Family, train: Tasks, test: Tasks) -> Any:
+    """The family's Gymnasium environment, the task being left to the reset."""
+    import gymnasium
+
+    spec = gymnasium.spec(environment_id(family.name))
+    outside = not (family.in_range(train).all() and family.in_range(test).all())
+    kwargs = {"family": family.name, **dataclasses.asdict(family), **({"allow_ood": True} if outside else {})}
+    return dataclasses.replace(spec, kwargs=kwargs)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in ("nacre", "minari", "gymnasium", "jax", "mujoco", "numpy"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+def _from_metadata(path: Path, metadata: dict[str, Any], told: dict[str, Any]) -> DataSet:
+    if told["schema"] > SCHEMA:
+        raise NacreError(f"{path} was written by a newer nacre ({told['versions'].get('nacre')}); install that.")
+    if told["family"] not in FAMILIES and told["family"] not in OPTIONAL:
+        for module in told.get("plugins", []):
+            plugins.import_plugin(str(module))
+    tasks = {
+        split: {name: np.array(of["values"], dtype=of["dtype"]) for name, of in told["tasks"][split].items()}
+        for split in ("train", "test")
+    }
+    family = make_family(told["family"], **told["family_options"])
+    return DataSet(
+        str(metadata["dataset_id"]), path, str(told["content_hash"]), family, tasks["train"], tasks["test"],
+        str(told["quality"]), dict(told["recipe"]), dict(told["versions"]), dict(told["statistics"]),
+        dict(told["references"]), int(metadata["total_episodes"]), int(metadata["total_steps"]),
+    )  # fmt: skip

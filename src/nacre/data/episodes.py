@@ -1,0 +1,173 @@
+"""Episodes in a file: Minari's HDF5 layout, a group an episode, float32.
+
+Minari reads these files. nacre writes them without Minari's own writer, which keeps every array in pieces that may
+grow: 15 KB more an episode, and a file that is opened anew for every few episodes.
+
+    episode_7/observations [T + 1, obs_dim]  actions [T, action_dim]  rewards, terminations, truncations [T]
+    episode_7/infos/training_reward [T + 1]  where it differs from the reward; the first, of the reset, is 0
+    attributes: Minari's id, total_steps, seed, options/task; the other fields of `LoggedEpisode`
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nacre.errors import NacreError
+
+SPLITS = ("train", "test", "other")
+"""Data of the training tasks; of the test tasks, by their own policies; in the test tasks, by policies of other tasks.
+A task of the last two is a test task."""
+INTEGERS = ("task", "policy_step", "policy_task", "seed")
+
+
+class LoggedEpisode(NamedTuple):
+    """One episode of the log of a task."""
+
+    task: int  # its number within its split's tasks
+    split: str  # of SPLITS
+    quality: str  # 'random', 'medium', 'expert', ...
+    policy_step: int  # updates or environment steps of the policy that acted; -1: not known
+    policy_task: int  # the task that it was trained on, within its tasks: for 'other' a training task; -1: not known
+    seed: int  # of the reset; -1: not known
+    obs: Any  # [T + 1, obs_dim] float32
+    action: Any  # [T, action_dim] float32
+    reward: Any  # [T] float32
+    training_reward: Any  # [T] float32
+    terminated: bool  # whether the task ended it, else a time limit did
+
+    @property
+    def steps(self) -> int:
+        """Transitions in it."""
+        return len(self.reward)
+
+
+def checked(episode: LoggedEpisode, obs_dim: int, action_dim: int, num_tasks: dict[str, int]) -> LoggedEpisode:
+    """The episode with float32 arrays and plain numbers; NacreError for one that no data set can hold."""
+    arrays: dict[str, Any] = {
+        name: np.ascontiguousarray(getattr(episode, name), np.float32)
+        for name in ("obs", "action", "reward", "training_reward")
+    }
+    steps = arrays["reward"].size
+    shapes = {"obs": (steps + 1, obs_dim), "action": (steps, action_dim)}
+    wrong = [name for name, array in arrays.items() if array.shape != shapes.get(name, (steps,))]
+    if steps == 0 or wrong:
+        name = (wrong or ["reward"])[0]
+        raise NacreError(
+            f"an episode of task {episode.task} has {name} of shape {arrays[name].shape}; for T steps, T at least 1, "
+            f"observations are [T + 1, {obs_dim}], actions [T, {action_dim}] and rewards [T]."
+        )
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise NacreError(f"an episode of task {episode.task} has {name} that is not finite; leave it out.")
+    if episode.split not in SPLITS or not 0 <= episode.task < num_tasks[episode.split]:
+        raise NacreError(
+            f"an episode is of task {episode.task} of '{episode.split}'; the data set has {num_tasks['train']} "
+            f"training tasks ('train') and {num_tasks['test']} test tasks ('test', 'other')."
+        )
+    numbers: dict[str, Any] = {name: int(getattr(episode, name)) for name in INTEGERS}
+    return episode._replace(**arrays, **numbers, quality=str(episode.quality), terminated=bool(episode.terminated))
+
+
+class ContentHash:
+    """A hash of what a data set says: its tasks, and every episode in the order of the file."""
+
+    def __init__(self, tasks: Any):
+        self._hash = hashlib.sha256(json.dumps(tasks, sort_keys=True).encode())
+
+    def add(self, episode: LoggedEpisode) -> None:
+        """Takes one more episode in."""
+        told = [*(getattr(episode, name) for name in INTEGERS), episode.split, episode.quality, episode.terminated]
+        self._hash.update(json.dumps([*told, episode.steps]).encode())
+        for array in (episode.obs, episode.action, episode.reward, episode.training_reward):
+            self._hash.update(np.ascontiguousarray(array, "<f4").data)
+
+    def hexdigest(self) -> str:
+        """What it came to."""
+        return self._hash.hexdigest()
+
+
+def create(file: Path) -> Any:
+    """A new file for episodes, open for writing."""
+    return offline_extra("h5py").File(file, "x", track_order=True, libver=("v110", "v110"))
+
+
+def write(file: Any, number: int, episode: LoggedEpisode, task: str) -> None:
+    """Adds an episode to an open file; `task` is its task as the environment's reset takes it."""
+    group = file.create_group(f"episode_{number}")
+    truncations = np.zeros(episode.steps, bool)
+    terminations = truncations.copy()
+    (terminations if episode.terminated else truncations)[-1] = True
+    group.create_dataset("observations", data=episode.obs)
+    group.create_dataset("actions", data=episode.action)
+    group.create_dataset("rewards", data=episode.reward)
+    group.create_dataset("terminations", data=terminations)
+    group.create_dataset("truncations", data=truncations)
+    if not np.array_equal(episode.reward, episode.training_reward):
+        infos = group.create_group("infos")
+        infos.create_dataset("training_reward", data=np.append(np.float32(0), episode.training_reward))
+    attributes = {"id": number, "total_steps": episode.steps, "options/task": task, "split": episode.split,
+                  "quality": episode.quality, "terminated": episode.terminated}  # fmt: skip
+    if episode.seed >= 0:
+        attributes["seed"] = episode.seed
+    attributes |= {name: getattr(episode, name) for name in ("task", "policy_step", "policy_task")}
+    for name, value in attributes.items():
+        group.attrs.create(name, value)
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[Any]:
+    """The file, open for reading. What it does not hold as it should becomes a NacreError."""
+    h5py = offline_extra("h5py")
+    if not file.is_file():
+        raise NacreError(f"{file} is missing; restore it, or collect the data set again.")
+    try:
+        with h5py.File(file, "r") as handle:
+            yield handle
+    except PermissionError as error:
+        raise NacreError(f"this user may not read {file}; change its permissions, or ask its owner.") from error
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [""])[0][:120]
+        raise NacreError(f"{file} is damaged ({reason}); restore it, or collect the data set again.") from error
+
+
+def read(file: Any, numbers: Iterable[int]) -> Iterator[LoggedEpisode]:
+    """These episodes of an open file."""
+    for number in numbers:
+        group = file[f"episode_{number}"]
+        told = dict(group.attrs)
+        reward = group["rewards"][:].astype(np.float32, copy=False)
+        infos = group.get("infos")
+        yield LoggedEpisode(
+            int(told["task"]), str(told["split"]), str(told["quality"]), int(told["policy_step"]),
+            int(told["policy_task"]), int(told.get("seed", -1)),
+            group["observations"][:].astype(np.float32, copy=False),
+            group["actions"][:].astype(np.float32, copy=False), reward,
+            reward if infos is None else infos["training_reward"][1:].astype(np.float32, copy=False),
+            bool(told["terminated"]),
+        )  # fmt: skip
+
+
+def of_which(file: Any, number: int) -> tuple[str, int, int]:
+    """(split, task, steps) of an episode, without its arrays."""
+    told = file[f"episode_{number}"].attrs
+    return str(told["split"]), int(told["task"]), int(told["total_steps"])
+
+
+def offline_extra(module: str) -> Any:
+    """A module of the extra 'offline'."""
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise NacreError(
+            f"data sets need {module}, which is not installed; install nacre with its extra: "
+            "pip install 'nacre[offline]'."
+        ) from error
