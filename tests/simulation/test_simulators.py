@@ -11,6 +11,7 @@ import mujoco
 import numpy as np
 import pytest
 
+from nacre.errors import NacreError
 from nacre.families.catalog import make_family
 from nacre.families.family import JaxStep, num_tasks
 from nacre.families.half_cheetah import TORSO, CheetahDir, CheetahVel
@@ -242,6 +243,16 @@ def test_beside_an_accelerator_the_agent_of_a_robot_acts_on_the_host_and_does_th
     monkeypatch.setattr(jax, "default_backend", lambda: asked.append("gpu") or "gpu")
     jax.tree.map(np.testing.assert_array_equal, straight_on(CheetahVel(), tasks), plain)
     assert asked
+
+
+def test_platforms_without_a_cpu_are_refused_in_a_sentence(monkeypatch):
+    def none(backend: str) -> list[Any]:
+        raise RuntimeError(f"Unknown backend: '{backend}' requested")
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "local_devices", none)
+    with pytest.raises(NacreError, match="JAX_PLATFORMS leaves the CPU out"):
+        rollout.on_host(jnp.zeros(2))
 
 
 def test_lanes_end_where_their_task_ends_them(ending):

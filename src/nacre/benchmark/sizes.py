@@ -6,7 +6,9 @@ ROUNDS = 7
 """Measurements of each figure, in turns with those of its ceiling, after one that compiles; the median counts."""
 UPDATES_PER_ROUND = 10
 CEILING_FLOPS = 5e8
-"""Least work of a timed product, about: one of [4096, 300] x [300, 300] is 7e8."""
+"""Least work of a timed call of products, about: one of [4096, 300] x [300, 300] is 7e8."""
+CEILING_FLOPS_OF_ACCELERATORS = 2e12
+"""The same there: tens of milliseconds, beside which a call is nothing."""
 SCALING_TASKS = (10, 100, 1_000, 10_000)
 CONTROL_STEPS_PER_ROUND = 10_000
 """Control steps of all lanes together, about: in whole episodes."""

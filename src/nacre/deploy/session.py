@@ -25,10 +25,10 @@ class Session:
         """`TrainedAgent.session` makes them. `told` [1, ...]: the task, for a method that is told it."""
         self._name = name
         self._family = family
-        self._functions, self._params = functions, params
+        self._functions, self._params = functions, rollout.on_host(params)
         self._trials = trials
-        self._begin_key, self._act_key, self._end_key = jax.random.split(seed_key(seed), 3)
-        self.memory = rollout.begin(functions, params, told, self._begin_key)
+        begin_key, self._act_key, self._end_key = rollout.on_host(jax.random.split(seed_key(seed), 3))
+        self.memory = rollout.begin(functions, self._params, told, begin_key)
         self.num_steps = 0
         self.num_episodes = 0
         self._obs: np.ndarray | None = None

@@ -99,13 +99,9 @@ def _stepped_episode(
 def _played_in(
     lanes: Lanes, family: Family, agent: Agent, params: Any, memory: Any, task: Tasks, key: Key, *, explore: bool
 ) -> tuple[Any, Episode]:
-    """Observing the last step and choosing the next action is one compiled call.
-
-    The agent acts where the physics is, on the host: a call and two transfers a step would keep an accelerator waiting.
-    """
+    """Observing the last step and choosing the next action is one compiled call."""
     reset_key, act_key = split(key)
-    if jax.default_backend() != "cpu":
-        params, memory, act_key = jax.device_put((params, memory, act_key), jax.local_devices(backend="cpu")[0])
+    params, memory, act_key = on_host((params, memory, act_key))
     num_lanes = num_tasks(task)
     seeds = np.atleast_2d(np.asarray(jax.random.key_data(reset_key)))
     obs = lanes.reset(task, *map(np.random.default_rng, seeds))
@@ -140,6 +136,20 @@ def _played_in(
     padding = family.horizon - len(transitions)
     stacked = Transition(*(_pad_time(np.stack(field, axis=1), padding) for field in zip(*transitions, strict=True)))
     return memory, Episode(stacked, np.stack(alive_at).sum(axis=0), success, diverged)
+
+
+def on_host(tree: Any) -> Any:
+    """The arrays where physics is and observations come from, on the CPU: what is computed with them is computed there.
+
+    An accelerator would be kept waiting by a call and two transfers a step.
+    """
+    if jax.default_backend() == "cpu":
+        return tree
+    try:
+        (host, *_) = jax.local_devices(backend="cpu")
+    except RuntimeError as error:
+        raise NacreError("JAX_PLATFORMS leaves the CPU out, where agents act; add it, as in 'cuda,cpu'.") from error
+    return jax.device_put(tree, host)
 
 
 def _pad_time(x: np.ndarray, padding: int) -> np.ndarray:
