@@ -39,7 +39,7 @@ limited() {
     local seconds=$1
     shift
     [ "$(left)" -lt "$seconds" ] && seconds=$(left)
-    [ "$seconds" -ge 5 ] || { echo "no time left for: ${*:0:5}" >&2; return 124; }
+    [ "$seconds" -ge 5 ] || { echo "no time left for: ${*:1:6}" >&2; return 124; }
     timeout --kill-after=10 "$seconds" "$@"
 }
 
