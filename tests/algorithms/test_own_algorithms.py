@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -182,6 +182,15 @@ def test_installed_packages_offer_algorithms_and_families(monkeypatch: pytest.Mo
     assert "offered" in list(registry.ALGORITHMS)
     assert catalog.find_family("offered-robot") is own
     assert catalog.registered_by("offered-robot") == ""
+
+    @dataclasses.dataclass(frozen=True)
+    class Unwritable(PointRobot):
+        table: dict[str, int] = dataclasses.field(default_factory=dict)
+        name: ClassVar[str] = "unwritable-robot"
+
+    offers["nacre.families"] = ("unwritable-robot", Unwritable)
+    with pytest.raises(NacreError, match="the option 'table' of unwritable-robot is of type dict"):
+        nacre.resolve("pearl", "unwritable-robot")
     offers["nacre.families"] = ("other", own)
     with pytest.raises(NacreError, match="must be a class of a family with that name"):
         catalog.find_family("other")

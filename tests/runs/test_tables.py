@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import shutil
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,6 +148,16 @@ def test_what_a_run_logged_is_read_as_columns(run: nacre.RunDirectory) -> None:
 
 
 def test_a_frame_needs_pandas_and_says_so(run: nacre.RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pandas", None)
+    monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(nacre.NacreError, match="pandas is not installed"):
         run.metrics(frame=True)
+
+
+def test_a_frame_has_the_columns_of_the_dict(run: nacre.RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames: list[dict[str, np.ndarray]] = []
+    pandas = types.SimpleNamespace(DataFrame=lambda columns: frames.append(columns) or "a frame")
+    monkeypatch.setitem(sys.modules, "pandas", pandas)
+    assert run.metrics(frame=True) == run.evaluations(frame=True) == "a frame"
+    for frame, columns in zip(frames, (run.metrics(), run.evaluations()), strict=True):
+        assert list(frame) == list(columns)
+        np.testing.assert_array_equal(frame["grad_steps"], columns["grad_steps"])

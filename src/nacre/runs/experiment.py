@@ -6,9 +6,9 @@ import dataclasses
 import json
 import math
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -19,10 +19,13 @@ from nacre.families import plugins
 from nacre.families.blame import failure
 from nacre.families.catalog import FAMILIES, OPTIONAL, find_family, make_family
 from nacre.families.catalog import registered_by as family_by
-from nacre.families.family import Family, TaskSet
+from nacre.families.family import Family, TaskSet, num_tasks, take
 from nacre.presets.pearl_presets import ANY_FAMILY
 from nacre.presets.settings import MethodSettings
 from nacre.runs.migration import SCHEMA, migrated
+
+if TYPE_CHECKING:
+    from nacre.data.dataset import DataSet
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class RunOptions:
     """Iterations between evaluations on test tasks; they are evaluated after the last iteration in any case."""
     train_evaluation_interval: int = 10
     """Iterations between evaluations on train tasks."""
+    data: str = ""
+    """Data set that an offline method learns from: an id as in 'nacre data list', or the path of one."""
 
     def __post_init__(self) -> None:
         for name in ("seed", "task_seed"):
@@ -63,6 +68,7 @@ class Experiment:
     family: Family
     settings: MethodSettings
     options: RunOptions
+    data_hash: str = ""  # of the contents of `options.data`; '' without a data set
 
     def __repr__(self) -> str:
         what = f"{self.algorithm_name} on {self.family.name}"
@@ -87,8 +93,24 @@ class Experiment:
         return {"train": settings.num_train_tasks, "test": settings.num_test_tasks}
 
     def draw_tasks(self) -> TaskSet:
-        """The run's tasks, as they follow from its task_seed."""
-        return self.settings.draw_tasks(self.family, self.options.task_seed)
+        """The run's tasks: those of its data set, or as they follow from its task_seed."""
+        if not self.options.data:
+            return self.settings.draw_tasks(self.family, self.options.task_seed)
+        found, number = self.open_data(), self.num_tasks
+        parts = [take(getattr(found, split), slice(number[split])) for split in ("train", "test")]
+        return TaskSet(parts[0], parts[1], self.options.task_seed)
+
+    def open_data(self) -> DataSet:
+        """The data set that the run learns from. NacreError where it is missing, or is not what it was."""
+        from nacre.data.dataset import open_data_set  # slow to import
+
+        found = open_data_set(self.options.data)
+        if found.content_hash != self.data_hash:
+            raise NacreError(
+                f"the data set '{self.options.data}' is not the one that the run was made with (its contents have the "
+                f"hash {found.content_hash[:12]}, not {self.data_hash[:12]}); restore it, or train anew."
+            )
+        return found
 
 
 def check_seed(name: str, seed: int) -> None:
@@ -102,7 +124,7 @@ def resolve(algorithm_name: str, family_name: str, preset: str = "paper", **over
 
     Raises NacreError for an unknown name (with the nearest one), a wrong type and an impossible combination.
     """
-    experiment = from_preset(algorithm_name, family_name, preset, **overrides)
+    experiment = _with_data(from_preset(algorithm_name, family_name, preset, **overrides), overrides)
     experiment.settings.check_family(experiment.family)
     _check_tasks(experiment)
     return experiment
@@ -123,6 +145,7 @@ def from_preset(algorithm_name: str, family_name: str, preset: str, **overrides:
         )
     groups: tuple[type[Any], ...] = (algorithm.settings, family_type, RunOptions)
     _check_names(algorithm_name, *groups)
+    check_option_types(family_type)  # of a family of an installed package, which nobody registered
     values: list[dict[str, Any]] = [dict(row), {}, {}]
     for name, value in overrides.items():
         for group, chosen in zip(groups, values, strict=True):
@@ -133,6 +156,47 @@ def from_preset(algorithm_name: str, family_name: str, preset: str, **overrides:
             raise unknown("field", name, [field for group in groups for field in field_types(group)])
     family = make_family(family_name, **values[1])
     return Experiment(algorithm_name, preset, family, algorithm.settings(**values[0]), RunOptions(**values[2]))
+
+
+def _with_data(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:
+    """The experiment on the tasks and the family of its data set, of methods that learn from one."""
+    name, source, family = experiment.algorithm_name, experiment.options.data, experiment.family
+    if not experiment.algorithm.offline:
+        if source:
+            raise NacreError(f"{name} learns from its own environment steps, not from a data set; leave out --data.")
+        return experiment
+    if not source:
+        raise NacreError(
+            f"{name} learns from a data set; name one of 'nacre data list' by --data, or make one with "
+            f"'nacre collect {family.name}'."
+        )
+    from nacre.data.dataset import open_data_set  # slow to import
+
+    found = open_data_set(source)
+    if found.family.name != family.name:
+        raise NacreError(f"the data set '{source}' is of {found.family.name}, not of {family.name}; name that family.")
+    for option in changes(found.family, family):
+        if option in overrides:
+            raise NacreError(
+                f"{option} is {getattr(family, option)!r}, but the data set '{source}' was collected with "
+                f"{getattr(found.family, option)!r}; leave out --{option.replace('_', '-')}."
+            )
+    numbers = {}
+    for split in ("train", "test"):
+        there, field = num_tasks(getattr(found, split)), f"num_{split}_tasks"
+        asked = getattr(experiment.settings, field)
+        if asked > there:
+            raise NacreError(
+                f"{field} is {asked}, but the data set '{source}' has {there} {split} tasks; change "
+                f"--{field.replace('_', '-')}."
+            )
+        numbers[field] = asked or there
+    settings = dataclasses.replace(experiment.settings, **numbers)
+    source = source if found.id == source else str(found.path.resolve())
+    options = dataclasses.replace(experiment.options, data=source)
+    return dataclasses.replace(
+        experiment, family=found.family, settings=settings, options=options, data_hash=found.content_hash
+    )
 
 
 def _check_names(algorithm_name: str, settings: type[Any], family: type[Any], options: type[Any]) -> None:
@@ -181,6 +245,17 @@ def is_option_type(kind: Any) -> bool:
         parts = [part for part in typing.get_args(kind) if part is not ...]
         return bool(parts) and all(is_option_type(part) for part in parts)
     return kind in (bool, int, float, str) or typing.get_origin(kind) is typing.Literal
+
+
+def check_option_types(family: type[Family]) -> None:
+    """Raises NacreError where an option of a family has a type that cannot be written on a command line."""
+    for name, kind in field_types(family).items():
+        if not is_option_type(kind):
+            raise NacreError(
+                f"the option '{name}' of {family.name} is of type {getattr(kind, '__name__', kind)}, which cannot be "
+                "written on a command line; use int, float, bool, str, a Literal, or a tuple of these such as "
+                "tuple[float, float], or declare a constant with ClassVar."
+            )
 
 
 def _checked(name: str, value: Any, kind: Any) -> Any:
@@ -234,6 +309,7 @@ def to_json(
             "settings": dataclasses.asdict(experiment.settings),
             "family_options": dataclasses.asdict(experiment.family),
             "options": dataclasses.asdict(experiment.options),
+            "data_hash": experiment.data_hash,
             "versions": versions,
             "resumed": list(resumed),
         }
@@ -268,5 +344,5 @@ def from_json(text: str) -> Experiment:
         data[part] = {name: _checked(name, value, field_types(group)[name]) for name, value in data[part].items()}
     return Experiment(
         data["algorithm"], data["preset"], make_family(family, **data["family_options"]),
-        algorithm.settings(**data["settings"]), RunOptions(**data["options"]),
+        algorithm.settings(**data["settings"]), RunOptions(**data["options"]), str(data.get("data_hash", "")),
     )  # fmt: skip

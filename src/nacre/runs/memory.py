@@ -25,12 +25,17 @@ def check_memory(experiments: Sequence[Experiment]) -> None:
     shapes = jax.eval_shape(lambda: init(experiment.family, settings, experiment.options.seed))
     each = sum(math.prod(leaf.shape) * np.dtype(np.float32).itemsize for leaf in jax.tree.leaves(shapes))
     needed = each * len(experiments)
-    limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", _machine_memory())
+    limit = memory_limit()
     if needed > limit:
         raise NacreError(
             f"this run would need {needed / 1e9:,.1f} GB for its replay and networks, but the machine has "
             f"{limit / 1e9:,.1f} GB; ask for fewer seeds, iterations, train tasks or steps, or smaller networks."
         )
+
+
+def memory_limit() -> float:
+    """Bytes of memory that the device has for a run: the accelerator's, or the machine's."""
+    return (jax.devices()[0].memory_stats() or {}).get("bytes_limit", _machine_memory())
 
 
 @contextmanager

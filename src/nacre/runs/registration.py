@@ -10,7 +10,7 @@ from nacre.errors import NacreError
 from nacre.families import catalog, plugins
 from nacre.families.family import Family
 from nacre.presets.settings import MethodSettings
-from nacre.runs.experiment import RunOptions, field_types, is_option_type
+from nacre.runs.experiment import RunOptions, check_option_types, field_types
 
 ARGUMENTS = (
     "algorithm", "family", "preset", "seeds", "out", "time_limit", "wandb", "json", "overwrite", "started", "path",
@@ -30,18 +30,13 @@ def register_family(family: type[Family]) -> type[Family]:
         missing = ", ".join(sorted(family.__abstractmethods__))
         raise NacreError(f"the family {family.__name__} does not define {missing}; see docs/add-a-family.md.")
     taken = set(ARGUMENTS).union(field_types(RunOptions), *map(_fields, _settings(MethodSettings)))
-    for name, kind in field_types(family).items():
+    for name in field_types(family):
         if name in taken:
             raise NacreError(
                 f"the family {family.name} has an option '{name}', which is also a setting of a run or a method; give "
                 "the field another name."
             )
-        if not is_option_type(kind):
-            raise NacreError(
-                f"the option '{name}' of {family.name} is of type {getattr(kind, '__name__', kind)}, which cannot be "
-                "written on a command line; use int, float, bool, str, a Literal, or a tuple of these such as "
-                "tuple[float, float], or declare a constant with ClassVar."
-            )
+    check_option_types(family)
     return catalog.register_family(family, plugins.caller_module())
 
 

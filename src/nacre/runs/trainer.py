@@ -19,6 +19,7 @@ from nacre.learning.replay import Replay
 from nacre.runs import tables
 from nacre.runs.checkpoints import Arrays, Checkpoints, rebuilt
 from nacre.runs.compilation_cache import use_compilation_cache
+from nacre.runs.data_set import train_logs
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import Experiment
 from nacre.runs.files import notice
@@ -281,7 +282,10 @@ def _train(
             one.sinks.started(state)
         stack.enter_context(stop.listening())
         last_save = last_block = time.monotonic()
-        for states, metrics in experiment.algorithm.meta_train(experiment.family, settings, tasks, states):  # noqa: B020
+        logs = train_logs(experiment)
+        for states, metrics in experiment.algorithm.meta_train(  # noqa: B020
+            experiment.family, settings, tasks, states, *logs
+        ):
             jax.block_until_ready(metrics)
             size = int(states[0].grad_steps) - grad_steps
             grad_steps += size
