@@ -39,6 +39,7 @@ class Evaluations(NamedTuple):
     env_steps: np.ndarray  # [evaluation]
     wall_seconds: np.ndarray  # [evaluation]
     returns: np.ndarray  # [evaluation, repeat, task, episode]
+    grad_steps: np.ndarray  # [evaluation]
 
     @property
     def scores(self) -> np.ndarray:
@@ -65,7 +66,8 @@ def draw(runs: Sequence[Path], out: Path) -> None:
     """Draws the learning curves of run directories into one picture (.png, .svg or .pdf), a row for every family
     (and for each of its options, such as the radius of sparse goals).
 
-    Left: return of the scored episode against environment steps, a line for each run; runs that differ in nothing but
+    Left: return of the scored episode against environment steps (gradient steps where a run learns from a data set), a
+    line for each run; runs that differ in nothing but
     their seed share a colour and are summed up by their interquartile mean and its 95 % bootstrap interval. Middle: the
     same against the time that a run took. Hollow marks are what others have published; of it, what lies far beyond
     the runs stands in the legend. Right: return by episode of the trial.
@@ -117,9 +119,10 @@ def draw_families(figure: Figure, families: Families) -> None:
     grid = figure.subplots(len(families), 3, squeeze=False, width_ratios=(1.4, 1.1, 1.0))
     for (family, groups), (left, middle, right) in zip(families.items(), grid, strict=True):
         known = KNOWN_POINTS.get(family, ())
-        _draw_scores(left, groups, "env_steps")
+        steps = steps_of(groups)
+        _draw_scores(left, groups, steps)
         _draw_scores(middle, groups, "wall_seconds")
-        _label_scores(left, groups, _draw_known(left, middle, known))
+        _label_scores(left, groups, _draw_known(left, middle, known, steps), steps)
         picture.label_duration(middle)
         _draw_episodes(right, groups)
         unlike = differences(groups)
@@ -181,7 +184,7 @@ def _evaluations(rows: dict[str, np.ndarray], shape: tuple[int, int, int], file:
     if not complete.any():
         return None
     at = first[complete]
-    return Evaluations(rows["env_steps"][at], rows["wall_seconds"][at], returns[complete])
+    return Evaluations(rows["env_steps"][at], rows["wall_seconds"][at], returns[complete], rows["grad_steps"][at])
 
 
 def _damaged(file: Path, reason: str) -> NacreError:
@@ -209,10 +212,20 @@ def _written(fields: dict[str, Any]) -> list[str]:
 # The panels of one family; groups: label -> the runs that differ in nothing but their seed
 
 
+def steps_of(groups: dict[str, list[Run]]) -> str:
+    """The column of Evaluations that says how far runs have come: offline methods take no environment steps."""
+    offline = any(run.experiment.algorithm.offline for runs in groups.values() for run in runs)
+    return "grad_steps" if offline else "env_steps"
+
+
+def _learns(run: Run) -> bool:
+    return run.experiment.algorithm.offline or bool(run.test.env_steps[-1])
+
+
 def _draw_scores(axes: Axes, groups: dict[str, list[Run]], against: str) -> None:
     """Return of the scored episode against a column of Evaluations; a level where a method trains on no steps."""
     for colour, (label, runs) in zip(_colours(groups), groups.items(), strict=True):
-        if not any(run.test.env_steps[-1] for run in runs):
+        if not any(map(_learns, runs)):
             level = interquartile_mean(np.stack([run.test.scores[-1:] for run in runs]))[0]
             axes.axhline(level, color=colour, ls="--", lw=1.2, label=_wrapped(label))
             continue
@@ -233,18 +246,21 @@ def _draw_scores(axes: Axes, groups: dict[str, list[Run]], against: str) -> None
             axes.fill_between(x, *bootstrap_interval(scores), color=colour, alpha=0.15, lw=0)
             summary = f"{label}, IQM of {len(runs)} seeds"
             axes.plot(x, interquartile_mean(scores), color=colour, lw=2.2, label=_wrapped(summary))
-    trained = [getattr(run.test, against) for runs in groups.values() for run in runs if run.test.env_steps[-1]]
+    trained = [getattr(run.test, against) for runs in groups.values() for run in runs if _learns(run)]
     if trained and max(x[-1] for x in trained) > WIDE * min(x[-1] for x in trained):
         axes.set_xscale("log")
     else:
         axes.set_xlim(left=0)
 
 
-def _draw_known(left: Axes, middle: Axes, known: Sequence[KnownPoint]) -> list[Line2D]:
+def _draw_known(left: Axes, middle: Axes, known: Sequence[KnownPoint], against: str) -> list[Line2D]:
     """Hollow marks in both panels, a shape for each source, and their handles for the left panel's legend.
 
-    Points far beyond what the runs reached would leave the runs no room: the legend tells them in words.
+    Points far beyond what the runs reached would leave the runs no room: the legend tells them in words. Published
+    points are of environment steps: where the left panel counts gradient steps, there are none.
     """
+    if against != "env_steps":
+        return []
     steps, seconds = (FAR * axes.get_xlim()[1] for axes in (left, middle))
     handles = []
     for marker, source in zip("sD^v", dict.fromkeys(point.source for point in known), strict=False):
@@ -277,7 +293,7 @@ def _duration_text(seconds: float) -> str:
     return f"{seconds / 3600:.3g} hours" if seconds >= 2 * 3600 else f"{seconds / 60:.3g} minutes"
 
 
-def _label_scores(axes: Axes, groups: dict[str, list[Run]], known: list[Line2D]) -> None:
+def _label_scores(axes: Axes, groups: dict[str, list[Run]], known: list[Line2D], against: str) -> None:
     """Legend and axes of the left panel; `known`: handles of what others have published."""
     everything = [run for runs in groups.values() for run in runs]
     handles = list(axes.get_legend_handles_labels()[0])
@@ -288,7 +304,7 @@ def _label_scores(axes: Axes, groups: dict[str, list[Run]], known: list[Line2D])
     handles += known
     short = max(len(str(handle.get_label())) for handle in handles) < 40
     picture.legend_above(axes, handles, columns=2 if short else 1)
-    picture.label_steps(axes)
+    picture.label_steps(axes, "gradient steps" if against == "grad_steps" else "environment steps")
     held_out = "held-out " if everything[0].experiment.family.disjoint else ""
     axes.set_ylabel(f"return of {_scored(everything)}\nmean over {held_out}test tasks")
 
@@ -316,6 +332,7 @@ def on_common_points(evaluations: list[Evaluations], against: str) -> tuple[np.n
 def _draw_episodes(axes: Axes, groups: dict[str, list[Run]]) -> None:
     """Return by episode of the trial, early, midway and now; the band is the spread over tasks now."""
     reached: dict[str, set[str]] = {}
+    steps = steps_of(groups)
     for colour, runs in zip(_colours(groups), groups.values(), strict=True):
         count = min(len(run.test.env_steps) for run in runs)
         stages = {"latest": -1} | ({"first": 0} if count > 1 else {}) | ({"middle": count // 2} if count > 2 else {})
@@ -324,7 +341,7 @@ def _draw_episodes(axes: Axes, groups: dict[str, list[Run]]) -> None:
                 continue
             at = stages[stage]
             returns = np.stack([run.test.returns[at].mean(0) for run in runs]).mean(0)  # [task, episode]
-            reached.setdefault(stage, set()).update(picture.steps_text(run.test.env_steps[at]) for run in runs)
+            reached.setdefault(stage, set()).update(picture.steps_text(getattr(run.test, steps)[at]) for run in runs)
             episodes = np.arange(1, returns.shape[1] + 1)
             latest = stage == "latest"
             if latest:
@@ -338,8 +355,8 @@ def _draw_episodes(axes: Axes, groups: dict[str, list[Run]]) -> None:
     handles: list[Any] = []
     for stage, strength in STAGES:
         if stage in reached:
-            steps = f", {reached[stage].pop()} steps" if len(reached[stage]) == 1 else ""
-            handles.append(Line2D([], [], color=colour, alpha=strength, marker="o", ms=3, label=stage + steps))
+            at_steps = f", {reached[stage].pop()} steps" if len(reached[stage]) == 1 else ""
+            handles.append(Line2D([], [], color=colour, alpha=strength, marker="o", ms=3, label=stage + at_steps))
     handles.append(Patch(color=colour, alpha=0.15, lw=0, label="middle 80% of tasks, latest"))
     picture.legend_above(axes, handles, columns=2)
     _mark_exploration(axes, [run for runs in groups.values() for run in runs])

@@ -72,6 +72,7 @@ def _summary(families: curves.Families) -> str:
             label,
             run.experiment.options.seed,
             f"{run.test.env_steps[-1]:,}",
+            f"{run.test.grad_steps[-1]:,}",
             f"{run.test.wall_seconds[-1] / 60:.1f}",
             f"{run.test.scores[-1]:.2f}",
         ]
@@ -79,7 +80,8 @@ def _summary(families: curves.Families) -> str:
         for label, group in groups.items()
         for run in group
     ]
-    return _table(["family", "run", "seed", "environment steps", "minutes", "score of the last evaluation"], rows)
+    columns = ["environment steps", "gradient steps", "minutes", "score of the last evaluation"]
+    return _table(["family", "run", "seed", *columns], rows)
 
 
 def _unlike(families: curves.Families) -> list[str]:

@@ -98,18 +98,18 @@ def legend_above(axes: Axes, handles: Sequence[Any], columns: int = 1) -> None:
     )  # fmt: skip
 
 
-def steps_text(env_steps: float) -> str:
-    """A number of environment steps in few characters: 820, 21k, 1.25M."""
+def steps_text(steps: float) -> str:
+    """A number of environment or gradient steps in few characters: 820, 21k, 1.25M."""
     for unit, letter in ((1e6, "M"), (1e3, "k")):
-        if env_steps >= unit:
-            return f"{env_steps / unit:.3g}{letter}"
-    return f"{env_steps:.3g}"
+        if steps >= unit:
+            return f"{steps / unit:.3g}{letter}"
+    return f"{steps:.3g}"
 
 
-def label_steps(axes: Axes) -> None:
-    """Labels the x axis as environment steps."""
+def label_steps(axes: Axes, what: str = "environment steps") -> None:
+    """Labels the x axis as steps of this kind."""
     axes.xaxis.set_major_formatter(lambda value, position: steps_text(value))
-    axes.set_xlabel("environment steps")
+    axes.set_xlabel(what)
 
 
 def label_duration(axes: Axes) -> None:
