@@ -44,6 +44,7 @@ PAPER = {
     "num_evaluation_repeats": (4, 1, 4, 1, 1, 2, 2, 2, 2),
     "num_evaluation_episodes": (3,) * 8 + (20,),
     "num_exploration_episodes": (2,) * 7 + (1, 5),
+    "protocol": ("online-prior",) * 9,
     # the same everywhere
     "latent_dim": (5,) * 9,
     "hidden_dim": (300,) * 9,

@@ -26,6 +26,7 @@ from nacre.learning.networks import MLP, RecurrentEncoder, TanhGaussianPolicy, s
 from nacre.learning.off_policy import Procedure, State, transfer
 from nacre.learning.replay import Replay
 from nacre.learning.soft_actor_critic import Inferred, Metrics, Networks, Noise, Objective, Optimisers
+from nacre.presets import protocols
 from nacre.presets.pearl import PearlSettings
 from nacre.presets.pearl_presets import PRESETS
 from nacre.types import Agent, Belief, Key, Transition, select
@@ -149,7 +150,14 @@ def belief(memory: Memory, config: PearlSettings) -> Belief:
 
 @functools.cache
 def make_agent(family: Family, config: PearlSettings) -> Agent:
-    """PEARL as an Agent. The same settings give the same functions, so that compiled code is reused."""
+    """PEARL as an Agent. The same settings give the same functions, so that compiled code is reused.
+
+    Logged transitions are absorbed as an episode of them would be: a factor each, then z is drawn from their product.
+    By the protocols that infer z at every step, that z is the belief's mean: 0 before the first step.
+    """
+    protocol = protocols.parse(config.protocol)
+    num_exploring = config.num_exploration_episodes if protocol.explores else 0
+    num_uniform_steps = num_exploring * family.horizon // 2 if protocol.re_infers else 0
 
     def begin(params: Params, task: Any, key: Key) -> Memory:
         num_lanes = num_tasks(task)
@@ -160,10 +168,15 @@ def make_agent(family: Family, config: PearlSettings) -> Agent:
         return Memory(Factors(empty, empty), zero, zero, z, hidden)
 
     def act(params: Params, memory: Memory, obs: Array, key: Key, explore: bool) -> tuple[Array, Memory]:
+        if protocol.re_infers and (explore or protocol.one_episode):
+            memory = memory._replace(z=belief(memory, config).mean)
         output = params.policy(obs, memory.z)
         if not explore:
             return jnp.tanh(output.mean), memory
         action, _ = sample_action(output, jax.random.normal(key, output.mean.shape))
+        if num_uniform_steps > 0:
+            uniform = jax.random.uniform(jax.random.fold_in(key, 1), action.shape, minval=-1.0, maxval=1.0)
+            action = select(memory.num_transitions < num_uniform_steps, uniform, action)
         return action, memory
 
     def observe(params: Params, memory: Memory, transition: Transition) -> Memory:
@@ -176,11 +189,14 @@ def make_agent(family: Family, config: PearlSettings) -> Agent:
 
     def end_episode(params: Params, memory: Memory, key: Key) -> Memory:
         num_episodes = memory.num_episodes + 1
-        explores = num_episodes < config.num_exploration_episodes
+        explores = num_episodes < num_exploring
         source = select(explores, prior(memory.z.shape, config), belief(memory, config))
         return memory._replace(num_episodes=num_episodes, z=sample_z(source, jax.random.normal(key, memory.z.shape)))
 
-    return Agent(begin, act, observe, end_episode, explores=lambda index, scored_episode: False)
+    return Agent(
+        begin, act, observe, end_episode,
+        explores=lambda index, scored_episode: protocol.re_infers and index < num_exploring,
+    )  # fmt: skip
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -302,6 +318,7 @@ def draw_context(ring: Replay, task: Any, key: Key, family: Family, config: Pear
 @functools.cache
 def _collecting_agent(family: Family, config: PearlSettings) -> Agent:
     """The agent without its observing: meta-training takes the belief from the context buffer, not from a trial."""
+    config = dataclasses.replace(config, protocol="online-prior")
     return make_agent(family, config)._replace(observe=lambda params, memory, transition: memory)
 
 

@@ -16,7 +16,7 @@ from nacre.families.blame import short, undeclared_end
 from nacre.families.family import Family, JaxFamily, num_tasks, take
 from nacre.simulation import jax as jax_lanes
 from nacre.simulation.lanes import Lanes, is_compiled, lent_lanes
-from nacre.types import Agent, Episode, Key, Tasks, Transition, fold_in, select, split, stacked
+from nacre.types import Agent, Episode, Key, Logged, Tasks, Transition, fold_in, select, split, stacked
 
 
 @functools.lru_cache(maxsize=64)
@@ -46,7 +46,10 @@ def side_by_side(agent: Agent, num_seeds: int) -> Agent:
     def end_episode(params: Any, memory: Any, key: Key) -> Any:
         return joined(jax.vmap(agent.end_episode)(params, apart(memory), key))
 
-    return Agent(begin, act, observe, end_episode, agent.explores)
+    def take_in(params: Any, memory: Any, logged: Any, key: Key) -> Any:
+        return joined(jax.vmap(functools.partial(_absorbed, agent))(params, apart(memory), apart(logged), key))
+
+    return Agent(begin, act, observe, end_episode, agent.explores, take_in)
 
 
 def episode(
@@ -156,7 +159,7 @@ def _pad_time(x: np.ndarray, padding: int) -> np.ndarray:
     return np.pad(x, [(0, 0), (0, padding)] + [(0, 0)] * (x.ndim - 2))
 
 
-# An agent's four functions, compiled. All take the agent first.
+# An agent's functions, compiled. All take the agent first.
 
 
 @functools.partial(jax.jit, static_argnames=("agent",))
@@ -180,6 +183,21 @@ def observe(agent: Agent, params: Any, memory: Any, transition: Any, alive: Any)
 @functools.partial(jax.jit, static_argnames=("agent",))
 def end_episode(agent: Agent, params: Any, memory: Any, key: Key) -> Any:
     """The memory with which the next episode begins."""
+    return agent.end_episode(params, memory, key)
+
+
+@functools.partial(jax.jit, static_argnames=("agent",))
+def absorb(agent: Agent, params: Any, memory: Any, logged: Any, key: Key) -> Any:
+    """The memory after logged transitions of the task, `Logged` [lane, number], before the first episode."""
+    return _absorbed(agent, params, memory, logged, key)
+
+
+def _absorbed(agent: Agent, params: Any, memory: Any, logged: Any, key: Key) -> Any:
+    """By the agent's own way; else as an episode of these transitions would have been."""
+    if agent.absorb is not None:
+        return agent.absorb(params, memory, logged, key)
+    by_time = jax.tree.map(lambda x: jnp.asarray(x).swapaxes(0, 1), logged.transition)
+    memory, _ = jax.lax.scan(lambda seen, one: (agent.observe(params, seen, one), None), memory, by_time)
     return agent.end_episode(params, memory, key)
 
 
@@ -258,10 +276,21 @@ class Played(NamedTuple):
     memory_after: Any  # has seen all of it
 
 
-def trial(family: Family, agent: Agent, params: Any, task: Tasks, key: Key, num_episodes: int) -> Iterator[Played]:
-    """One trial in every lane, from knowing nothing, episode by episode. The last episode is the scored one."""
+ABSORBING = 2**31 - 1
+"""Folded into a trial's key for what absorbing draws; no episode has this number."""
+
+
+def trial(
+    family: Family, agent: Agent, params: Any, task: Tasks, key: Key, num_episodes: int, logged: Logged | None = None
+) -> Iterator[Played]:
+    """One trial in every lane, from knowing nothing, episode by episode. The last episode is the scored one.
+
+    `logged` [lane, number]: transitions of each lane's task that the agent absorbs before its first episode.
+    """
     begin_key, key = split(key)
     memory = begin(agent, params, task, begin_key)
+    if logged is not None:
+        memory = absorb(agent, params, memory, logged, fold_in(key, ABSORBING))
     for index in range(num_episodes):
         episode_key, end_key = split(fold_in(key, index))
         explore = agent.explores(index, num_episodes - 1)
@@ -286,6 +315,8 @@ class Evaluation(NamedTuple):
 
     returns: np.ndarray  # [repeat, task, episode]
     success: np.ndarray | None = None  # [repeat, task, episode] of bool, where the family tells
+    context_transitions: np.ndarray | None = None  # [repeat, task] transitions of the task that the agent had seen
+    # before the scored episode, logged ones included
 
 
 def score_success(success: np.ndarray) -> float:
@@ -294,24 +325,29 @@ def score_success(success: np.ndarray) -> float:
 
 
 def evaluate_side_by_side(
-    family: Family, tasks: Tasks, agent: Agent, params: Sequence[Any], key: Key, num_episodes: int, num_repeats: int
-) -> list[Evaluation]:
-    """The evaluations of several agents of one kind at once, one each; a key each."""
+    family: Family, tasks: Tasks, agent: Agent, params: Sequence[Any], key: Key, num_episodes: int, num_repeats: int,
+    logged: Logged | None = None,
+) -> list[Evaluation]:  # fmt: skip
+    """The evaluations of several agents of one kind at once, one each; a key each.
+
+    `logged` [seed * repeat * task, number]: what each of them absorbs before its trial (`contexts.draw`).
+    """
     num_seeds, each = len(params), num_tasks(tasks)
     lanes = take(tasks, np.tile(np.arange(each), num_seeds * num_repeats))
     if num_seeds == 1:
-        played = trial(family, agent, params[0], lanes, key[0], num_episodes)
+        played = trial(family, agent, params[0], lanes, key[0], num_episodes, logged)
     else:
-        played = trial(family, side_by_side(agent, num_seeds), stacked(params), lanes, key, num_episodes)
-    episodes = [(one.episode.returns(), one.episode.success) for one in played]
+        played = trial(family, side_by_side(agent, num_seeds), stacked(params), lanes, key, num_episodes, logged)
+    episodes = [(one.episode.returns(), np.asarray(one.episode.length), one.episode.success) for one in played]
 
     def of_seeds(by_episode: Any) -> np.ndarray:
         return np.stack(by_episode, axis=-1).reshape(num_seeds, num_repeats, each, num_episodes)
 
-    returns, success = zip(*episodes, strict=True)
-    if success[0] is None:
-        return [Evaluation(own) for own in of_seeds(returns)]
-    return [Evaluation(*own) for own in zip(of_seeds(returns), of_seeds(success), strict=True)]
+    returns, lengths, success = zip(*episodes, strict=True)
+    absorbed = 0 if logged is None else logged.transition.reward.shape[1]
+    seen = absorbed + of_seeds(lengths)[..., :-1].sum(axis=-1)
+    solved = [None] * num_seeds if success[0] is None else of_seeds(success)
+    return [Evaluation(*own) for own in zip(of_seeds(returns), solved, seen, strict=True)]
 
 
 def score(returns: np.ndarray) -> float:
