@@ -63,6 +63,7 @@ def make_agent(family: Family, config: OracleSettings) -> Agent:
         observe=lambda params, memory, transition: memory,
         end_episode=lambda params, memory, key: memory,
         explores=lambda index, scored_episode: False,
+        absorb=lambda params, memory, logged, key: memory,
     )  # fmt: skip
 
 

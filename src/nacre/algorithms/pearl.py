@@ -173,9 +173,10 @@ def make_agent(family: Family, config: PearlSettings) -> Agent:
         output = params.policy(obs, memory.z)
         if not explore:
             return jnp.tanh(output.mean), memory
+        uniform_key, key = jax.random.split(key) if num_uniform_steps > 0 else (key, key)
         action, _ = sample_action(output, jax.random.normal(key, output.mean.shape))
         if num_uniform_steps > 0:
-            uniform = jax.random.uniform(jax.random.fold_in(key, 1), action.shape, minval=-1.0, maxval=1.0)
+            uniform = jax.random.uniform(uniform_key, action.shape, minval=-1.0, maxval=1.0)
             action = select(memory.num_transitions < num_uniform_steps, uniform, action)
         return action, memory
 

@@ -29,6 +29,7 @@ def make_agent(family: Family, config: RandomSettings) -> Agent:
         observe=lambda params, memory, transition: memory,
         end_episode=lambda params, memory, key: memory,
         explores=lambda index, scored_episode: True,
+        absorb=lambda params, memory, logged, key: memory,
     )
 
 

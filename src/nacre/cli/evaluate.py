@@ -43,7 +43,7 @@ def run(args: list[str], started: float) -> None:
 
     agent = load(command.run, command.checkpoint)
     exploring = command.exploration_episodes
-    (returns, success), tasks = agent.evaluation(
+    (returns, success, _), tasks = agent.evaluation(
         command.tasks, command.episodes, command.repeats, command.seed, exploration_episodes=exploring
     )
     if command.json:

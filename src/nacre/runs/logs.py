@@ -104,7 +104,7 @@ class Sinks:
 
     def evaluation(self, state: Any, wall_seconds: float, split: str, evaluation: Evaluation) -> None:
         """The rows of eval.csv, of success.csv where the family reports success, and the score."""
-        returns, success = evaluation
+        returns, success = evaluation.returns, evaluation.success
         counters = (split, int(state.env_steps), int(state.grad_steps), wall_seconds)
         self._run.append("eval.csv", EVAL_COLUMNS, eval_rows(returns, *counters))
         if success is not None:

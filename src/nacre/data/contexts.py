@@ -1,0 +1,95 @@
+"""Logged transitions of a task that an agent is given before it acts there, by the protocols that give it some."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nacre.data.dataset import DataSet
+from nacre.errors import NacreError
+from nacre.learning import offline
+from nacre.learning.offline import Logs
+from nacre.presets.trials import TrialSettings
+from nacre.types import ArrayLike, Key, Logged, Transition
+
+CONTEXTS = 2**31 - 1
+"""Folded into an evaluation's key for what contexts draw; its trials split that key."""
+DISCOUNT = 0.99
+"""For returns-to-go where a method's settings have no discount."""
+
+
+def for_trials(
+    data: DataSet | None, trials: TrialSettings, split: str, tasks: ArrayLike, key: Key, *, repeats: int | None = None
+) -> Logged | None:
+    """What agents absorb in trials of these tasks, [seed * repeat * task, number]; None where the protocol gives none.
+
+    `tasks` [task] are numbers in the data set's `split`, 'train' or 'test'; `key` [seed] is that of the evaluation.
+    Train tasks have no data by policies of other tasks: in offline-other-context they get their own.
+    Raises NacreError where the protocol needs logged transitions and there is no data set.
+    """
+    whose = trials.meets.logs
+    if whose is None:
+        return None
+    if data is None:
+        raise NacreError(
+            f"protocol {trials.protocol} gives the agent logged transitions, but there is no data set; name one by "
+            "--data (in Python data='ID')."
+        )
+    logs = data.logs("other" if (whose, split) == ("other", "test") else split, _discount(trials))
+    lanes = np.tile(np.asarray(tasks, np.int32), trials.repeats if repeats is None else repeats)
+    in_order = bool(getattr(trials.settings, "context_in_order", False))
+    return draw(logs, lanes, trials.context_transitions, key, data.family.obs_dim, in_order=in_order)
+
+
+def draw(logs: Logs, tasks: ArrayLike, number: int, key: Key, obs_dim: int, *, in_order: bool = False) -> Logged:
+    """`number` logged transitions for every lane of every seed, [seed * lane, number].
+
+    `tasks` [lane] are numbers of tasks of the logs, `key` [seed]. Transitions are drawn uniformly with replacement;
+    `in_order`: they are a stretch of the log. What a seed draws does not depend on the others.
+    """
+    sizes = logs._replace(rows=None, return_to_go=None, last_row=None)
+    at = _rows(sizes, jnp.asarray(tasks), key, number=number, in_order=in_order)
+    return offline.logged(logs, np.asarray(at) if logs.on_host else at, obs_dim)
+
+
+@functools.partial(jax.jit, static_argnames=("number", "in_order"))
+def _rows(sizes: Logs, tasks: Any, key: Key, *, number: int, in_order: bool) -> jax.Array:
+    rows = offline.contiguous_rows if in_order else offline.uniform_rows
+    of_seeds = jax.vmap(lambda own: rows(sizes, tasks, number, jax.random.fold_in(own, CONTEXTS)))(key)
+    return of_seeds.reshape(-1, number)
+
+
+def of_episode(
+    obs: ArrayLike, action: ArrayLike, reward: ArrayLike, *, terminated: bool = False, discount: float = DISCOUNT
+) -> Logged:
+    """An episode that somebody logged, as `Session.absorb` takes it: [step], of as many as there are rewards.
+
+    `obs` [step + 1, obs_dim] ends with the last observation; `action` [step, action_dim] in [-1, 1]; `reward` [step];
+    `terminated`: whether the task ended it, rather than a time limit. Raises NacreError where these do not fit.
+    """
+    obs, action, reward = (np.asarray(values, np.float32) for values in (obs, action, reward))
+    if reward.ndim != 1 or action.ndim != 2 or obs.ndim != 2 or not len(obs) - 1 == len(action) == len(reward) > 0:
+        raise NacreError(
+            f"obs {obs.shape}, action {action.shape} and reward {reward.shape} are no episode; give them as "
+            "[step + 1, obs_dim], [step, action_dim] and [step]."
+        )
+    steps = len(reward)
+    to_go, ahead = np.zeros(steps, np.float32), 0.0
+    for time in reversed(range(steps)):
+        ahead = float(reward[time]) + discount * ahead
+        to_go[time] = ahead
+    alive = np.ones(steps, np.float32)
+    alive[-1] = 0.0 if terminated else 1.0
+    transition = Transition(obs[:-1], action, reward, reward, alive, obs[1:])
+    last_obs = np.broadcast_to(obs[-1], (steps, obs.shape[1]))
+    return Logged(
+        transition, to_go, np.arange(steps, 0, -1).astype(np.float32), last_obs, np.full(steps, alive[-1], np.float32)
+    )
+
+
+def _discount(trials: TrialSettings) -> float:
+    return float(getattr(trials.settings, "discount", DISCOUNT))
