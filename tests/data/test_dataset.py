@@ -17,6 +17,7 @@ import made_up_data as made_up
 from made_up_data import FAMILY, ID, TASKS
 from nacre.data import cache
 from nacre.data.dataset import DataSet, LoggedEpisode, open_data_set, task_text
+from nacre.data.table import Table, save
 from nacre.errors import NacreError
 from nacre.families.catalog import make_family
 from nacre.learning import offline
@@ -176,6 +177,18 @@ def test_a_data_set_that_cannot_be_written_beside_has_its_cache_with_the_users(
     assert list((tmp_path / "cache" / "nacre" / "data").rglob("other-rows.npy"))
 
 
+@pytest.mark.parametrize("content", [None, b"no table", "of-another"])
+def test_without_its_table_it_is_read_from_the_episodes_themselves(data_set: DataSet, content: Any) -> None:
+    file, table = data_set.path / "data" / "episodes.npz", data_set.known()
+    if content == "of-another":
+        save(Table(*(array[:3] for array in table)), file)
+    else:
+        file.write_bytes(content or b"")
+    for found, written in zip(data_set.known(), table, strict=True):
+        np.testing.assert_array_equal(found, written)
+    assert len(data_set.logs("train", 0.9).rows) > 0
+
+
 def damage_first_number(file: Path) -> None:
     """Changes one bit of a logged number."""
     h5py = pytest.importorskip("h5py")
@@ -193,10 +206,19 @@ def drop_episode(file: Path) -> None:
         del handle["episode_20"]
 
 
-@pytest.mark.parametrize("harm", [damage_first_number, cut, drop_episode, lambda file: file.write_text("no HDF5")])
+def change_attribute(file: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(file, "r+") as handle:
+        handle["episode_3"].attrs["task"] = 0
+    (file.parent / "episodes.npz").unlink()
+
+
+@pytest.mark.parametrize(
+    "harm", [change_attribute, damage_first_number, cut, drop_episode, lambda file: file.write_text("no HDF5")]
+)
 def test_damaged_episodes_are_told_in_a_sentence(data_set: DataSet, harm: Any) -> None:
     harm(data_set.path / "data" / "main_data.hdf5")
-    for use in (data_set.verify, lambda: data_set.logs("train", 0.9)):
+    for use in (lambda: data_set.logs("train", 0.9), data_set.verify):
         with pytest.raises(NacreError, match=r"is damaged .*; restore it, or collect the data set again") as refused:
             use()
         assert "\n" not in str(refused.value)

@@ -26,6 +26,8 @@ import numpy as np
 from nacre.data import episodes as stored
 from nacre.data.episodes import SPLITS, ContentHash, LoggedEpisode
 from nacre.data.layout import CACHE, EPISODES, cannot_write, user_cache
+from nacre.data.table import FILE as TABLE
+from nacre.data.table import Rows, Table, load
 from nacre.errors import NacreError
 from nacre.learning.offline import Logs
 
@@ -87,17 +89,52 @@ def returns_to_go(rewards: Any, last_row: Any, discount: float) -> Iterator[np.n
         start = end
 
 
-def content_hash(source: Source, use: Callable[[LoggedEpisode], None] = lambda episode: None) -> str:
-    """The hash of what the files of the data set hold now; `use` sees every episode on the way."""
-    found, progress = ContentHash(source.tasks), _Progress(source)
+def read(source: Source, table: Table | None) -> Iterator[LoggedEpisode]:
+    """Every episode in the order of the file; what is known of it from the table, or, with none, its attributes."""
+    progress = _Progress(source)
     with stored.opened(source.folder / EPISODES) as file:
-        if len(file) != source.num_episodes:
-            raise ValueError(f"{len(file)} episodes of {source.num_episodes}")
-        for number, episode in enumerate(stored.read(file, range(source.num_episodes))):
-            found.add(episode)
-            use(episode)
+        table = table or from_attributes(file, source.num_episodes)
+        for number in range(source.num_episodes):
+            names = ("observations", "actions", "rewards")
+            obs, action, reward = (stored.read_array(file, number, name) for name in names)
+            training_reward = reward
+            if table.has_training_reward[number]:
+                training_reward = stored.read_array(file, number, "infos/training_reward")[1:]
+            if not len(reward) == table.steps[number] == len(obs) - 1 == len(action) == len(training_reward):
+                raise ValueError(f"episode {number} has another length")
+            yield table.episode(number, obs, action, reward, training_reward)
             progress.tell(number + 1)
-    return found.hexdigest()
+
+
+def known(source: Source) -> Table:
+    """What is known of each episode."""
+    table = load(source.folder / TABLE, source.num_episodes)
+    if table is None:
+        with stored.opened(source.folder / EPISODES) as file:
+            table = from_attributes(file, source.num_episodes)
+    if min(table.task.min(), table.steps.min() - 1) < 0:
+        raise changed(source)
+    return table
+
+
+def from_attributes(file: Any, num_episodes: int) -> Table:
+    """The table as the open file itself says it."""
+    if len(file) != num_episodes:
+        raise ValueError(f"{len(file)} episodes of {num_episodes}")
+    rows = Rows()
+    for number in range(num_episodes):
+        group = file[f"episode_{number}"]
+        rows.add(dict(group.attrs), int(group.attrs["total_steps"]), "infos" in group)
+    return rows.table()
+
+
+def verify(source: Source) -> None:
+    """Reads all of it; NacreError where it is not what was written."""
+    found = ContentHash(source.tasks)
+    for episode in read(source, None):
+        found.add(episode)
+    if found.hexdigest() != source.content_hash:
+        raise changed(source)
 
 
 def changed(source: Source) -> NacreError:
@@ -168,15 +205,9 @@ def _crc32(file: Path) -> int:
 
 def _fill_logs(source: Source, into: Path) -> None:
     """Writes the logs of all splits, reading every episode once."""
-    which = []
-    with stored.opened(source.folder / EPISODES) as file:
-        if len(file) != source.num_episodes:
-            raise ValueError(f"{len(file)} episodes of {source.num_episodes}")
-        which = [stored.of_which(file, number) for number in range(source.num_episodes)]
-    split = np.array([SPLITS.index(name) if name in SPLITS else -1 for name, _, _ in which])
-    task = np.array([task for _, task, _ in which])
-    steps = np.array([steps for _, _, steps in which])
-    starts = np.zeros(len(which), np.int64)
+    table = known(source)
+    split, task, steps = table.split, table.task, table.steps
+    starts = np.zeros(len(split), np.int64)
     width = 2 * source.obs_dim + source.action_dim + 3
     files = {}
     try:
@@ -191,27 +222,22 @@ def _fill_logs(source: Source, into: Path) -> None:
             np.save(into / f"{name}-first_row.npy", np.cumsum(num_rows, dtype=np.int32) - num_rows)
             shape = (int(steps[order].sum()), width)
             files[name] = _begun(into / f"{name}-rows.npy", shape)
-        _fill_rows(source, files, starts, width)
+        _fill_rows(source, table, files, starts)
     finally:
         for file in files.values():
             file.close()
 
 
-def _fill_rows(source: Source, files: dict[str, Any], starts: np.ndarray, width: int) -> None:
-    first = {name: file.tell() for name, file in files.items()}
-    number = 0
-
-    def write(episode: LoggedEpisode) -> None:
-        nonlocal number
+def _fill_rows(source: Source, table: Table, files: dict[str, IO[bytes]], starts: np.ndarray) -> None:
+    """Writes every episode to where it starts in the file of its split."""
+    found, first = ContentHash(source.tasks), {name: file.tell() for name, file in files.items()}
+    for episode, start in zip(read(source, table), starts, strict=True):
+        found.add(episode)
+        rows = packed(episode)
         file = files[episode.split]
-        try:
-            file.seek(first[episode.split] + int(starts[number]) * width * 4)
-            file.write(packed(episode).data)
-        except OSError as error:
-            raise cannot_write(source.folder / CACHE, error) from error
-        number += 1
-
-    if content_hash(source, write) != source.content_hash:
+        file.seek(first[episode.split] + int(start) * rows[0].nbytes)
+        file.write(rows.data)
+    if found.hexdigest() != source.content_hash:
         raise changed(source)
 
 

@@ -22,6 +22,8 @@ from nacre.data import cache
 from nacre.data import episodes as stored
 from nacre.data.episodes import SPLITS, ContentHash, LoggedEpisode, checked, offline_extra
 from nacre.data.layout import EPISODES, METADATA, all_ids, begin, cannot_write, exists, folder_of, publish
+from nacre.data.table import FILE as TABLE
+from nacre.data.table import Rows, Table, save
 from nacre.errors import NacreError, shown, unknown
 from nacre.families import plugins
 from nacre.families.catalog import FAMILIES, OPTIONAL, environment_id, make_family, registered_by
@@ -73,13 +75,15 @@ class DataSet:
 
     def episodes(self) -> Iterator[LoggedEpisode]:
         """Every episode, in the order it was added. NacreError where files are damaged."""
-        with stored.opened(self.path / EPISODES) as file:
-            yield from stored.read(file, range(self.num_episodes))
+        yield from cache.read(self._source, cache.known(self._source))
+
+    def known(self) -> Table:
+        """What is known of each episode, beside its arrays."""
+        return cache.known(self._source)
 
     def verify(self) -> None:
         """Reads all of it again; NacreError where it is not what was written."""
-        if cache.content_hash(self._source) != self.content_hash:
-            raise cache.changed(self._source)
+        cache.verify(self._source)
 
     def tasks(self, split: str) -> Tasks:
         """The tasks of a split."""
@@ -159,7 +163,7 @@ class Writer:
             split: [task_text(tasks, i) for i in range(num_tasks(tasks))]
             for split, tasks in (("train", self.train), ("test", self.test), ("other", self.test))
         }
-        self._num_episodes = 0
+        self._rows = Rows()
         self._done: DataSet | None = None
         self._draft, self._lock = begin(self.folder)
         self._file = stored.create(self._draft / EPISODES)
@@ -178,9 +182,11 @@ class Writer:
             raise
 
     def _add(self, episode: LoggedEpisode) -> None:
-        stored.write(self._file, self._num_episodes, episode, self._texts[episode.split][episode.task])
+        two_rewards = not np.array_equal(episode.reward, episode.training_reward)
+        text = self._texts[episode.split][episode.task]
+        stored.write(self._file, len(self._rows), episode, text, two_rewards)
         self._hash.add(episode)
-        self._num_episodes += 1
+        self._rows.add(episode._asdict(), episode.steps, two_rewards)
         self._steps[episode.split][episode.task] += episode.steps
         self._returns[episode.split][episode.task].append(float(np.sum(episode.reward, dtype=np.float64)))
 
@@ -188,7 +194,7 @@ class Writer:
         """Gives the data set its name, and opens it."""
         if self._done is None:
             try:
-                if self._num_episodes == 0:
+                if len(self._rows) == 0:
                     raise NacreError(f"{self.id} would have no episodes; nothing is written.")
                 self._file.close()
                 self._write_metadata()
@@ -231,6 +237,7 @@ class Writer:
             env_spec=_env_spec(self.family, self.train, self.test),
         )
         aside.replace(episodes_file)
+        save(self._rows.table(), self._draft / TABLE)
         total = int(sum(steps.sum() for steps in self._steps.values()))
         told = {
             "schema": SCHEMA, "content_hash": self._hash.hexdigest(), **self._identity,
@@ -243,7 +250,7 @@ class Writer:
         storage.update_metadata(
             {
                 "dataset_id": self.id, "minari_version": importlib.metadata.version("minari"),
-                "total_episodes": self._num_episodes, "total_steps": total,
+                "total_episodes": len(self._rows), "total_steps": total,
                 "dataset_size": round(episodes_file.stat().st_size / 1e6, 1), "author": {"nacre"},
                 "author_email": set(), "code_permalink": "", "requirements": ["nacre"],
                 "algorithm_name": str(self.recipe.get("algorithm", "")),
