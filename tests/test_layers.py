@@ -29,6 +29,7 @@ ROOMS = (
     ("data",),
     ("runs",),
     ("deploy",),
+    ("collect",),
     ("benchmark",),
     ("report",),
     ("cli", "__main__"),

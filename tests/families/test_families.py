@@ -364,6 +364,7 @@ def test_the_page_of_families_has_the_sizes_of_every_one():
         ("ant-goal", ["goal=0,0", "goal=1.8,-2.4"], ["goal=3.01,0", "goal=2.2,2.2"]),
         ("ant-gravity", ["gravity_scale=0.2963", "gravity_scale=3.375"], ["gravity_scale=0.29", "gravity_scale=3.38"]),
         ("sparse-point-robot", ["goal=0.6,0.8", "goal=-1,0"], ["goal=0.6,-0.8", "goal=0.5,0.5", "goal=0,1.01"]),
+        ("point-robot-half-circle", ["goal=0.6,0.8", "goal=-1,0"], ["goal=0.6,-0.8", "goal=0.5,0.5", "goal=0,1.01"]),
     ],
 )
 def test_ranges_end_where_the_paper_says(name, inside, outside):

@@ -16,7 +16,7 @@ from nacre.families.half_cheetah import CheetahDir, CheetahGravity, CheetahVel, 
 from nacre.families.humanoid import HumanoidDir, HumanoidGravity
 from nacre.families.inversion import CheetahInversion, ReacherInversion
 from nacre.families.metaworld import ML1, ML10
-from nacre.families.point import PointRobot, PointWind, SparsePointRobot
+from nacre.families.point import PointRobot, PointRobotHalfCircle, PointWind, SparsePointRobot
 from nacre.families.walker_hopper import HopperGravity, HopperParams, WalkerGravity, WalkerParams
 
 # The paper's, in the order of its settings' table; then those that people have used since.
@@ -40,6 +40,7 @@ FAMILIES: dict[str, type[Family]] = {
     "cheetah-inversion": CheetahInversion,
     "reacher-inversion": ReacherInversion,
     "point-wind": PointWind,
+    "point-robot-half-circle": PointRobotHalfCircle,
 }
 
 ENTRY_POINTS = "nacre.families"

@@ -61,23 +61,14 @@ class PointRobot(JaxFamily):
 
 
 @dataclass(frozen=True)
-class SparsePointRobot(PointRobot):
-    """Find a goal on the half circle from the origin; it pays 1 - distance within the goal radius, else nothing.
+class PointRobotHalfCircle(PointRobot):
+    """Move from the origin to a goal on the half circle; the reward is minus the distance to it.
 
-    The critic learns from the dense reward, minus the distance; the context and the score are sparse.
+    The point robot of CSRO's benchmark and of many offline methods. The first observations of all tasks are alike.
     """
 
-    goal_radius: float = 0.2
-    """Distance from the goal within which the robot is rewarded (the paper also uses 0.8)."""
-
-    name: ClassVar[str] = "sparse-point-robot"
+    name: ClassVar[str] = "point-robot-half-circle"
     task_range: ClassVar[str] = "goal=x,y on the half circle of radius 1 with y >= 0"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.goal_radius <= 1:
-            raise NacreError(
-                f"goal_radius is {self.goal_radius}, but must be above 0 and at most 1; change --goal-radius."
-            )
 
     def sample_tasks(self, rng: np.random.Generator, num: int) -> Tasks:
         return {"goal": half_circle(rng.uniform(0.0, np.pi, num))}
@@ -98,6 +89,25 @@ class SparsePointRobot(PointRobot):
 
         del key
         return jnp.zeros(2), jnp.zeros(2)
+
+
+@dataclass(frozen=True)
+class SparsePointRobot(PointRobotHalfCircle):
+    """Find a goal on the half circle from the origin; it pays 1 - distance within the goal radius, else nothing.
+
+    The critic learns from the dense reward, minus the distance; the context and the score are sparse.
+    """
+
+    goal_radius: float = 0.2
+    """Distance from the goal within which the robot is rewarded (the paper also uses 0.8)."""
+
+    name: ClassVar[str] = "sparse-point-robot"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.goal_radius <= 1:
+            raise NacreError(
+                f"goal_radius is {self.goal_radius}, but must be above 0 and at most 1; change --goal-radius."
+            )
 
     def rewards(self, obs: Any, task: Tasks) -> tuple[Any, Any]:
         gap = distance(obs, task["goal"])

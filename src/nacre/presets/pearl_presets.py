@@ -55,6 +55,7 @@ _SINCE |= {
     "reacher-inversion": _PAPER["walker-params"]
     | {"num_prior_episodes": 8, "num_extra_rl_episodes": 12},  # of 50 steps
     "point-wind": _PAPER["point-robot"] | {"use_next_obs_in_context": True},
+    "point-robot-half-circle": _PAPER["point-robot"] | {"num_train_tasks": 30, "num_test_tasks": 10},
 }
 # Meta-World's episodes are 500 steps; after the settings that its paper and garage used for PEARL on it.
 _META_WORLD: dict[str, object] = dict(
@@ -163,7 +164,7 @@ _TUNED_FAST: dict[str, dict[str, object]] = {
 # The other robots take the half-cheetahs' settings, not tuned on them, but for ants, and that walkers, hoppers and
 # humanoids look farther ahead and need the pessimism of two critics: one promised walkers twice what they got.
 _FAST = dict.fromkeys(_PAPER, _FAST_ROBOT) | _TUNED_FAST
-_FAST["point-wind"] = _TUNED_FAST["point-robot"]
+_FAST["point-wind"] = _FAST["point-robot-half-circle"] = _TUNED_FAST["point-robot"]
 _FAST["ant-dir"] = _FAST_TWO_WAYS
 # An ant that runs any way earns more than one that stands still after some 600,000 steps: so more of them.
 _FAST |= dict.fromkeys(
@@ -185,6 +186,7 @@ _SMOKE_EPISODES: dict[str, dict[str, object]] = {
     "point-robot": dict(num_initial_episodes=2, num_prior_episodes=2, num_extra_rl_episodes=2),
     "sparse-point-robot": dict(num_initial_episodes=2, num_prior_episodes=2, num_posterior_episodes=4),
     "point-wind": dict(num_initial_episodes=2, num_prior_episodes=2, num_extra_rl_episodes=2),
+    "point-robot-half-circle": dict(num_initial_episodes=2, num_prior_episodes=2, num_extra_rl_episodes=2),
 }
 for _family, _settings in _PAPER.items():
     _SMOKE_EPISODES.setdefault(_family, dict(num_initial_episodes=1, num_prior_episodes=1, num_extra_rl_episodes=1))

@@ -1,0 +1,299 @@
+"""The work directory of a collection: what is to be made, the checkpoints, and where the training of them stands.
+
+    work.json                      the plan: family, tasks, settings, seed
+    checkpoints/step-0003750.npz   the policies of all tasks, and the returns of their mean actions
+    checkpoints/random.npz         the returns of random actions
+    state/learner.npz              networks and optimisers after a whole round; only needed to go on
+    state/replay-00000-00017.npz   the episodes of those rounds
+
+Every file is written whole or not at all. A copy of work.json and checkpoints/ is enough to roll the policies out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from nacre.collect import sac
+from nacre.collect.settings import SacSettings
+from nacre.errors import NacreError
+from nacre.families.catalog import make_family
+from nacre.families.family import Family, num_tasks
+from nacre.types import Episode, Tasks
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What the policies of a collection are trained on."""
+
+    family: Family
+    train: Tasks
+    test: Tasks
+    settings: SacSettings
+    seed: int = 0
+    benchmark: str = ""
+    """Name of the published benchmark whose tasks these are; '' for none."""
+
+    @property
+    def test_is_train(self) -> bool:
+        """Whether the test tasks are the train tasks, as in cheetah-dir: policies are then trained once."""
+        return all(np.array_equal(self.train[name], self.test[name]) for name in self.train)
+
+    @property
+    def tasks(self) -> Tasks:
+        """All tasks that have a policy: train tasks, then test tasks."""
+        if self.test_is_train:
+            return self.train
+        return {name: np.concatenate([values, self.test[name]]) for name, values in self.train.items()}
+
+    def members(self, split: str) -> np.ndarray:
+        """The places of the 'train' or 'test' tasks among all."""
+        number = num_tasks(self.train)
+        return np.arange(number) if split == "train" or self.test_is_train else np.arange(number, len(self))
+
+    def __len__(self) -> int:
+        return num_tasks(self.tasks)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON has it; numbers survive to the last bit."""
+        return {
+            "format": FORMAT, "family": self.family.name, "family_options": dataclasses.asdict(self.family),
+            "train": _lists(self.train), "test": _lists(self.test), "seed": self.seed, "benchmark": self.benchmark,
+            "settings": dataclasses.asdict(self.settings),
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, told: dict[str, Any]) -> Plan:
+        """The inverse of `to_json`."""
+        if told["format"] != FORMAT:
+            raise NacreError(f"it has format {told['format']}, and this nacre reads {FORMAT}")
+        family = make_family(told["family"], **told["family_options"])
+        train, test = ({name: np.array(values) for name, values in told[split].items()} for split in ("train", "test"))
+        return cls(family, train, test, SacSettings(**told["settings"]), told["seed"], told["benchmark"])
+
+
+def _lists(tasks: Tasks) -> dict[str, Any]:
+    return {name: np.asarray(values).tolist() for name, values in tasks.items()}
+
+
+class Checkpoint(NamedTuple):
+    """The policies of all tasks after as many steps in each."""
+
+    step: int
+    policy: Any  # every leaf [task, ...]
+    returns: np.ndarray  # [task, episode] of their mean actions
+
+
+class WorkDirectory:
+    """A collection's directory on disk."""
+
+    def __init__(self, path: Path):
+        """Opens one that exists."""
+        self.path = path
+        try:
+            self.plan = Plan.from_json(json.loads((path / "work.json").read_text()))
+        except FileNotFoundError as error:
+            raise NacreError(f"there is no work of 'nacre collect' at {path}; check --work.") from error
+        except (OSError, ValueError, KeyError, TypeError, NacreError) as error:
+            raise NacreError(f"{path / 'work.json'} cannot be used ({error}); choose another --work.") from error
+
+    @classmethod
+    def open(cls, path: Path, plan: Plan) -> WorkDirectory:
+        """The one at `path`, made now or begun earlier with the same plan; NacreError where it has another."""
+        file, wanted = path / "work.json", plan.to_json()
+        if file.exists():
+            work = cls(path)
+            there = work.plan.to_json()
+            changed = [f"{name} {there[name]} there" for name in wanted if there[name] != wanted[name]]
+            if changed:
+                told = "; ".join(text if len(text) < 100 else f"{text[:97]}..." for text in changed)
+                raise NacreError(f"{path} holds another collection ({told}); choose another --work, or remove it.")
+            return work
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise NacreError(f"{path} is in the way, and no work of 'nacre collect'; choose another --work.")
+        with _writing(path):
+            for folder in ("checkpoints", "state"):
+                (path / folder).mkdir(parents=True, exist_ok=True)
+        versions = {name: importlib.metadata.version(name) for name in ("nacre", "jax", "numpy")}
+        _replace(file, json.dumps(wanted | {"versions": versions}, indent=1).encode())
+        return cls(path)
+
+    # ------------------------------------------------------------------------------------------------------------------
+    # Checkpoints
+
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints that are there, rising."""
+        return sorted(int(file.stem.removeprefix("step-")) for file in (self.path / "checkpoints").glob("step-*.npz"))
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether all checkpoints are there."""
+        settings, family = self.plan.settings, self.plan.family
+        wanted = {rounds * family.horizon for rounds in settings.checkpoint_rounds(family)}
+        return wanted <= set(self.steps()) and self._random_file.exists()
+
+    @property
+    def _random_file(self) -> Path:
+        return self.path / "checkpoints" / "random.npz"
+
+    def save_checkpoint(self, step: int, policy: Any, returns: np.ndarray) -> None:
+        """Keeps the policies of all tasks after `step` steps in each."""
+        self._save(self.path / "checkpoints" / f"step-{step:07d}.npz", _named(policy) | {"returns": returns})
+
+    def checkpoint(self, step: int) -> Checkpoint:
+        """Reads one back; its arrays are on the host."""
+        saved = _read(self.path / "checkpoints" / f"step-{step:07d}.npz")
+        returns = saved.pop("returns")
+        return Checkpoint(step, _rebuilt(self._shapes().policy, saved), returns)
+
+    def save_random_returns(self, returns: np.ndarray) -> None:
+        """Keeps the returns of random actions, [task, episode]."""
+        self._save(self._random_file, {"returns": returns})
+
+    def random_returns(self) -> np.ndarray:
+        """Returns of random actions, [task, episode]."""
+        return _read(self._random_file)["returns"]
+
+    def _shapes(self) -> sac.State:
+        plan = self.plan
+        keys = jax.eval_shape(lambda: sac.task_keys(plan.seed, len(plan)))
+        return jax.eval_shape(lambda keys: sac.begin(plan.family, plan.settings, keys), keys)
+
+    # ------------------------------------------------------------------------------------------------------------------
+    # State of the training
+
+    def save_state(self, state: sac.State, rounds: Sequence[Sequence[Episode]]) -> None:
+        """Keeps the state after a whole round, and the episodes of the rounds since it was kept last."""
+        folder = self.path / "state"
+        if rounds:
+            first = state.rounds - len(rounds)
+            self._save(folder / f"replay-{first:05d}-{state.rounds - 1:05d}.npz", _packed(rounds, first))
+        self._save(folder / "learner.npz", _named(state.learner) | {"rounds": np.int64(state.rounds)})
+
+    def load_state(self) -> sac.State:
+        """The state that was kept last, or the one before the first step."""
+        plan = self.plan
+        state = sac.begin(plan.family, plan.settings, sac.task_keys(plan.seed, len(plan)))
+        file = self.path / "state" / "learner.npz"
+        if not file.exists():
+            return state
+        saved = _read(file)
+        rounds = int(saved.pop("rounds"))
+        rows, size = np.zeros(state.replay.rows.shape, np.float32), np.zeros(len(plan), np.int32)
+        for logged in self.replay(rounds):
+            rows[logged.task, size[logged.task] : size[logged.task] + len(logged.rows)] = logged.rows
+            size[logged.task] += len(logged.rows)
+        learner = jax.tree.map(jax.numpy.asarray, _rebuilt(state.learner, saved))
+        return state._replace(learner=learner, replay=sac.Rows(*map(jax.numpy.asarray, (rows, size))), rounds=rounds)
+
+    def replay(self, rounds: int | None = None) -> Iterator[ReplayEpisode]:
+        """The episodes that the policies learnt from, in the order of their collection; of the first `rounds`."""
+        next_round = 0
+        for file in sorted((self.path / "state").glob("replay-*.npz")):
+            first, last = map(int, file.stem.split("-")[1:])
+            if rounds is not None and first >= rounds:
+                file.unlink()  # from after the state that was kept: it will be played again
+                continue
+            if first != next_round:
+                raise NacreError(f"{file.parent} lacks the rounds from {next_round} to {first}; restore them.")
+            saved, at, next_round = _read(file), 0, last + 1
+            for task, round_, length in zip(saved["task"], saved["round"], saved["length"], strict=True):
+                yield ReplayEpisode(int(task), int(round_), saved["rows"][at : at + length])
+                at += length
+        if rounds is not None and next_round != rounds:
+            raise NacreError(f"{self.path / 'state'} lacks the rounds from {next_round} to {rounds}; restore them.")
+
+    @staticmethod
+    def _save(file: Path, arrays: dict[str, Any]) -> None:
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        _replace(file, buffer.getvalue())
+
+
+class ReplayEpisode(NamedTuple):
+    """An episode of the training."""
+
+    task: int  # its place among all
+    round: int
+    rows: np.ndarray  # [time, width], packed as in `learning/replay.py`
+
+
+def _packed(rounds: Sequence[Sequence[Episode]], first: int) -> dict[str, np.ndarray]:
+    """The episodes of some rounds as arrays: those of length 0 are left out."""
+    task, number, length, rows = [], [], [], []
+    for round_, episodes in enumerate(rounds, first):
+        for played in episodes:
+            packed = _pack(played)
+            for lane in np.flatnonzero(played.length):
+                task.append(lane)
+                number.append(round_)
+                length.append(int(played.length[lane]))
+                rows.append(packed[lane, : length[-1]])
+    return {
+        "task": np.array(task, np.int32), "round": np.array(number, np.int32), "length": np.array(length, np.int32),
+        "rows": np.concatenate(rows),
+    }  # fmt: skip
+
+
+def _pack(played: Episode) -> np.ndarray:
+    """`replay.pack` on the host."""
+    t = played.transitions
+    scalars = np.stack([t.reward, t.training_reward, t.discount], axis=-1)
+    return np.concatenate([t.obs, t.action, scalars, t.next_obs], axis=-1).astype(np.float32)
+
+
+def _named(tree: Any) -> dict[str, np.ndarray]:
+    """A pytree's leaves by their paths in it."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _rebuilt(template: Any, saved: dict[str, np.ndarray]) -> Any:
+    """The inverse of `_named`; NacreError where shapes or names differ."""
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(template)
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
+    wanted = {name: leaf.shape for name, (_, leaf) in zip(names, leaves, strict=True)}
+    if wanted != {name: values.shape for name, values in saved.items()}:
+        raise NacreError("networks of other sizes are in the work directory; choose another --work.")
+    return jax.tree.unflatten(treedef, [saved[name] for name in names])
+
+
+def _read(file: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(file, allow_pickle=False) as saved:
+            return dict(saved)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise NacreError(f"{file} cannot be read ({error}); restore it, or remove it and train again.") from error
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NacreError(
+            f"cannot write {file} ({error.strerror}); make room or change the permissions there, then give the same "
+            "command again."
+        ) from error
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """Rewrites a file, whole or not at all."""
+    draft = file.with_name(file.name + ".new")
+    with _writing(file):
+        draft.write_bytes(content)
+        os.replace(draft, file)
