@@ -14,7 +14,9 @@ from command_line import Capture, json_output, output, refusal
 
 def test_evaluate_as_json_gives_returns_tasks_the_scored_episode_and_the_score(point_run: str, capsys: Capture) -> None:
     result = json_output(capsys, "evaluate", point_run, "--json")
-    assert set(result) == {"returns", "tasks", "scored_episode", "exploration_episodes", "score"}
+    usual = {"returns", "tasks", "scored_episode", "exploration_episodes", "score"}
+    assert set(result) == usual | {"protocol", "context_transitions"}
+    assert result["protocol"] == "online-prior" and result["context_transitions"] == [[40] * 3]  # two episodes
     returns = np.array(result["returns"])
     tasks = json.loads((Path(point_run) / "tasks.json").read_text())["test"]
     assert returns.shape == (1, 3, 3)  # [repeat][task][episode]

@@ -100,7 +100,7 @@ def test_trials_by_another_protocol_have_the_episodes_that_it_needs() -> None:
         (dict(protocol="zero-shot", exploration_episodes=1), "leave out --exploration-episodes"),
         (dict(protocol="online-np", exploration_episodes=0), "needs at least 1"),
         (dict(context_transitions=9), "leave out --context-transitions"),
-        (dict(protocol="offline-own-context", context_transitions=0), "at least 1"),
+        (dict(protocol="offline-own-context", context_transitions=-1), "at least 0"),
     ],
 )
 def test_what_a_protocol_does_not_allow_is_refused(given: dict[str, Any], told: str) -> None:
@@ -115,3 +115,10 @@ def test_an_agent_is_made_for_its_protocol_from_the_runs_settings() -> None:
     assert trials.changed(protocol="online-prior").applied_to(settings) is settings
     assert trials.changed(protocol="zero-shot").applied_to(settings).protocol == "zero-shot"
     assert trials.changed(protocol="offline-own-context").applied_to(settings).num_exploration_episodes == 2
+
+
+def test_a_context_may_be_empty_where_it_is_only_read() -> None:
+    changed = TrialSettings.of(settings_of("pearl")).changed(protocol="offline-own-context", context_transitions=0)
+    assert changed.context_transitions == 0 and not changed.needs_logs
+    with pytest.raises(nacre.NacreError, match="gradient-steps:0"):
+        TrialSettings(1, None, 1, "gradient-steps:1").changed(context_transitions=0)

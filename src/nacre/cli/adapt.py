@@ -23,6 +23,13 @@ class Command:
     """Episodes of the trial; as the run was configured unless given."""
     exploration_episodes: int | None = None
     """Episodes of the trial that act on the prior, of methods that have such (PEARL); as configured unless given."""
+    protocol: str | None = None
+    """What the agent is given of the task before the scored episode, as for `evaluate`; as configured unless given."""
+    context_transitions: int | None = None
+    """Logged transitions of the task that the agent is given, in protocols that give it some; as configured unless
+    given."""
+    data: str | None = None
+    """Data set of these transitions, with the task among its tasks; the run's own unless given."""
     allow_ood: bool = False
     """Take a task outside the family's distribution."""
     seed: int = 0
@@ -46,8 +53,9 @@ def run(args: list[str], started: float) -> None:
 
     agent = load(command.run, command.checkpoint)
     options: dict[str, Any] = dict(
-        allow_ood=command.allow_ood, seed=command.seed, exploration_episodes=command.exploration_episodes
-    )
+        allow_ood=command.allow_ood, seed=command.seed, exploration_episodes=command.exploration_episodes,
+        protocol=command.protocol, context_transitions=command.context_transitions, data=command.data,
+    )  # fmt: skip
     if command.video is None:
         trial = agent.meet(command.task, command.episodes, **options)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nacre.cli.parsing import Positional, parse
 
@@ -19,6 +20,15 @@ class Command:
     """Episodes of a trial, the last one scored; as the run was configured unless given."""
     exploration_episodes: int | None = None
     """Episodes of a trial that act on the prior, of methods that have such (PEARL); as configured unless given."""
+    protocol: str | None = None
+    """What the agent is given of a task before the scored episode: online-prior, online-np, offline-own-context,
+    offline-other-context, zero-shot or gradient-steps:K (docs/protocols.md); as the run was configured unless given."""
+    context_transitions: int | None = None
+    """Logged transitions of a task that the agent is given, in protocols that give it some; as configured unless given.
+    """
+    data: str | None = None
+    """Data set whose tasks the agent is tested on, and whose logged transitions it is given; unless given, the run's
+    tasks, and its own data set if it has one."""
     tasks: str = "test"
     """'test', 'train', 'ood' for tasks outside the distribution, or 'fresh:N' for N new ones."""
     repeats: int | None = None
@@ -42,20 +52,33 @@ def run(args: list[str], started: float) -> None:
     from nacre.simulation.rollout import score, score_success
 
     agent = load(command.run, command.checkpoint)
-    exploring = command.exploration_episodes
-    (returns, success, _), tasks = agent.evaluation(
-        command.tasks, command.episodes, command.repeats, command.seed, exploration_episodes=exploring
+    trials: dict[str, Any] = dict(
+        exploration_episodes=command.exploration_episodes, protocol=command.protocol,
+        context_transitions=command.context_transitions,
+    )  # fmt: skip
+    evaluation, tasks = agent.evaluation(
+        command.tasks, command.episodes, command.repeats, command.seed, data=command.data, **trials
     )
+    (returns, success, seen), lines = evaluation, agent.lines(command.tasks, command.data)
+    trials_were = agent.trials.changed(command.episodes, **trials)
+    normalised = [] if lines is None else lines.normalised(returns[:, :, -1].mean(axis=0))
+    known = [value for value in normalised if value is not None]
     if command.json:
         data = {
             "returns": returns.tolist(),
             "tasks": tasks,
+            "protocol": trials_were.protocol,
+            "context_transitions": np.asarray(seen).tolist(),
             "scored_episode": returns.shape[2],
-            "exploration_episodes": agent.trials.exploration_episodes if exploring is None else exploring,
+            "exploration_episodes": trials_were.exploration_episodes,
             "score": score(returns),
         }
         if success is not None:
             data |= {"success": success.tolist(), "success_rate": score_success(success)}
+        if known:
+            data |= {"normalised": normalised, "normalised_score": float(np.mean(known))}
+        if lines is not None and lines.named():
+            data["lines"] = {name: values.tolist() for name, values in lines.named().items()}
         print(json.dumps(data))
         return
     shown = np.unique(np.linspace(0, returns.shape[2] - 1, 5).astype(int))  # as many as fit a line; --json has all
@@ -66,7 +89,19 @@ def run(args: list[str], started: float) -> None:
         table.add_row(name, *(f"{value:.2f}" for value in values))
     table.add_section()
     table.add_row("mean", *(f"{value:.2f}" for value in returns.mean(axis=(0, 1))[shown]))
+    for name, values in ({} if lines is None else lines.named()).items():
+        table.add_row(name, *[""] * (len(shown) - 1), f"{values.mean():.2f}")
     print_table(table)
+    print(f"protocol {trials_were.protocol}: {_seen_text(seen)} of a task seen before the scored episode")
     print(f"score (mean return of episode {returns.shape[2]}): {score(returns):.3f}")
+    if known:
+        left_out = "" if len(known) == len(normalised) else f", over {len(known)} of {len(normalised)} tasks"
+        print(f"normalised (random actions 0, single-task SAC 1{left_out}): {np.mean(known):.3f}")
     if success is not None:
         print(f"solved in episode {returns.shape[2]}: {score_success(success):.1%} of trials")
+
+
+def _seen_text(seen: Any) -> str:
+    """The numbers of transitions in a sentence."""
+    least, most = int(seen.min()), int(seen.max())
+    return f"{least} transitions" if least == most else f"{least} to {most} transitions"

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nacre.data.dataset import DataSet
 from nacre.errors import NacreError
 from nacre.learning import offline
 from nacre.learning.offline import Logs
 from nacre.presets.trials import TrialSettings
 from nacre.types import ArrayLike, Key, Logged, Transition
+
+if TYPE_CHECKING:
+    from nacre.data.dataset import DataSet
 
 CONTEXTS = 2**31 - 1
 """Folded into an evaluation's key for what contexts draw; its trials split that key."""
@@ -23,7 +26,13 @@ DISCOUNT = 0.99
 
 
 def for_trials(
-    data: DataSet | None, trials: TrialSettings, split: str, tasks: ArrayLike, key: Key, *, repeats: int | None = None
+    data: DataSet | None,
+    trials: TrialSettings,
+    split: str,
+    tasks: Sequence[int] | ArrayLike,
+    key: Key,
+    *,
+    repeats: int | None = None,
 ) -> Logged | None:
     """What agents absorb in trials of these tasks, [seed * repeat * task, number]; None where the protocol gives none.
 

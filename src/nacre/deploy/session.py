@@ -13,7 +13,7 @@ from nacre.families.family import Family
 from nacre.presets.trials import TrialSettings
 from nacre.runs.experiment import check_seed
 from nacre.simulation import rollout
-from nacre.types import Agent, Tasks, Transition
+from nacre.types import Agent, Logged, Tasks, Transition
 
 
 class Session:
@@ -31,6 +31,7 @@ class Session:
         self.memory = rollout.begin(functions, self._params, told, begin_key)
         self.num_steps = 0
         self.num_episodes = 0
+        self.num_absorbed = 0
         self._obs: np.ndarray | None = None
         self._action: np.ndarray | None = None
 
@@ -40,8 +41,33 @@ class Session:
             f"{self.num_steps} steps so far)"
         )
 
+    def absorb(self, logged: Logged) -> None:
+        """Logged transitions of the task, [number], before the first episode: by protocols that give the agent some.
+
+        `TrainedAgent.contexts` draws them from a data set, `nacre.data.contexts.of_episode` makes them of an episode
+        of one's own. Raises NacreError where the protocol gives none, where they do not fit the family, and where
+        the session has begun.
+        """
+        if self._trials.meets.logs is None:
+            raise NacreError(
+                f"protocol {self._trials.protocol} gives the agent no logged transitions; make the session with "
+                "another protocol, such as protocol='offline-own-context'."
+            )
+        if self.num_absorbed or self.num_steps or self.num_episodes:
+            raise NacreError("the session has begun already; absorb all logged transitions at once, before act.")
+        self._check_logged(logged)
+        key = jax.random.fold_in(self._end_key, rollout.ABSORBING)
+        lane = rollout.on_host(jax.tree.map(lambda x: np.array(x, np.float32)[None], logged))
+        self.memory = rollout.absorb(self._functions, self._params, self.memory, lane, key)
+        self.num_absorbed = len(logged.transition.reward)
+
     def act(self, obs: Any) -> np.ndarray:
         """The action [action_dim] in [-1, 1] for an observation [obs_dim]."""
+        if self.num_absorbed == 0 and self._trials.needs_logs:
+            raise NacreError(
+                f"protocol {self._trials.protocol} gives the agent logged transitions of the task; call absorb before "
+                "the first act."
+            )
         self._obs = self._checked_obs(obs)
         action, self.memory = rollout.act(
             self._functions, self._params, self.memory, self._obs, self._act_key, np.int32(self.num_steps),
@@ -68,6 +94,23 @@ class Session:
         self.memory = rollout.end_episode(self._functions, self._params, self.memory, key)
         self.num_episodes += 1
         self._action = None
+
+    def _check_logged(self, logged: Logged) -> None:
+        """Raises NacreError where these are not logged transitions of the family."""
+        obs_dim, action_dim = self._family.obs_dim, self._family.action_dim
+        wanted = Transition((obs_dim,), (action_dim,), (), (), (), (obs_dim,))
+        count = len(np.atleast_1d(logged.transition.reward))
+        for name, values in (logged.transition._asdict() | logged._asdict()).items():
+            if name == "transition":
+                continue
+            shape = (count, *getattr(wanted, name, (obs_dim,) if name == "last_obs" else ()))
+            if np.shape(values) != shape or count == 0:
+                raise NacreError(
+                    f"{name} of the logged transitions has shape {np.shape(values)}, but {self._family.name} has "
+                    f"{shape} for {count} of them."
+                )
+            if not np.isfinite(np.asarray(values)).all():
+                raise NacreError(f"{name} of the logged transitions is not finite everywhere; mend the log.")
 
     def _checked_reward(self, reward: Any) -> np.ndarray:
         """As [1] float32, a copy."""

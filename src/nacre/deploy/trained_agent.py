@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import numpy as np
 
+from nacre.data import contexts
+from nacre.deploy import logged_tasks
 from nacre.deploy.session import Session, seed_key
 from nacre.errors import NacreError
 from nacre.families.checked_environment import refuse_running_statistics
@@ -17,9 +20,13 @@ from nacre.presets.trials import TrialSettings
 from nacre.runs.compilation_cache import use_compilation_cache
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import Experiment, check_seed
+from nacre.runs.files import notice
 from nacre.runs.loading import load_state
 from nacre.simulation import rollout
-from nacre.types import Agent, Tasks
+from nacre.types import Agent, Logged, Tasks
+
+if TYPE_CHECKING:
+    from nacre.data.dataset import DataSet
 
 OOD_STREAM, FRESH_STREAM = 1, 2
 """Beside a seed, which tasks are drawn from it; train and test tasks follow from the seed alone."""
@@ -72,8 +79,9 @@ class TrialReport(NamedTuple):
 class TrainedAgent:
     """The agent of a run's checkpoint. Immutable: every trial and session starts from knowing nothing.
 
-    The names `episodes`, `exploration_episodes` and `repeats` say how it is tested, here and on the command line:
-    None is what the run was configured with. A trial must have more episodes than explore; NacreError otherwise.
+    The names `protocol`, `episodes`, `exploration_episodes`, `repeats` and `context_transitions` say how it is tested,
+    here and on the command line: None is what the run was configured with. A trial must have more episodes than
+    explore; NacreError otherwise.
     """
 
     def __init__(self, experiment: Experiment, tasks: TaskSet, params: Any, grad_steps: int | None = None):
@@ -106,24 +114,89 @@ class TrainedAgent:
 
     def evaluate(
         self, tasks: str = "test", episodes: int | None = None, repeats: int | None = None, seed: int = 0,
-        *, exploration_episodes: int | None = None,
+        *, exploration_episodes: int | None = None, protocol: str | None = None,
+        context_transitions: int | None = None, data: DataSet | str | Path | None = None,
     ) -> tuple[np.ndarray, list[dict[str, Any]]]:  # fmt: skip
         """(returns[repeat, task, episode], the tasks) on 'test', 'train', 'ood' or 'fresh:N'."""
-        options: dict[str, Any] = dict(seed=seed, exploration_episodes=exploration_episodes)
+        options: dict[str, Any] = dict(seed=seed, exploration_episodes=exploration_episodes, protocol=protocol)
+        options |= dict(context_transitions=context_transitions, data=data)
         evaluation, chosen = self.evaluation(tasks, episodes, repeats, **options)
         return evaluation.returns, chosen
 
     def evaluation(
         self, tasks: str = "test", episodes: int | None = None, repeats: int | None = None, seed: int = 0,
-        *, exploration_episodes: int | None = None,
+        *, exploration_episodes: int | None = None, protocol: str | None = None,
+        context_transitions: int | None = None, data: DataSet | str | Path | None = None,
     ) -> tuple[rollout.Evaluation, list[dict[str, Any]]]:  # fmt: skip
-        """As `evaluate`, with what the family says of success."""
-        trials = self.trials.changed(episodes, exploration_episodes, repeats)
-        chosen, key = self.choose_tasks(tasks, seed), seed_key(seed)
-        evaluation, *_ = rollout.evaluate_side_by_side(
-            self.family, chosen, self.functions_for(trials), [self.params], key[None], trials.episodes, trials.repeats
+        """As `evaluate`, with what the family says of success, and how much of each task the agent had seen.
+
+        `data`: a data set, its id or its path, whose 'test' or 'train' tasks are those of the evaluation; None: the
+        run's tasks. Where the protocol gives the agent logged transitions, they are the data set's, else the run's own.
+        Raises NacreError where nothing was logged of the tasks.
+        """
+        trials = self.trials.changed(
+            episodes, exploration_episodes, repeats, protocol=protocol, context_transitions=context_transitions
         )
+        found = logged_tasks.opened(data, self.experiment) if data is not None or trials.meets.logs else None
+        if data is not None and found is not None:
+            chosen = logged_tasks.tasks_of(found, tasks)
+            self._tell_of_tasks_trained_on(chosen, tasks, found)
+        else:
+            chosen = self.choose_tasks(tasks, seed)
+        logged, key = None, seed_key(seed)
+        if trials.meets.logs is not None:
+            if tasks not in ("test", "train") or (tasks, trials.meets.logs) == ("train", "other"):
+                raise NacreError(f"nothing was logged of {tasks} tasks for protocol {trials.protocol}; choose others.")
+            numbers = np.arange(num_tasks(chosen))
+            logged = contexts.for_trials(found, trials, tasks, numbers, key[None])
+        evaluation, *_ = rollout.evaluate_side_by_side(
+            self.family, chosen, self.functions_for(trials), [self.params], key[None], trials.episodes, trials.repeats,
+            logged,
+        )  # fmt: skip
         return evaluation, [describe(chosen, index) for index in range(num_tasks(chosen))]
+
+    def contexts(
+        self, task: str | Tasks, context_transitions: int | None = None, seed: int = 0, *,
+        protocol: str | None = None, data: DataSet | str | Path | None = None,
+    ) -> Logged:  # fmt: skip
+        """Logged transitions of a task as a trial gets them, [number], for `Session.absorb`.
+
+        `task` as in 'velocity=1.3', or parameters of several, [task, ...], which give [task, number]. Raises NacreError
+        where the protocol gives none and where the data set has none of the task.
+        """
+        trials = self.trials.changed(protocol=protocol, context_transitions=context_transitions)
+        several = self.family.parse_task(task, allow_ood=True) if isinstance(task, str) else task
+        logged = self._contexts(trials, several, seed, data)
+        if logged is None:
+            raise NacreError(f"protocol {trials.protocol} gives the agent no logged transitions; choose another.")
+        return jax.tree.map(lambda x: x[0], logged) if isinstance(task, str) else logged
+
+    def lines(self, tasks: str = "test", data: DataSet | str | Path | None = None) -> logged_tasks.Lines | None:
+        """What others earn in the tasks of such an evaluation; None where there is no data set that tells it."""
+        found = logged_tasks.opened(data, self.experiment) if tasks in ("test", "train") else None
+        if found is None:
+            return None
+        number = num_tasks(self.choose_tasks(tasks) if data is None else found.tasks(tasks))
+        return logged_tasks.lines(found, tasks, number)
+
+    def _contexts(
+        self, trials: TrialSettings, tasks: Tasks, seed: int, data: DataSet | str | Path | None = None
+    ) -> Logged | None:
+        """[task, number]; None where the protocol gives none."""
+        if trials.meets.logs is None:
+            return None
+        found, split, numbers = logged_tasks.opened(data, self.experiment), "test", [0]
+        if found is not None:
+            split, numbers = logged_tasks.find(found, tasks)
+        return contexts.for_trials(found, trials, split, numbers, seed_key(seed)[None], repeats=1)
+
+    def _tell_of_tasks_trained_on(self, tasks: Tasks, which: str, data: DataSet) -> None:
+        """A notice where a data set's test tasks are among those that an agent of another task set was trained on."""
+        if which != "test" or not self.family.disjoint or self.experiment.single_task >= 0:
+            return
+        shared = logged_tasks.num_shared(tasks, self.tasks.train)
+        if shared:
+            notice(f"{shared} of the test tasks of {data.id} are among those that this agent was trained on.")
 
     def choose_tasks(self, which: str, seed: int = 0) -> Tasks:
         """The run's 'test' or 'train' tasks, 'fresh:N' new ones from the family's distribution, or 'ood'.
@@ -143,13 +216,17 @@ class TrainedAgent:
 
     def meet(
         self, task: str, episodes: int | None = None, *, allow_ood: bool = False, seed: int = 0,
-        exploration_episodes: int | None = None,
+        exploration_episodes: int | None = None, protocol: str | None = None,
+        context_transitions: int | None = None, data: DataSet | str | Path | None = None,
     ) -> TrialReport:  # fmt: skip
         """A trial on one task in the family's simulator. `task` as in 'velocity=1.3' or 'goal=0.6,0.8'."""
         parsed = self.family.parse_task(task, allow_ood=allow_ood)
-        trials = self.trials.changed(episodes, exploration_episodes)
+        trials = self.trials.changed(
+            episodes, exploration_episodes, protocol=protocol, context_transitions=context_transitions
+        )
+        logged = self._contexts(trials, parsed, seed, data)
         functions, reports = self.functions_for(trials), []
-        lanes = rollout.trial(self.family, functions, self.params, parsed, seed_key(seed), trials.episodes)
+        lanes = rollout.trial(self.family, functions, self.params, parsed, seed_key(seed), trials.episodes, logged)
         for index, (episode, _, memory) in enumerate(lanes):
             length = int(episode.length[0])
             terminated = float(episode.transitions.discount[0, length - 1]) == 0.0
@@ -160,7 +237,8 @@ class TrainedAgent:
 
     def adapt(
         self, env: Any, episodes: int | None = None, seed: int = 0, *, task: str | None = None,
-        exploration_episodes: int | None = None,
+        exploration_episodes: int | None = None, protocol: str | None = None,
+        context_transitions: int | None = None, logged: Logged | None = None,
     ) -> TrialReport:  # fmt: skip
         """A trial in any object with Gymnasium's `reset` and `step` whose spaces are the family's (actions in [-1, 1]).
 
@@ -168,12 +246,24 @@ class TrainedAgent:
         was, and a warning where the environment declares a later time limit. The environment is seeded by `seed` at the
         first reset. `task` is for the oracle, which is told it. Raises NacreError when the spaces differ or the
         environment returns a number that is not finite.
+
+        `logged` [number]: transitions of the environment's task, where the protocol gives the agent some (`contexts`).
         """
-        trials = self.trials.changed(episodes, exploration_episodes)
+        given: dict[str, Any] = dict(
+            exploration_episodes=exploration_episodes, protocol=protocol, context_transitions=context_transitions
+        )
+        trials = self.trials.changed(episodes, **given)
+        if trials.needs_logs and logged is None:
+            raise NacreError(
+                f"protocol {trials.protocol} gives the agent logged transitions of the environment's task; give them "
+                "as logged=..."
+            )
         self._check_spaces(env)
         refuse_running_statistics(env, self.family.name)
         self._warn_of_cut_episodes(env)
-        session, reports = self.session(seed, episodes, task=task, exploration_episodes=exploration_episodes), []
+        session, reports = self.session(seed, episodes, task=task, **given), []
+        if logged is not None:
+            session.absorb(logged)
         for index in range(trials.episodes):
             obs, _ = env.reset(seed=seed) if index == 0 else env.reset()
             total, ended_by = 0.0, "horizon"
@@ -194,14 +284,18 @@ class TrainedAgent:
 
     def session(
         self, seed: int = 0, episodes: int | None = None, *, task: str | None = None,
-        exploration_episodes: int | None = None,
+        exploration_episodes: int | None = None, protocol: str | None = None,
+        context_transitions: int | None = None,
     ) -> Session:  # fmt: skip
         """The same, one step at a time, for a loop that is not nacre's.
 
         Methods that sample their actions until the scored episode need to know which that is: the last of `episodes`.
-        A session may go on after it.
+        A session may go on after it. By a protocol that gives the agent logged transitions, it `absorb`s them first.
         """
-        trials, told = self.trials.changed(episodes, exploration_episodes), {"unknown": np.zeros(1)}
+        trials = self.trials.changed(
+            episodes, exploration_episodes, protocol=protocol, context_transitions=context_transitions
+        )
+        told = {"unknown": np.zeros(1)}
         if self.experiment.algorithm.needs_task:
             if task is None:
                 raise NacreError(

@@ -54,6 +54,11 @@ class TrialSettings:
         """The protocol, read."""
         return protocols.parse(self.protocol)
 
+    @property
+    def needs_logs(self) -> bool:
+        """Whether a trial cannot begin before the agent was given logged transitions."""
+        return self.meets.logs is not None and self.context_transitions > 0
+
     def changed(
         self, episodes: int | None = None, exploration_episodes: int | None = None, repeats: int | None = None, *,
         protocol: str | None = None, context_transitions: int | None = None,
@@ -101,7 +106,12 @@ class TrialSettings:
             )
 
     def _check_episodes(self, as_said: str) -> None:
-        """Raises NacreError where the protocol cannot be followed in so many episodes."""
+        """Raises NacreError where the protocol cannot be followed in so many episodes, or on nothing."""
+        if self.meets.steps > 0 and self.context_transitions == 0:
+            raise NacreError(
+                f"context_transitions is 0, but protocol {self.protocol} takes gradient steps on them; change "
+                "--context-transitions, or set --protocol gradient-steps:0."
+            )
         if self.meets.one_episode and self.episodes > 1:
             raise NacreError(
                 f"episodes is {self.episodes}, but a trial by protocol {self.protocol} is the scored episode alone; "
@@ -140,7 +150,7 @@ def _check_number(name: str, value: int) -> None:
     """Raises NacreError for a number that no trial can have."""
     what, least = {
         "episodes": ("a trial", 1), "repeats": ("an evaluation", 1), "exploration_episodes": ("a trial", 0),
-        "context_transitions": ("a context", 1),
+        "context_transitions": ("a context", 0),
     }[name]  # fmt: skip
     flag = f"--{name.replace('_', '-')}"
     if value < least:

@@ -104,6 +104,8 @@ def differences(groups: dict[str, list[Run]]) -> str:
     explore = {one.exploration_episodes for one in trials} - {None}
     found = {
         "test tasks": not all(_same_tasks(runs[0], run) for run in runs),
+        "protocol": len({one.protocol for one in trials}) > 1,
+        "logged transitions given": len({one.context_transitions for one in trials if one.meets.logs}) > 1,
         "episodes of a trial": len({one.episodes for one in trials}) > 1,
         "episodes that explore": len(explore) > 1,
     }

@@ -96,8 +96,10 @@ def choose_tasks(tasks: Tasks, num: int = NUM_TASKS) -> Tasks:
 def play(agent: TrainedAgent, tasks: Tasks, seed: int = 0) -> Trials:
     """One trial of the configured length in each task, with the belief after every transition."""
     num_episodes = agent.trials.episodes
-    key = jax.random.key(seed)
-    played = list(rollout.trial(agent.family, agent.functions, agent.params, tasks, key, num_episodes))
+    key, logged = jax.random.key(seed), None
+    if agent.trials.meets.logs is not None:
+        logged = agent.contexts(tasks, seed=seed)
+    played = list(rollout.trial(agent.family, agent.functions, agent.params, tasks, key, num_episodes, logged))
     means, stds = ([], []) if agent.experiment.algorithm.belief is None else _beliefs(agent, played)
     explored = agent.trials.exploration_episodes
     explored = num_episodes - 1 if explored is None else explored

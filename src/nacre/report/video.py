@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import imageio.v2 as imageio
 import numpy as np
@@ -18,6 +18,9 @@ from nacre.deploy.trained_agent import EpisodeReport, TrainedAgent, TrialReport
 from nacre.errors import NacreError
 from nacre.report import picture
 from nacre.simulation.environment import TaskEnvironment
+
+if TYPE_CHECKING:
+    from nacre.data.dataset import DataSet
 
 SUFFIXES = (".mp4", ".gif")
 GIF_SIZE = 280
@@ -36,7 +39,8 @@ NO_FORK = "IMAGEIO_FFMPEG_NO_PREVENT_SIGINT"
 
 def record(
     agent: TrainedAgent, task: str, out: Path, episodes: int | None = None, *, allow_ood: bool = False, seed: int = 0,
-    exploration_episodes: int | None = None,
+    exploration_episodes: int | None = None, protocol: str | None = None, context_transitions: int | None = None,
+    data: DataSet | str | Path | None = None,
 ) -> TrialReport:  # fmt: skip
     """Lets the agent meet a task, one step at a time, and writes what that looks like to `out` (.mp4 or .gif).
 
@@ -44,8 +48,15 @@ def record(
     'video' is not installed, and where nothing can be rendered.
     """
     check_path(out)
-    session = agent.session(seed, episodes, task=task, exploration_episodes=exploration_episodes)
-    episodes = agent.trials.changed(episodes, exploration_episodes).episodes
+    given: dict[str, Any] = dict(
+        exploration_episodes=exploration_episodes, protocol=protocol, context_transitions=context_transitions
+    )
+    trials = agent.trials.changed(episodes, **given)
+    session, episodes = agent.session(seed, episodes, task=task, **given), trials.episodes
+    if trials.needs_logs:
+        session.absorb(
+            agent.contexts(task, context_transitions=context_transitions, seed=seed, protocol=protocol, data=data)
+        )
     env = TaskEnvironment(agent.family, task, allow_ood=allow_ood, render_mode="rgb_array")
     steps_per_second = env.metadata["render_fps"]
     every = -(-steps_per_second // GIF_FRAMES_PER_SECOND) if out.suffix.lower() == ".gif" else 1

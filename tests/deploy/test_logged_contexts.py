@@ -1,0 +1,188 @@
+"""A trained agent by protocols that give it logged transitions, and what its returns are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from test_trained_agent import Walk
+
+import made_up_data as made_up
+import nacre
+from command_line import Capture, json_output, output, refusal
+from nacre.algorithms import pearl
+from nacre.data import contexts
+from nacre.data.dataset import DataSet
+from nacre.deploy import logged_tasks
+from nacre.deploy.trained_agent import TrainedAgent
+
+REFERENCES = {"test": {"random": [-20.0, -30.0], "reference": [-10.0, -30.0]}}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DataSet]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("sets")))
+        yield made_up.write(references=REFERENCES)
+
+
+@pytest.fixture(scope="module")
+def run(smoke_run: Callable[[str], Path]) -> str:
+    return str(smoke_run("point-robot"))
+
+
+@pytest.fixture(scope="module")
+def agent(run: str) -> TrainedAgent:
+    return nacre.load(run)
+
+
+OWN = {"protocol": "offline-own-context", "context_transitions": 8}
+FLAGS = ["--protocol", "offline-own-context", "--context-transitions", "8"]
+
+
+def first_task(data: DataSet) -> str:
+    """As a table would show it."""
+    return "goal=" + ",".join(f"{x:.3g}" for x in data.test["goal"][0])
+
+
+def test_an_online_run_is_evaluated_on_the_tasks_of_a_data_set_with_its_logged_transitions(
+    agent: TrainedAgent, run: str, data: DataSet, capsys: Capture
+) -> None:
+    told = json_output(capsys, "evaluate", run, "--data", data.id, *FLAGS, "--repeats", "3", "--json")
+    assert told["protocol"] == "offline-own-context"
+    assert told["context_transitions"] == [[8, 8]] * 3
+    assert np.shape(told["returns"]) == (3, 2, 1)
+    np.testing.assert_array_equal([task["goal"] for task in told["tasks"]], data.test["goal"])
+    returns, _ = agent.evaluate(repeats=3, data=data, **OWN)
+    assert told["returns"] == returns.tolist()
+    assert told["returns"] == agent.evaluate(repeats=3, data=data.path, **OWN)[0].tolist(), "from its key"
+    score = returns[:, 0, 0].mean()
+    assert told["normalised"] == [pytest.approx((score + 20) / 10), None]
+    assert told["normalised_score"] == pytest.approx((score + 20) / 10)
+    assert set(told["lines"]) == {"random", "single-task SAC", "data mean", "data best"}
+    assert (returns != agent.evaluate(repeats=3, data=data, **OWN | {"context_transitions": 9})[0]).all()
+
+
+def test_the_table_has_lines_to_compare_with_and_says_how_much_was_seen(
+    run: str, data: DataSet, capsys: Capture
+) -> None:
+    shown = output(capsys, "evaluate", run, "--data", data.id)
+    for part in ("random", "single-task SAC", "data mean", "data best", "online-prior: 40 transitions", "1 of 2 tasks"):
+        assert part in shown
+
+
+def test_a_trial_by_zero_shot_is_one_episode_with_nothing_seen_before_it(run: str, capsys: Capture) -> None:
+    told = json_output(capsys, "evaluate", run, "--protocol", "zero-shot", "--json")
+    assert np.shape(told["returns"]) == (1, 3, 1) and told["context_transitions"] == [[0] * 3]
+    assert "normalised" not in told and "lines" not in told
+
+
+@pytest.mark.parametrize(
+    ("flags", "part"),
+    [
+        (["--protocol", "zero-shoot"], "did you mean 'zero-shot'"),
+        (["--protocol", "gradient-steps:1"], "choose one of"),
+        (["--protocol", "offline-own-context"], "--data"),
+        (["--data", "nacre/point-robot/made-down-v0"], "did you mean 'nacre/point-robot/made-up-v0'"),
+        (["--data", made_up.ID, "--tasks", "ood"], "--tasks test"),
+        (["--data", made_up.ID, "--tasks", "train", "--protocol", "offline-other-context"], "nothing was logged"),
+    ],
+)
+def test_what_cannot_be_is_refused(flags: list[str], part: str, run: str, data: DataSet, capsys: Capture) -> None:
+    assert part in refusal(capsys, "evaluate", run, *flags)
+
+
+def test_an_agent_meets_one_task_of_a_data_set_named_as_tables_name_it(
+    agent: TrainedAgent, run: str, data: DataSet, capsys: Capture
+) -> None:
+    told = json_output(capsys, "adapt", run, "--task", first_task(data), "--data", data.id, *FLAGS, "--json")
+    trial = agent.meet(first_task(data), data=data, **OWN)
+    assert [episode["episode_return"] for episode in told["episodes"]] == trial.returns
+    assert len(trial.episodes) == 1
+    assert "no logged transitions of the task" in refusal(
+        capsys, "adapt", run, "--task", "goal=0.123,0.456", "--data", data.id, *FLAGS
+    )
+
+
+def test_a_session_absorbs_logged_transitions_and_believes_their_product(agent: TrainedAgent, data: DataSet) -> None:
+    logged = agent.contexts(first_task(data), data=data, **OWN)
+    assert logged.transition.obs.shape == (8, 2)
+    settings = agent.experiment.settings
+    session = agent.session(**OWN)
+    session.absorb(logged)
+    expected = pearl.infer_posterior(agent.params.encoder, logged.transition, settings)
+    belief = pearl.belief(session.memory, settings)
+    np.testing.assert_allclose(belief.mean[0], expected.mean, rtol=1e-3, atol=1e-5)
+    session.act([0.0, 0.0])
+    with pytest.raises(nacre.NacreError, match="begun already"):
+        session.absorb(logged)
+
+
+def test_sessions_without_what_their_protocol_needs_are_refused(agent: TrainedAgent, data: DataSet) -> None:
+    with pytest.raises(nacre.NacreError, match="call absorb"):
+        agent.session(**OWN).act([0.0, 0.0])
+    logged = agent.contexts(first_task(data), data=data, **OWN)
+    with pytest.raises(nacre.NacreError, match="gives the agent no logged transitions"):
+        agent.session().absorb(logged)
+    with pytest.raises(nacre.NacreError, match="gives the agent no logged transitions"):
+        agent.contexts(first_task(data), data=data)
+    with pytest.raises(nacre.NacreError, match="no data set"):
+        agent.contexts(first_task(data), **OWN)
+    for wrong, part in (
+        (jax.tree.map(lambda x: x[None], logged), "shape"),
+        (logged._replace(last_obs=logged.last_obs[:, :1]), "last_obs"),
+        (logged._replace(return_to_go=logged.return_to_go * np.nan), "not finite"),
+    ):
+        with pytest.raises(nacre.NacreError, match=part):
+            agent.session(**OWN).absorb(wrong)
+
+
+def test_an_agent_adapts_in_anybodys_environment_with_an_episode_of_ones_own(agent: TrainedAgent) -> None:
+    own = contexts.of_episode(np.zeros((6, 2)), np.zeros((5, 2)), np.arange(5.0))
+    env = Walk()
+    with pytest.raises(nacre.NacreError, match="logged="):
+        agent.adapt(env, protocol="offline-own-context")
+    assert env.episodes == []
+    trial = agent.adapt(env, protocol="offline-own-context", logged=own)
+    other = agent.adapt(Walk(), protocol="offline-own-context", logged=own._replace(transition=own.transition._replace(
+        reward=-own.transition.reward)))  # fmt: skip
+    assert len(trial.episodes) == 1 and trial.episodes[0].belief_mean != other.episodes[0].belief_mean
+
+
+def test_tasks_are_found_by_their_numbers_in_test_or_in_train(data: DataSet) -> None:
+    goals = data.train["goal"]
+    assert logged_tasks.find(data, {"goal": goals[[2, 0]]}) == ("train", [2, 0])
+    assert logged_tasks.find(data, {"goal": data.test["goal"] + 0.004}) == ("test", [0, 1])
+    with pytest.raises(nacre.NacreError, match="no logged transitions of the task"):
+        logged_tasks.find(data, {"goal": goals + 0.006})
+
+
+def test_scores_are_normalised_on_each_tasks_own_scale() -> None:
+    lines = logged_tasks.Lines(np.array([0.0, -10.0, 5.0]), np.array([2.0, 10.0, 5.0]), None, None)
+    assert lines.normalised(np.array([1.0, 10.0, 9.0])) == [0.5, 1.0, None]
+    assert list(lines.named()) == ["random", "single-task SAC"]
+    assert lines._replace(random=None).normalised(np.zeros(2)) == [None, None]
+
+
+def test_a_data_set_of_another_family_is_refused(data: DataSet, agent: TrainedAgent) -> None:
+    import dataclasses
+
+    other = dataclasses.replace(data, family=nacre.make_family("sparse-point-robot"))
+    with pytest.raises(nacre.NacreError, match=r"is of sparse-point-robot, but the agent is of point-robot"):
+        agent.evaluate(data=other)
+    longer: Any = dataclasses.replace(data, family=nacre.make_family("sparse-point-robot", goal_radius=0.3))
+    sparse = dataclasses.replace(agent.experiment, family=nacre.make_family("sparse-point-robot"))
+    with pytest.raises(nacre.NacreError, match="another goal_radius"):
+        logged_tasks.opened(longer, sparse)
+
+
+def test_a_notice_tells_of_test_tasks_that_the_agent_was_trained_on(
+    data: DataSet, agent: TrainedAgent, capsys: Capture
+) -> None:
+    trained_on = TrainedAgent(agent.experiment, agent.tasks._replace(train=data.test), agent.params)
+    trained_on.evaluate(data=data)
+    assert "2 of the test tasks" in capsys.readouterr().err
