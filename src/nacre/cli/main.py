@@ -17,7 +17,7 @@ from nacre.families.plugins import import_plugin
 
 COMMANDS = {
     name: f"nacre.cli.{name}"
-    for name in ("list", "train", "resume", "evaluate", "adapt", "report", "reproduce", "check", "benchmark")
+    for name in ("list", "train", "resume", "evaluate", "adapt", "report", "reproduce", "check", "benchmark", "data")
 }
 """Command -> its module, which is imported when the command is used: `Command` describes it, `run` carries it out."""
 

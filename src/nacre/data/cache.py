@@ -90,20 +90,28 @@ def returns_to_go(rewards: Any, last_row: Any, discount: float) -> Iterator[np.n
 
 
 def read(source: Source, table: Table | None) -> Iterator[LoggedEpisode]:
-    """Every episode in the order of the file; what is known of it from the table, or, with none, its attributes."""
-    progress = _Progress(source)
+    """Every episode in the order of the file; what is known of it from the table, or, with none, its attributes.
+    NacreError at the end of the last one where they are not what was written."""
+    progress, found = _Progress(source), ContentHash(source.tasks)
     with stored.opened(source.folder / EPISODES) as file:
         table = table or from_attributes(file, source.num_episodes)
         for number in range(source.num_episodes):
-            names = ("observations", "actions", "rewards")
-            obs, action, reward = (stored.read_array(file, number, name) for name in names)
-            training_reward = reward
-            if table.has_training_reward[number]:
-                training_reward = stored.read_array(file, number, "infos/training_reward")[1:]
-            if not len(reward) == table.steps[number] == len(obs) - 1 == len(action) == len(training_reward):
-                raise ValueError(f"episode {number} has another length")
-            yield table.episode(number, obs, action, reward, training_reward)
+            episode = _read_one(file, table, number)
+            found.add(episode)
+            yield episode
             progress.tell(number + 1)
+    if found.hexdigest() != source.content_hash:
+        raise changed(source)
+
+
+def _read_one(file: Any, table: Table, number: int) -> LoggedEpisode:
+    obs, action, reward = (stored.read_array(file, number, name) for name in ("observations", "actions", "rewards"))
+    training_reward = reward
+    if table.has_training_reward[number]:
+        training_reward = stored.read_array(file, number, "infos/training_reward")[1:]
+    if not len(reward) == table.steps[number] == len(obs) - 1 == len(action) == len(training_reward):
+        raise ValueError(f"episode {number} has another length")
+    return table.episode(number, obs, action, reward, training_reward)
 
 
 def known(source: Source) -> Table:
@@ -126,15 +134,6 @@ def from_attributes(file: Any, num_episodes: int) -> Table:
         group = file[f"episode_{number}"]
         rows.add(dict(group.attrs), int(group.attrs["total_steps"]), "infos" in group)
     return rows.table()
-
-
-def verify(source: Source) -> None:
-    """Reads all of it; NacreError where it is not what was written."""
-    found = ContentHash(source.tasks)
-    for episode in read(source, None):
-        found.add(episode)
-    if found.hexdigest() != source.content_hash:
-        raise changed(source)
 
 
 def changed(source: Source) -> NacreError:
@@ -230,15 +229,12 @@ def _fill_logs(source: Source, into: Path) -> None:
 
 def _fill_rows(source: Source, table: Table, files: dict[str, IO[bytes]], starts: np.ndarray) -> None:
     """Writes every episode to where it starts in the file of its split."""
-    found, first = ContentHash(source.tasks), {name: file.tell() for name, file in files.items()}
+    first = {name: file.tell() for name, file in files.items()}
     for episode, start in zip(read(source, table), starts, strict=True):
-        found.add(episode)
         rows = packed(episode)
         file = files[episode.split]
         file.seek(first[episode.split] + int(start) * rows[0].nbytes)
         file.write(rows.data)
-    if found.hexdigest() != source.content_hash:
-        raise changed(source)
 
 
 def packed(episode: LoggedEpisode) -> np.ndarray:

@@ -31,7 +31,7 @@ from nacre.families.family import Family, num_tasks, take
 from nacre.learning.offline import Logs
 from nacre.types import Tasks
 
-__all__ = ["SPLITS", "DataSet", "LoggedEpisode", "Writer", "open_data_set", "task_text"]
+__all__ = ["SPLITS", "DataSet", "LoggedEpisode", "Writer", "environment_spec", "open_data_set", "task_text"]
 
 SCHEMA = 1
 """Rises when nacre's part of the metadata changes its meaning."""
@@ -74,7 +74,7 @@ class DataSet:
         return cache.logs(self._source, split, float(discount))
 
     def episodes(self) -> Iterator[LoggedEpisode]:
-        """Every episode, in the order it was added. NacreError where files are damaged."""
+        """Every episode, in the order it was added. NacreError where files are damaged, at the end at the latest."""
         yield from cache.read(self._source, cache.known(self._source))
 
     def known(self) -> Table:
@@ -83,11 +83,32 @@ class DataSet:
 
     def verify(self) -> None:
         """Reads all of it again; NacreError where it is not what was written."""
-        cache.verify(self._source)
+        for _ in cache.read(self._source, None):
+            pass
 
     def tasks(self, split: str) -> Tasks:
         """The tasks of a split."""
         return self.train if split == "train" else self.test
+
+    def remove(self) -> None:
+        """Deletes it, and what was made from it."""
+        for folder in (self.path, *cache.folders(self._source)):
+            try:
+                shutil.rmtree(folder)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise cannot_write(folder, error) from error
+
+    def normalised(self, split: str) -> list[float | None] | None:
+        """The mean return of each task, 0 being that of a random policy and 100 that of the reference; None where
+        these are not known, or equal."""
+        known = self.references.get("train" if split == "train" else "test", {})
+        if not {"random", "reference"} <= set(known):
+            return None
+        means, low, high = self.statistics[split]["return_mean"], known["random"], known["reference"]
+        each = zip(means, low, high, strict=True)
+        return [100 * (mean - a) / (b - a) if b != a else None for mean, a, b in each]
 
     @property
     def _source(self) -> cache.Source:
@@ -234,7 +255,7 @@ class Writer:
             self._draft / "data",
             observation_space=spaces.Box(-np.inf, np.inf, (self.family.obs_dim,), np.float32),
             action_space=spaces.Box(-1.0, 1.0, (self.family.action_dim,), np.float32),
-            env_spec=_env_spec(self.family, self.train, self.test),
+            env_spec=environment_spec(self.family, self.train, self.test),
         )
         aside.replace(episodes_file)
         save(self._rows.table(), self._draft / TABLE)
@@ -291,7 +312,7 @@ def _identity(family: Family, train: Tasks, test: Tasks) -> dict[str, Any]:
             "tasks": {"train": plain(train), "test": plain(test)}}  # fmt: skip
 
 
-def _env_spec(family: Family, train: Tasks, test: Tasks) -> Any:
+def environment_spec(family: Family, train: Tasks, test: Tasks) -> Any:
     """The family's Gymnasium environment, the task being left to the reset."""
     import gymnasium
 

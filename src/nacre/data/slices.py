@@ -1,0 +1,62 @@
+"""Parts of a data set as a data set of its own: some qualities, some tasks, some stages of the policies' training."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from nacre.data.dataset import DataSet, LoggedEpisode, Writer
+from nacre.errors import NacreError, unknown
+from nacre.families.family import num_tasks, take
+
+
+def slice_data_set(
+    data: DataSet, id: str, *, qualities: Collection[str] | None = None, train_tasks: Sequence[int] | None = None,
+    test_tasks: Sequence[int] | None = None, policy_steps: tuple[int, int] | None = None,
+) -> DataSet:  # fmt: skip
+    """The episodes of these qualities, on these tasks, by policies after `policy_steps[0]` to `policy_steps[1]` steps,
+    both included, written as a new data set; None: all. Tasks get new numbers, in the order given.
+
+    Raises NacreError where nothing is left, or a quality or task is not there.
+    """
+    for quality in qualities or ():
+        if quality not in data.known().qualities:
+            raise unknown("quality", quality, map(str, data.known().qualities))
+    kept = {
+        "train": _kept(data, "train", train_tasks),
+        "test": _kept(data, "test", test_tasks),
+    }
+    number = {split: {old: new for new, old in enumerate(tasks)} for split, tasks in kept.items()}
+    first, last = policy_steps or (-1, 2**63)
+
+    def renumbered(episode: LoggedEpisode) -> LoggedEpisode | None:
+        task = number["train" if episode.split == "train" else "test"].get(episode.task)
+        if task is None or not first <= episode.policy_step <= last:
+            return None
+        if qualities is not None and episode.quality not in qualities:
+            return None
+        whose = number["test" if episode.split == "test" else "train"]
+        return episode._replace(task=task, policy_task=whose.get(episode.policy_task, -1))
+
+    asked = {"qualities": qualities and sorted(qualities), "train_tasks": train_tasks and [*train_tasks],
+             "test_tasks": test_tasks and [*test_tasks], "policy_steps": policy_steps and [*policy_steps]}  # fmt: skip
+    recipe = {**data.recipe, "slice_of": {"id": data.id, "hash": data.content_hash, **asked}}
+    references = {
+        split: {name: [values[task] for task in kept[split]] for name, values in of.items()}
+        for split, of in data.references.items()
+    }
+    quality = "+".join(sorted(qualities)) if qualities else data.quality
+    writer = Writer(
+        id, data.family, take(data.train, kept["train"]), take(data.test, kept["test"]), quality, recipe,
+        versions=data.versions, references=references, description=f"Part of {data.id}.",
+    )  # fmt: skip
+    with writer:
+        writer.add(episode for old in data.episodes() if (episode := renumbered(old)) is not None)
+    return writer.close()
+
+
+def _kept(data: DataSet, split: str, tasks: Sequence[int] | None) -> list[int]:
+    total = num_tasks(data.tasks(split))
+    kept = list(range(total)) if tasks is None else list(tasks)
+    if len(set(kept)) < len(kept) or not all(0 <= task < total for task in kept):
+        raise NacreError(f"{data.id} has {split} tasks 0 to {total - 1}; name different ones of these.")
+    return kept

@@ -1,0 +1,295 @@
+"""Data of other programs: MACAW's buffers, NumPy trajectories, D4RL's files; and out again."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import made_up_data as made_up
+from made_up_data import FAMILY
+from nacre.data import importing, object_arrays
+from nacre.data.dataset import DataSet, LoggedEpisode, open_data_set
+from nacre.data.exporting import export_data_set
+from nacre.data.importing import import_data_set
+from nacre.errors import NacreError
+from nacre.families.catalog import make_family
+
+h5py = pytest.importorskip("h5py")
+NEW = "nacre/point-robot/imported-v0"
+LENGTHS = (4, 1, 6, 3)
+EPISODES = [made_up.episode(0, "train", number, steps) for number, steps in enumerate(LENGTHS)]
+
+
+def listed(folder: Path, *entries: dict[str, Any]) -> Path:
+    file = folder / "tasks.json"
+    file.write_text(json.dumps(entries))
+    return file
+
+
+def assert_same_steps(found: list[LoggedEpisode], expected: list[LoggedEpisode]) -> None:
+    assert [e.steps for e in found] == [e.steps for e in expected]
+    for episode, written in zip(found, expected, strict=True):
+        for name in ("obs", "action", "reward"):
+            np.testing.assert_array_equal(getattr(episode, name), getattr(written, name))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# MACAW
+
+
+def macaw_rows(episodes: list[LoggedEpisode], discount: float = 0.99) -> dict[str, np.ndarray]:
+    """What MACAW's buffer writes: each episode from its last step to its first."""
+    rows: dict[str, list[Any]] = {name: [] for name in ("obs", "actions", "next_obs", "terminal_obs", "rewards",
+                                                        "mc_rewards", "terminals", "terminal_discounts")}  # fmt: skip
+    for episode in episodes:
+        total = 0.0
+        for t in reversed(range(episode.steps)):
+            total = float(episode.reward[t]) + discount * total
+            one = [episode.obs[t], episode.action[t], episode.obs[t + 1], episode.obs[-1], [episode.reward[t]], [total],
+                   [episode.terminated and t == episode.steps - 1], [discount ** (episode.steps - t)]]  # fmt: skip
+            for column, value in zip(rows.values(), one, strict=True):
+                column.append(value)
+    return {name: np.array(column, bool if name == "terminals" else np.float32) for name, column in rows.items()}
+
+
+def write_macaw(file: Path, rows: dict[str, np.ndarray], discount: float = 0.99) -> None:
+    with h5py.File(file, "w") as handle:
+        for name, column in rows.items():
+            handle.create_dataset(name, data=column, compression="lzf")
+        handle["discount_factor"] = discount
+
+
+@pytest.mark.parametrize("piece", [1 << 17, 5, 1])
+def test_macaws_reversed_rows_become_episodes(root: Path, tmp_path: Path, piece: int, monkeypatch: Any) -> None:
+    monkeypatch.setattr(importing, "ROWS", piece)
+    write_macaw(tmp_path / "one.hdf5", macaw_rows(EPISODES))
+    write_macaw(tmp_path / "two.hdf5", macaw_rows(EPISODES[2:]))
+    tasks = listed(tmp_path, {"task": "goal=0,1", "path": "one.hdf5"},
+                   {"task": "goal=1,0", "path": "two.hdf5", "split": "test", "quality": "expert"})  # fmt: skip
+    data = import_data_set("macaw", tmp_path, NEW, FAMILY, tasks, quality="replay")
+    found = list(data.episodes())
+    assert_same_steps(found, EPISODES + EPISODES[2:])
+    assert [(e.split, e.task, e.quality) for e in found] == [("train", 0, "replay")] * 4 + [("test", 0, "expert")] * 2
+    np.testing.assert_array_equal(data.train["goal"], [[0, 1]])
+    np.testing.assert_array_equal(data.test["goal"], [[1, 0]])
+    last = data.logs("train", 0.9).last_row
+    np.testing.assert_array_equal(last, np.repeat(np.cumsum(LENGTHS) - 1, LENGTHS))
+
+
+def test_a_buffer_of_macaw_that_went_round_loses_no_step(tmp_path: Path) -> None:
+    """Its newest rows overwrite the last steps of the oldest episode, and the newest episode goes on at its begin."""
+    rows = {name: np.roll(column, 2, axis=0)[:-1] for name, column in macaw_rows(EPISODES).items()}
+    write_macaw(tmp_path / "one.hdf5", rows)
+    found = list(importing.macaw_episodes(tmp_path / "one.hdf5"))
+    assert sum(len(steps.reward) for steps in found) == sum(LENGTHS) - 1
+    for steps in found:
+        whole = next(e for e in EPISODES if steps.reward[0] in e.reward)
+        first = int(np.flatnonzero(whole.reward == steps.reward[0])[0])
+        np.testing.assert_array_equal(steps.obs, whole.obs[first : first + len(steps.obs)])
+
+
+def test_a_flag_at_the_time_limit_is_no_termination(root: Path, tmp_path: Path) -> None:
+    """Nor one in a family that cannot terminate."""
+    family = make_family("hopper-params")
+    rng = np.random.default_rng(0)
+
+    def rows(steps: int) -> dict[str, np.ndarray]:
+        episode = made_up.episode(0, "train", 0, steps, terminated=True)
+        return macaw_rows([episode._replace(obs=rng.normal(size=(steps + 1, 11)), action=rng.normal(size=(steps, 3)))])
+
+    for name, steps in (("fell", 7), ("limit", family.horizon)):
+        write_macaw(tmp_path / name, rows(steps))
+    task = " ".join(f"{name}={','.join(['1'] * max(1, size))}" for name, size in family.parameters.items())
+    tasks = listed(tmp_path, {"task": task, "path": "fell"}, {"task": task, "path": "limit"})
+    found = list(import_data_set("macaw", tmp_path, "nacre/hopper/x-v0", family, tasks).episodes())
+    assert [(e.steps, e.terminated) for e in found] == [(7, True), (family.horizon, False)]
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# NumPy files
+
+
+def object_rows(episode: LoggedEpisode, columns: int) -> np.ndarray:
+    rows = np.empty((episode.steps, columns), object)
+    for t in range(episode.steps):
+        row = [episode.obs[t].astype(np.float64), episode.action[t], np.float64(episode.reward[t]),
+               episode.obs[t + 1].astype(np.float64), 1.0 if t == episode.steps - 1 else False]  # fmt: skip
+        for column in range(columns):
+            rows[t, column] = row[column]
+    return rows
+
+
+@pytest.mark.parametrize("columns", [4, 5])
+def test_trajectories_in_numpy_files_become_episodes(root: Path, tmp_path: Path, columns: int) -> None:
+    (tmp_path / "goal_idx0").mkdir()
+    for number, (step, sample) in enumerate([(100, 0), (100, 1), (2000, 0), (2000, 1)]):
+        name = f"trj_evalsample{sample}_step{step}.npy"
+        np.save(tmp_path / "goal_idx0" / name, object_rows(EPISODES[number], columns))
+    tasks = listed(tmp_path, {"task": "goal=0,1", "path": "goal_idx0"})
+    found = list(import_data_set("npy", tmp_path, NEW, FAMILY, tasks).episodes())
+    assert_same_steps(found, EPISODES)
+    assert [e.policy_step for e in found] == [100, 100, 2000, 2000]
+
+
+def test_steps_in_numpy_files_become_episodes(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "seed_0_goal_1").mkdir()
+    flat = macaw_rows([e._replace(**{n: getattr(e, n)[::-1] for n in ("action", "reward")}) for e in EPISODES])
+    columns = {"obs": np.concatenate([e.obs[:-1] for e in EPISODES]), "rewards": flat["rewards"],
+               "next_obs": np.concatenate([e.obs[1:] for e in EPISODES]),
+               "actions": flat["actions"], "terminals": np.zeros((sum(LENGTHS), 1))}  # fmt: skip
+    for name, column in columns.items():
+        np.save(tmp_path / "seed_0_goal_1" / f"{name}.npy", column)
+    tasks = listed(tmp_path, {"task": "goal=0,1", "path": "seed_0_goal_1"})
+    assert_same_steps(list(import_data_set("npy", tmp_path, NEW, FAMILY, tasks).episodes()), EPISODES)
+
+
+class Command:
+    """Unpickled the usual way, it calls a function."""
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (Path("/tmp/called-by-a-pickle"),))
+
+
+def test_nothing_in_an_object_array_is_called(tmp_path: Path) -> None:
+    rows = np.empty((1, 4), object)
+    rows[0, 0] = Command()
+    np.save(tmp_path / "trj_1.npy", rows)
+    with pytest.raises(ValueError, match="it names pathlib"):
+        object_arrays.load(tmp_path / "trj_1.npy")
+    assert not Path("/tmp/called-by-a-pickle").exists()
+
+
+VALUES = (np.float32(2.5), np.int64(-3), True, 7, -1.5, np.arange(6.0).reshape(2, 3).T, np.array(3.0),
+          np.zeros((0, 2)), np.arange(3, dtype=">i2"), [1, 2], (1.0, 2.0))  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=str)
+def test_an_object_array_comes_back_as_it_was(tmp_path: Path, value: Any) -> None:
+    rows = np.empty((2, 1), object)
+    rows[0, 0], rows[1, 0] = value, value
+    np.save(tmp_path / "x.npy", rows)
+    found = object_arrays.load(tmp_path / "x.npy")
+    assert found.shape == (2, 1)
+    for item in found[:, 0]:
+        np.testing.assert_array_equal(item, value)
+
+
+def test_a_cut_object_array_is_refused(tmp_path: Path) -> None:
+    whole = io.BytesIO()
+    np.save(whole, object_rows(EPISODES[0], 4))
+    content = whole.getvalue()
+    for size in range(0, len(content), 37):
+        (tmp_path / "x.npy").write_bytes(content[:size])
+        with pytest.raises((ValueError, EOFError, struct.error)):
+            object_arrays.load(tmp_path / "x.npy")
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# D4RL, Minari
+
+
+def test_what_is_exported_as_d4rl_comes_back(data_set: DataSet, tmp_path: Path) -> None:
+    export_data_set(data_set, tmp_path / "out", "d4rl")
+    assert len(list((tmp_path / "out").glob("*.hdf5"))) == 7
+    data = import_data_set("d4rl", tmp_path / "out", NEW, FAMILY, tmp_path / "out" / "tasks.json")
+    for split in ("train", "test"):
+        np.testing.assert_array_equal(data.tasks(split)["goal"], data_set.tasks(split)["goal"])
+    for split in ("train", "test", "other"):
+        old, new = data_set.logs(split, 0.9), data.logs(split, 0.9)
+        np.testing.assert_array_equal(old.last_row, new.last_row)
+        np.testing.assert_array_equal(old.return_to_go, new.return_to_go)
+        ours = np.delete(old.rows, 6, axis=1)  # point-robot cannot terminate, whatever a file says
+        np.testing.assert_array_equal(ours, np.delete(new.rows, 6, axis=1))
+        assert (new.rows[:, 6] == 1).all()
+
+
+def test_without_next_observations_the_last_step_before_a_time_limit_is_left_out(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x", "w") as file:
+        file["observations"] = np.concatenate([e.obs[:-1] for e in EPISODES])
+        file["actions"] = np.concatenate([e.action for e in EPISODES])
+        file["rewards"] = np.concatenate([e.reward for e in EPISODES])
+        ends = np.cumsum(LENGTHS) - 1
+        file["terminals"] = np.isin(np.arange(sum(LENGTHS)), ends[:2])
+        file["timeouts"] = np.isin(np.arange(sum(LENGTHS)), ends[2:])
+    found = list(importing.d4rl_episodes(tmp_path / "x"))
+    assert [len(e.reward) for e in found] == [4, 1, 5, 2]
+    assert [e.terminal for e in found] == [True, True, False, False]
+    for steps, episode in zip(found, EPISODES, strict=True):
+        np.testing.assert_array_equal(steps.reward, episode.reward[: len(steps.reward)])
+        np.testing.assert_array_equal(steps.obs[:-1], episode.obs[: len(steps.reward)])
+    np.testing.assert_array_equal(found[2].obs[-1], EPISODES[2].obs[5])
+
+
+def test_what_is_exported_as_minari_is_a_data_set_a_task(data_set: DataSet, tmp_path: Path, monkeypatch: Any) -> None:
+    minari = pytest.importorskip("minari")
+    export_data_set(data_set, tmp_path / "out", "minari")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "out"))
+    sets = minari.list_local_datasets()
+    assert len(sets) == 7
+    loaded = minari.load_dataset("nacre/point-robot/made-up/train-002-v0")
+    expected = [e for e in made_up.made_up() if (e.split, e.task) == ("train", 2)]
+    for found, episode in zip(loaded.iterate_episodes(), expected, strict=True):
+        np.testing.assert_array_equal(found.observations, episode.obs)
+    assert loaded.total_steps == sum(e.steps for e in expected)
+    environment = loaded.recover_environment()
+    assert environment.reset()[1]["task"]["goal"] == data_set.train["goal"][2].tolist()
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# What cannot be read
+
+
+@pytest.mark.parametrize("layout", ["macaw", "d4rl", "npy"])
+@pytest.mark.parametrize("content", [b"", b"no HDF5", "cut", "of another layout", "other lengths"])
+def test_what_is_damaged_or_foreign_is_one_sentence_and_leaves_nothing(
+    root: Path, tmp_path: Path, layout: str, content: Any
+) -> None:
+    file = tmp_path / "one.hdf5"
+    rows = macaw_rows(EPISODES)
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content == "cut":
+        write_macaw(file, rows)
+        file.write_bytes(file.read_bytes()[:3000])
+    elif content == "other lengths":
+        write_macaw(file, rows | {"rewards": rows["rewards"][:-2]})
+    else:
+        with h5py.File(file, "w") as handle:
+            handle["x"] = 1
+    tasks = listed(tmp_path, {"task": "goal=0,1", "path": "one.hdf5"})
+    with pytest.raises(NacreError, match=rf"one.hdf5 cannot be read as {layout} \(.*\); it is damaged, or of") as told:
+        import_data_set(layout, tmp_path, NEW, FAMILY, tasks)
+    assert "\n" not in str(told.value)
+    assert not any(path.is_file() for path in root.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "is no list such as"),
+        ("[]", "names no task"),
+        ('[{"task": "goal=0,1"}]', "is no list such as"),
+        ('[{"task": "goal=0,1", "path": "gone"}]', "gone is missing"),
+        ('[{"task": "goal=0", "path": "."}]', "is not a task of point-robot"),
+        ('[{"task": "goal=0,1", "path": ".", "split": "tset"}]', "did you mean 'test'"),
+    ],
+)
+def test_a_list_of_tasks_that_says_nothing_is_refused(root: Path, tmp_path: Path, content: str, told: str) -> None:
+    (tmp_path / "tasks.json").write_text(content)
+    with pytest.raises(NacreError, match=told):
+        import_data_set("npy", tmp_path, NEW, FAMILY, tmp_path / "tasks.json")
+
+
+def test_steps_of_another_family_are_refused(root: Path, tmp_path: Path) -> None:
+    write_macaw(tmp_path / "one.hdf5", macaw_rows(EPISODES))
+    tasks = listed(tmp_path, {"task": "direction=1", "path": "one.hdf5"})
+    with pytest.raises(NacreError, match=r"has obs of shape \(5, 2\)"):
+        import_data_set("macaw", tmp_path, NEW, make_family("cheetah-dir"), tasks)
+    with pytest.raises(NacreError):
+        open_data_set(NEW)

@@ -1,0 +1,75 @@
+"""Parts of data sets, and data sets of other programs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import made_up_data as made_up
+from nacre.data.dataset import DataSet
+from nacre.data.slices import slice_data_set
+from nacre.errors import NacreError
+
+NEW = "nacre/point-robot/part-v0"
+
+
+def test_a_slice_by_quality_has_the_episodes_of_that_quality(data_set: DataSet) -> None:
+    part = slice_data_set(data_set, NEW, qualities=["expert"])
+    expected = [e for e in made_up.made_up() if e.quality == "expert"]
+    for found, episode in zip(part.episodes(), expected, strict=True):
+        assert (found.task, found.split, found.policy_step) == (episode.task, episode.split, episode.policy_step)
+        np.testing.assert_array_equal(found.obs, episode.obs)
+    assert part.quality == "expert"
+    assert part.recipe["slice_of"]["hash"] == data_set.content_hash
+    np.testing.assert_array_equal(part.train["goal"], data_set.train["goal"])
+
+
+def test_a_slice_by_task_renumbers_tasks_and_whose_policies_acted(data_set: DataSet) -> None:
+    part = slice_data_set(data_set, NEW, train_tasks=[2, 0], test_tasks=[1])
+    np.testing.assert_array_equal(part.train["goal"], data_set.train["goal"][[2, 0]])
+    np.testing.assert_array_equal(part.test["goal"], data_set.test["goal"][[1]])
+    old = {"train": {2: 0, 0: 1}, "test": {1: 0}, "other": {1: 0}}
+    expected = [e for e in made_up.made_up() if e.task in old[e.split]]
+    for found, episode in zip(part.episodes(), expected, strict=True):
+        assert found.task == old[episode.split][episode.task]
+        assert found.policy_task == (-1 if episode.split == "other" else found.task)
+        np.testing.assert_array_equal(found.action, episode.action)
+
+
+def test_a_slice_by_the_policys_steps_includes_both_bounds(data_set: DataSet) -> None:
+    steps = [e.policy_step for e in slice_data_set(data_set, NEW, policy_steps=(100, 200)).episodes()]
+    assert set(steps) == {100, 200}
+
+
+def test_a_slice_keeps_the_references_of_its_tasks(root: object) -> None:
+    references = {"train": {"random": [0.0, 1.0, 2.0], "reference": [10.0, 11.0, 22.0]}}
+    whole = made_up.write(references=references)
+    mean = whole.statistics["train"]["return_mean"][2]
+    assert whole.normalised("train")[2] == pytest.approx(100 * (mean - 2) / 20)
+    assert whole.normalised("test") is None
+    part = slice_data_set(whole, NEW, train_tasks=[2])
+    assert part.references == {"train": {"random": [2.0], "reference": [22.0]}}
+    assert part.normalised("train")[0] == whole.normalised("train")[2]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"qualities": ["expart"]}, "did you mean 'expert'"),
+        ({"train_tasks": [3]}, "has train tasks 0 to 2"),
+        ({"test_tasks": [0, 0]}, "has test tasks 0 to 1"),
+        ({"policy_steps": (7, 8)}, "would have no episodes"),
+    ],
+)
+def test_a_slice_of_nothing_is_refused(data_set: DataSet, asked: dict, told: str) -> None:
+    with pytest.raises(NacreError, match=told):
+        slice_data_set(data_set, NEW, **asked)
+
+
+def test_a_slice_of_a_damaged_data_set_is_refused(data_set: DataSet) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(data_set.path / "data" / "main_data.hdf5", "r+") as file:
+        file["episode_2/rewards"][0] += 1
+    with pytest.raises(NacreError, match="is damaged"):
+        slice_data_set(data_set, NEW)
+    assert not (data_set.path.parent / "part-v0").exists()
