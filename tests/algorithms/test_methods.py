@@ -20,7 +20,8 @@ from nacre.learning import on_policy, trust_region
 from nacre.presets.rl2 import Rl2Settings
 from nacre.runs.tables import COUNTERS
 
-METHODS = [name for name in ALGORITHMS if name not in ("pearl", "oracle")]  # these have tests of their own
+METHODS = [name for name, one in ALGORITHMS.items() if name not in ("pearl", "oracle") and not one.offline]
+"""The others have tests of their own."""
 
 
 def numbers(run: Path, file: str) -> list[list[str]]:

@@ -116,7 +116,7 @@ def test_a_session_goes_on_after_its_last_episode(agent: TrainedAgent) -> None:
     assert session.num_episodes == 4
 
 
-@pytest.mark.parametrize("method", [name for name in ALGORITHMS if name != "pearl"])
+@pytest.mark.parametrize("method", [name for name, one in ALGORITHMS.items() if name != "pearl" and not one.offline])
 def test_a_method_without_exploration_episodes_is_asked_for_none(method: str) -> None:
     trials = trials_of(method, "point-robot", "smoke")
     assert trials.changed(episodes=1).episodes == 1

@@ -11,7 +11,7 @@ from typing import Any
 from nacre.algorithms.protocol import Algorithm, Presets
 from nacre.errors import NacreError, unknown
 from nacre.families import plugins
-from nacre.presets import maesn, maml, oracle, pearl_presets, random_policy, rl2
+from nacre.presets import maesn, maml, offline_context, oracle, pearl_presets, random_policy, rl2
 from nacre.presets.pearl import PearlSettings
 from nacre.presets.settings import MethodSettings
 
@@ -45,6 +45,14 @@ _BUILT_IN = {
     "promp": _built_in("maml", maml.PRESETS, maml.PrompSettings),
     "maesn": _built_in("maesn", maesn.PRESETS, maesn.MaesnSettings, belief=_late("maesn", "belief")),
     "oracle": _built_in("oracle", oracle.PRESETS, oracle.OracleSettings, needs_task=True),
+    "offline-pearl": _built_in(
+        "offline_context", offline_context.PRESETS, offline_context.OfflinePearlSettings, offline=True,
+        belief=_late("offline_context", "belief"),
+    ),
+    "focal": _built_in(
+        "offline_context", offline_context.PRESETS, offline_context.FocalSettings, offline=True,
+        belief=_late("offline_context", "belief"),
+    ),
     "random": _built_in("random_policy", random_policy.PRESETS, random_policy.RandomSettings, transfer=None),
 }  # fmt: skip
 _registered: dict[str, Algorithm] = {}

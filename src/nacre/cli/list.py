@@ -67,7 +67,8 @@ def _overview() -> Iterable[str]:
         room = WIDTH - wide - 11
         yield f"{name:<{wide}}  {family.horizon:>7}  {tasks if len(tasks) <= room else tasks[: room - 3] + '...'}"
     yield ""
-    yield f"algorithms: {', '.join(ALGORITHMS)}"
+    yield f"algorithms: {', '.join(name for name, one in ALGORITHMS.items() if not one.offline)}"
+    yield f"from logged data (--data): {', '.join(name for name, one in ALGORITHMS.items() if one.offline)}"
     yield f"presets: {', '.join(_presets())}"
     yield "'nacre list NAME' tells more about a family or an algorithm."
 
