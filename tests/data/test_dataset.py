@@ -169,6 +169,37 @@ def test_a_damaged_cache_is_made_anew(data_set: DataSet, part: str, harm: str) -
     assert sorted(p.name for p in (data_set.path / "cache").iterdir()) == sorted(CACHED)
 
 
+def test_what_a_killed_program_left_of_a_cache_goes_after_a_day(data_set: DataSet) -> None:
+    old, young = (data_set.path / "cache" / f".logs.writing-{number}" for number in (1, 2))
+    for left in (old, young):
+        left.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    data_set.logs("train", 0.9)
+    assert young.exists() and not old.exists()
+
+
+def test_two_that_make_the_same_cache_both_get_it(data_set: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill = cache._fill_logs
+
+    def while_another_does(source: cache.Source, into: Path) -> None:
+        monkeypatch.setattr(cache, "_fill_logs", fill)
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        open_data_set(ID).logs("train", 0.9)
+        fill(source, into)
+
+    monkeypatch.setattr(cache, "_fill_logs", while_another_does)
+    assert len(data_set.logs("train", 0.9).rows) == len(open_data_set(ID).logs("train", 0.9).rows) > 0
+
+
+def test_a_data_set_with_a_cache_needs_neither_minari_nor_h5py(data_set: DataSet) -> None:
+    data_set.logs("train", 0.9)
+    code = "import sys; sys.modules.update(minari=None, h5py=None); from nacre.data.dataset import open_data_set as o"
+    code += f"; print(len(o('{ID}').logs('train', 0.9).rows)); o('{ID}').verify()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == f"{len(data_set.logs('train', 0.9).rows)}\n"
+    assert "data sets need h5py, which is not installed; install nacre with its extra" in done.stderr
+
+
 def test_a_data_set_that_cannot_be_written_beside_has_its_cache_with_the_users(
     data_set: DataSet, tmp_path: Path
 ) -> None:

@@ -137,16 +137,21 @@ def test_trajectories_in_numpy_files_become_episodes(root: Path, tmp_path: Path,
     assert [e.policy_step for e in found] == [100, 100, 2000, 2000]
 
 
-def test_steps_in_numpy_files_become_episodes(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "seed_0_goal_1").mkdir()
-    flat = macaw_rows([e._replace(**{n: getattr(e, n)[::-1] for n in ("action", "reward")}) for e in EPISODES])
-    columns = {"obs": np.concatenate([e.obs[:-1] for e in EPISODES]), "rewards": flat["rewards"],
-               "next_obs": np.concatenate([e.obs[1:] for e in EPISODES]),
-               "actions": flat["actions"], "terminals": np.zeros((sum(LENGTHS), 1))}  # fmt: skip
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_steps_in_numpy_files_become_episodes(root: Path, tmp_path: Path, side_by_side: bool) -> None:
+    """One after another, or each trajectory (here with two episodes) beside the next, [step, trajectory, ...]."""
+    folder, episodes = tmp_path / "seed_0_goal_1", EPISODES
+    folder.mkdir()
+    if side_by_side:
+        episodes = [made_up.episode(0, "train", number, steps) for number, steps in enumerate((5, 2, 3, 4))]
+    columns = {"obs": [e.obs[:-1] for e in episodes], "next_obs": [e.obs[1:] for e in episodes],
+               "actions": [e.action for e in episodes], "rewards": [e.reward[:, None] for e in episodes],
+               "terminals": [np.zeros((e.steps, 1)) for e in episodes]}  # fmt: skip
     for name, column in columns.items():
-        np.save(tmp_path / "seed_0_goal_1" / f"{name}.npy", column)
+        flat = np.concatenate(column)
+        np.save(folder / f"{name}.npy", np.stack(np.split(flat, 2), axis=1) if side_by_side else flat)
     tasks = listed(tmp_path, {"task": "goal=0,1", "path": "seed_0_goal_1"})
-    assert_same_steps(list(import_data_set("npy", tmp_path, NEW, FAMILY, tasks).episodes()), EPISODES)
+    assert_same_steps(list(import_data_set("npy", tmp_path, NEW, FAMILY, tasks).episodes()), episodes)
 
 
 class Command:

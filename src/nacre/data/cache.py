@@ -158,22 +158,31 @@ def _folder(source: Source, name: str, files: list[str], fill: Fill) -> Path:
     place = next(place for place in places if _can_hold(place))
     draft = place.with_name(f".{name}.writing-{os.getpid()}")
     try:
+        _remove_old_drafts(place)
         draft.mkdir()
         fill(draft)
         sums = {file.name: _crc32(file) for file in draft.iterdir()}
         told = {"version": VERSION, "content_hash": source.content_hash, "crc32": sums}
         (draft / CHECKSUMS).write_text(json.dumps(told, indent=1))
-        shutil.rmtree(place, ignore_errors=True)
-        try:
-            os.rename(draft, place)
-        except OSError:
-            if not _is_whole(place, source.content_hash, files):  # else another program was faster
-                raise
+        if not _is_whole(place, source.content_hash, files):  # else another program was faster
+            shutil.rmtree(place, ignore_errors=True)
+            try:
+                os.rename(draft, place)
+            except OSError:
+                if not _is_whole(place, source.content_hash, files):
+                    raise
     except OSError as error:
         raise cannot_write(place, error) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return place
+
+
+def _remove_old_drafts(place: Path) -> None:
+    """What programs left here that were killed in the making: a day old, so that none of them is at work still."""
+    for left in place.parent.glob(f".{place.name}.writing-*"):
+        if time.time() - left.stat().st_mtime > 86_400:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _can_hold(place: Path) -> bool:

@@ -187,7 +187,8 @@ def npy_episodes(folder: Path) -> Iterator[Steps]:
     rows (observation, action, reward, next observation), perhaps with a flag at the end. `k` is the policy's step.
 
     A folder with obs.npy, actions.npy, rewards.npy, next_obs.npy and terminals.npy (CORRO, UNICORN) holds its steps one
-    after another; an episode goes on as long as an observation is the next one of the step before.
+    after another, [step, ...] or [step, trajectory, ...]; an episode goes on as long as an observation is the next one
+    of the step before.
     """
     files = sorted(folder.glob("trj_*.npy"), key=lambda file: [int(n) for n in re.findall(r"\d+", file.name)][::-1])
     if not files:
@@ -208,11 +209,16 @@ def npy_episodes(folder: Path) -> Iterator[Steps]:
 def _npy_steps(folder: Path) -> Iterator[Steps]:
     names = ("obs", "actions", "rewards", "next_obs", "terminals")
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
-    flat = {name: array.reshape(len(arrays["obs"]), -1) for name, array in arrays.items()}
-    yield from _split_steps(
-        flat["obs"], flat["actions"], flat["rewards"][:, 0], flat["next_obs"], flat["terminals"][:, 0] != 0,
-        np.zeros(len(flat["obs"]), bool),
-    )  # fmt: skip
+    shapes = {array.shape[: arrays["obs"].ndim - 1] for array in arrays.values()}
+    if arrays["obs"].ndim not in (2, 3) or len(shapes) > 1:
+        raise ValueError(f"its arrays have shapes {', '.join(str(array.shape) for array in arrays.values())}")
+    for trajectory in range(arrays["obs"].shape[1]) if arrays["obs"].ndim == 3 else [...]:
+        one = {name: array[:, trajectory] if trajectory is not ... else array for name, array in arrays.items()}
+        steps = len(one["obs"])
+        yield from _split_steps(
+            one["obs"], one["actions"].reshape(steps, -1), one["rewards"].reshape(steps), one["next_obs"],
+            one["terminals"].reshape(steps) != 0, np.zeros(steps, bool),
+        )  # fmt: skip
 
 
 def _split_steps(
