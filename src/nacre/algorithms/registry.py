@@ -44,6 +44,11 @@ _BUILT_IN = {
     "maml-trpo": _built_in("maml", maml.PRESETS, maml.MamlTrpoSettings),
     "promp": _built_in("maml", maml.PRESETS, maml.PrompSettings),
     "maesn": _built_in("maesn", maesn.PRESETS, maesn.MaesnSettings, belief=_late("maesn", "belief")),
+    "macaw": _built_in("macaw", macaw.PRESETS, macaw.MacawSettings, offline=True),
+    "bc": _built_in("bc", multitask.PRESETS["bc"], multitask.BcSettings, offline=True),
+    "multitask-awr": _built_in(
+        "multitask", multitask.PRESETS["multitask-awr"], multitask.MultitaskSettings, offline=True
+    ),
     "oracle": _built_in("oracle", oracle.PRESETS, oracle.OracleSettings, needs_task=True),
     "offline-pearl": _built_in(
         "offline_context", offline_context.PRESETS, offline_context.OfflinePearlSettings, offline=True,

@@ -5,13 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from nacre.errors import NacreError
 from nacre.presets.checks import check_numbers
 from nacre.presets.offline import OfflineSettings
-
-GRADIENT_STEPS = "gradient-steps"
-CONTEXTS = ("offline-own-context", "offline-other-context")
-"""Protocols that give the agent logged transitions, but say nothing of gradient steps."""
+from nacre.presets.protocols import GRADIENT_STEPS, chosen
 
 
 @dataclass(frozen=True)
@@ -40,11 +36,10 @@ class AdaptingSettings(OfflineSettings):
 
     # Meta-test
     protocol: str = "gradient-steps:1"
-    """How the agent meets a task when it is tested: see docs/offline.md."""
+    """How the agent meets a task when it is tested: see docs/protocols.md."""
 
     def __post_init__(self) -> None:
         check_numbers(self, may_be_zero=self._may_be_zero(), at_most_one=self._at_most_one())
-        _ = self.num_test_steps
 
     def _may_be_zero(self) -> tuple[str, ...]:
         return ("discount", "num_train_tasks", "num_test_tasks")
@@ -54,9 +49,7 @@ class AdaptingSettings(OfflineSettings):
 
     @property
     def protocols(self) -> tuple[str, ...]:
-        """Names of the protocols that the method can be tested by; 'gradient-steps' stands for gradient-steps:K, the
-        others take as many steps as `usual_steps` says."""
-        return (GRADIENT_STEPS, *CONTEXTS)
+        return (GRADIENT_STEPS, *super().protocols)
 
     @property
     def usual_steps(self) -> int:
@@ -66,15 +59,8 @@ class AdaptingSettings(OfflineSettings):
     @property
     def num_test_steps(self) -> int:
         """Gradient steps on the logged transitions that the agent is given."""
-        name, colon, number = self.protocol.partition(":")
-        if name in CONTEXTS and not colon:
-            return self.usual_steps
-        if name == GRADIENT_STEPS and number.isascii() and number.isdigit() and len(number) <= 4:
-            return int(number)
-        raise NacreError(
-            f"the protocol is '{self.protocol}', but this method adapts by gradient steps; "
-            "set --protocol gradient-steps:K, K the number of steps (0 to 9999)."
-        )
+        asked = chosen(self.protocol, self.protocols)
+        return asked.steps if asked.name == GRADIENT_STEPS else self.usual_steps
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class MultitaskSettings(AdaptingSettings):
 
     # Meta-test
     protocol: str = "gradient-steps:20"
-    """How the agent meets a task when it is tested: see docs/offline.md."""
+    """How the agent meets a task when it is tested: see docs/protocols.md."""
 
     @property
     def usual_steps(self) -> int:
