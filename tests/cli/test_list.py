@@ -15,8 +15,8 @@ def test_list_as_json_names_families_algorithms_and_presets(capsys: Capture) -> 
     assert listed["families"] == list(FAMILIES)
     assert listed["algorithms"] == list(ALGORITHMS)
     assert {"pearl", "rl2", "maml-trpo", "promp", "maesn", "oracle", "random"} <= set(ALGORITHMS)
-    assert {"offline-pearl", "focal"} <= set(ALGORITHMS)
-    assert set(listed["presets"]) == {"paper", "fast", "demo", "smoke"}
+    assert {"offline-pearl", "focal", "macaw", "bc", "multitask-awr"} <= set(ALGORITHMS)
+    assert set(listed["presets"]) == {"paper", "fast", "demo", "smoke", "released"}
 
 
 def test_list_shows_every_family_and_algorithm(capsys: Capture) -> None:

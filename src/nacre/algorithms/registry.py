@@ -11,7 +11,7 @@ from typing import Any
 from nacre.algorithms.protocol import Algorithm, Presets
 from nacre.errors import NacreError, unknown
 from nacre.families import plugins
-from nacre.presets import maesn, maml, offline_context, oracle, pearl_presets, random_policy, rl2
+from nacre.presets import macaw, maesn, maml, multitask, offline_context, oracle, pearl_presets, random_policy, rl2
 from nacre.presets.pearl import PearlSettings
 from nacre.presets.settings import MethodSettings
 
