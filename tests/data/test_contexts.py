@@ -83,10 +83,18 @@ def test_a_protocol_says_whose_transitions_they_are(data_set: DataSet, protocol:
         assert np.isin(logged.transition.reward[lane], np.concatenate(written)).all()
 
 
+def test_a_context_may_be_empty() -> None:
+    drawn = contexts.draw(logs_that_tell_their_task(), np.arange(3), 0, keys(0, 1), 2)
+    assert drawn.transition.obs.shape == (6, 0, 2) and drawn.steps_to_end.shape == (6, 0)
+
+
 def test_protocols_without_logged_transitions_get_none_and_others_need_a_data_set() -> None:
     assert contexts.for_trials(None, trials_by("zero-shot"), "test", [0], keys(0)) is None
+    contexts.check(None, trials_by("zero-shot"))
     with pytest.raises(nacre.NacreError, match="--data"):
         contexts.for_trials(None, trials_by("offline-own-context"), "test", [0], keys(0))
+    with pytest.raises(nacre.NacreError, match="--data"):
+        contexts.check(None, trials_by("offline-other-context"))
 
 
 @pytest.mark.parametrize("terminated", [False, True])

@@ -19,6 +19,7 @@ from nacre.data import contexts
 from nacre.data.dataset import DataSet
 from nacre.deploy import logged_tasks
 from nacre.deploy.trained_agent import TrainedAgent
+from nacre.report import trials
 
 REFERENCES = {"test": {"random": [-20.0, -30.0], "reference": [-10.0, -30.0]}}
 
@@ -151,6 +152,25 @@ def test_an_agent_adapts_in_anybodys_environment_with_an_episode_of_ones_own(age
     other = agent.adapt(Walk(), protocol="offline-own-context", logged=own._replace(transition=own.transition._replace(
         reward=-own.transition.reward)))  # fmt: skip
     assert len(trial.episodes) == 1 and trial.episodes[0].belief_mean != other.episodes[0].belief_mean
+
+
+def test_an_offline_run_gets_its_contexts_from_its_own_data_set(data: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(data.path.parents[2]))
+    small = dict(hidden_dim=8, encoder_hidden_dim=8, num_context_transitions=5)
+    run = nacre.resolve("focal", "point-robot", data=data.id, **small)
+    params = run.algorithm.agent_params(run.algorithm.init(run.family, run.settings, 0))
+    encoder = jax.tree.map(lambda x: 10 * x, params.encoder)  # what it is given makes a difference
+    agent = TrainedAgent(run, run.draw_tasks(), params._replace(encoder=encoder))
+    assert "by offline-own-context" in repr(agent)
+    own, tasks = agent.evaluation()
+    assert own.context_transitions.tolist() == [[5, 5]] and len(tasks) == 2
+    memory = agent.session()
+    memory.absorb(agent.contexts(first_task(data)))
+    other = agent.evaluation(protocol="offline-other-context")[0]
+    assert (own.returns != other.returns).all() and own.returns.shape == other.returns.shape == (1, 2, 1)
+    assert agent.lines().normalised(own.returns[0, :, 0])[1] is None
+    drawn = trials.play(agent, agent.tasks.test)
+    assert len(drawn.episodes) == 1 and drawn.belief_stds == []
 
 
 def test_tasks_are_found_by_their_numbers_in_test_or_in_train(data: DataSet) -> None:

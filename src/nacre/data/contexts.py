@@ -40,18 +40,29 @@ def for_trials(
     Train tasks have no data by policies of other tasks: in offline-other-context they get their own.
     Raises NacreError where the protocol needs logged transitions and there is no data set.
     """
-    whose = trials.meets.logs
-    if whose is None:
+    if trials.meets.logs is None:
         return None
+    data, logs = _logs(data, trials, split)
+    lanes = np.tile(np.asarray(tasks, np.int32), trials.repeats if repeats is None else repeats)
+    in_order = bool(getattr(trials.settings, "context_in_order", False))
+    return draw(logs, lanes, trials.context_transitions, key, data.family.obs_dim, in_order=in_order)
+
+
+def check(data: DataSet | None, trials: TrialSettings) -> None:
+    """Raises NacreError where trials in test tasks would lack the logged transitions that the protocol gives."""
+    if trials.meets.logs is not None:
+        _logs(data, trials, "test")
+
+
+def _logs(data: DataSet | None, trials: TrialSettings, split: str) -> tuple[DataSet, Logs]:
+    """The data set, and its logs that the protocol gives in these tasks."""
     if data is None:
         raise NacreError(
             f"protocol {trials.protocol} gives the agent logged transitions, but there is no data set; name one by "
             "--data (in Python data='ID')."
         )
-    logs = data.logs("other" if (whose, split) == ("other", "test") else split, _discount(trials))
-    lanes = np.tile(np.asarray(tasks, np.int32), trials.repeats if repeats is None else repeats)
-    in_order = bool(getattr(trials.settings, "context_in_order", False))
-    return draw(logs, lanes, trials.context_transitions, key, data.family.obs_dim, in_order=in_order)
+    by_others = trials.meets.logs == "other" and split == "test"
+    return data, data.logs("other" if by_others else split, _discount(trials))
 
 
 def draw(logs: Logs, tasks: ArrayLike, number: int, key: Key, obs_dim: int, *, in_order: bool = False) -> Logged:
@@ -69,7 +80,7 @@ def draw(logs: Logs, tasks: ArrayLike, number: int, key: Key, obs_dim: int, *, i
 def _rows(sizes: Logs, tasks: Any, key: Key, *, number: int, in_order: bool) -> jax.Array:
     rows = offline.contiguous_rows if in_order else offline.uniform_rows
     of_seeds = jax.vmap(lambda own: rows(sizes, tasks, number, jax.random.fold_in(own, CONTEXTS)))(key)
-    return of_seeds.reshape(-1, number)
+    return of_seeds.reshape(key.shape[0] * tasks.shape[0], number)
 
 
 def of_episode(

@@ -98,9 +98,10 @@ class TrainedAgent:
         run, trials = self.experiment, self.trials
         at = "no checkpoint" if self.grad_steps is None else f"checkpoint at update {self.grad_steps}"
         exploring = f" ({trials.exploration_episodes} explore)" if trials.exploration_episodes else ""
+        by = "" if trials.protocol == "online-prior" else f" by {trials.protocol}"
         return (
             f"TrainedAgent({self._name}, preset {run.preset}, seed {run.options.seed}, {at}, "
-            f"trials of {trials.episodes} episodes{exploring})"
+            f"trials of {trials.episodes} episode{'s' * (trials.episodes != 1)}{exploring}{by})"
         )
 
     @property
@@ -146,7 +147,9 @@ class TrainedAgent:
         logged, key = None, seed_key(seed)
         if trials.meets.logs is not None:
             if tasks not in ("test", "train") or (tasks, trials.meets.logs) == ("train", "other"):
-                raise NacreError(f"nothing was logged of {tasks} tasks for protocol {trials.protocol}; choose others.")
+                raise NacreError(
+                    f"nothing was logged of '{tasks}' tasks for protocol {trials.protocol}; choose --tasks test."
+                )
             numbers = np.arange(num_tasks(chosen))
             logged = contexts.for_trials(found, trials, tasks, numbers, key[None])
         evaluation, *_ = rollout.evaluate_side_by_side(

@@ -160,9 +160,10 @@ def read_run(path: Path) -> Run:
 
 def _shapes(run: RunDirectory) -> dict[str, tuple[int, int, int]]:
     """[repeat, task, episode] of an evaluation on each split, as the run was configured."""
-    settings = run.experiment.settings
-    repeats, episodes = settings.num_evaluation_repeats, settings.num_evaluation_episodes
-    return {split: (repeats, num_tasks(getattr(run.tasks, split)), episodes) for split in ("test", "train")}
+    trials = TrialSettings.of(run.experiment.settings)
+    return {
+        split: (trials.repeats, num_tasks(getattr(run.tasks, split)), trials.episodes) for split in ("test", "train")
+    }
 
 
 def _rows(table: dict[str, np.ndarray], split: str) -> dict[str, np.ndarray]:

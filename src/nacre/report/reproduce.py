@@ -15,6 +15,7 @@ import numpy as np
 from nacre.algorithms.registry import find_algorithm
 from nacre.errors import NacreError, unknown
 from nacre.families.family import Family
+from nacre.presets.trials import TrialSettings
 from nacre.report import curves
 from nacre.runs import trainer
 from nacre.runs.checkpoints import Checkpoints
@@ -181,7 +182,8 @@ def num_updates(chosen: Experiment) -> int:
 def estimated_seconds(chosen: Experiment) -> float:
     """Collection, evaluations and (PEARL with its product encoder, oracle) updates at this machine's rates of now."""
     config, family = chosen.settings, chosen.family
-    trial = config.num_test_tasks * config.num_evaluation_repeats * config.num_evaluation_episodes * family.horizon
+    trials = TrialSettings.of(config)
+    trial = config.num_test_tasks * trials.repeats * trials.episodes * family.horizon
     seconds = (config.env_steps(family) + config.iterations * trial) / steps_per_second(family)
     flops = config.update_flops(family.obs_dim, family.action_dim, family.task_dim)
     return seconds + num_updates(chosen) * flops / product_rate() if flops else seconds

@@ -101,6 +101,8 @@ def play(agent: TrainedAgent, tasks: Tasks, seed: int = 0) -> Trials:
         logged = agent.contexts(tasks, seed=seed)
     played = list(rollout.trial(agent.family, agent.functions, agent.params, tasks, key, num_episodes, logged))
     means, stds = ([], []) if agent.experiment.algorithm.belief is None else _beliefs(agent, played)
+    if not any(row.any() for row in stds):  # a point estimate of the task: nothing narrows
+        means, stds = [], []
     explored = agent.trials.exploration_episodes
     explored = num_episodes - 1 if explored is None else explored
     return Trials(tasks, [jax.tree.map(np.asarray, part.episode) for part in played], means, stds, explored)
