@@ -359,7 +359,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(root: Path, monkeypatch:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nacre.data.episodes.write", full)
+    monkeypatch.setattr("nacre.data.episodes.EpisodeFile.write", full)
     with pytest.raises(NacreError, match=r"cannot write .*made-up-v0 \(No space left on device\); make room"):
         writer.add(made_up.made_up())
     assert not any(path.is_file() for path in root.rglob("*"))

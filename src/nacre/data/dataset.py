@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 
 from nacre.data import cache
-from nacre.data import episodes as stored
-from nacre.data.episodes import SPLITS, ContentHash, LoggedEpisode, checked, offline_extra
+from nacre.data.episodes import SPLITS, ContentHash, EpisodeFile, LoggedEpisode, checked, offline_extra
 from nacre.data.layout import EPISODES, METADATA, all_ids, begin, cannot_write, exists, folder_of, publish
 from nacre.data.table import FILE as TABLE
 from nacre.data.table import Rows, Table, save
@@ -187,7 +186,7 @@ class Writer:
         self._rows = Rows()
         self._done: DataSet | None = None
         self._draft, self._lock = begin(self.folder)
-        self._file = stored.create(self._draft / EPISODES)
+        self._file = EpisodeFile(self._draft / EPISODES)
 
     def add(self, episodes: Iterable[LoggedEpisode]) -> None:
         """Appends episodes, one at a time. NacreError for what no data set can hold, or a full disk: then all that
@@ -205,7 +204,7 @@ class Writer:
     def _add(self, episode: LoggedEpisode) -> None:
         two_rewards = not np.array_equal(episode.reward, episode.training_reward)
         text = self._texts[episode.split][episode.task]
-        stored.write(self._file, len(self._rows), episode, text, two_rewards)
+        self._file.write(len(self._rows), episode, text, two_rewards)
         self._hash.add(episode)
         self._rows.add(episode._asdict(), episode.steps, two_rewards)
         self._steps[episode.split][episode.task] += episode.steps

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from nacre.data import episodes as stored
 from nacre.data.dataset import DataSet, LoggedEpisode, environment_spec, task_text
-from nacre.data.episodes import offline_extra
+from nacre.data.episodes import EpisodeFile, offline_extra
 from nacre.data.layout import EPISODES, cannot_write
 from nacre.errors import NacreError, unknown
 
@@ -68,13 +67,13 @@ def _minari(data: DataSet, root: Path) -> Parts:
             id = f"{data.id.rpartition('-v')[0]}/{split}-{task:03}-v{data.id.rpartition('-v')[2]}"
             names[split, task] = id
             (root / id / "data").mkdir(parents=True)
-            open_files[split, task] = files.enter_context(stored.create(root / id / EPISODES))
+            open_files[split, task] = files.enter_context(EpisodeFile(root / id / EPISODES))
             written[split, task] = 0
         for episode in data.episodes():
             of = episode.split, episode.task
             two_rewards = not np.array_equal(episode.reward, episode.training_reward)
             text = task_text(data.tasks(episode.split), episode.task)
-            stored.write(open_files[of], written[of], episode, text, two_rewards)
+            open_files[of].write(written[of], episode, text, two_rewards)
             written[of] += 1
     spec = environment_spec(data.family, data.train, data.test)
     for split, task, steps in _by_task(data):
