@@ -109,6 +109,7 @@ def test_slice_export_and_import_make_data_sets(root: Path, capsys: Capture, tmp
         (["slice", ID, "--id", NEW, "--policy-steps", "7"], "write FIRST:LAST"),
         (["slice", ID, "--id", "no name"], "is no name of a data set"),
         (["slice", ID, "--id", ID], "exists already"),
+        (["export", ID, "."], "exists already; name a new folder"),
         (["import", "d4rl", "x", "--id", NEW], "by --family and --tasks"),
         (["import", "d4lr", "x", "--id", NEW, "--family", "point-robot", "--tasks", "y"], "did you mean 'd4rl'"),
         (["import", "d4rl", "x", "--id", NEW, "--family", "point-robot", "--tasks", "y"], "cannot read y"),

@@ -263,11 +263,22 @@ def test_damaged_metadata_are_told_in_a_sentence(data_set: DataSet, content: str
         open_data_set(ID)
 
 
+def test_metadata_of_other_tasks_are_damaged(data_set: DataSet) -> None:
+    file = data_set.path / "data" / "metadata.json"
+    told = json.loads(file.read_text())
+    own = json.loads(told["nacre"])
+    own["statistics"]["other"]["episodes"].pop()
+    file.write_text(json.dumps(told | {"nacre": json.dumps(own)}))
+    with pytest.raises(NacreError, match=r"is damaged .*statistics of other tasks"):
+        open_data_set(ID)
+
+
 def test_what_is_no_data_set_of_nacre_is_told(data_set: DataSet, root: Path) -> None:
     with pytest.raises(NacreError, match=f"did you mean '{ID}'"):
         open_data_set("nacre/point-robot/made-up-v1")
-    with pytest.raises(NacreError, match="is no name of a data set"):
-        open_data_set("../made-up-v0")
+    for name in ("../made-up-v0", "", "x", f"{'x' * 300}-v0", "a\0-v0", "nacre/made-up-v0/"):
+        with pytest.raises(NacreError, match="is no name of a data set"):
+            open_data_set(name)
     file = data_set.path / "data" / "metadata.json"
     told = json.loads(file.read_text())
     file.write_text(json.dumps({name: value for name, value in told.items() if name != "nacre"}))

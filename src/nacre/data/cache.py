@@ -225,7 +225,7 @@ def _fill_logs(source: Source, into: Path) -> None:
             ends = np.cumsum(steps[order])
             starts[order] = ends - steps[order]
             num_rows = np.bincount(task[order], steps[order], source.num_tasks[name]).astype(np.int32)
-            np.save(into / f"{name}-last_row.npy", np.repeat(ends - 1, steps[order]).astype(np.int32))
+            np.save(into / f"{name}-last_row.npy", np.repeat((ends - 1).astype(np.int32), steps[order]))
             np.save(into / f"{name}-num_rows.npy", num_rows)
             np.save(into / f"{name}-first_row.npy", np.cumsum(num_rows, dtype=np.int32) - num_rows)
             shape = (int(steps[order].sum()), width)

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ class DataSet:
 def open_data_set(id_or_path: str | Path) -> DataSet:
     """The data set of that name, or in that folder. NacreError where it is missing, damaged, or not nacre's."""
     path = Path(id_or_path)
-    if not (path / METADATA).is_file():
+    if not os.path.isfile(path / METADATA):  # unlike Path.is_file, no error for a name that is too long
         path = folder_of(str(id_or_path))
     file = path / METADATA
     if not file.is_file():
@@ -339,7 +340,9 @@ def _from_metadata(path: Path, metadata: dict[str, Any], told: dict[str, Any]) -
         split: {name: np.array(of["values"], dtype=of["dtype"]) for name, of in told["tasks"][split].items()}
         for split in ("train", "test")
     }
-    family = make_family(told["family"], **told["family_options"])
+    family, counts = make_family(told["family"], **told["family_options"]), _counts(tasks["train"], tasks["test"])
+    if any(len(each) != counts[split] for split in SPLITS for each in told["statistics"][split].values()):
+        raise ValueError("statistics of other tasks")
     return DataSet(
         str(metadata["dataset_id"]), path, str(told["content_hash"]), family, tasks["train"], tasks["test"],
         str(told["quality"]), dict(told["recipe"]), dict(told["versions"]), dict(told["statistics"]),

@@ -30,9 +30,9 @@ def export_data_set(data: DataSet, folder: Path, layout: str) -> list[Path]:
     """
     if layout not in LAYOUTS:
         raise unknown("layout", layout, LAYOUTS)
-    draft = folder.with_name(f".{folder.name}.writing-{os.getpid()}")
     if folder.exists():
         raise NacreError(f"{folder} exists already; name a new folder.")
+    draft = folder.with_name(f".{folder.name}.writing-{os.getpid()}")
     try:
         draft.mkdir(parents=True)
         names = (_minari if layout == "minari" else _d4rl)(data, draft)

@@ -77,7 +77,7 @@ def read_tasks(file: Path, folder: Path, family: Family, quality: str) -> tuple[
                 for e in entries]  # fmt: skip
     except OSError as error:
         raise NacreError(f"cannot read {file} ({error.strerror}); write which task each file is of there.") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise NacreError(
             f'{file} is no list such as [{{"task": "velocity=1", "path": "task0.hdf5", "split": "train"}}]; see '
             "docs/data.md."

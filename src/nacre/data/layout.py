@@ -23,6 +23,8 @@ METADATA = Path("data") / "metadata.json"
 CACHE = "cache"
 LOCK = "lock"
 
+MOST_LETTERS = 200
+"""Letters of a part of a name, at most: a file's may have 255."""
 _ID = re.compile(r"([-\w]+/)*[-\w]+-v\d+")
 
 
@@ -34,7 +36,7 @@ def root() -> Path:
 
 def folder_of(id: str) -> Path:
     """Where the data set of this name lies, be it there or not. NacreError for what is no name."""
-    if not _ID.fullmatch(id):
+    if not _ID.fullmatch(id) or max(map(len, id.split("/"))) > MOST_LETTERS:
         raise NacreError(
             f"'{shown(id)}' is no name of a data set; write NAMESPACE/NAME-vNUMBER, such as nacre/cheetah-vel/mixed-v0."
         )
