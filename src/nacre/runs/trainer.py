@@ -15,11 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from nacre.errors import NacreError
+from nacre.families.family import num_tasks
 from nacre.learning.replay import Replay
+from nacre.presets.trials import TrialSettings
 from nacre.runs import tables
 from nacre.runs.checkpoints import Arrays, Checkpoints, rebuilt
 from nacre.runs.compilation_cache import use_compilation_cache
-from nacre.runs.data_set import train_logs
+from nacre.runs.data_set import check_data, context_logs, train_logs
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import Experiment
 from nacre.runs.files import notice
@@ -64,6 +66,7 @@ def train(
     check_memory(experiments)
     for path in paths:
         RunDirectory.check_place(path, overwrite=overwrite)
+    check_data(experiments[0])
     check_before_run(experiments[0].family)
     origin = None if from_run is None else find_origin(from_run, experiments[0])
     runs = _create(experiments, paths, overwrite, origin)
@@ -358,10 +361,12 @@ def evaluate_states(experiment: Experiment, states: Sequence[Any], tasks: Tasks,
         return jax.random.fold_in(of_iteration, ["test", "train"].index(split))
 
     algorithm, settings = experiment.algorithm, experiment.settings
-    agent = algorithm.make_agent(experiment.family, settings)
+    agent, trials = algorithm.make_agent(experiment.family, settings), TrialSettings.of(settings)
+    keys = jnp.stack([key(state) for state in states])
+    logged = context_logs(experiment, trials, split, num_tasks(tasks), keys)
     return evaluate_side_by_side(
-        experiment.family, tasks, agent, [algorithm.agent_params(state) for state in states],
-        jnp.stack([key(state) for state in states]), settings.num_evaluation_episodes, settings.num_evaluation_repeats,
+        experiment.family, tasks, agent, [algorithm.agent_params(state) for state in states], keys, trials.episodes,
+        trials.repeats, logged,
     )  # fmt: skip
 
 
