@@ -94,7 +94,7 @@ def fine_tune(networks: Networks, logged: Logged, num_steps: int, config: Multit
     batch = jax.tree.map(lambda x: x[None], told(logged, jnp.zeros(config.num_train_tasks)))
     optimisers = Optimisers(adams.value.init(networks.value), adams.policy.init(networks.policy))
 
-    def step(_: int, learner: tuple[Networks, Optimisers]) -> tuple[Networks, Optimisers]:
+    def step(_: Any, learner: tuple[Networks, Optimisers]) -> tuple[Networks, Optimisers]:
         return descend(*learner, adams, batch, config)[:2]
 
     networks, _ = jax.lax.fori_loop(0, num_steps, step, (networks, optimisers))
