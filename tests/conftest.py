@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import jaxtyping
@@ -21,6 +22,14 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
         atexit.register(shutil.rmtree, _cache, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    # Most of the tests' time is the compilation of programs that run once. Where `make test` has switched most
+    # optimisations off, so is what else takes long: the newer emitter of kernels, with which programs take more than
+    # twice as long to compile (jaxlib 0.11 has no other), and 32 modules to a program, each with mappings of its own.
+    if "JAX_DISABLE_MOST_OPTIMIZATIONS" in os.environ:
+        _flags = ["--xla_cpu_parallel_codegen_split_count=1"]
+        if metadata.version("jaxlib").startswith("0.10."):
+            _flags.append("--xla_cpu_use_fusion_emitters=false")
+        os.environ["XLA_FLAGS"] = " ".join([*_flags, os.environ.get("XLA_FLAGS", "")])
 
 # In the modules that write shapes beside their arrays, every call is checked against them while tests run; under
 # jax.jit that happens in tracing. A NumPy array serves wherever a JAX array does, as in JAX itself.
@@ -43,13 +52,20 @@ def check_shapes() -> None:
 check_shapes()
 
 
+MAX_MAPPINGS = 20_000
+"""Of the 65,530 that Linux allows a process, unless it is told otherwise."""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forget_what_was_compiled() -> Iterator[None]:
-    """Every compiled program maps memory of its own, and a process may have only so many mappings."""
+    """Every compiled program maps memory of its own, and a process may have only so many mappings. Until they become
+    many, modules that need the same program share it."""
     yield
     import jax
 
-    jax.clear_caches()
+    mappings = Path("/proc/self/maps")
+    if not mappings.exists() or mappings.read_bytes().count(b"\n") > MAX_MAPPINGS:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,8 @@ SMALL = PearlSettings(
 ONE_NUMBER = type("OneNumber", (PointRobot,), {"obs_dim": 1})()
 """A family whose observations are one number, for rings that count."""
 RECURRENT = dataclasses.replace(SMALL, encoder="recurrent")
+draw = jax.jit(pearl.draw, static_argnames=("family", "config"))
+infer_posterior = jax.jit(pearl.infer_posterior, static_argnames="config")
 critic_loss = functools.partial(soft_actor_critic.critic_loss, objective=pearl.OBJECTIVE)
 
 
@@ -82,7 +84,7 @@ def test_step_by_step_the_agent_believes_what_the_whole_context_says(config: Pea
     np.testing.assert_array_equal(pearl.belief(memory, config).variance, 1.0)
     for time in range(9):
         memory = agent.observe(params, memory, jax.tree.map(lambda x, t=time: x[:, t], context))
-        whole = pearl.infer_posterior(networks.encoder, jax.tree.map(lambda x, t=time: x[:, : t + 1], context), config)
+        whole = infer_posterior(networks.encoder, jax.tree.map(lambda x, t=time: x[:, : t + 1], context), config)
         for ours, theirs in zip(pearl.belief(memory, config), whole, strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
@@ -91,7 +93,7 @@ def test_order_matters_to_the_recurrent_encoder_alone():
     backwards = jax.tree.map(lambda x: x[:, ::-1], a_context())
     for config, same in ((SMALL, True), (RECURRENT, False)):
         encoder = pearl.init_learner(2, 2, config, jax.random.key(0))[0].encoder
-        means = [pearl.infer_posterior(encoder, context, config).mean for context in (a_context(), backwards)]
+        means = [infer_posterior(encoder, context, config).mean for context in (a_context(), backwards)]
         assert np.allclose(*means, rtol=1e-4, atol=1e-6) == same
 
 
@@ -102,7 +104,7 @@ def test_the_critic_loss_reaches_every_parameter_of_the_recurrent_encoder():
     def loss(encoder: Any) -> Any:
         return critic_loss((encoder, networks.critics), networks, context, context, noise, RECURRENT)[0]
 
-    for leaf in jax.tree.leaves(jax.grad(loss)(networks.encoder)):
+    for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(networks.encoder)):
         assert np.isfinite(leaf).all() and (np.asarray(leaf) != 0).any()
 
 
@@ -124,7 +126,7 @@ def test_the_context_is_drawn_from_where_it_is_said_to_come():
         ("batch", "trajectories", "product"),
     ):
         config = dataclasses.replace(SMALL, context=source, batch_order=order, encoder=encoder)
-        batch, context, _ = pearl.draw(Buffers(rl_ring, context_ring), jax.random.key(0), ONE_NUMBER, config)
+        batch, context, _ = draw(Buffers(rl_ring, context_ring), jax.random.key(0), ONE_NUMBER, config)
         assert (np.asarray(batch.obs) >= 1000).all()
         assert (np.asarray(context.obs) >= 1000).all() == (source in ("replay", "batch"))
         assert np.array_equal(batch.obs, context.obs) == (source == "batch")
@@ -144,7 +146,7 @@ def test_a_context_of_a_window_is_of_transitions_collected_one_after_another():
     config = dataclasses.replace(
         SMALL, meta_batch=40, context_batch_size=50, context="collected-windows", num_exploration_episodes=1
     )  # of a trial that explores for one episode, 20 steps
-    draws = [pearl.draw(buffers, jax.random.key(i), ONE_NUMBER, config)[:2] for i in range(60)]
+    draws = [draw(buffers, jax.random.key(i), ONE_NUMBER, config)[:2] for i in range(60)]
     for batch, context in draws:
         assert (np.asarray(context.action) == np.asarray(batch.action[:, :1])).all(), "of the batch's tasks"
     assert set(np.unique(draws[0][1].action)) == {0, 1, 2}
@@ -156,7 +158,7 @@ def test_a_context_of_a_window_is_of_transitions_collected_one_after_another():
     first = set(seen.min(axis=1))
     assert len(first) > 350 and min(first) < 5 and 375 < max(first) < 390  # from everywhere to the newest, none beyond
     wide = dataclasses.replace(config, num_exploration_episodes=50, num_evaluation_episodes=51)
-    seen = np.asarray(pearl.draw(buffers, jax.random.key(0), ONE_NUMBER, wide)[1].obs)
+    seen = np.asarray(draw(buffers, jax.random.key(0), ONE_NUMBER, wide)[1].obs)
     assert (np.ptp(seen[..., 0], axis=1) > 190).all()  # of all that there is
 
 

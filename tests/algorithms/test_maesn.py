@@ -66,10 +66,15 @@ def some_data(model: maesn.Model, config: MaesnSettings) -> maesn.Drawn:
     )
     before = maesn.Before(jnp.asarray(rng.normal(size=(tasks, each, 2))), jnp.asarray(rng.normal(size=(tasks, each))))
     noise = jnp.asarray(rng.normal(size=(tasks, each, 2)))
-    latents = jax.tree.map(lambda x: x[drawn], model.latents)
-    adapted = maesn._adapt(latents, before, model.step_sizes)
-    z = maesn.draw_z(jax.tree.map(lambda x: x[:, None], adapted), noise)
-    return maesn.Drawn(drawn, before, maesn._assess(model.policy, rollouts, z, noise, config))
+
+    @jax.jit
+    def assessed(model: maesn.Model, rollouts: Rollouts) -> maesn.Drawn:
+        latents = jax.tree.map(lambda x: x[drawn], model.latents)
+        adapted = maesn._adapt(latents, before, model.step_sizes)
+        z = maesn.draw_z(jax.tree.map(lambda x: x[:, None], adapted), noise)
+        return maesn.Drawn(drawn, before, maesn._assess(model.policy, rollouts, z, noise, config))
+
+    return assessed(model, rollouts)
 
 
 def test_the_outer_gradient_is_exact_for_policy_latents_and_step_sizes(float64: None):
@@ -83,10 +88,11 @@ def test_the_outer_gradient_is_exact_for_policy_latents_and_step_sizes(float64: 
         return found.surrogate + 0.3 * found.latent_kl
 
     flat = flat + 0.05 * jax.random.normal(jax.random.key(0), flat.shape, flat.dtype)  # away from where KLs vanish
-    gradient, value = jax.grad(loss)(flat), jax.jit(loss)
+    both = jax.jit(jax.value_and_grad(loss))
+    gradient = both(flat)[1]
     for seed in range(6):
         d = jax.random.normal(jax.random.key(seed), flat.shape, flat.dtype)
-        numeric = (value(flat + 1e-6 * d) - value(flat - 1e-6 * d)) / 2e-6
+        numeric = (both(flat + 1e-6 * d)[0] - both(flat - 1e-6 * d)[0]) / 2e-6
         np.testing.assert_allclose(gradient @ d, numeric, rtol=1e-5, atol=1e-8)
     parts = unravel(gradient)
     for leaf in jax.tree.leaves((parts.policy, parts.step_sizes)):
@@ -103,22 +109,25 @@ def test_curvature_of_the_divergence_is_that_of_the_whole_hessian(float64: None)
     slope = jax.jit(jax.grad(lambda x: maesn.outcome(unravel(x), data).kl))
     np.testing.assert_allclose(slope(flat), 0.0, atol=1e-12)
     tasks = [jax.tree.map(lambda x, i=i: x[i], data) for i in range(3)]
-    found = [
-        trust_region.curvature_product(
-            lambda x, one=one: maesn.acts_adapted(unravel(x), one), lambda out, one=one: maesn.divergence(out, one),
-            flat, v,
+
+    @jax.jit
+    def curvature(one: maesn.Drawn) -> Any:
+        return trust_region.curvature_product(
+            lambda x: maesn.acts_adapted(unravel(x), one), lambda out: maesn.divergence(out, one), flat, v
         )
-        for one in tasks
-    ]  # fmt: skip
-    np.testing.assert_allclose(np.mean(found, axis=0), jax.jvp(slope, (flat,), (v,))[1], rtol=1e-9, atol=1e-12)
+
+    found = [curvature(one) for one in tasks]
+    exact = jax.jit(lambda x: jax.jvp(slope, (x,), (v,))[1])(flat)
+    np.testing.assert_allclose(np.mean(found, axis=0), exact, rtol=1e-9, atol=1e-12)
 
 
 def test_the_outer_step_lowers_its_loss_within_its_divergence():
     model = maesn.init(FAMILY, SMALL, 0).model
     data = some_data(model, SMALL)
-    np.testing.assert_allclose(maesn.outcome(model, data).kl, 0.0, atol=1e-6)
-    after, metrics = maesn.update(model, data, SMALL)
-    old, new = (maesn.outcome(one, data) for one in (model, after))
+    outcome, update = jax.jit(maesn.outcome), jax.jit(maesn.update, static_argnames="config")
+    np.testing.assert_allclose(outcome(model, data).kl, 0.0, atol=1e-6)
+    after, metrics = update(model, data, config=SMALL)
+    old, new = (outcome(one, data) for one in (model, after))
     assert new.surrogate + SMALL.kl_weight * new.latent_kl < old.surrogate + SMALL.kl_weight * old.latent_kl
     assert 0 < new.kl <= SMALL.max_kl and metrics["step_accepted"].tolist() == [1.0]
 
@@ -136,6 +145,7 @@ def test_the_agent_begins_at_the_prior_and_adapts_on_all_episodes_so_far(num_ste
     assert (np.asarray(first.latent.mean) == 0).all() and (np.asarray(first.latent.log_std) == 0).all()
     assert len(np.unique(np.asarray(first.z))) == first.z.size
     returns, z, drawn_by = [], [], []
+    adapt = jax.jit(maesn.adapt)
     for one, after in itertools.pairwise(played):
         reward = np.asarray(one.episode.transitions.reward)
         returns.append((reward * config.discount ** np.arange(FAMILY.horizon)).sum(axis=1))
@@ -149,7 +159,7 @@ def test_the_agent_begins_at_the_prior_and_adapts_on_all_episodes_so_far(num_ste
                     min(density(seen[0][e], expected) / density(seen[0][e], jax.tree.map(lambda x: x[lane], d)), 1.0)  # noqa: B023
                     for e, d in enumerate(drawn_by)
                 ]
-                expected = maesn.adapt(expected, *map(jnp.asarray, seen), step_sizes, jnp.array(weight))
+                expected = adapt(expected, *map(jnp.asarray, seen), step_sizes, jnp.array(weight))
             latent = jax.tree.map(lambda x: x[lane], after.memory_before.latent)  # noqa: B023
             np.testing.assert_allclose(latent.mean, expected.mean, rtol=1e-3, atol=1e-5)
             np.testing.assert_allclose(latent.log_std, expected.log_std, rtol=1e-3, atol=1e-5)

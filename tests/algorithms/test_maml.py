@@ -35,6 +35,14 @@ def float64() -> Iterator[None]:
         yield
 
 
+# Compiled as a whole: operation by operation the same takes many times as long.
+adapt = jax.jit(maml.adapt, static_argnames="config")
+outcome = jax.jit(maml.outcome, static_argnames="config")
+trpo_update = jax.jit(maml.trpo_update, static_argnames="config")
+promp_update = jax.jit(maml.promp_update, static_argnames="config")
+
+
+@functools.partial(jax.jit, static_argnames=("seed", "hidden_dim"))
 def a_policy(seed: int = 0, hidden_dim: int = 5) -> GaussianPolicy:
     policy = GaussianPolicy(2, 2, hidden_dim, 2, key=jax.random.key(seed))
     return jax.tree.map(lambda x: x.astype(jnp.result_type(float)), policy)
@@ -51,11 +59,16 @@ def some_rollouts(seed: int, *axes: int) -> Rollouts:
 
 def some_steps(config: Any, num_tasks: int = 3, policy: GaussianPolicy | None = None) -> list[maml.Step]:
     """Data of every inner step and of the adapted policies, as an iteration gathers it."""
-    policies = jax.tree.map(lambda x: jnp.stack([x] * num_tasks), a_policy() if policy is None else policy)
+    rollouts = [some_rollouts(inner, num_tasks, 4, 9) for inner in range(config.num_inner_steps + 1)]
+    return gathered(a_policy() if policy is None else policy, rollouts, config)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def gathered(policy: GaussianPolicy, rollouts: list[Rollouts], config: Any) -> list[maml.Step]:
+    policies = jax.tree.map(lambda x: jnp.stack([x] * len(rollouts[0].reward)), policy)
     steps = []
-    for inner in range(config.num_inner_steps + 1):
-        rollouts = some_rollouts(inner, num_tasks, 4, 9)
-        steps.append(jax.vmap(functools.partial(maml.assess, config=config))(policies, rollouts))
+    for one in rollouts:
+        steps.append(jax.vmap(functools.partial(maml.assess, config=config))(policies, one))
         policies = jax.vmap(functools.partial(maml.adapt, config=config))(policies, steps[-1])
     return steps
 
@@ -127,13 +140,12 @@ def test_densities_and_divergences_are_those_of_gaussians(float64: None):
 def directional_errors(function: Any, policy: GaussianPolicy) -> np.ndarray:
     """Relative errors of the gradient against central differences, along random directions."""
     flat, unravel = ravel_pytree(policy)
-    gradient = jax.grad(lambda x: function(unravel(x)))(flat)
-    value = jax.jit(lambda x: function(unravel(x)))
-    errors = []
+    both = jax.jit(jax.value_and_grad(lambda x: function(unravel(x))))
+    gradient, errors = both(flat)[1], []
     for seed in range(6):
         d = jax.random.normal(jax.random.key(seed), flat.shape, flat.dtype)
         d /= jnp.linalg.norm(d)
-        numeric = (value(flat + 1e-5 * d) - value(flat - 1e-5 * d)) / 2e-5
+        numeric = (both(flat + 1e-5 * d)[0] - both(flat - 1e-5 * d)[0]) / 2e-5
         errors.append(abs(float(gradient @ d - numeric)) / float(jnp.linalg.norm(gradient)))
     return np.array(errors)
 
@@ -161,16 +173,19 @@ def test_the_first_order_gradient_is_the_outer_one_where_adaptation_arrives(floa
     )
     steps = some_steps(config)
     flat, unravel = ravel_pytree(policy)
-    gradient = jax.grad(lambda x: maml.outcome(unravel(x), steps, config).surrogate)(flat)
+    gradient = jax.jit(jax.grad(lambda x: maml.outcome(unravel(x), steps, config).surrogate))(flat)
+
+    @jax.jit
+    def outer_loss(x: Any, last: maml.Step) -> Any:
+        gain = jnp.where(last.rollouts.real, maml.ratio(unravel(x), last) * last.advantage, 0.0)
+        return -gain.sum() / last.rollouts.real.sum()
+
     for seed in range(3):
         d, slopes = jax.random.normal(jax.random.key(seed), flat.shape, flat.dtype), []
         for index in range(3):
             *inner, last = jax.tree.map(lambda x, index=index: x[index], steps)
-            adapted = ravel_pytree(functools.reduce(lambda p, step: maml.adapt(p, step, config), inner, policy))[0]
-            outer = [
-                -float((maml.ratio(unravel(adapted + h * d), last) * last.advantage)[last.rollouts.real].mean())
-                for h in (1e-5, -1e-5)
-            ]
+            adapted = ravel_pytree(functools.reduce(lambda p, step: adapt(p, step, config), inner, policy))[0]
+            outer = [float(outer_loss(adapted + h * d, last)) for h in (1e-5, -1e-5)]
             slopes.append((outer[0] - outer[1]) / 2e-5)
         np.testing.assert_allclose(gradient @ d, np.mean(slopes), rtol=1e-6, atol=1e-9)
 
@@ -180,9 +195,9 @@ def test_both_inner_objectives_have_one_gradient_but_not_one_curvature(float64: 
     step = jax.tree.map(lambda x: x[0], some_steps(ratio)[0])
     flat, unravel = ravel_pytree(a_policy())
     losses = [lambda x, c=config: maml.inner_loss(unravel(x), step, c) for config in (ratio, logs)]
-    first, second = (jax.grad(loss)(flat) for loss in losses)
+    first, second = (jax.jit(jax.grad(loss))(flat) for loss in losses)
     np.testing.assert_allclose(first, second, atol=1e-12)
-    curvatures = [jax.hessian(loss)(flat) for loss in losses]
+    curvatures = [jax.jit(jax.hessian(loss))(flat) for loss in losses]
     assert np.abs(curvatures[0] - curvatures[1]).max() > 1e-3
 
 
@@ -192,11 +207,14 @@ def test_adaptation_is_a_policy_gradient_step_by_hand(float64: None):
     step, policy = jax.tree.map(lambda x: x[0], some_steps(config)[0]), a_policy()
     flat, unravel = ravel_pytree(policy)
 
-    def mean_of_logs(x: Any) -> float:
-        density = on_policy.log_density(unravel(x)(step.rollouts.obs), step.rollouts.action)
-        return float((step.advantage * density)[step.rollouts.real].mean())
+    @jax.jit
+    def densities(x: Any) -> Any:
+        return on_policy.log_density(unravel(x)(step.rollouts.obs), step.rollouts.action)
 
-    moved = ravel_pytree(maml.adapt(policy, step, config))[0] - flat
+    def mean_of_logs(x: Any) -> float:
+        return float(np.asarray(step.advantage * densities(x))[step.rollouts.real].mean())
+
+    moved = ravel_pytree(adapt(policy, step, config))[0] - flat
     for index in (0, 7, len(flat) - 1):  # a weight, another, a standard deviation
         d = jnp.zeros_like(flat).at[index].set(1e-6)
         slope = (mean_of_logs(flat + d) - mean_of_logs(flat - d)) / 2e-6
@@ -247,8 +265,8 @@ def test_trpo_lowers_the_surrogate_and_keeps_its_divergence():
     config = MamlTrpoSettings(**SMALL)
     acted = maml.init(FAMILY, config, 0).learner._replace(policy=a_policy())
     steps = some_steps(config)
-    learner, metrics = jax.jit(maml.trpo_update, static_argnames="config")(acted, steps, config=config)
-    before, after = (maml.outcome(one.policy, steps, config) for one in (acted, learner))
+    learner, metrics = trpo_update(acted, steps, config)
+    before, after = (outcome(one.policy, steps, config) for one in (acted, learner))
     np.testing.assert_allclose(before.kl, 0.0, atol=1e-6)
     assert after.surrogate < before.surrogate and 0 < after.kl <= config.max_kl
     assert metrics["step_accepted"].shape == (1,)
@@ -265,6 +283,7 @@ def test_a_trpo_step_is_the_natural_gradient_by_the_whole_hessian(float64: None)
     def kl(x: Any) -> Any:
         return maml.outcome(unravel(x), steps, config).kl
 
+    @jax.jit
     def curvature(task: Any, x: Any, v: Any) -> Any:
         return trust_region.curvature_product(
             lambda x: maml.acts_adapted(unravel(x), task, config),
@@ -279,10 +298,10 @@ def test_a_trpo_step_is_the_natural_gradient_by_the_whole_hessian(float64: None)
     slope = jax.jit(jax.grad(kl))
     np.testing.assert_allclose(exact, (slope(flat + 1e-5 * v) - slope(flat - 1e-5 * v)) / 2e-5, rtol=1e-5, atol=1e-7)
 
-    gradient = jax.grad(lambda x: maml.outcome(unravel(x), steps, config).surrogate)(flat)
+    gradient = jax.jit(jax.grad(lambda x: maml.outcome(unravel(x), steps, config).surrogate))(flat)
     damped = np.asarray(hessian) + 0.1 * np.eye(len(flat))
     natural = np.linalg.solve(damped, gradient)
-    learner, metrics = maml.trpo_update(maml.Learner(policy, None, jnp.zeros(1)), steps, config)
+    learner, metrics = trpo_update(maml.Learner(policy, None, jnp.zeros(1)), steps, config)
     length = np.sqrt(2 * config.max_kl / (natural @ damped @ natural)) * 0.8 ** float(metrics["backtracks"][0])
     moved = ravel_pytree(learner.policy)[0] - flat
     assert metrics["step_accepted"][0] == 1
@@ -299,7 +318,7 @@ def test_tasks_one_by_one_come_to_the_same_as_all_at_once(float64: None, monkeyp
     found = {}
     for backend in ("cpu", "gpu"):
         monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
-        found[backend] = jax.tree.leaves(jax.value_and_grad(loss)(policy))
+        found[backend] = jax.tree.leaves(jax.jit(jax.value_and_grad(loss))(policy))
     for one, all_at_once in zip(found["cpu"], found["gpu"], strict=True):
         np.testing.assert_allclose(one, all_at_once, rtol=1e-10, atol=1e-14)
 
@@ -309,12 +328,12 @@ def test_promp_lowers_its_objective_and_adapts_its_penalty():
     for target, factor in ((1e-9, 2.0), (1e9, 0.5)):
         config = PrompSettings(**SMALL, adaptive_inner_kl=True, inner_kl_target=target)
         learner = maml.init(FAMILY, config, 0).learner
-        after, metrics = maml.promp_update(learner, steps, config)
+        after, metrics = promp_update(learner, steps, config)
         assert metrics["outer_loss"].shape == (5,) and metrics["outer_loss"][-1] < metrics["outer_loss"][0]
         np.testing.assert_allclose(after.inner_kl_weight, factor * learner.inner_kl_weight)
     still = PrompSettings(**SMALL)
     learner = maml.init(FAMILY, still, 0).learner
-    np.testing.assert_array_equal(maml.promp_update(learner, steps, still)[0].inner_kl_weight, learner.inner_kl_weight)
+    np.testing.assert_array_equal(promp_update(learner, steps, still)[0].inner_kl_weight, learner.inner_kl_weight)
 
 
 def test_the_agent_adapts_from_the_meta_parameters_on_all_episodes_of_the_trial():
@@ -322,6 +341,7 @@ def test_the_agent_adapts_from_the_meta_parameters_on_all_episodes_of_the_trial(
     agent, params = maml.make_agent(FAMILY, config), maml.init(FAMILY, config, 3).learner.policy
     task = FAMILY.sample_tasks(np.random.default_rng(0), 2)
     played = list(rollout.trial(FAMILY, agent, params, task, jax.random.key(0), 3))
+    adapt_to_trial = jax.jit(maml.adapt_to_trial, static_argnames="config")
     for lane in range(2):
         own = [jax.tree.map(lambda x, lane=lane: x[lane], one.memory_before.policy) for one in played]
         same = jax.tree.map(lambda a, b: bool(np.array_equal(a, b)), own[0], params)
@@ -330,7 +350,7 @@ def test_the_agent_adapts_from_the_meta_parameters_on_all_episodes_of_the_trial(
             episodes = [one.episode.transitions for one in played[:index]]
             fields = [[getattr(e, name)[lane] for e in episodes] for name in ("obs", "action", "reward")]
             seen = Rollouts(*map(np.stack, fields), np.ones((index, FAMILY.horizon), bool))
-            expected = maml.adapt_to_trial(params, seen, params(seen.obs), config)  # theta acted
+            expected = adapt_to_trial(params, seen, params(seen.obs), config)  # theta acted
             for ours, theirs in zip(jax.tree.leaves(own[index]), jax.tree.leaves(expected), strict=True):
                 np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-5)
     again = list(rollout.trial(FAMILY, agent, params, task, jax.random.key(0), 3))

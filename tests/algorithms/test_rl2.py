@@ -23,6 +23,9 @@ FAMILY = PointRobot()
 SMALL = Rl2Settings(num_train_tasks=3, num_test_tasks=2, tasks_per_iteration=3, hidden_dim=6, backpropagation_steps=7)
 
 
+gather = jax.jit(rl2.gather, static_argnames="config")
+
+
 @dataclasses.dataclass(frozen=True)
 class Bandit(JaxFamily):
     """Two arms that pay 1 with probabilities of the task; an action pulls the arm of its larger number.
@@ -69,8 +72,14 @@ def test_learning_sees_what_the_agent_saw(cell: str, end_at: int):
     family, config = Bandit(end_at), dataclasses.replace(SMALL, cell=cell)
     policy = rl2.init(family, config, 0).policy
     trial = played(family, config, policy, explore=True)
-    gathered = rl2.gather(policy, [one.episode for one in trial], config)
+    gathered = gather(policy, [one.episode for one in trial], config)
     agent = rl2.make_agent(family, config)
+    act, observe = jax.jit(agent.act, static_argnums=4), jax.jit(agent.observe)
+
+    @jax.jit
+    def density_of(seen: Any, hidden: Any, action: Any) -> Any:
+        return on_policy.log_density(policy(seen, hidden)[0], action)
+
     memory = agent.begin(policy, {"chances": np.zeros((3, 2))}, jax.random.key(0))
     for index, one in enumerate(trial):
         for time in range(min(family.horizon, end_at)):
@@ -78,11 +87,10 @@ def test_learning_sees_what_the_agent_saw(cell: str, end_at: int):
             seen = rl2.what_is_seen(step.obs, memory.action, memory.reward, memory.ended)
             at = index * family.horizon + time
             np.testing.assert_allclose(gathered.seen[:, at], seen, atol=1e-6)
-            output, _ = policy(seen, memory.hidden)
-            density = on_policy.log_density(output, step.action)
+            density = density_of(seen, memory.hidden, step.action)
             np.testing.assert_allclose(gathered.log_density[:, at], density, rtol=1e-4, atol=1e-5)
-            _, memory = agent.act(policy, memory, step.obs, jax.random.key(0), False)
-            memory = agent.observe(policy, memory, step)
+            _, memory = act(policy, memory, step.obs, jax.random.key(0), False)
+            memory = observe(policy, memory, step)
         memory = agent.end_episode(policy, memory, jax.random.key(0))
     assert int(gathered.real.sum()) == 3 * 2 * min(family.horizon, end_at)
 
@@ -144,28 +152,27 @@ def test_gradients_go_back_as_many_steps_as_they_may():
     def last(seen: Any) -> Any:
         return rl2.densities(policy, seen, action, real, 7)[0, 19]
 
-    reached = np.asarray(jnp.abs(jax.grad(last)(seen)).sum(axis=-1))[0] > 0
+    reached = np.asarray(jnp.abs(jax.jit(jax.grad(last))(seen)).sum(axis=-1))[0] > 0
     assert reached.tolist() == [False] * 14 + [True] * 6
 
 
 def test_ppo_pays_no_more_beyond_its_clip_and_its_first_gradient_is_the_policy_gradient():
     policy = rl2.init(FAMILY, SMALL, 0).policy
-    gathered = rl2.gather(policy, [one.episode for one in played(FAMILY, SMALL, policy, explore=True)], SMALL)
+    gathered = gather(policy, [one.episode for one in played(FAMILY, SMALL, policy, explore=True)], SMALL)
 
     def plain(policy: Any) -> Any:
         new = rl2.densities(policy, gathered.seen, gathered.action, gathered.real, SMALL.backpropagation_steps)
         return -on_policy.masked_mean(gathered.advantage * new, gathered.real)
 
-    first, expected = jax.grad(lambda p: rl2.ppo_loss(p, gathered, SMALL)[0])(policy), jax.grad(plain)(policy)
+    both = jax.jit(jax.value_and_grad(lambda p, data: rl2.ppo_loss(p, data, SMALL), has_aux=True))
+    first, expected = both(policy, gathered)[1], jax.jit(jax.grad(plain))(policy)
     for ours, theirs in zip(jax.tree.leaves(first), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
     far = gathered._replace(log_density=gathered.log_density - 5.0, advantage=jnp.ones_like(gathered.advantage))
-    loss, metrics = rl2.ppo_loss(policy, far, SMALL)
+    (loss, metrics), gradient = both(policy, far)
     np.testing.assert_allclose(loss, -1.2, rtol=1e-5)
     assert metrics["clipped_share"] == 1.0
-    assert all(
-        (np.asarray(g) == 0).all() for g in jax.tree.leaves(jax.grad(lambda p: rl2.ppo_loss(p, far, SMALL)[0])(policy))
-    )
+    assert all((np.asarray(g) == 0).all() for g in jax.tree.leaves(gradient))
 
 
 def test_an_iteration_counts_its_steps_and_the_agent_explores_as_configured():

@@ -543,11 +543,13 @@ def train_arguments(out: Path) -> list[str]:
 
 
 def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Returns as soon as something can be seen on disk; looks without pause, for some of it lasts only milliseconds."""
+    """Returns as soon as something can be seen on disk; looks every half millisecond, for some of it lasts only a few,
+    and leaves the processor to the process in between."""
     deadline = time.monotonic() + PATIENCE
     while not happened():
         assert process.poll() is None, f"the process ended before: {process.communicate()[1]}"
         assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.0005)
 
 
 def names(directory: Path) -> list[str]:
