@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -50,6 +51,12 @@ def check_shapes() -> None:
 
 
 check_shapes()
+
+
+def pytest_collection_finish() -> None:
+    """Every run that ends collects garbage. What has been imported lives as long as the process and is passed over."""
+    gc.collect()
+    gc.freeze()
 
 
 MAX_MAPPINGS = 20_000
