@@ -53,12 +53,6 @@ def check_shapes() -> None:
 check_shapes()
 
 
-def pytest_collection_finish() -> None:
-    """Every run that ends collects garbage. What has been imported lives as long as the process and is passed over."""
-    gc.collect()
-    gc.freeze()
-
-
 MAX_MAPPINGS = 20_000
 """Of the 65,530 that Linux allows a process, unless it is told otherwise."""
 
@@ -66,12 +60,18 @@ MAX_MAPPINGS = 20_000
 @pytest.fixture(scope="module", autouse=True)
 def forget_what_was_compiled() -> Iterator[None]:
     """Every compiled program maps memory of its own, and a process may have only so many mappings. Until they become
-    many, modules that need the same program share it."""
+    many, modules that need the same program share it.
+
+    Every run collects garbage twice: what stays, of what was imported and compiled before, is not looked through.
+    """
+    gc.collect()
+    gc.freeze()
     yield
     import jax
 
     mappings = Path("/proc/self/maps")
     if not mappings.exists() or mappings.read_bytes().count(b"\n") > MAX_MAPPINGS:
+        gc.unfreeze()
         jax.clear_caches()
 
 
