@@ -151,13 +151,13 @@ class FocalSettings(OfflineContextSettings):
     """What is added to that power of the distance: the smaller, the stronger the repulsion of tasks that coincide."""
 
 
-# The paper's defaults hold everywhere but for two things: whether dynamics differ between a family's tasks, as PEARL's
+# The defaults hold everywhere but for two things: whether dynamics differ between a family's tasks, as PEARL's
 # settings say, and the discount of the point robots, whose episodes have 20 steps.
 _ROWS: dict[str, dict[str, object]] = {
     family: {"use_next_obs_in_context": True} if row.get("use_next_obs_in_context") else {}
     for family, row in PEARL_PRESETS["paper"].items()
 }
-for _family in ("point-robot", "sparse-point-robot", "point-wind"):
+for _family in ("point-robot", "point-robot-half-circle", "sparse-point-robot", "point-wind"):
     _ROWS[_family] |= {"discount": 0.9}
 
 # Everything a run does, as small as it can be: for tests. It does not learn.
