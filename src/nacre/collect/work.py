@@ -116,13 +116,7 @@ class WorkDirectory:
         """The one at `path`, made now or begun earlier with the same plan; NacreError where it has another."""
         file, wanted = path / "work.json", plan.to_json()
         if file.exists():
-            work = cls(path)
-            there = work.plan.to_json()
-            changed = [f"{name} {there[name]} there" for name in wanted if there[name] != wanted[name]]
-            if changed:
-                told = "; ".join(text if len(text) < 100 else f"{text[:97]}..." for text in changed)
-                raise NacreError(f"{path} holds another collection ({told}); choose another --work, or remove it.")
-            return work
+            return cls(path).check(plan)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise NacreError(f"{path} is in the way, and no work of 'nacre collect'; choose another --work.")
         with _writing(path):
@@ -131,6 +125,15 @@ class WorkDirectory:
         versions = {name: importlib.metadata.version(name) for name in ("nacre", "jax", "numpy")}
         _replace(file, json.dumps(wanted | {"versions": versions}, indent=1).encode())
         return cls(path)
+
+    def check(self, plan: Plan) -> WorkDirectory:
+        """Itself; NacreError where it is for another plan."""
+        there, wanted = self.plan.to_json(), plan.to_json()
+        changed = [f"{name} {there[name]} there" for name in wanted if there[name] != wanted[name]]
+        if changed:
+            told = "; ".join(text if len(text) < 100 else f"{text[:97]}..." for text in changed)
+            raise NacreError(f"{self.path} holds another collection ({told}); choose another --work, or remove it.")
+        return self
 
     # ------------------------------------------------------------------------------------------------------------------
     # Checkpoints
