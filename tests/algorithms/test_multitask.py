@@ -13,6 +13,7 @@ import pytest
 
 import made_up_data as made_up
 import nacre
+from documented import undocumented
 from logged_tasks import FAMILY, TASKS, logs_of_two_tasks, mean_returns, tasks_of
 from nacre.algorithms import bc, multitask
 from nacre.learning import advantage_weighting as awr
@@ -112,6 +113,7 @@ def test_a_run_on_a_data_set_is_scored_before_and_after_adaptation(
     )
     table = run.metrics()
     assert np.isfinite(table["policy_loss"]).all() and int(table["grad_steps"][-1]) == 2
+    assert not undocumented(run.path)
     agent = nacre.load(run.path)
     scores = {k: agent.evaluate(protocol=f"gradient-steps:{k}")[0] for k in (0, 1)}
     assert scores[0].shape == scores[1].shape == (1, 2, 1)
