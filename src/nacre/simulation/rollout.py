@@ -242,7 +242,10 @@ def _check(family: Family, result: Episode) -> None:
     if found:
         time, name, lane, value = min(found, key=lambda fault: fault[0])
         if name == "action":
-            raise NacreError(f"the agent's actions in {family.name} are not finite: its networks diverged; train anew.")
+            raise NacreError(
+                f"the agent's actions in {family.name} are not finite: its networks diverged, in training or while they "
+                "adapted to the task; train anew, or adapt by fewer gradient steps."
+            )
         raise NacreError(
             f"{family.name} returned a {name} that is not finite at step {time + 1} of an episode (lane {lane}): "
             f"{short(value)}; check the environment and the actions that it was sent."
