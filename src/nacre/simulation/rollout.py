@@ -243,8 +243,8 @@ def _check(family: Family, result: Episode) -> None:
         time, name, lane, value = min(found, key=lambda fault: fault[0])
         if name == "action":
             raise NacreError(
-                f"the agent's actions in {family.name} are not finite: its networks diverged, in training or while they "
-                "adapted to the task; train anew, or adapt by fewer gradient steps."
+                f"the agent's actions in {family.name} are not finite: its networks diverged, in training or in "
+                "adaptation; train anew, or adapt by fewer gradient steps."
             )
         raise NacreError(
             f"{family.name} returned a {name} that is not finite at step {time + 1} of an episode (lane {lane}): "
