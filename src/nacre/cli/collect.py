@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,7 +16,8 @@ from nacre.families.family import num_tasks
 
 if TYPE_CHECKING:
     from nacre.collect.rollouts import Policies
-    from nacre.collect.work import Plan, WorkDirectory
+    from nacre.collect.work import Plan
+    from nacre.data.episodes import LoggedEpisode
     from nacre.runs.stopping import StopRequest
 
 
@@ -78,40 +79,87 @@ def run(args: list[str], started: float) -> int:
     _check(command)
 
     from nacre.collect import making
-    from nacre.data.layout import exists, folder_of
     from nacre.runs import stopping
 
     qualities = command.quality.split(",")
     for quality in qualities:
         making.check_quality(quality)
     if command.from_run is not None:
-        return _from_run(command, qualities)
+        _from_run(command, qualities)
+        return 0
     plan = _plan(command, chosen.family_options)
-    ids = [command.id or making.default_id(plan, quality) for quality in qualities]
-    for id in ids if command.only != "train" else ():
-        if folder_of(id).exists():
-            raise exists(folder_of(id))
+    ids = _ids(command, plan.family.name, qualities)
     stop = stopping.StopRequest(command.time_limit)
+    path = command.work or Path("collected") / plan.family.name / (plan.benchmark or f"tasks-{command.task_seed}")
     with stop.listening():
-        policies, work = _trained(command, plan, stop)
+        policies, replay = (_oracle if command.recipe == "oracle" else _sac)(command, path, plan, stop)
         if policies is None:
             return stopping.exit_status(stop.reason)
     making.tell_of_quality(policies, _tell)
-    for id, quality in zip(ids, qualities, strict=True) if command.only != "train" else ():
-        _tell_of(making.make(policies, quality, id, command.episodes, work))
+    for quality, id in ids.items():
+        _tell_of(making.make(policies, quality, id, command.episodes, replay() if quality == "replay" else None))
     return 0
 
 
-def _trained(command: Command, plan: Plan, stop: StopRequest) -> tuple[Policies | None, WorkDirectory]:
-    """Policies with all their checkpoints; None where the training was stopped before."""
+Made = tuple["Policies | None", Callable[[], "Iterable[LoggedEpisode] | None"]]
+"""Policies with all their checkpoints, None where the training was stopped before; and what they learnt from."""
+
+
+def _sac(command: Command, path: Path, plan: Plan, stop: StopRequest) -> Made:
     from nacre.collect import rollouts, training
     from nacre.collect.work import WorkDirectory
 
-    path = command.work or Path("collected") / plan.family.name / (plan.benchmark or f"tasks-{command.task_seed}")
-    work = WorkDirectory.open(path, plan) if command.only != "roll" else WorkDirectory(path).check(plan)
-    if command.only != "roll" and not training.train(work, lambda: stop.reason, _tell):
-        return None, work
-    return rollouts.SacPolicies(work), work
+    if command.only == "roll":
+        work = WorkDirectory(path).check(plan)
+    else:
+        work = WorkDirectory.open(path, plan)
+        if not training.train(work, lambda: stop.reason, _tell):
+            return None, lambda: None
+    return rollouts.SacPolicies(work), lambda: rollouts.replay_episodes(work)
+
+
+def _oracle(command: Command, path: Path, plan: Plan, stop: StopRequest) -> Made:
+    from nacre.collect import oracle
+
+    if command.only == "roll":
+        raise NacreError("--only roll goes with checkpoints of --recipe sac; leave it out.")
+    path = command.work or path.with_name(f"{path.name}-oracle")
+    number, settings = plan.settings.num_checkpoints, oracle.settings_for(plan, command.num_steps)
+    return oracle.train(path, plan, settings, number, lambda: stop.reason, _tell), lambda: None
+
+
+def _from_run(command: Command, qualities: Sequence[str]) -> None:
+    """Data sets out of a run."""
+    from nacre.collect import making, oracle, run_replay
+    from nacre.data import benchmarks
+
+    assert command.from_run is not None
+    ids = _ids(command, command.family, qualities)
+    if "replay" in ids:
+        if command.benchmark:
+            raise NacreError("a replay is of its run's own tasks; leave --benchmark out.")
+        _tell_of(run_replay.make(command.from_run, ids.pop("replay"), command.family))
+    if not ids:
+        return
+    tasks = benchmarks.find(command.benchmark, command.family).tasks(command.task_seed) if command.benchmark else None
+    policies = oracle.policies_of_run(command.from_run, command.family, command.seed, command.benchmark, tasks)
+    making.tell_of_quality(policies, _tell)
+    for quality, id in ids.items():
+        _tell_of(making.make(policies, quality, id, command.episodes))
+
+
+def _ids(command: Command, family: str, qualities: Sequence[str]) -> dict[str, str]:
+    """What the data sets of each quality will be called; NacreError where there is one of that name."""
+    from nacre.collect.making import default_id
+    from nacre.data.layout import exists, folder_of
+
+    if command.only == "train":
+        return {}
+    ids = {quality: command.id or default_id(family, command.benchmark, quality) for quality in qualities}
+    for id in ids.values():
+        if folder_of(id).exists():
+            raise exists(folder_of(id))
+    return ids
 
 
 def _plan(command: Command, family: Any) -> Plan:
@@ -130,13 +178,15 @@ def _plan(command: Command, family: Any) -> Plan:
         family, num_steps=command.num_steps, num_checkpoints=command.checkpoints,
         learning_rate=command.learning_rate, hidden_dim=command.hidden_dim,
     )  # fmt: skip
-    return Plan(family, train, test, settings, command.seed, command.benchmark)
+    return Plan(family, train, test, settings, seed=command.seed, benchmark=command.benchmark)
 
 
 def _check(command: Command) -> None:
     """Refuses what does not go together."""
     if command.id and "," in command.quality:
         raise NacreError("--id names one data set, but --quality asks for several; leave one of them out.")
+    if command.from_run is not None and command.only != "both":
+        raise NacreError("--only is about training, and --from takes a run that is trained; leave one of them out.")
     if command.episodes < 1:
         raise NacreError(f"--episodes is {command.episodes}, but must be at least 1.")
     if min(command.num_train_tasks, command.num_test_tasks) < 1:
@@ -153,10 +203,6 @@ def _tell_of(made: Any) -> None:
         f"{made.id}: {made.num_episodes:,} episodes, {made.num_steps:,} steps, {size / 1e6:,.0f} MB, in "
         f"{num_tasks(made.train)} training and {num_tasks(made.test)} test tasks; see 'nacre data show {made.id}'"
     )
-
-
-def _from_run(command: Command, qualities: Sequence[str]) -> int:
-    raise NacreError("--from is not there yet; leave it out.")
 
 
 def _list(args: list[str]) -> None:

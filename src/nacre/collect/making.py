@@ -11,16 +11,16 @@ import numpy as np
 
 from nacre.collect import rollouts
 from nacre.collect.rollouts import EXPERT, Policies
-from nacre.collect.work import Plan, WorkDirectory
+from nacre.collect.work import TaskPlan
 from nacre.data.dataset import DataSet, Writer
 from nacre.data.episodes import LoggedEpisode
-from nacre.errors import unknown
+from nacre.errors import NacreError, unknown
 from nacre.types import stream
 
 
-def default_id(plan: Plan, quality: str) -> str:
+def default_id(family: str, benchmark: str, quality: str) -> str:
     """The name of a data set when nothing else is said."""
-    return f"nacre/{plan.family.name}/{plan.benchmark + '-' if plan.benchmark else ''}{quality}-v0"
+    return f"nacre/{family}/{benchmark + '-' if benchmark else ''}{quality}-v0"
 
 
 def check_quality(quality: str) -> None:
@@ -29,16 +29,19 @@ def check_quality(quality: str) -> None:
         raise unknown("quality", quality, rollouts.QUALITIES)
 
 
-def make(policies: Policies, quality: str, id: str, num_episodes: int, replay: WorkDirectory | None = None) -> DataSet:
-    """A data set of this quality; `replay` is where the replay is."""
+def make(
+    policies: Policies, quality: str, id: str, num_episodes: int, replay: Iterable[LoggedEpisode] | None = None
+) -> DataSet:
+    """A data set of this quality; `replay` is what the policies learnt from."""
     plan = policies.plan
     key = stream(jax.random.key(plan.seed), "evaluate")
     key = jax.random.fold_in(key, 2**30 + rollouts.QUALITIES.index(quality))
     wanted = rollouts.requests(policies, quality, num_episodes)
     episodes: Iterable[LoggedEpisode] = rollouts.logged_episodes(policies, wanted, key)
     if quality == "replay":
-        assert replay is not None
-        episodes = chain(rollouts.replay_episodes(replay), episodes)
+        if replay is None:
+            raise NacreError("there is no replay of these policies; choose another --quality.")
+        episodes = chain(replay, episodes)
     recipe = {
         **policies.recipe, "benchmark": plan.benchmark, "checkpoints": policies.steps,
         "episodes_of_a_checkpoint": num_episodes, "last_checkpoint": _by_split(plan, policies.returns[-1]),
@@ -52,11 +55,11 @@ def make(policies: Policies, quality: str, id: str, num_episodes: int, replay: W
     return writer.close()
 
 
-def _places(plan: Plan) -> dict[str, np.ndarray]:
+def _places(plan: TaskPlan) -> dict[str, np.ndarray]:
     return {split: plan.members(split) for split in ("train", "test")}
 
 
-def _by_split(plan: Plan, values: np.ndarray) -> dict[str, list[float]]:
+def _by_split(plan: TaskPlan, values: np.ndarray) -> dict[str, list[float]]:
     return {split: values[places].tolist() for split, places in _places(plan).items()}
 
 

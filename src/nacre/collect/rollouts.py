@@ -12,6 +12,7 @@ policies of training tasks ('other'), for protocols that give an agent contexts 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -19,7 +20,7 @@ import jax
 import numpy as np
 
 from nacre.collect import sac
-from nacre.collect.work import Plan, WorkDirectory
+from nacre.collect.work import TaskPlan, WorkDirectory
 from nacre.data.episodes import LoggedEpisode
 from nacre.errors import NacreError
 from nacre.families.family import take
@@ -51,7 +52,7 @@ class Request(NamedTuple):
 class Policies(Protocol):
     """Checkpoints of policies for every task of a plan, wherever they came from."""
 
-    plan: Plan
+    plan: TaskPlan
     recipe: dict[str, Any]
     """What data sets tell about how they were made."""
     steps: list[int]
@@ -73,12 +74,16 @@ class SacPolicies:
     shared = False
 
     def __init__(self, work: WorkDirectory):
-        self.plan, self.steps = work.plan, work.steps()
+        self.plan: TaskPlan = work.plan
+        self.steps = work.steps()
+        if not self.steps:
+            raise NacreError(f"{work.path} has no checkpoint yet; train first, without --only roll.")
         checkpoints = {step: work.checkpoint(step) for step in self.steps}
         self._policies = {step: checkpoint.policy for step, checkpoint in checkpoints.items()}
         self.random = work.random_returns().mean(axis=1)
         self.returns = np.stack([checkpoint.returns.mean(axis=1) for checkpoint in checkpoints.values()])
-        self.recipe = {"algorithm": "sac", **{name: work.plan.to_json()[name] for name in ("settings", "seed")}}
+        settings = dataclasses.asdict(work.plan.settings)
+        self.recipe: dict[str, Any] = {"algorithm": "sac", "settings": settings, "seed": work.plan.seed}
 
     def play(self, requests: Sequence[Request], tasks: Tasks, keys: Key) -> Episode:
         """See `Policies`."""

@@ -13,20 +13,16 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import io
 import json
-import os
-import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from nacre.collect import sac
+from nacre.collect import files, sac
 from nacre.collect.settings import SacSettings
 from nacre.errors import NacreError
 from nacre.families.catalog import make_family
@@ -37,15 +33,15 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """What the policies of a collection are trained on."""
+class TaskPlan:
+    """The tasks that a data set is of."""
 
     family: Family
     train: Tasks
     test: Tasks
-    settings: SacSettings
-    seed: int = 0
-    benchmark: str = ""
+    seed: int = field(default=0, kw_only=True)
+    """Of everything but the tasks."""
+    benchmark: str = field(default="", kw_only=True)
     """Name of the published benchmark whose tasks these are; '' for none."""
 
     @property
@@ -68,13 +64,23 @@ class Plan:
     def __len__(self) -> int:
         return num_tasks(self.tasks)
 
-    def to_json(self) -> dict[str, Any]:
+    def told(self) -> dict[str, Any]:
         """As JSON has it; numbers survive to the last bit."""
         return {
-            "format": FORMAT, "family": self.family.name, "family_options": dataclasses.asdict(self.family),
+            "family": self.family.name, "family_options": dataclasses.asdict(self.family),
             "train": _lists(self.train), "test": _lists(self.test), "seed": self.seed, "benchmark": self.benchmark,
-            "settings": dataclasses.asdict(self.settings),
         }  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Plan(TaskPlan):
+    """How the policies of a collection are trained."""
+
+    settings: SacSettings
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {"format": FORMAT, **self.told(), "settings": dataclasses.asdict(self.settings)}
 
     @classmethod
     def from_json(cls, told: dict[str, Any]) -> Plan:
@@ -83,7 +89,8 @@ class Plan:
             raise NacreError(f"it has format {told['format']}, and this nacre reads {FORMAT}")
         family = make_family(told["family"], **told["family_options"])
         train, test = ({name: np.array(values) for name, values in told[split].items()} for split in ("train", "test"))
-        return cls(family, train, test, SacSettings(**told["settings"]), told["seed"], told["benchmark"])
+        settings = SacSettings(**told["settings"])
+        return cls(family, train, test, settings, seed=told["seed"], benchmark=told["benchmark"])
 
 
 def _lists(tasks: Tasks) -> dict[str, Any]:
@@ -119,11 +126,10 @@ class WorkDirectory:
             return cls(path).check(plan)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise NacreError(f"{path} is in the way, and no work of 'nacre collect'; choose another --work.")
-        with _writing(path):
-            for folder in ("checkpoints", "state"):
-                (path / folder).mkdir(parents=True, exist_ok=True)
+        for folder in ("checkpoints", "state"):
+            files.make(path / folder)
         versions = {name: importlib.metadata.version(name) for name in ("nacre", "jax", "numpy")}
-        _replace(file, json.dumps(wanted | {"versions": versions}, indent=1).encode())
+        files.replace(file, json.dumps(wanted | {"versions": versions}, indent=1).encode())
         return cls(path)
 
     def check(self, plan: Plan) -> WorkDirectory:
@@ -155,21 +161,21 @@ class WorkDirectory:
 
     def save_checkpoint(self, step: int, policy: Any, returns: np.ndarray) -> None:
         """Keeps the policies of all tasks after `step` steps in each."""
-        self._save(self.path / "checkpoints" / f"step-{step:07d}.npz", _named(policy) | {"returns": returns})
+        files.save(self.path / "checkpoints" / f"step-{step:07d}.npz", files.named(policy) | {"returns": returns})
 
     def checkpoint(self, step: int) -> Checkpoint:
         """Reads one back; its arrays are on the host."""
-        saved = _read(self.path / "checkpoints" / f"step-{step:07d}.npz")
+        saved = files.read(self.path / "checkpoints" / f"step-{step:07d}.npz")
         returns = saved.pop("returns")
-        return Checkpoint(step, _rebuilt(self._shapes().policy, saved), returns)
+        return Checkpoint(step, files.rebuilt(self._shapes().policy, saved), returns)
 
     def save_random_returns(self, returns: np.ndarray) -> None:
         """Keeps the returns of random actions, [task, episode]."""
-        self._save(self._random_file, {"returns": returns})
+        files.save(self._random_file, {"returns": returns})
 
     def random_returns(self) -> np.ndarray:
         """Returns of random actions, [task, episode]."""
-        return _read(self._random_file)["returns"]
+        return files.read(self._random_file)["returns"]
 
     def _shapes(self) -> sac.State:
         plan = self.plan
@@ -184,8 +190,8 @@ class WorkDirectory:
         folder = self.path / "state"
         if rounds:
             first = state.rounds - len(rounds)
-            self._save(folder / f"replay-{first:05d}-{state.rounds - 1:05d}.npz", _packed(rounds, first))
-        self._save(folder / "learner.npz", _named(state.learner) | {"rounds": np.int64(state.rounds)})
+            files.save(folder / f"replay-{first:05d}-{state.rounds - 1:05d}.npz", _packed(rounds, first))
+        files.save(folder / "learner.npz", files.named(state.learner) | {"rounds": np.int64(state.rounds)})
 
     def load_state(self) -> sac.State:
         """The state that was kept last, or the one before the first step."""
@@ -194,13 +200,13 @@ class WorkDirectory:
         file = self.path / "state" / "learner.npz"
         if not file.exists():
             return state
-        saved = _read(file)
+        saved = files.read(file)
         rounds = int(saved.pop("rounds"))
         rows, size = np.zeros(state.replay.rows.shape, np.float32), np.zeros(len(plan), np.int32)
         for logged in self.replay(rounds):
             rows[logged.task, size[logged.task] : size[logged.task] + len(logged.rows)] = logged.rows
             size[logged.task] += len(logged.rows)
-        learner = jax.tree.map(jax.numpy.asarray, _rebuilt(state.learner, saved))
+        learner = jax.tree.map(jax.numpy.asarray, files.rebuilt(state.learner, saved))
         return state._replace(learner=learner, replay=sac.Rows(*map(jax.numpy.asarray, (rows, size))), rounds=rounds)
 
     def replay(self, rounds: int | None = None) -> Iterator[ReplayEpisode]:
@@ -213,18 +219,12 @@ class WorkDirectory:
                 continue
             if first != next_round:
                 raise NacreError(f"{file.parent} lacks the rounds from {next_round} to {first}; restore them.")
-            saved, at, next_round = _read(file), 0, last + 1
+            saved, at, next_round = files.read(file), 0, last + 1
             for task, round_, length in zip(saved["task"], saved["round"], saved["length"], strict=True):
                 yield ReplayEpisode(int(task), int(round_), saved["rows"][at : at + length])
                 at += length
         if rounds is not None and next_round != rounds:
             raise NacreError(f"{self.path / 'state'} lacks the rounds from {next_round} to {rounds}; restore them.")
-
-    @staticmethod
-    def _save(file: Path, arrays: dict[str, Any]) -> None:
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
-        _replace(file, buffer.getvalue())
 
 
 class ReplayEpisode(NamedTuple):
@@ -257,46 +257,3 @@ def _pack(played: Episode) -> np.ndarray:
     t = played.transitions
     scalars = np.stack([t.reward, t.training_reward, t.discount], axis=-1)
     return np.concatenate([t.obs, t.action, scalars, t.next_obs], axis=-1).astype(np.float32)
-
-
-def _named(tree: Any) -> dict[str, np.ndarray]:
-    """A pytree's leaves by their paths in it."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in leaves}
-
-
-def _rebuilt(template: Any, saved: dict[str, np.ndarray]) -> Any:
-    """The inverse of `_named`; NacreError where shapes or names differ."""
-    leaves, treedef = jax.tree_util.tree_flatten_with_path(template)
-    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
-    wanted = {name: leaf.shape for name, (_, leaf) in zip(names, leaves, strict=True)}
-    if wanted != {name: values.shape for name, values in saved.items()}:
-        raise NacreError("networks of other sizes are in the work directory; choose another --work.")
-    return jax.tree.unflatten(treedef, [saved[name] for name in names])
-
-
-def _read(file: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(file, allow_pickle=False) as saved:
-            return dict(saved)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise NacreError(f"{file} cannot be read ({error}); restore it, or remove it and train again.") from error
-
-
-@contextmanager
-def _writing(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise NacreError(
-            f"cannot write {file} ({error.strerror}); make room or change the permissions there, then give the same "
-            "command again."
-        ) from error
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Rewrites a file, whole or not at all."""
-    draft = file.with_name(file.name + ".new")
-    with _writing(file):
-        draft.write_bytes(content)
-        os.replace(draft, file)

@@ -1,0 +1,151 @@
+"""One policy that is told the task, nacre's `oracle`, in the place of a policy for every task: its checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from nacre.algorithms.registry import ALGORITHMS
+from nacre.collect import files, sac
+from nacre.collect.rollouts import Request
+from nacre.collect.run_replay import run_on
+from nacre.collect.training import EVALUATION_EPISODES, SECONDS_BETWEEN_SAVES
+from nacre.collect.work import TaskPlan
+from nacre.deploy.trained_agent import load
+from nacre.errors import NacreError
+from nacre.families.family import TaskSet, take
+from nacre.presets.oracle import PRESETS, OracleSettings
+from nacre.presets.pearl_presets import ANY_FAMILY
+from nacre.runs.checkpoints import Checkpoints
+from nacre.runs.pace import duration
+from nacre.simulation.rollout import begin, episode, side_by_side
+from nacre.types import Agent, Episode, Key, Tasks
+
+
+class OraclePolicies:
+    """Checkpoints of one policy that acts in every task."""
+
+    shared = True
+
+    def __init__(self, plan: TaskPlan, agent: Agent, params: dict[int, Any], recipe: dict[str, Any]):
+        """`params` by the number of the checkpoint."""
+        self.plan, self.recipe, self.steps = plan, recipe, sorted(params)
+        self._agent, self._params = agent, params
+        self._key = jax.random.fold_in(jax.random.key(plan.seed), 2**30)
+        self.returns = np.stack([self._deterministic(step) for step in self.steps])
+        self.random = self._mean_returns(sac.uniform(plan.family.action_dim), np.zeros(()), explore=True)
+
+    def _deterministic(self, step: int) -> np.ndarray:
+        return self._mean_returns(self._agent, self._params[step], explore=False)
+
+    def _mean_returns(self, agent: Agent, params: Any, *, explore: bool) -> np.ndarray:
+        lanes = take(self.plan.tasks, np.repeat(np.arange(len(self.plan)), EVALUATION_EPISODES))
+        memory = begin(agent, params, lanes, self._key)
+        _, played = episode(self.plan.family, agent, params, memory, lanes, self._key, explore=explore)
+        returns: np.ndarray = played.returns().reshape(-1, EVALUATION_EPISODES).mean(axis=1)
+        return returns
+
+    def play(self, requests: Sequence[Request], tasks: Tasks, keys: Key) -> Episode:
+        """See `rollouts.Policies`. In another task than its own a policy believes that it is in its own."""
+        believed = take(self.plan.tasks, np.array([one.policy for one in requests]))
+        acting, params = side_by_side(self._agent, 1), jax.tree.map(lambda x: x[None], self._params[requests[0].step])
+        memory = begin(acting, params, believed, keys[:1])
+        return episode(self.plan.family, acting, params, memory, tasks, keys[:1], explore=True)[1]
+
+
+def policies_of_run(
+    path: Path, family: str, seed: int, benchmark: str, tasks: tuple[Tasks, Tasks] | None
+) -> OraclePolicies:
+    """The checkpoints that a run on that family has, in its own tasks or in others."""
+    run = run_on(path, family)
+    experiment = run.experiment
+    if not experiment.algorithm.needs_task:
+        raise NacreError(
+            f"the run at {path} is of {experiment.algorithm_name}, which is not told the task; name a run of the "
+            "oracle, or log what it has collected with --quality replay."
+        )
+    steps = Checkpoints(run.checkpoints, read_only=True).steps()
+    if not steps:
+        raise NacreError(f"the run at {path} has no checkpoint yet; go on with 'nacre resume'.")
+    agents = {step: load(path, step) for step in steps}
+    train, test = tasks or (run.tasks.train, run.tasks.test)
+    plan = TaskPlan(experiment.family, train, test, seed=seed, benchmark=benchmark)
+    recipe = {"algorithm": experiment.algorithm_name, "settings": dataclasses.asdict(experiment.settings)}
+    return OraclePolicies(plan, agents[steps[0]].functions, {step: one.params for step, one in agents.items()}, recipe)
+
+
+def settings_for(plan: TaskPlan, num_updates: int | None) -> OracleSettings:
+    """The oracle's preset `fast`, trained on all tasks; `num_updates` in all (None: as the preset has)."""
+    rows = PRESETS["fast"]
+    row = rows.get(plan.family.name, rows[ANY_FAMILY])
+    settings = OracleSettings(**row | {"num_train_tasks": len(plan), "test_tasks_from": 0})  # type: ignore[arg-type]
+    if num_updates is None:
+        return settings
+    return dataclasses.replace(settings, iterations=max(1, -(-num_updates // settings.num_train_steps_per_iteration)))
+
+
+def train(
+    path: Path, plan: TaskPlan, settings: OracleSettings, num_checkpoints: int,
+    stopped: Callable[[], str | None], tell: Callable[[str], None],
+) -> OraclePolicies | None:  # fmt: skip
+    """Trains the oracle on all tasks of the plan, train and test, from wherever `path` stands; None where it was
+    stopped before its end."""
+    algorithm = ALGORITHMS["oracle"]
+    agent = algorithm.make_agent(plan.family, settings)
+    state = algorithm.init(plan.family, settings, plan.seed)
+    template = jax.eval_shape(lambda: algorithm.agent_params(algorithm.init(plan.family, settings, plan.seed)))
+    _check(path, plan, settings)
+    saved, folder = Checkpoints(path / "state"), path / "checkpoints"
+    files.make(folder)
+    if saved.latest() is not None:
+        state = saved.restore(state)
+        tell(f"goes on from {int(state.grad_steps):,} updates")
+    last, saved_at = settings.iterations, time.monotonic()
+    wanted = set(np.ceil(np.linspace(last / num_checkpoints, last, num_checkpoints)).astype(int).tolist())
+    started, first = time.monotonic(), int(state.grad_steps)
+    total = last * settings.num_train_steps_per_iteration
+    tell(f"{len(plan)} tasks of {plan.family.name}, one policy that is told the task, {total:,} updates")
+    done = int(state.meta_iterations)
+    for states, _ in algorithm.meta_train(plan.family, settings, TaskSet(plan.tasks, plan.tasks, 0), [state]):
+        state = states[0]
+        if int(state.meta_iterations) == done:
+            continue
+        done, updates = int(state.meta_iterations), int(state.grad_steps)
+        if done in wanted:
+            files.save(folder / f"updates-{updates:07d}.npz", files.named(algorithm.agent_params(state)))
+        left = (time.monotonic() - started) / (updates - first) * (total - updates)
+        tell(f"{updates:,} of {total:,} updates, {int(state.env_steps):,} steps, {duration(left)} left")
+        reason = stopped()
+        if done < last and (reason or time.monotonic() - saved_at > SECONDS_BETWEEN_SAVES):
+            saved.save(updates, state)
+            saved.prune()
+            saved_at = time.monotonic()
+        if reason and done < last:
+            tell(f"stopped by {reason}; the same command goes on from there")
+            return None
+    found = {int(re.sub(r"\D", "", file.stem)): files.read(file) for file in sorted(folder.glob("updates-*.npz"))}
+    params = {step: files.rebuilt(template, arrays) for step, arrays in found.items()}
+    recipe = {"algorithm": "oracle", "settings": dataclasses.asdict(settings), "seed": plan.seed}
+    return OraclePolicies(plan, agent, params, recipe)
+
+
+def _check(path: Path, plan: TaskPlan, settings: OracleSettings) -> None:
+    """Begins the work directory, or refuses one of another plan."""
+    told = {"recipe": "oracle", **plan.told(), "settings": dataclasses.asdict(settings)}
+    file = path / "work.json"
+    if file.exists():
+        if json.loads(file.read_text()) != json.loads(json.dumps(told)):
+            raise NacreError(f"{path} holds another collection; choose another --work, or remove it.")
+        return
+    if path.exists() and any(path.iterdir()):
+        raise NacreError(f"{path} is in the way, and no work of 'nacre collect'; choose another --work.")
+    files.make(path)
+    files.replace(file, json.dumps(told, indent=1).encode())

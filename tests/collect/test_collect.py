@@ -1,0 +1,202 @@
+"""Data sets out of checkpoints, of runs and of replays; and the command that makes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nacre
+from command_line import output, refusal
+from nacre.collect import making, oracle, rollouts, run_replay, sac, training
+from nacre.collect.rollouts import SacPolicies
+from nacre.collect.settings import SacSettings
+from nacre.collect.work import Plan, TaskPlan, WorkDirectory
+from nacre.data.dataset import DataSet, open_data_set
+from nacre.families.catalog import make_family
+from nacre.families.family import take
+from nacre.families.point import half_circle
+from nacre.types import Transition
+
+FAMILY = make_family("point-robot-half-circle")
+GOALS = {"goal": half_circle(np.array([0.3, 1.5, 2.6]))}
+SETTINGS = SacSettings(
+    num_steps=240, num_random_steps=60, num_checkpoints=4, hidden_dim=16, num_hidden_layers=1, batch_size=32,
+    learning_rate=3e-3, discount=0.8,
+)  # fmt: skip
+PLAN = Plan(FAMILY, take(GOALS, [0, 1]), take(GOALS, [2]), SETTINGS, seed=1, benchmark="csro")
+
+
+@pytest.fixture(autouse=True)
+def own_data_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "data-sets"))
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> WorkDirectory:
+    made = WorkDirectory.open(tmp_path_factory.mktemp("collect") / "work", PLAN)
+    assert training.train(made, lambda: None, lambda line: None)
+    return made
+
+
+def made(work: WorkDirectory, quality: str) -> DataSet:
+    policies = SacPolicies(work)
+    replay = rollouts.replay_episodes(work) if quality == "replay" else None
+    return making.make(policies, quality, making.default_id(FAMILY.name, "csro", quality), 3, replay)
+
+
+def test_a_mixed_set_has_all_checkpoints_and_tells_what_they_earn(work: WorkDirectory) -> None:
+    data = made(work, "mixed")
+    assert data.id == "nacre/point-robot-half-circle/csro-mixed-v0"
+    episodes = list(data.episodes())
+    own = [(one.split, one.task, one.policy_task, one.policy_step) for one in episodes if one.split != "other"]
+    steps = [60, 120, 180, 240]
+    for split, tasks in (("train", [0, 1]), ("test", [0])):
+        for task in tasks:
+            assert [step for s, t, p, step in own if (s, t, p) == (split, task, task)] == [
+                step for step in steps for _ in range(3)
+            ]
+    other = [(one.policy_task, one.policy_step) for one in episodes if one.split == "other"]
+    assert len(other) == rollouts.OTHER_EPISODES
+    assert {policy for policy, _ in other} == {0, 1} and {step for _, step in other} == set(steps)
+    assert len(own) + len(other) == len(episodes) == data.num_episodes
+    for split, places in (("train", [0, 1]), ("test", [2])):
+        returns = SacPolicies(work).returns[:, places]
+        np.testing.assert_allclose(data.references[split]["reference"], returns.max(axis=0))
+        np.testing.assert_allclose(data.recipe["last_checkpoint"][split], returns[-1])
+        assert (np.array(data.references[split]["random"]) < returns.max(axis=0)).all()
+        assert data.statistics[split]["episodes"] == [12] * len(places)
+
+
+def test_an_episode_is_of_its_own_tasks_policy_in_its_own_task(work: WorkDirectory) -> None:
+    """The last policies go to their goals; in the test task those of other tasks go to theirs."""
+    episodes = list(made(work, "expert").episodes())
+    ends = {(one.split, one.policy_task): one.obs[-1] for one in episodes if one.policy_step == 240}
+    for task in (0, 1):
+        goal = PLAN.train["goal"][task]
+        assert np.linalg.norm(ends["train", task] - goal) < np.linalg.norm(ends["train", 1 - task] - goal)
+        assert np.linalg.norm(ends["other", task] - goal) < np.linalg.norm(ends["other", 1 - task] - goal)
+    for one in episodes:
+        goal = (PLAN.train if one.split == "train" else PLAN.test)["goal"][one.task]
+        np.testing.assert_allclose(one.reward, -np.linalg.norm(one.obs[1:] - goal, axis=1), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(one.obs[1:], one.obs[:-1] + 0.1 * np.clip(one.action, -1, 1), atol=1e-5)
+
+
+def test_qualities_choose_checkpoints_by_what_they_earn(work: WorkDirectory) -> None:
+    policies = SacPolicies(work)
+    policies.random = np.array([-20.0, -20.0, -20.0])
+    policies.returns = np.array([[-18, -11, -19], [-12, -10, -19], [-9, -5, -9], [-4, -4, -4]], float)
+    assert rollouts.chosen_steps(policies, "medium", 0) == [120, 180]
+    assert rollouts.chosen_steps(policies, "medium", 1) == [60, 120]
+    assert rollouts.chosen_steps(policies, "expert", 2) == [180, 240]
+    assert rollouts.chosen_steps(policies, "random", 2) == [0]
+    labels = {(one.task, one.step): one.quality for one in rollouts.requests(policies, "mixed", 1)}
+    assert labels[0, 240] == "expert"
+    assert {one.quality for one in rollouts.requests(policies, "expert", 1)} == {"expert"}
+    lines: list[str] = []
+    policies.returns[-1, 1] = -12.0
+    making.tell_of_quality(policies, lines.append)
+    assert "in 1 of 3 tasks: train 1 (53%)" in lines[1]
+
+
+def test_a_replay_is_what_the_policies_learnt_from(work: WorkDirectory) -> None:
+    episodes = [one for one in made(work, "replay").episodes() if one.split != "other"]
+    assert len(episodes) == 3 * 240 // 20
+    assert [one.policy_step for one in episodes if one.split == "test"] == [0, 0, 0, *range(60, 240, 20)]
+    (first, *_) = work.replay()
+    np.testing.assert_array_equal(episodes[0].obs[:-1], first.rows[:, :2])
+
+
+def test_where_episodes_of_a_replay_begin() -> None:
+    obs = np.array([0, 1, 2, 0, 1, 2, 3, 0, 1.0])[:, None]
+    next_obs = np.array([1, 2, 3, 1, 2, 3, 4, 1, 2.0])[:, None]
+    discount = np.array([1, 1, 1, 1, 0, 1, 1, 1, 1.0])
+    steps = Transition(obs, obs, obs[:, 0], obs[:, 0], discount, next_obs)
+    assert run_replay.bounds(steps, horizon=10) == [0, 3, 5, 7]
+    assert run_replay.bounds(steps, horizon=2) == [0, 2, 3, 5, 7]
+
+
+def test_runs_give_their_checkpoints_or_their_replay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = nacre.train(
+        "oracle", FAMILY.name, preset="smoke", iterations=1, out=tmp_path / "run", hidden_dim=8, evaluation_interval=9
+    )
+    told = output(capsys, "collect", FAMILY.name, "--from", str(run.path), "--quality", "mixed,replay",
+                  "--episodes", "2")  # fmt: skip
+    assert len(told.splitlines()) == 2
+    mixed, replay = (open_data_set(f"nacre/{FAMILY.name}/{quality}-v0") for quality in ("mixed", "replay"))
+    assert {one.split for one in mixed.episodes()} == {"train", "test", "other"}
+    episodes = list(replay.episodes())
+    assert {one.steps for one in episodes} == {FAMILY.horizon} and {one.split for one in episodes} == {"train"}
+    assert sum(one.steps for one in episodes) == nacre.RunDirectory(run.path).experiment.settings.env_steps(FAMILY)
+    pearl = nacre.train("pearl", "point-robot", preset="smoke", time_limit=1e-9, out=tmp_path / "pearl")
+    told = refusal(capsys, "collect", FAMILY.name, "--from", str(pearl.path), "--quality", "expert")
+    assert "is on point-robot; write that" in told
+    assert "not told the task" in refusal(capsys, "collect", "point-robot", "--from", str(pearl.path))
+
+
+def test_an_oracle_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    plan = TaskPlan(FAMILY, PLAN.train, PLAN.test)
+    settings = oracle.OracleSettings(
+        num_train_tasks=3, iterations=2, num_initial_episodes=1, num_tasks_sample=2, num_train_steps_per_iteration=3,
+        num_episodes=1, meta_batch=2, batch_size=4, hidden_dim=4, num_hidden_layers=1,
+    )  # fmt: skip
+
+    def trained(path: Path, stop: Any = None) -> oracle.OraclePolicies | None:
+        return oracle.train(path, plan, settings, 2, lambda: stop, lambda line: None)
+
+    whole = trained(tmp_path / "whole")
+    assert trained(tmp_path / "halves", "the time limit") is None
+    halves = trained(tmp_path / "halves")
+    assert whole is not None and halves is not None and whole.steps == halves.steps == [3, 6]
+    np.testing.assert_array_equal(whole.returns, halves.returns)
+    assert whole.returns.shape == (2, 3) and (whole.random < 0).all()
+
+
+def test_the_command_trains_stops_goes_on_and_rolls_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = "--num-train-tasks 2 --num-test-tasks 1 --num-steps 240 --checkpoints 2 --hidden-dim 8 --episodes 2 --work"
+    command = ("collect", FAMILY.name, *flags.split(), str(tmp_path / "work"))
+    assert output(capsys, *command, "--time-limit", "1e-9") == ""
+    assert "no checkpoint" in refusal(capsys, *command, "--only", "roll")
+    assert output(capsys, *command, "--only", "train") == ""
+    assert not (tmp_path / "data-sets").exists()
+    told = output(capsys, *command, "--quality", "random,mixed")
+    assert [line.split(":")[0] for line in told.splitlines()] == [
+        f"nacre/{FAMILY.name}/{quality}-v0" for quality in ("random", "mixed")
+    ]
+    assert json.loads((tmp_path / "work" / "work.json").read_text())["settings"]["hidden_dim"] == 8
+    assert "exists already" in refusal(capsys, *command)
+    assert "another collection" in refusal(capsys, *command, "--seed", "1", "--id", "nacre/other-v0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "name a family"),
+        (["point-robot-half-circel"], "did you mean 'point-robot-half-circle'"),
+        ([FAMILY.name, "--benchmark", "csor"], "did you mean 'csro'"),
+        (["ant-goal", "--benchmark", "csro"], "family of the benchmark csro"),
+        ([FAMILY.name, "--quality", "mixt"], "did you mean 'mixed'"),
+        ([FAMILY.name, "--quality", "mixed,random", "--id", "nacre/one-v0"], "--id names one data set"),
+        ([FAMILY.name, "--episodes", "0"], "--episodes is 0"),
+        ([FAMILY.name, "--num-steps", "100"], "leaves none to learn in"),
+        ([FAMILY.name, "--only", "roll", "--work", "nowhere"], "no work of 'nacre collect'"),
+        ([FAMILY.name, "--id", "mine"], "no name of a data set"),
+    ],
+)
+def test_what_cannot_be_collected_is_refused_in_one_sentence(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told in refusal(capsys, "collect", *arguments)
+
+
+def test_benchmarks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = output(capsys, "collect", "--list")
+    assert "cheetah-vel --benchmark csro\n    30 training and 10 test tasks, 200 steps" in listed
+
+
+def test_uniform_actions_fill_the_box() -> None:
+    actions = sac.uniform(3).act(None, (), np.zeros((500, 2)), sac.task_keys(0, 1)[0], True)[0]
+    assert np.abs(actions).max() <= 1 and np.quantile(actions, [0.25, 0.75]) == pytest.approx([-0.5, 0.5], abs=0.1)
