@@ -157,6 +157,10 @@ def train_round(family: Family, settings: SacSettings, tasks: Tasks, state: Stat
         state = state._replace(replay=_insert(state.replay, played))
         missing = missing - played.length
         episodes.append(played)
+    if settings.normalise_inputs and not random:
+        state = state._replace(
+            learner=_rescaled(state.learner, state.replay, obs_dim=family.obs_dim, settings=settings)
+        )
     started, q_means = time.monotonic(), [np.zeros((0, state.keys.size))]
     first = (state.rounds - settings.random_rounds(family)) * family.horizon
     for done in range(0, 0 if random else family.horizon, UPDATES_PER_CALL):
@@ -185,6 +189,21 @@ def _insert(replay: Rows, played: Episode) -> Rows:
     at = jnp.where(time < played.length[:, None], replay.size[:, None] + time, capacity)  # out of bounds: dropped
     rows = replay.rows.at[jnp.arange(number)[:, None], at].set(rows, mode="drop")
     return Rows(rows, replay.size + played.length.astype(jnp.int32))
+
+
+@functools.partial(jax.jit, static_argnames=("obs_dim", "settings"), donate_argnums=0)
+def _rescaled(learner: Any, replay: Rows, *, obs_dim: int, settings: SacSettings) -> Any:
+    """The learner with inputs scaled by all that each task has collected."""
+
+    def of_task(networks: Any, rows: Array, size: Array) -> Any:
+        real = (jnp.arange(rows.shape[0]) < size)[:, None]
+        mean = jnp.sum(jnp.where(real, rows, 0.0), axis=0) / size
+        variance = jnp.sum(jnp.where(real, (rows - mean) ** 2, 0.0), axis=0) / size
+        moments = unpack(mean, obs_dim), unpack(jnp.sqrt(variance), obs_dim)
+        return soft_actor_critic.with_scales(networks, *moments, settings.learner())
+
+    networks, optimisers = learner
+    return jax.vmap(of_task)(networks, *replay), optimisers
 
 
 @functools.partial(jax.jit, static_argnames=("settings", "obs_dim", "num_updates"), donate_argnums=0)

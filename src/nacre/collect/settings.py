@@ -31,21 +31,26 @@ class SacSettings:
     """Hidden layers of each."""
     batch_size: int = 256
     """Transitions in one update of a task."""
-    learning_rate: float = 3e-4
-    """Adam's learning rate."""
+    learning_rate: float = 1e-3
+    """Adam's learning rate at the first update."""
+    learning_rate_decay: float = 1.0
+    """What it is multiplied by at the last update, along a straight line from 1 at the first."""
     discount: float = 0.99
     """Discount factor gamma."""
-    soft_target_tau: float = 0.005
+    soft_target_tau: float = 0.01
     """Share of the critics that their slow copies take over after each update."""
     initial_temperature: float = 0.1
     """What the policy's entropy is worth at first, in rewards; it is learnt, towards an entropy of -action_dim nats."""
-    normalise_critics: bool = False
+    normalise_critics: bool = True
     """Whether the critics' hidden layers are normalised (Ba et al. 2016), which lets them take larger steps."""
+    normalise_inputs: bool = True
+    """Whether networks see observations and actions with mean 0 and variance 1 over all that the task has collected,
+    taken anew in every round."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.name in ("first_checkpoint", "normalise_critics") else 1e-9
+            least = 0 if field.name == "first_checkpoint" or isinstance(value, bool) else 1e-9
             if not least <= value < np.inf:
                 raise NacreError(f"{field.name} is {value}, but must be above 0; change it.")
         if self.num_random_steps >= self.num_steps:
@@ -76,10 +81,12 @@ class SacSettings:
     def learner(self) -> SoftActorCriticSettings:
         """The same in the words of `learning/soft_actor_critic.py`, without z."""
         return SoftActorCriticSettings(
+            iterations=1, num_train_steps_per_iteration=self.num_steps - self.num_random_steps,
+            learning_rate_decay=self.learning_rate_decay,
             use_value_network=False, automatic_temperature=True, reward_scale=1.0, meta_batch=1,
             batch_size=self.batch_size, hidden_dim=self.hidden_dim, num_hidden_layers=self.num_hidden_layers,
             learning_rate=self.learning_rate, discount=self.discount, soft_target_tau=self.soft_target_tau,
-            normalise_critics=self.normalise_critics,
+            normalise_critics=self.normalise_critics, normalise_inputs="all" if self.normalise_inputs else "none",
         )  # fmt: skip
 
     def update_flops(self, family: Family) -> int:
@@ -89,7 +96,7 @@ class SacSettings:
 
 _POINT: dict[str, Any] = dict(
     num_steps=5_000, num_random_steps=200, num_checkpoints=14, first_checkpoint=0.44, hidden_dim=64, batch_size=128,
-    learning_rate=1e-3, discount=0.9,
+    discount=0.9, soft_target_tau=0.005, normalise_critics=False, normalise_inputs=False,
 )  # fmt: skip
 DEPARTURES: dict[str, dict[str, Any]] = {
     "point-robot": _POINT,
