@@ -50,6 +50,8 @@ class Command:
     """Episodes of every checkpoint in its task; other qualities have as many in all as mixed."""
     learning_rate: float | None = None
     """sac: Adam's learning rate."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """sac: what matrix products round their inputs to; bfloat16 is faster on new CPUs and on GPUs."""
     hidden_dim: int | None = None
     """sac: units in a hidden layer of policy and critics."""
     num_train_tasks: int = 30
@@ -176,7 +178,7 @@ def _plan(command: Command, family: Any) -> Plan:
         train, test = drawn.train, drawn.test
     settings = settings_for(
         family, num_steps=command.num_steps, num_checkpoints=command.checkpoints,
-        learning_rate=command.learning_rate, hidden_dim=command.hidden_dim,
+        learning_rate=command.learning_rate, hidden_dim=command.hidden_dim, precision=command.precision,
     )  # fmt: skip
     return Plan(family, train, test, settings, seed=command.seed, benchmark=command.benchmark)
 

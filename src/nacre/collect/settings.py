@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -47,9 +47,14 @@ class SacSettings:
     """Whether networks see observations and actions with mean 0 and variance 1 over all that the task has collected,
     taken anew in every round."""
 
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What matrix products round their inputs to; bfloat16 takes two thirds of the time on CPUs with AMX."""
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if isinstance(value, str):
+                continue
             least = 0 if field.name == "first_checkpoint" or isinstance(value, bool) else 1e-9
             if not least <= value < np.inf:
                 raise NacreError(f"{field.name} is {value}, but must be above 0; change it.")
@@ -87,6 +92,7 @@ class SacSettings:
             batch_size=self.batch_size, hidden_dim=self.hidden_dim, num_hidden_layers=self.num_hidden_layers,
             learning_rate=self.learning_rate, discount=self.discount, soft_target_tau=self.soft_target_tau,
             normalise_critics=self.normalise_critics, normalise_inputs="all" if self.normalise_inputs else "none",
+            precision=self.precision,
         )  # fmt: skip
 
     def update_flops(self, family: Family) -> int:

@@ -163,7 +163,7 @@ class MLP(eqx.Module):
         if self.scale is not None:
             x = self.scale(x)
         h = product(x, self.weights[0][:x_dim], self.precision) + self.biases[0]
-        if z is not None:
+        if z is not None and z.shape[-1] > 0:
             h = h + product(z, self.weights[0][x_dim:], self.precision)
         for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
             if self.normalised:
