@@ -96,6 +96,11 @@ def stacked(trees: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
+def unstacked(tree: Any, num: int, axis: int = 0) -> list[Any]:
+    """The inverse: `num` pytrees, out of one whose leaves have them along `axis`."""
+    return [jax.tree.map(lambda x, i=i: jnp.take(x, i, axis), tree) for i in range(num)]
+
+
 def split(key: Key, num: int = 2) -> Key:
     """`num` new keys, each of the shape of `key`."""
     return jax.random.split(key, num) if key.ndim == 0 else jax.vmap(lambda k: split(k, num), out_axes=1)(key)

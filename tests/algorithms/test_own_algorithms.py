@@ -158,6 +158,7 @@ def algorithm(**changes: Any) -> nacre.Algorithm:
         ("a\x1b[31m", algorithm(), "cannot be named"),
         ("mine", object(), "must be a nacre.Algorithm"),
         ("mine", algorithm(settings=dict), "derived from nacre.MethodSettings"),
+        ("mine", algorithm(offline=True), "derived from presets.offline.OfflineSettings"),
         ("mine", algorithm(presets={"paper": {"*": {"iteration": 3}}}), "sets 'iteration' for *"),
     ],
 )

@@ -155,19 +155,22 @@ def test_steps_in_numpy_files_become_episodes(root: Path, tmp_path: Path, side_b
 
 
 class Command:
-    """Unpickled the usual way, it calls a function."""
+    """Unpickled the usual way, it makes a file."""
+
+    def __init__(self, file: Path):
+        self.file = file
 
     def __reduce__(self) -> Any:
-        return (Path.touch, (Path("/tmp/called-by-a-pickle"),))
+        return (Path.touch, (self.file,))
 
 
 def test_nothing_in_an_object_array_is_called(tmp_path: Path) -> None:
     rows = np.empty((1, 4), object)
-    rows[0, 0] = Command()
+    rows[0, 0] = Command(tmp_path / "called")
     np.save(tmp_path / "trj_1.npy", rows)
     with pytest.raises(ValueError, match="it names pathlib"):
         object_arrays.load(tmp_path / "trj_1.npy")
-    assert not Path("/tmp/called-by-a-pickle").exists()
+    assert not (tmp_path / "called").exists()
 
 
 VALUES = (np.float32(2.5), np.int64(-3), True, 7, -1.5, np.arange(6.0).reshape(2, 3).T, np.array(3.0),

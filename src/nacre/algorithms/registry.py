@@ -12,6 +12,7 @@ from nacre.algorithms.protocol import Algorithm, Presets
 from nacre.errors import NacreError, unknown
 from nacre.families import plugins
 from nacre.presets import macaw, maesn, maml, multitask, offline_context, oracle, pearl_presets, random_policy, rl2
+from nacre.presets.offline import OfflineSettings
 from nacre.presets.pearl import PearlSettings
 from nacre.presets.settings import MethodSettings
 
@@ -125,6 +126,8 @@ def _check(name: str, algorithm: Algorithm) -> None:
     settings: Any = algorithm.settings
     if not (isinstance(settings, type) and issubclass(settings, MethodSettings) and settings is not MethodSettings):
         raise NacreError(f"the settings of '{name}' must be a frozen dataclass derived from nacre.MethodSettings.")
+    if algorithm.offline and not issubclass(settings, OfflineSettings):
+        raise NacreError(f"'{name}' is offline, so its settings must be derived from presets.offline.OfflineSettings.")
     known = {field.name for field in dataclasses.fields(settings)}
     for preset, rows in algorithm.presets.items():
         for family, row in rows.items():

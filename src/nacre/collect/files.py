@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,9 @@ import jax
 import numpy as np
 
 from nacre.errors import NacreError
+from nacre.runs import files
+
+AGAIN = "give the same command again"
 
 
 def named(tree: Any) -> dict[str, np.ndarray]:
@@ -50,25 +50,10 @@ def save(file: Path, arrays: dict[str, Any]) -> None:
 
 def make(folder: Path) -> None:
     """The folder, and those around it."""
-    with writing(folder):
+    with files.writing(folder, AGAIN):
         folder.mkdir(parents=True, exist_ok=True)
-
-
-@contextmanager
-def writing(file: Path) -> Iterator[None]:
-    """Turns a refusal to write into a NacreError."""
-    try:
-        yield
-    except OSError as error:
-        raise NacreError(
-            f"cannot write {file} ({error.strerror}); make room or change the permissions there, then give the same "
-            "command again."
-        ) from error
 
 
 def replace(file: Path, content: bytes) -> None:
     """Rewrites a file, whole or not at all."""
-    draft = file.with_name(file.name + ".new")
-    with writing(file):
-        draft.write_bytes(content)
-        os.replace(draft, file)
+    files.replace(file, content, AGAIN)

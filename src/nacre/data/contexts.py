@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from nacre.errors import NacreError
+from nacre.families.family import Family
 from nacre.learning import offline
 from nacre.learning.offline import Logs
 from nacre.presets.trials import TrialSettings
 from nacre.types import ArrayLike, Key, Logged, Transition
-
-if TYPE_CHECKING:
-    from nacre.data.dataset import DataSet
 
 CONTEXTS = 2**31 - 1
 """Folded into an evaluation's key for what contexts draw; its trials split that key."""
@@ -25,8 +23,19 @@ DISCOUNT = 0.99
 """For returns-to-go where a method's settings have no discount."""
 
 
+class HasLogs(Protocol):
+    """A data set, as far as contexts need it: a `DataSet`, or whatever keeps one's logs open."""
+
+    @property
+    def family(self) -> Family:
+        """The family of its tasks."""
+
+    def logs(self, split: str, discount: float) -> Logs:
+        """The logs of a split."""
+
+
 def for_trials(
-    data: DataSet | None,
+    data: HasLogs | None,
     trials: TrialSettings,
     split: str,
     tasks: Sequence[int] | ArrayLike,
@@ -48,13 +57,13 @@ def for_trials(
     return draw(logs, lanes, trials.context_transitions, key, data.family.obs_dim, in_order=in_order)
 
 
-def check(data: DataSet | None, trials: TrialSettings) -> None:
+def check(data: HasLogs | None, trials: TrialSettings) -> None:
     """Raises NacreError where trials in test tasks would lack the logged transitions that the protocol gives."""
     if trials.meets.logs is not None:
         _logs(data, trials, "test")
 
 
-def _logs(data: DataSet | None, trials: TrialSettings, split: str) -> tuple[DataSet, Logs]:
+def _logs(data: HasLogs | None, trials: TrialSettings, split: str) -> tuple[HasLogs, Logs]:
     """The data set, and its logs that the protocol gives in these tasks."""
     if data is None:
         raise NacreError(

@@ -20,7 +20,7 @@ from nacre.learning.collection import Buffers, Phases, PosteriorZ
 from nacre.learning.replay import Replay
 from nacre.learning.soft_actor_critic import Metrics, Networks, Noise, Optimisers
 from nacre.presets.soft_actor_critic import SoftActorCriticSettings
-from nacre.types import Agent, Key, Tasks, stacked, stream
+from nacre.types import Agent, Key, Tasks, stacked, stream, unstacked
 
 UPDATES_PER_CALL = 50
 """Updates in a block: few enough to show progress and stop soon, enough that Python costs nothing."""
@@ -163,11 +163,7 @@ def block(
 
     numbers = first + jnp.arange(num_updates, dtype=jnp.int32)
     after, metrics = jax.lax.scan(body, stacked(learners), numbers)
-
-    def of_seed(tree: Any, axis: int = 0) -> list[Any]:
-        return [jax.tree.map(lambda x, i=i: jnp.take(x, i, axis), tree) for i in range(num_seeds)]
-
-    return of_seed(after), of_seed(metrics, axis=1)
+    return unstacked(after, num_seeds), unstacked(metrics, num_seeds, axis=1)
 
 
 def learner(config: Any, objective: soft_actor_critic.Objective) -> Learn:

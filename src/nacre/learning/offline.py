@@ -22,7 +22,7 @@ from jaxtyping import Array, Int
 
 from nacre.learning.off_policy import UPDATES_PER_CALL
 from nacre.learning.replay import uniform_index, unpack
-from nacre.types import Key, Logged, Transition, stacked, stream
+from nacre.types import Key, Logged, Transition, stacked, stream, unstacked
 
 Metrics = dict[str, Any]
 
@@ -183,7 +183,8 @@ def _block(
         drawn = jax.tree.map(lambda at: _gather(logs, at, procedure), chosen)
         return jax.vmap(procedure.learn)(carry, drawn, rest)
 
-    return _of_seeds(*jax.lax.scan(body, stacked(learners), _numbers(first, num_updates)), len(learners))
+    after, metrics = jax.lax.scan(body, stacked(learners), _numbers(first, num_updates))
+    return unstacked(after, len(learners)), unstacked(metrics, len(learners), axis=1)
 
 
 @functools.partial(jax.jit, static_argnames="procedure", donate_argnames="learners")
@@ -193,13 +194,5 @@ def _block_of_drawn(
     def body(carry: Any, given: Any) -> tuple[Any, Metrics]:
         return jax.vmap(procedure.learn)(carry, *given)
 
-    return _of_seeds(*jax.lax.scan(body, stacked(learners), (drawn, rest)), len(learners))
-
-
-def _of_seeds(learners: Any, metrics: Metrics, num_seeds: int) -> tuple[list[Any], list[Metrics]]:
-    """Stacked learners and metrics as a list, an entry a seed."""
-
-    def of_seed(tree: Any, axis: int) -> list[Any]:
-        return [jax.tree.map(lambda x, i=i: jnp.take(x, i, axis), tree) for i in range(num_seeds)]
-
-    return of_seed(learners, 0), of_seed(metrics, 1)
+    after, metrics = jax.lax.scan(body, stacked(learners), (drawn, rest))
+    return unstacked(after, len(learners)), unstacked(metrics, len(learners), axis=1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from nacre.data import contexts
@@ -12,29 +15,37 @@ from nacre.runs.experiment import Experiment
 from nacre.runs.memory import memory_limit
 from nacre.types import Key, Logged
 
+if TYPE_CHECKING:
+    from nacre.data.dataset import DataSet
+
 SHARE_OF_MEMORY = 0.25
 """Logs that take a larger share of the memory stay in their file and are read from it a block of updates at a time."""
 
 
-def train_logs(experiment: Experiment) -> list[Logs]:
-    """The logs of the train tasks, where a method's `meta_train` takes them: none for a method that collects."""
+class RunData:
+    """A run's data set whose logs, once opened and their checksums compared, stay open while the run is trained."""
+
+    def __init__(self, data: DataSet):
+        self.family = data.family
+        self.logs = functools.cache(data.logs)
+
+
+def opened(experiment: Experiment) -> RunData | None:
+    """The run's data set; None where it has none. Raises NacreError where it lacks what the run's trials need."""
+    data = RunData(experiment.open_data()) if experiment.options.data else None
+    contexts.check(data, TrialSettings.of(experiment.settings))
+    return data
+
+
+def train_logs(experiment: Experiment, data: RunData) -> Logs:
+    """The logs of the run's train tasks, in memory where there is room."""
     settings = experiment.settings
-    if not isinstance(settings, OfflineSettings):
-        return []
-    logs = experiment.open_data().logs("train", settings.discount)
-    number = settings.num_train_tasks
+    assert isinstance(settings, OfflineSettings)  # seen to when the method was registered
+    logs, number = data.logs("train", settings.discount), settings.num_train_tasks
     logs = logs._replace(first_row=logs.first_row[:number], num_rows=logs.num_rows[:number])
-    return [placed(logs, int(SHARE_OF_MEMORY * memory_limit()))]
+    return placed(logs, int(SHARE_OF_MEMORY * memory_limit()))
 
 
-def context_logs(experiment: Experiment, trials: TrialSettings, split: str, num_tasks: int, key: Key) -> Logged | None:
+def context_logs(data: RunData | None, trials: TrialSettings, split: str, num_tasks: int, key: Key) -> Logged | None:
     """What agents absorb before the trials of an evaluation on 'train' or 'test' tasks; `key` [seed] is its key."""
-    if trials.meets.logs is None:
-        return None
-    return contexts.for_trials(experiment.open_data(), trials, split, np.arange(num_tasks), key)
-
-
-def check_data(experiment: Experiment) -> None:
-    """Raises NacreError where the data set lacks what the run's evaluations need, before anything is trained."""
-    if experiment.options.data:
-        contexts.check(experiment.open_data(), TrialSettings.of(experiment.settings))
+    return contexts.for_trials(data, trials, split, np.arange(num_tasks), key)

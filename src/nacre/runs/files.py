@@ -29,14 +29,13 @@ def reason_of(error: Exception) -> str:
 
 
 @contextmanager
-def writing(file: Path) -> Iterator[None]:
-    """Turns a refusal to write this file of a run (full disk, no permission) into a NacreError."""
+def writing(file: Path, then: str = "go on with 'nacre resume'") -> Iterator[None]:
+    """Turns a refusal to write this file (full disk, no permission) into a NacreError; `then`: how to go on."""
     try:
         yield
     except OSError as error:
         raise NacreError(
-            f"cannot write {file} ({reason_of(error)}); make room or change the permissions there, then go on with "
-            "'nacre resume'."
+            f"cannot write {file} ({reason_of(error)}); make room or change the permissions there, then {then}."
         ) from error
 
 
@@ -53,9 +52,9 @@ def reading(file: Path) -> Iterator[None]:
         raise NacreError(f"{file} is damaged ({reason_of(error)}); restore it.") from error
 
 
-def replace(file: Path, content: bytes) -> None:
-    """Rewrites a file, whole or not at all."""
+def replace(file: Path, content: bytes, then: str = "go on with 'nacre resume'") -> None:
+    """Rewrites a file, whole or not at all; `then` as in `writing`."""
     draft = file.with_name(file.name + ".new")
-    with writing(file):
+    with writing(file, then):
         draft.write_bytes(content)
         os.replace(draft, file)

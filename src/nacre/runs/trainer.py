@@ -21,7 +21,7 @@ from nacre.presets.trials import TrialSettings
 from nacre.runs import tables
 from nacre.runs.checkpoints import Arrays, Checkpoints, rebuilt
 from nacre.runs.compilation_cache import use_compilation_cache
-from nacre.runs.data_set import check_data, context_logs, train_logs
+from nacre.runs.data_set import RunData, context_logs, opened, train_logs
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import Experiment
 from nacre.runs.files import notice
@@ -66,7 +66,7 @@ def train(
     check_memory(experiments)
     for path in paths:
         RunDirectory.check_place(path, overwrite=overwrite)
-    check_data(experiments[0])
+    opened(experiments[0])  # refused before anything is made
     check_before_run(experiments[0].family)
     origin = None if from_run is None else find_origin(from_run, experiments[0])
     runs = _create(experiments, paths, overwrite, origin)
@@ -285,7 +285,8 @@ def _train(
             one.sinks.started(state)
         stack.enter_context(stop.listening())
         last_save = last_block = time.monotonic()
-        logs = train_logs(experiment)
+        data = opened(experiment)
+        logs = [] if data is None else [train_logs(experiment, data)]
         for states, metrics in experiment.algorithm.meta_train(  # noqa: B020
             experiment.family, settings, tasks, states, *logs
         ):
@@ -298,7 +299,7 @@ def _train(
                 one.log(state, values, left)
             if states[0].meta_iterations > iterations:
                 iterations = int(states[0].meta_iterations)
-                _evaluate(training, states, iterations, pace)
+                _evaluate(training, states, iterations, pace, data)
                 if on_iteration is not None:
                     try:
                         for one, state in zip(training, states, strict=True):
@@ -320,12 +321,14 @@ def _train(
     return reason
 
 
-def _evaluate(training: Sequence[_Training], states: Sequence[Any], iterations: int, pace: Pace) -> None:
+def _evaluate(
+    training: Sequence[_Training], states: Sequence[Any], iterations: int, pace: Pace, data: RunData | None
+) -> None:
     """The evaluations that are due after this iteration."""
     experiment, began = training[0].experiment, time.monotonic()
     splits = _splits(iterations, experiment)
     for split in splits:
-        evaluations = evaluate_states(experiment, states, getattr(training[0].run.tasks, split), split)
+        evaluations = evaluate_states(experiment, states, getattr(training[0].run.tasks, split), split, data)
         for one, state, evaluation in zip(training, states, evaluations, strict=True):
             one.evaluated(state, split, evaluation)
     if splits == ["test"]:
@@ -353,8 +356,10 @@ def _splits(iterations: int, experiment: Experiment) -> list[str]:
     return [split for split, now in due.items() if now]
 
 
-def evaluate_states(experiment: Experiment, states: Sequence[Any], tasks: Tasks, split: str) -> list[Evaluation]:
-    """The trials of every run on these tasks. Keys follow from the runs' own."""
+def evaluate_states(
+    experiment: Experiment, states: Sequence[Any], tasks: Tasks, split: str, data: RunData | None
+) -> list[Evaluation]:
+    """The trials of every run on these tasks. Keys follow from the runs' own; contexts are the data set's."""
 
     def key(state: Any) -> jax.Array:
         of_iteration = jax.random.fold_in(stream(state.key, "evaluate"), int(state.meta_iterations))
@@ -363,7 +368,7 @@ def evaluate_states(experiment: Experiment, states: Sequence[Any], tasks: Tasks,
     algorithm, settings = experiment.algorithm, experiment.settings
     agent, trials = algorithm.make_agent(experiment.family, settings), TrialSettings.of(settings)
     keys = jnp.stack([key(state) for state in states])
-    logged = context_logs(experiment, trials, split, num_tasks(tasks), keys)
+    logged = context_logs(data, trials, split, num_tasks(tasks), keys)
     return evaluate_side_by_side(
         experiment.family, tasks, agent, [algorithm.agent_params(state) for state in states], keys, trials.episodes,
         trials.repeats, logged,
