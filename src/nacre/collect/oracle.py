@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from nacre.algorithms.registry import ALGORITHMS
-from nacre.collect import files, sac
+from nacre.collect import sac
 from nacre.collect.rollouts import Request
 from nacre.collect.run_replay import run_on
 from nacre.collect.training import EVALUATION_EPISODES, SECONDS_BETWEEN_SAVES
@@ -24,6 +24,7 @@ from nacre.errors import NacreError
 from nacre.families.family import TaskSet, take
 from nacre.presets.oracle import PRESETS, OracleSettings
 from nacre.presets.pearl_presets import ANY_FAMILY
+from nacre.runs import arrays
 from nacre.runs.checkpoints import Checkpoints
 from nacre.runs.pace import duration
 from nacre.simulation.rollout import begin, episode, side_by_side
@@ -104,7 +105,7 @@ def train(
     template = jax.eval_shape(lambda: algorithm.agent_params(algorithm.init(plan.family, settings, plan.seed)))
     _check(path, plan, settings)
     saved, folder = Checkpoints(path / "state"), path / "checkpoints"
-    files.make(folder)
+    arrays.make(folder)
     if saved.latest() is not None:
         state = saved.restore(state)
         tell(f"goes on from {int(state.grad_steps):,} updates")
@@ -120,7 +121,7 @@ def train(
             continue
         done, updates = int(state.meta_iterations), int(state.grad_steps)
         if done in wanted:
-            files.save(folder / f"updates-{updates:07d}.npz", files.named(algorithm.agent_params(state)))
+            arrays.save(folder / f"updates-{updates:07d}.npz", arrays.named(algorithm.agent_params(state)))
         left = (time.monotonic() - started) / (updates - first) * (total - updates)
         tell(f"{updates:,} of {total:,} updates, {int(state.env_steps):,} steps, {duration(left)} left")
         reason = stopped()
@@ -131,8 +132,8 @@ def train(
         if reason and done < last:
             tell(f"stopped by {reason}; the same command goes on from there")
             return None
-    found = {int(re.sub(r"\D", "", file.stem)): files.read(file) for file in sorted(folder.glob("updates-*.npz"))}
-    params = {step: files.rebuilt(template, arrays) for step, arrays in found.items()}
+    found = {int(re.sub(r"\D", "", file.stem)): arrays.read(file) for file in sorted(folder.glob("updates-*.npz"))}
+    params = {step: arrays.rebuilt(template, read) for step, read in found.items()}
     recipe = {"algorithm": "oracle", "settings": dataclasses.asdict(settings), "seed": plan.seed}
     return OraclePolicies(plan, agent, params, recipe)
 
@@ -147,5 +148,5 @@ def _check(path: Path, plan: TaskPlan, settings: OracleSettings) -> None:
         return
     if path.exists() and any(path.iterdir()):
         raise NacreError(f"{path} is in the way, and no work of 'nacre collect'; choose another --work.")
-    files.make(path)
-    files.replace(file, json.dumps(told, indent=1).encode())
+    arrays.make(path)
+    arrays.replace(file, json.dumps(told, indent=1).encode())

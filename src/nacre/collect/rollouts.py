@@ -25,7 +25,7 @@ from nacre.data.episodes import LoggedEpisode
 from nacre.errors import NacreError
 from nacre.families.family import take
 from nacre.learning.replay import unpack
-from nacre.simulation.rollout import episode, side_by_side
+from nacre.simulation.rollout import episode, play, side_by_side
 from nacre.types import Episode, Key, Tasks, Transition
 
 QUALITIES = ("random", "medium", "expert", "mixed", "replay")
@@ -90,7 +90,7 @@ class SacPolicies:
         trees = [self._policies[one.step] for one in requests]
         places = [one.policy for one in requests]
         policies = jax.tree.map(lambda *x: np.stack([leaf[at] for leaf, at in zip(x, places, strict=True)]), *trees)
-        return sac.play(self.plan.family, sac.POLICY, policies, tasks, keys, 1, explore=True)
+        return play(self.plan.family, sac.POLICY, policies, tasks, keys, 1, explore=True)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -18,12 +18,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from nacre.collect.settings import SacSettings
-from nacre.families.family import Family, num_tasks, take
+from nacre.families.family import Family
 from nacre.learning import soft_actor_critic
 from nacre.learning.networks import TanhGaussianPolicy, sample_action
 from nacre.learning.replay import pack, row_width, uniform_index, unpack
 from nacre.learning.soft_actor_critic import Inferred, Noise, Objective
-from nacre.simulation.rollout import episode, side_by_side
+from nacre.simulation.rollout import play
 from nacre.types import Agent, Episode, Key, Tasks, fold_in, stream
 
 UPDATES_PER_CALL = 50
@@ -66,19 +66,6 @@ def uniform(action_dim: int) -> Agent:
         return jax.random.uniform(key, (obs.shape[0], action_dim), minval=-1.0, maxval=1.0), memory
 
     return POLICY._replace(act=act)
-
-
-def play(
-    family: Family, agent: Agent, params: Any, tasks: Tasks, keys: Key, num_episodes: int, *, explore: bool
-) -> Episode:
-    """`num_episodes` episodes of every policy in its task, side by side: params, tasks and keys are [policy, ...].
-
-    Lanes are those of the first policy, then of the second, and so on; all arrays on the host.
-    """
-    number = num_tasks(tasks)
-    lanes = take(tasks, np.repeat(np.arange(number), num_episodes))
-    _, played = episode(family, side_by_side(agent, number), params, (), lanes, keys, explore=explore)
-    return jax.tree.map(np.asarray, played)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

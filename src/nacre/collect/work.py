@@ -22,11 +22,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from nacre.collect import files, sac
+from nacre.collect import sac
 from nacre.collect.settings import SacSettings
 from nacre.errors import NacreError
 from nacre.families.catalog import make_family
 from nacre.families.family import Family, num_tasks
+from nacre.runs import arrays
 from nacre.types import Episode, Tasks
 
 FORMAT = 1
@@ -127,9 +128,9 @@ class WorkDirectory:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise NacreError(f"{path} is in the way, and no work of 'nacre collect'; choose another --work.")
         for folder in ("checkpoints", "state"):
-            files.make(path / folder)
+            arrays.make(path / folder)
         versions = {name: importlib.metadata.version(name) for name in ("nacre", "jax", "numpy")}
-        files.replace(file, json.dumps(wanted | {"versions": versions}, indent=1).encode())
+        arrays.replace(file, json.dumps(wanted | {"versions": versions}, indent=1).encode())
         return cls(path)
 
     def check(self, plan: Plan) -> WorkDirectory:
@@ -161,21 +162,21 @@ class WorkDirectory:
 
     def save_checkpoint(self, step: int, policy: Any, returns: np.ndarray) -> None:
         """Keeps the policies of all tasks after `step` steps in each."""
-        files.save(self.path / "checkpoints" / f"step-{step:07d}.npz", files.named(policy) | {"returns": returns})
+        arrays.save(self.path / "checkpoints" / f"step-{step:07d}.npz", arrays.named(policy) | {"returns": returns})
 
     def checkpoint(self, step: int) -> Checkpoint:
         """Reads one back; its arrays are on the host."""
-        saved = files.read(self.path / "checkpoints" / f"step-{step:07d}.npz")
+        saved = arrays.read(self.path / "checkpoints" / f"step-{step:07d}.npz")
         returns = saved.pop("returns")
-        return Checkpoint(step, files.rebuilt(self._shapes().policy, saved), returns)
+        return Checkpoint(step, arrays.rebuilt(self._shapes().policy, saved), returns)
 
     def save_random_returns(self, returns: np.ndarray) -> None:
         """Keeps the returns of random actions, [task, episode]."""
-        files.save(self._random_file, {"returns": returns})
+        arrays.save(self._random_file, {"returns": returns})
 
     def random_returns(self) -> np.ndarray:
         """Returns of random actions, [task, episode]."""
-        return files.read(self._random_file)["returns"]
+        return arrays.read(self._random_file)["returns"]
 
     def _shapes(self) -> sac.State:
         plan = self.plan
@@ -190,8 +191,8 @@ class WorkDirectory:
         folder = self.path / "state"
         if rounds:
             first = state.rounds - len(rounds)
-            files.save(folder / f"replay-{first:05d}-{state.rounds - 1:05d}.npz", _packed(rounds, first))
-        files.save(folder / "learner.npz", files.named(state.learner) | {"rounds": np.int64(state.rounds)})
+            arrays.save(folder / f"replay-{first:05d}-{state.rounds - 1:05d}.npz", _packed(rounds, first))
+        arrays.save(folder / "learner.npz", arrays.named(state.learner) | {"rounds": np.int64(state.rounds)})
 
     def load_state(self) -> sac.State:
         """The state that was kept last, or the one before the first step."""
@@ -200,13 +201,13 @@ class WorkDirectory:
         file = self.path / "state" / "learner.npz"
         if not file.exists():
             return state
-        saved = files.read(file)
+        saved = arrays.read(file)
         rounds = int(saved.pop("rounds"))
         rows, size = np.zeros(state.replay.rows.shape, np.float32), np.zeros(len(plan), np.int32)
         for logged in self.replay(rounds):
             rows[logged.task, size[logged.task] : size[logged.task] + len(logged.rows)] = logged.rows
             size[logged.task] += len(logged.rows)
-        learner = jax.tree.map(jax.numpy.asarray, files.rebuilt(state.learner, saved))
+        learner = jax.tree.map(jax.numpy.asarray, arrays.rebuilt(state.learner, saved))
         return state._replace(learner=learner, replay=sac.Rows(*map(jax.numpy.asarray, (rows, size))), rounds=rounds)
 
     def replay(self, rounds: int | None = None) -> Iterator[ReplayEpisode]:
@@ -219,7 +220,7 @@ class WorkDirectory:
                 continue
             if first != next_round:
                 raise NacreError(f"{file.parent} lacks the rounds from {next_round} to {first}; restore them.")
-            saved, at, next_round = files.read(file), 0, last + 1
+            saved, at, next_round = arrays.read(file), 0, last + 1
             for task, round_, length in zip(saved["task"], saved["round"], saved["length"], strict=True):
                 yield ReplayEpisode(int(task), int(round_), saved["rows"][at : at + length])
                 at += length

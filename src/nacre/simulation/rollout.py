@@ -69,6 +69,20 @@ def episode(
     return memory, result
 
 
+def play(
+    family: Family, agent: Agent, params: Any, tasks: Tasks, keys: Key, num_episodes: int, *, explore: bool
+) -> Episode:
+    """`num_episodes` episodes of every policy in its task, side by side, by agents that remember nothing: params, tasks
+    and keys are [policy, ...].
+
+    Lanes are those of the first policy, then of the second, and so on; all arrays on the host.
+    """
+    number = num_tasks(tasks)
+    lanes = take(tasks, np.repeat(np.arange(number), num_episodes))
+    _, played = episode(family, side_by_side(agent, number), params, (), lanes, keys, explore=explore)
+    return jax.tree.map(np.asarray, played)
+
+
 @functools.partial(jax.jit, static_argnames=("family", "agent", "explore"))
 def _compiled_episode(
     family: JaxFamily, agent: Agent, params: Any, memory: Any, task: Any, key: Key, *, explore: bool

@@ -28,7 +28,7 @@ def rebuilt(template: Any, saved: dict[str, np.ndarray]) -> Any:
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
     wanted = {name: leaf.shape for name, (_, leaf) in zip(names, leaves, strict=True)}
     if wanted != {name: values.shape for name, values in saved.items()}:
-        raise NacreError("networks of other sizes are in the work directory; choose another --work.")
+        raise NacreError("there are networks of other sizes; choose another directory.")
     return jax.tree.unflatten(treedef, [saved[name] for name in names])
 
 
@@ -38,7 +38,7 @@ def read(file: Path) -> dict[str, np.ndarray]:
         with np.load(file, allow_pickle=False) as saved:
             return dict(saved)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise NacreError(f"{file} cannot be read ({error}); restore it, or remove it and train again.") from error
+        raise NacreError(f"{file} cannot be read ({error}); restore it, or remove it and begin again.") from error
 
 
 def save(file: Path, arrays: dict[str, Any]) -> None:
