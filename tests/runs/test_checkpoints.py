@@ -373,7 +373,7 @@ def test_a_checkpoint_that_this_user_may_not_read_is_not_taken_for_damaged(
     def refuse(file: Path) -> int:
         raise PermissionError(13, "Permission denied", str(file))
 
-    monkeypatch.setattr(checksums, "_crc32", refuse)
+    monkeypatch.setattr(checksums, "crc32", refuse)
     with pytest.raises(nacre.NacreError, match=r"this user may not read .* change its permissions"):
         Checkpoints(saved).restore(fresh(tasks))
 

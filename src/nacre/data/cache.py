@@ -16,7 +16,6 @@ import os
 import shutil
 import sys
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -24,6 +23,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from nacre.data import episodes as stored
+from nacre.data.checksums import crc32
 from nacre.data.episodes import SPLITS, ContentHash, LoggedEpisode
 from nacre.data.layout import CACHE, EPISODES, cannot_write, user_cache
 from nacre.data.table import FILE as TABLE
@@ -34,8 +34,6 @@ from nacre.learning.offline import Logs
 VERSION = 1
 CHECKSUMS = "checksums.json"
 RETURNS = "return_to_go.npy"
-PIECE = 1 << 22
-"""Bytes that are read at a time."""
 ROWS = 1 << 18
 """Rows whose returns to go are computed at a time, and those of the episode that goes on there."""
 TOLD_EVERY = 5.0
@@ -161,7 +159,7 @@ def _folder(source: Source, name: str, files: list[str], fill: Fill) -> Path:
         _remove_old_drafts(place)
         draft.mkdir()
         fill(draft)
-        sums = {file.name: _crc32(file) for file in draft.iterdir()}
+        sums = {file.name: crc32(file) for file in draft.iterdir()}
         told = {"version": VERSION, "content_hash": source.content_hash, "crc32": sums}
         (draft / CHECKSUMS).write_text(json.dumps(told, indent=1))
         if not _is_whole(place, source.content_hash, files):  # else another program was faster
@@ -197,18 +195,10 @@ def _is_whole(folder: Path, content_hash: str, files: list[str]) -> bool:
     try:
         told = json.loads((folder / CHECKSUMS).read_bytes())
         return (told["version"], told["content_hash"]) == (VERSION, content_hash) and all(
-            _crc32(folder / name) == told["crc32"][name] for name in files
+            crc32(folder / name) == told["crc32"][name] for name in files
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
-
-
-def _crc32(file: Path) -> int:
-    crc = 0
-    with file.open("rb") as handle:
-        while piece := handle.read(PIECE):
-            crc = zlib.crc32(piece, crc)
-    return crc
 
 
 def _fill_logs(source: Source, into: Path) -> None:

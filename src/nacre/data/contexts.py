@@ -14,13 +14,12 @@ from nacre.errors import NacreError
 from nacre.families.family import Family
 from nacre.learning import offline
 from nacre.learning.offline import Logs
+from nacre.presets.settings import DISCOUNT
 from nacre.presets.trials import TrialSettings
 from nacre.types import ArrayLike, Key, Logged, Transition
 
 CONTEXTS = 2**31 - 1
 """Folded into an evaluation's key for what contexts draw; its trials split that key."""
-DISCOUNT = 0.99
-"""For returns-to-go where a method's settings have no discount."""
 
 
 class HasLogs(Protocol):
@@ -53,7 +52,7 @@ def for_trials(
         return None
     data, logs = _logs(data, trials, split)
     lanes = np.tile(np.asarray(tasks, np.int32), trials.repeats if repeats is None else repeats)
-    in_order = bool(getattr(trials.settings, "context_in_order", False))
+    in_order = trials.settings is not None and trials.settings.context_in_order
     return draw(logs, lanes, trials.context_transitions, key, data.family.obs_dim, in_order=in_order)
 
 
@@ -121,4 +120,4 @@ def of_episode(
 
 
 def _discount(trials: TrialSettings) -> float:
-    return float(getattr(trials.settings, "discount", DISCOUNT))
+    return DISCOUNT if trials.settings is None else trials.settings.discount

@@ -9,6 +9,9 @@ from typing import Self
 from nacre.families.family import Family, TaskSet, take
 from nacre.presets import protocols
 
+DISCOUNT = 0.99
+"""Discount factor where a method's settings say nothing else."""
+
 
 @dataclass(frozen=True)
 class MethodSettings:
@@ -60,6 +63,16 @@ class MethodSettings:
     def num_context_transitions(self) -> int:
         """Logged transitions of a task that the agent is given, in the protocols that give it some."""
         return 256
+
+    @property
+    def context_in_order(self) -> bool:
+        """Whether these are a stretch of the log, in the order of time, rather than single transitions."""
+        return False
+
+    @property
+    def discount(self) -> float:
+        """Discount factor gamma of the method's returns; 0.99 where it has none of its own."""
+        return DISCOUNT
 
     @property
     def single_task(self) -> int:

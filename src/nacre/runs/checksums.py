@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from nacre.data.checksums import crc32
 from nacre.runs.files import reading
 
 FILE = "checksums.json"
-PIECE = 1 << 22
-"""Bytes that are read at a time."""
 
 
 class Damaged(Exception):
@@ -30,7 +28,7 @@ class Listed(NamedTuple):
 def write(checkpoint: Path) -> None:
     """Lists the checksums of everything that the folder holds."""
     files = sorted(file for file in checkpoint.rglob("*") if file.is_file())
-    sums = {file.relative_to(checkpoint).as_posix(): _crc32(file) for file in files}
+    sums = {file.relative_to(checkpoint).as_posix(): crc32(file) for file in files}
     listed = {"nacre": importlib.metadata.version("nacre"), "crc32": sums}
     (checkpoint / FILE).write_text(json.dumps(listed, indent=1))
 
@@ -63,13 +61,5 @@ def verify(checkpoint: Path, files: dict[str, int], folders: Sequence[str]) -> N
         if name not in files:
             raise Damaged(f"{file} has no checksum")
         with reading(file):
-            if _crc32(file) != files[name]:
+            if crc32(file) != files[name]:
                 raise Damaged(f"{file} has another checksum than when it was written")
-
-
-def _crc32(file: Path) -> int:
-    crc = 0
-    with file.open("rb") as handle:
-        while piece := handle.read(PIECE):
-            crc = zlib.crc32(piece, crc)
-    return crc
