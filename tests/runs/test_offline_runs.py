@@ -23,6 +23,7 @@ from nacre.errors import NacreError
 from nacre.learning import offline
 from nacre.presets.offline import OfflineSettings
 from nacre.runs import data_set as of_run
+from nacre.runs.experiment import resolve
 from nacre.runs.trainer import resume
 from nacre.types import Agent
 
@@ -175,6 +176,21 @@ def test_a_data_set_that_changed_is_refused(data: DataSet, tmp_path: Path) -> No
     assert nacre.load(tmp_path / "run").evaluate(episodes=1)[0].shape[-1] == 1  # acting needs no data set
 
 
+def test_a_method_that_learns_online_takes_the_tasks_of_a_data_set(
+    data: DataSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = nacre.train("random", "point-robot", preset="smoke", data=made_up.ID, out=tmp_path / "run")
+    assert "learns from its own steps" in capsys.readouterr().err
+    for split in ("train", "test"):
+        np.testing.assert_array_equal(getattr(run.tasks, split)["goal"], data.tasks(split)["goal"])
+    assert run.evaluations()["task"].max() == 1
+    alone = resolve("oracle", "point-robot", "smoke", data=made_up.ID, single_task=1).draw_tasks()
+    np.testing.assert_array_equal(alone.train["goal"], data.test["goal"][1:])
+    np.testing.assert_array_equal(alone.test["goal"], data.test["goal"][1:])
+    some = resolve("oracle", "point-robot", "smoke", data=made_up.ID, num_train_tasks=2).draw_tasks()
+    np.testing.assert_array_equal(some.train["goal"], data.train["goal"][:2])
+
+
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
@@ -182,7 +198,7 @@ def test_a_data_set_that_changed_is_refused(data: DataSet, tmp_path: Path) -> No
             "train mean-action point-robot",
             "mean-action learns from a data set; name one of 'nacre data list' by --data",
         ),
-        ("train random point-robot --preset smoke --data {id}", "not from a data set; leave out --data"),
+        ("train random point-robot --preset smoke --data {id} --num-test-tasks 4", "has 2 test tasks"),
         ("train mean-action cheetah-vel --data {id}", "is of point-robot, not of cheetah-vel"),
         ("train mean-action point-robot --data nacre/nothing/mixed-v0", "nacre/nothing/mixed-v0"),
     ],

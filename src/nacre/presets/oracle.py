@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nacre.errors import NacreError
-from nacre.families.family import Family, TaskSet, take
+from nacre.families.family import TaskSet, take
 from nacre.presets.pearl import PearlSettings
 from nacre.presets.pearl_presets import PRESETS as PEARL_PRESETS
 from nacre.presets.soft_actor_critic import SoftActorCriticSettings
@@ -45,12 +45,12 @@ class OracleSettings(SoftActorCriticSettings):
     def episodes_per_draw(self) -> tuple[int, ...]:
         return (self.num_episodes,)
 
-    def draw_tasks(self, family: Family, task_seed: int) -> TaskSet:
-        drawn = super().draw_tasks(family, task_seed)
+    def choose_tasks(self, given: TaskSet) -> TaskSet:
+        chosen = super().choose_tasks(given)
         if self.single_task < 0:
-            return drawn
-        one = take(drawn.test, [self.single_task])
-        return drawn._replace(train=one, test=one)
+            return chosen
+        one = take(chosen.test, [self.single_task])
+        return chosen._replace(train=one, test=one)
 
 
 def _rows(preset: str) -> dict[str, dict[str, object]]:

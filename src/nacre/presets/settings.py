@@ -86,8 +86,12 @@ class MethodSettings:
 
     def draw_tasks(self, family: Family, task_seed: int) -> TaskSet:
         """The train and test tasks of a run, as they follow from `task_seed`."""
-        drawn = family.task_set(task_seed, self.first_test_task, self.num_test_tasks)
-        return drawn._replace(train=take(drawn.train, slice(self.num_train_tasks)))
+        return self.choose_tasks(family.task_set(task_seed, self.first_test_task, self.num_test_tasks))
+
+    def choose_tasks(self, given: TaskSet) -> TaskSet:
+        """Those of some train and test tasks that a run has: the first `num_train_tasks` and `num_test_tasks`."""
+        train, test = take(given.train, slice(self.num_train_tasks)), take(given.test, slice(self.num_test_tasks))
+        return given._replace(train=train, test=test)
 
     def env_steps(self, family: Family) -> int:
         """Environment steps of a whole run, at most; 0 where that is not known beforehand. For estimates of time."""

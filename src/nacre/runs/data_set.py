@@ -12,6 +12,7 @@ from nacre.learning.offline import Logs, placed
 from nacre.presets.offline import OfflineSettings
 from nacre.presets.trials import TrialSettings
 from nacre.runs.experiment import Experiment
+from nacre.runs.files import notice
 from nacre.runs.memory import memory_limit
 from nacre.types import Key, Logged
 
@@ -35,6 +36,12 @@ def opened(experiment: Experiment) -> RunData | None:
     data = RunData(experiment.open_data()) if experiment.options.data else None
     contexts.check(data, TrialSettings.of(experiment.settings))
     return data
+
+
+def tell_of_tasks(experiment: Experiment) -> None:
+    """A notice where a data set gives a run its tasks, and is not what it learns from."""
+    if experiment.options.data and not experiment.algorithm.offline:
+        notice(f"{experiment.algorithm_name} learns from its own steps, in the tasks of {experiment.options.data}.")
 
 
 def train_logs(experiment: Experiment, data: RunData) -> Logs:

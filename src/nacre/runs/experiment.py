@@ -19,7 +19,7 @@ from nacre.families import plugins
 from nacre.families.blame import failure
 from nacre.families.catalog import FAMILIES, OPTIONAL, find_family, make_family
 from nacre.families.catalog import registered_by as family_by
-from nacre.families.family import Family, TaskSet, num_tasks, take
+from nacre.families.family import Family, TaskSet, num_tasks
 from nacre.presets.pearl_presets import ANY_FAMILY
 from nacre.presets.settings import MethodSettings
 from nacre.runs.migration import SCHEMA, migrated
@@ -45,7 +45,8 @@ class RunOptions:
     train_evaluation_interval: int = 10
     """Iterations between evaluations on train tasks."""
     data: str = ""
-    """Data set that an offline method learns from: an id as in 'nacre data list', or the path of one."""
+    """Data set that an offline method learns from: an id as in 'nacre data list', or the path of one. A method that
+    learns from its own environment steps takes the tasks of it, and nothing else."""
 
     def __post_init__(self) -> None:
         for name in ("seed", "task_seed"):
@@ -96,12 +97,11 @@ class Experiment:
         """The run's tasks: those of its data set, or as they follow from its task_seed."""
         if not self.options.data:
             return self.settings.draw_tasks(self.family, self.options.task_seed)
-        found, number = self.open_data(), self.num_tasks
-        parts = [take(getattr(found, split), slice(number[split])) for split in ("train", "test")]
-        return TaskSet(parts[0], parts[1], self.options.task_seed)
+        found = self.open_data()
+        return self.settings.choose_tasks(TaskSet(found.train, found.test, self.options.task_seed))
 
     def open_data(self) -> DataSet:
-        """The data set that the run learns from. NacreError where it is missing, or is not what it was."""
+        """The data set that the run has its tasks from. NacreError where it is missing, or is not what it was."""
         from nacre.data.dataset import open_data_set  # slow to import
 
         found = open_data_set(self.options.data)
@@ -159,11 +159,9 @@ def from_preset(algorithm_name: str, family_name: str, preset: str, **overrides:
 
 
 def _with_data(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:
-    """The experiment on the tasks and the family of its data set, of methods that learn from one."""
+    """The experiment on the tasks and the family of its data set, if it has one; offline methods must."""
     name, source, family = experiment.algorithm_name, experiment.options.data, experiment.family
-    if not experiment.algorithm.offline:
-        if source:
-            raise NacreError(f"{name} learns from its own environment steps, not from a data set; leave out --data.")
+    if not source and not experiment.algorithm.offline:
         return experiment
     if not source:
         raise NacreError(
@@ -181,10 +179,13 @@ def _with_data(experiment: Experiment, overrides: Mapping[str, Any]) -> Experime
                 f"{option} is {getattr(family, option)!r}, but the data set '{source}' was collected with "
                 f"{getattr(found.family, option)!r}; leave out --{option.replace('_', '-')}."
             )
+    # An online method's preset has the numbers of other task sets: they are not what was asked for.
+    preset = None if experiment.algorithm.offline else from_preset(name, family.name, experiment.preset).settings
     numbers = {}
     for split in ("train", "test"):
         there, field = num_tasks(getattr(found, split)), f"num_{split}_tasks"
         asked = getattr(experiment.settings, field)
+        asked = 0 if preset is not None and asked == getattr(preset, field) else asked
         if asked > there:
             raise NacreError(
                 f"{field} is {asked}, but the data set '{source}' has {there} {split} tasks; change "

@@ -21,7 +21,7 @@ from nacre.presets.trials import TrialSettings
 from nacre.runs import tables
 from nacre.runs.checkpoints import Arrays, Checkpoints, rebuilt
 from nacre.runs.compilation_cache import use_compilation_cache
-from nacre.runs.data_set import RunData, context_logs, opened, train_logs
+from nacre.runs.data_set import RunData, context_logs, opened, tell_of_tasks, train_logs
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import Experiment
 from nacre.runs.files import notice
@@ -67,6 +67,7 @@ def train(
     for path in paths:
         RunDirectory.check_place(path, overwrite=overwrite)
     opened(experiments[0])  # refused before anything is made
+    tell_of_tasks(experiments[0])
     check_before_run(experiments[0].family)
     origin = None if from_run is None else find_origin(from_run, experiments[0])
     runs = _create(experiments, paths, overwrite, origin)
@@ -286,7 +287,7 @@ def _train(
         stack.enter_context(stop.listening())
         last_save = last_block = time.monotonic()
         data = opened(experiment)
-        logs = [] if data is None else [train_logs(experiment, data)]
+        logs = [train_logs(experiment, data)] if data is not None and experiment.algorithm.offline else []
         for states, metrics in experiment.algorithm.meta_train(  # noqa: B020
             experiment.family, settings, tasks, states, *logs
         ):
