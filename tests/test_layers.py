@@ -29,6 +29,7 @@ ROOMS = (
     ("data",),
     ("runs",),
     ("deploy",),
+    ("fine_tuning",),
     ("collect",),
     ("benchmark",),
     ("report",),

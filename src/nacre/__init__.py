@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from nacre.families.catalog import FAMILIES, make_family
     from nacre.families.family import Family, JaxFamily, JaxStep, MujocoFamily, TaskSet
     from nacre.families.gymnasium import GymnasiumFamily
+    from nacre.fine_tuning.running import FineTuned, fine_tune
+    from nacre.presets.fine_tuning import FineTuneSettings
     from nacre.presets.settings import MethodSettings
     from nacre.presets.trials import TrialSettings
     from nacre.runs.directory import RunDirectory
@@ -39,6 +41,8 @@ _MODULES = {
     "families.catalog": ("FAMILIES", "make_family"),
     "families.family": ("Family", "JaxFamily", "JaxStep", "MujocoFamily", "TaskSet"),
     "families.gymnasium": ("GymnasiumFamily",),
+    "fine_tuning.running": ("FineTuned", "fine_tune"),
+    "presets.fine_tuning": ("FineTuneSettings",),
     "presets.settings": ("MethodSettings",),
     "presets.trials": ("TrialSettings",),
     "runs.directory": ("RunDirectory",),
@@ -61,6 +65,8 @@ __all__ = [
     "Episode",
     "EpisodeReport",
     "Family",
+    "FineTuneSettings",
+    "FineTuned",
     "GymnasiumFamily",
     "Iteration",
     "JaxFamily",
@@ -77,6 +83,7 @@ __all__ = [
     "TrialSettings",
     "check_family",
     "evaluate",
+    "fine_tune",
     "load",
     "make_family",
     "register_algorithm",

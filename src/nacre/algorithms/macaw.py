@@ -19,7 +19,7 @@ import optax
 from jaxtyping import Array, Float
 
 from nacre.families.family import Family, TaskSet
-from nacre.learning import offline
+from nacre.learning import fine_tuning, offline
 from nacre.learning.advantage_weighting import (
     act_and_features,
     action_weights,
@@ -29,6 +29,7 @@ from nacre.learning.advantage_weighting import (
     policy_loss,
     value_loss,
 )
+from nacre.learning.fine_tuning import FineTuning
 from nacre.learning.inner_loop import (
     acting_agent,
     init_policy,
@@ -199,6 +200,16 @@ def make_agent(family: Family, config: MacawSettings) -> Agent:
         lambda networks: all_weights(networks.policy),
         lambda networks, logged: adapt(networks, logged, num_steps, config).policy, config,
     )  # fmt: skip
+
+
+@functools.cache
+def make_fine_tuning(family: Family, config: MacawSettings) -> FineTuning:
+    """How MACAW goes on in a task: by advantage-weighted regression of the adapted weights, generators left out."""
+
+    def adapted(networks: Networks, logged: Logged, num_steps: int) -> fine_tuning.Networks:
+        return fine_tuning.Networks(*adapt(networks, logged, num_steps, config))
+
+    return fine_tuning.advantage_weighted(adapted, config)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -17,8 +17,9 @@ import optax
 from jaxtyping import Array, Float
 
 from nacre.families.family import Family, TaskSet
-from nacre.learning import advantage_weighting, offline
+from nacre.learning import advantage_weighting, fine_tuning, offline
 from nacre.learning.advantage_weighting import act_and_features, adam_step
+from nacre.learning.fine_tuning import FineTuning
 from nacre.learning.inner_loop import Memory, acting_agent
 from nacre.learning.offline import Logs, Metrics, Procedure, State, transfer  # noqa: F401  (of this method too)
 from nacre.learning.weight_transform import Weights, all_weights, init_layers
@@ -42,12 +43,13 @@ class Optimisers(NamedTuple):
 
 def told(logged: Logged, task: Float[Array, "*rows num_train_tasks"]) -> Logged:
     """The same with the task, one-hot or zero, behind every observation that is looked at."""
+    transition = logged.transition._replace(obs=beside(logged.transition.obs, task))
+    return logged._replace(transition=transition, last_obs=beside(logged.last_obs, task))
 
-    def beside(obs: Array) -> Array:
-        return jnp.concatenate([obs, jnp.broadcast_to(task, (*obs.shape[:-1], task.shape[-1]))], axis=-1)
 
-    transition = logged.transition._replace(obs=beside(logged.transition.obs))
-    return logged._replace(transition=transition, last_obs=beside(logged.last_obs))
+def beside(obs: Array, task: Float[Array, "*rows num_train_tasks"]) -> Array:
+    """Observations with the task behind them."""
+    return jnp.concatenate([obs, jnp.broadcast_to(task, (*obs.shape[:-1], task.shape[-1]))], axis=-1)
 
 
 def value_loss(weights: Weights, logged: Logged, config: Any) -> Array:
@@ -112,10 +114,19 @@ def make_agent(family: Family, config: MultitaskSettings) -> Agent:
     agent = acting_agent(lambda networks: networks.policy, absorb, config)
 
     def act(params: Networks, memory: Memory, obs: Array, key: Key, explore: bool) -> tuple[Array, Memory]:
-        untold = jnp.broadcast_to(nothing, (*obs.shape[:-1], len(nothing)))
-        return agent.act(params, memory, jnp.concatenate([obs, untold], axis=-1), key, explore)
+        return agent.act(params, memory, beside(obs, nothing), key, explore)
 
     return agent._replace(act=act)
+
+
+@functools.cache
+def make_fine_tuning(family: Family, config: MultitaskSettings) -> FineTuning:
+    """How both networks go on in a task after `fine_tune`, still told none."""
+
+    def adapted(networks: Networks, logged: Logged, num_steps: int) -> fine_tuning.Networks:
+        return fine_tuning.Networks(*fine_tune(networks, logged, num_steps, config))
+
+    return fine_tuning.advantage_weighted(adapted, config, lambda obs: beside(obs, jnp.zeros(config.num_train_tasks)))
 
 
 def init(family: Family, config: MultitaskSettings, seed: int) -> State:

@@ -12,6 +12,7 @@ from nacre.presets.settings import MethodSettings
 if TYPE_CHECKING:
     import numpy as np
 
+    from nacre.learning.fine_tuning import FineTuning
     from nacre.types import Agent, Belief, Key
 
 Metrics = dict[str, Any]
@@ -81,6 +82,12 @@ class BeliefOf(Protocol):
     def __call__(self, memory: Any, settings: Any, /) -> Belief: ...
 
 
+class MakeFineTuning(Protocol):
+    """How the method goes on learning in a task online. Cached, as `MakeAgent`."""
+
+    def __call__(self, family: Family, settings: Any, /) -> FineTuning: ...
+
+
 class Compile(Protocol):
     """Compiles what takes much memory to compile, before `init` takes memory for the state."""
 
@@ -114,4 +121,5 @@ class Algorithm:
     needs_task: bool = False  # whether the agent's `begin` reads the task, as an oracle's does
     offline: bool = False  # whether it learns from a data set: `meta_train` takes its logs as a fifth argument
     transfer: Transfer | None = None  # of methods whose runs can start from another run's networks
+    fine_tuning: MakeFineTuning | None = None  # of methods that can go on learning from episodes of their own in a task
     compile: Compile = _compiles_as_it_goes

@@ -45,10 +45,13 @@ _BUILT_IN = {
     "maml-trpo": _built_in("maml", maml.PRESETS, maml.MamlTrpoSettings),
     "promp": _built_in("maml", maml.PRESETS, maml.PrompSettings),
     "maesn": _built_in("maesn", maesn.PRESETS, maesn.MaesnSettings, belief=_late("maesn", "belief")),
-    "macaw": _built_in("macaw", macaw.PRESETS, macaw.MacawSettings, offline=True),
+    "macaw": _built_in(
+        "macaw", macaw.PRESETS, macaw.MacawSettings, offline=True, fine_tuning=_late("macaw", "make_fine_tuning")
+    ),
     "bc": _built_in("bc", multitask.PRESETS["bc"], multitask.BcSettings, offline=True),
     "multitask-awr": _built_in(
-        "multitask", multitask.PRESETS["multitask-awr"], multitask.MultitaskSettings, offline=True
+        "multitask", multitask.PRESETS["multitask-awr"], multitask.MultitaskSettings, offline=True,
+        fine_tuning=_late("multitask", "make_fine_tuning"),
     ),
     "oracle": _built_in("oracle", oracle.PRESETS, oracle.OracleSettings, needs_task=True),
     "offline-pearl": _built_in(

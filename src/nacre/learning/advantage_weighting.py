@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array, Float
 
 from nacre.learning.weight_transform import Weights, linear, mlp
-from nacre.types import Logged
+from nacre.types import Key, Logged
 
 SPREAD_FLOOR = 1e-6
 """Least standard deviation that advantages are divided by: where all are equal, all weigh 1."""
@@ -34,6 +34,11 @@ def act_and_features(weights: Weights, obs: Array) -> tuple[Array, Array]:
         obs = jax.nn.relu(linear(row, obs))
     features = linear(first, obs)
     return jnp.tanh(linear(last, jax.nn.relu(features))), features
+
+
+def with_noise(mean: Float[Array, "*rows action_dim"], key: Key, config: Any) -> Float[Array, "*rows action_dim"]:
+    """An action of the Gaussian about the mean action."""
+    return mean + config.policy_std * jax.random.normal(key, mean.shape)
 
 
 def log_density(mean: Array, action: Float[Array, "*rows action_dim"], std: float) -> Float[Array, "*rows"]:

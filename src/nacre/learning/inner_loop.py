@@ -13,7 +13,7 @@ from jaxtyping import Array, Int
 
 from nacre.families.family import Family, num_tasks
 from nacre.learning import offline
-from nacre.learning.advantage_weighting import act_and_features
+from nacre.learning.advantage_weighting import act_and_features, with_noise
 from nacre.learning.offline import Logs
 from nacre.learning.replay import uniform_index
 from nacre.learning.weight_transform import Layer, Layers, Weights, init_layers, num_parameters
@@ -97,8 +97,7 @@ def acting_agent(start: Any, absorb: Any, config: AdaptingSettings) -> Agent:
 
     def act(params: Any, memory: Memory, obs: Array, key: Key, explore: bool) -> tuple[Array, Memory]:
         mean = jax.vmap(lambda weights, obs: act_and_features(weights, obs)[0])(memory.policy, obs)
-        noise = config.policy_std * jax.random.normal(key, mean.shape) if explore else 0.0
-        return mean + noise, memory
+        return with_noise(mean, key, config) if explore else mean, memory
 
     def absorbed(params: Any, memory: Memory, logged: Logged, key: Key) -> Memory:
         return Memory(jax.vmap(lambda own: absorb(params, own))(logged))

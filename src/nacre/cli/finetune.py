@@ -1,0 +1,89 @@
+"""`nacre finetune`: a run goes on learning online in its test tasks."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nacre.cli.parsing import Positional, parse
+from nacre.presets.fine_tuning import FineTuneSettings
+
+if TYPE_CHECKING:
+    from nacre.fine_tuning.running import FineTuned
+
+
+@dataclass(frozen=True)
+class Command:
+    """Let an offline run go on learning online in each test task, after gradient steps on logged transitions."""
+
+    run: Positional[Path]
+    """Run directory."""
+    data: str | None = None
+    """Data set whose tasks and logged transitions are taken; unless given, the run's own."""
+    tasks: str = "test"
+    """'test' or 'train'."""
+    gradient_steps: int | None = None
+    """Gradient steps on logged transitions before the first round; as the run was configured unless given."""
+    context_transitions: int | None = None
+    """How many logged transitions of a task; as the run was configured unless given."""
+    settings: FineTuneSettings = field(default_factory=FineTuneSettings)
+    """How it learns."""
+    out: Path | None = None
+    """Directory for tables and state, and to go on from; RUN/finetune unless given."""
+    seed: int = 0
+    """Seed of everything random."""
+    checkpoint: str = "latest"
+    """Which checkpoint: 'latest', 'best' (by the test score that the run had at it), or its number of updates."""
+    time_limit: float | None = None
+    """Stop after this many minutes; the same command goes on."""
+
+
+def run(args: list[str], started: float) -> int:
+    """Carries out the command line `nacre finetune ARGS`; its exit status tells of a signal that stopped it."""
+    command = parse(Command, args, "nacre finetune")
+    from nacre.deploy.trained_agent import load
+    from nacre.fine_tuning.running import fine_tune
+    from nacre.runs.stopping import exit_status
+
+    agent = load(command.run, command.checkpoint)
+    tuned = fine_tune(
+        agent, command.out or command.run / "finetune", command.settings, tasks=command.tasks, data=command.data,
+        gradient_steps=command.gradient_steps, context_transitions=command.context_transitions, seed=command.seed,
+        time_limit=command.time_limit, tell=_tell,
+    )  # fmt: skip
+    if tuned.stopped_by is not None:
+        return exit_status(tuned.stopped_by)
+    lines = agent.lines(command.tasks, command.data)
+    _print(tuned, {} if lines is None else {name: values.mean() for name, values in lines.named().items()})
+    return 0
+
+
+def _tell(line: str) -> None:
+    print(f"nacre: {line}", file=sys.stderr, flush=True)
+
+
+def _print(tuned: FineTuned, lines: dict[str, float]) -> None:
+    from rich.table import Column, Table
+
+    from nacre.cli.tables import print_table, task_text
+    from nacre.fine_tuning.running import gradient_steps_text
+
+    steps, rounds = gradient_steps_text(tuned.gradient_steps), len(tuned.returns)
+    names = [task_text(task) for task in tuned.tasks]
+    first = Column("task", no_wrap=True, min_width=max(map(len, names)))
+    table = Table(
+        first, "before adaptation", f"after {steps}", f"after {rounds} rounds",
+        title="mean returns of deterministic episodes",
+    )  # fmt: skip
+    columns = (tuned.before, tuned.adapted, tuned.after)
+    for name, values in zip(names, zip(*columns, strict=True), strict=True):
+        table.add_row(name, *(f"{value:.2f}" for value in values))
+    table.add_section()
+    table.add_row("mean", *(f"{values.mean():.2f}" for values in columns))
+    for name, value in lines.items():
+        table.add_row(name, "", "", f"{value:.2f}")
+    print_table(table)
+    collected = tuned.env_steps[-1]
+    print(f"steps collected in a task: {collected.mean():,.0f}; every round: {tuned.path / 'finetune.csv'}")
