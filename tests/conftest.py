@@ -46,6 +46,7 @@ def check_shapes() -> None:
     import jax
     import numpy as np
 
+    jax.devices()  # the usual ones: a command that a test calls can no longer ask for more
     jaxtyping.Array = jax.Array | np.ndarray
     jaxtyping.install_import_hook(WITH_SHAPES, "beartype.beartype")
 

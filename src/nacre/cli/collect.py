@@ -108,9 +108,10 @@ Made = tuple["Policies | None", Callable[[], "Iterable[LoggedEpisode] | None"]]
 
 
 def _sac(command: Command, path: Path, plan: Plan, stop: StopRequest) -> Made:
-    from nacre.collect import rollouts, training
+    from nacre.collect import rollouts, sac, training
     from nacre.collect.work import WorkDirectory
 
+    sac.a_device_per_core()
     if command.only == "roll":
         work = WorkDirectory(path).check(plan)
     else:

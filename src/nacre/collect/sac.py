@@ -1,15 +1,18 @@
 """Soft actor-critic from scratch in every task at once: tasks that share nothing are the leading axis of one program.
 
 Every task has networks, optimisers, a replay and a key of its own, and gets the random numbers that it would get alone.
-A round plays each task for a horizon's steps, then makes as many updates. Losses: `learning/soft_actor_critic.py`
-(clipped double Q-learning with a learnt temperature, Haarnoja et al. 2018, 1812.05905).
+A round plays each task for a horizon's steps, then makes as many updates, on CPUs of a few tasks on each core. Losses:
+`learning/soft_actor_critic.py` (clipped double Q-learning with a learnt temperature, Haarnoja et al. 2018, 1812.05905).
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -26,8 +29,8 @@ from nacre.learning.soft_actor_critic import Inferred, Noise, Objective
 from nacre.simulation.rollout import play
 from nacre.types import Agent, Episode, Key, Tasks, fold_in, stream
 
-UPDATES_PER_CALL = 50
-"""Updates of every task in one call, at most."""
+TASKS_AT_A_TIME = 4
+"""Tasks whose updates are one program on a CPU, at most: the activations of more of them outgrow a core's cache."""
 
 
 def no_z(encoder: Any, context: Any, noise: Noise, config: Any) -> Inferred:
@@ -148,18 +151,48 @@ def train_round(family: Family, settings: SacSettings, tasks: Tasks, state: Stat
         state = state._replace(
             learner=_rescaled(state.learner, state.replay, obs_dim=family.obs_dim, settings=settings)
         )
-    started, q_means = time.monotonic(), [np.zeros((0, state.keys.size))]
-    first = (state.rounds - settings.random_rounds(family)) * family.horizon
-    for done in range(0, 0 if random else family.horizon, UPDATES_PER_CALL):
-        size = min(UPDATES_PER_CALL, family.horizon - done)
-        learner, q_mean = block(
-            state.learner, state.replay, state.keys, np.int32(first + done),
-            settings=settings, obs_dim=family.obs_dim, num_updates=size,
-        )  # fmt: skip
+    started, q_mean = time.monotonic(), np.zeros((0, state.keys.size))  # no update while actions are random
+    if not random:
+        first = (state.rounds - settings.random_rounds(family)) * family.horizon
+        learner, q_mean = learnt(family, settings, state, first)
         state = state._replace(learner=learner)
-        q_means.append(np.asarray(q_mean))  # waits
-    round_ = Round(episodes, np.concatenate(q_means), time.monotonic() - started)
+    round_ = Round(episodes, q_mean, time.monotonic() - started)
     return state._replace(rounds=state.rounds + 1), round_
+
+
+def a_device_per_core() -> None:
+    """Lets the tasks of `learnt` be shared out to all cores, in a process that has not computed anything yet; in
+    another one it changes nothing, and JAX divides single operations between the cores."""
+    with contextlib.suppress(RuntimeError):  # its devices are there already
+        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+
+
+def learnt(family: Family, settings: SacSettings, state: State, first: int) -> tuple[Any, np.ndarray]:
+    """(learner, mean Q [update, task]) after a round's updates, the first of number `first`.
+
+    Tasks learn in groups, which devices share. On CPUs a group is small.
+    """
+    devices, number = jax.local_devices(), state.keys.size
+    most = TASKS_AT_A_TIME if jax.default_backend() == "cpu" else number
+    num_groups = min(number, -(-max(number / most, 1) // len(devices)) * len(devices))
+    groups = np.array_split(np.arange(number), int(num_groups))
+
+    def learn(device: Any, own: list[np.ndarray]) -> list[Any]:
+        done = []
+        for group in own:
+            parts = jax.tree.map(lambda x: x[group], (state.learner, state.replay, state.keys))  # noqa: B023
+            after = block(
+                *jax.device_put(parts, device), np.int32(first),
+                settings=settings, obs_dim=family.obs_dim, num_updates=family.horizon,
+            )  # fmt: skip
+            done.append(jax.device_put(jax.block_until_ready(after), devices[0]))
+        return done
+
+    with ThreadPoolExecutor(len(devices)) as pool:
+        shares = list(pool.map(learn, devices, [groups[i :: len(devices)] for i in range(len(devices))]))
+    in_order = [shares[i % len(devices)][i // len(devices)] for i in range(len(groups))]
+    learner = jax.tree.map(lambda *parts: jnp.concatenate(parts), *[learner for learner, _ in in_order])
+    return learner, np.concatenate([np.asarray(q_mean) for _, q_mean in in_order], axis=1)
 
 
 @functools.partial(jax.jit, static_argnames="use")
