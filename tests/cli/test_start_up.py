@@ -19,7 +19,10 @@ REFUSED = [
     ["train", "pearl", "cheetah-vel", "--lr", "1"],
     ["train", "--preset", "fast", "promp", "ant-goal", "--gamma", "1"],
     ["train", "pearl", "cheetah"],
-    *([command, "x", "--lr", "1"] for command in ("resume", "evaluate", "adapt", "report", "reproduce", "benchmark")),
+    *(
+        [command, "x", "--lr", "1"]
+        for command in ("resume", "evaluate", "adapt", "finetune", "report", "reproduce", "benchmark")
+    ),
 ]
 LISTS = [["list"], ["list", "pearl"], ["list", "cheetah-vel", "--json"]]
 
