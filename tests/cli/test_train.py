@@ -197,7 +197,7 @@ def test_the_papers_settings_tell_how_long_they_take_before_they_start(
     algorithm: str, told: str, untrained: list[Any], capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     hours = {"paper": 40.0, "fast": 1 / 6}  # of one seed
-    monkeypatch.setattr("nacre.report.reproduce.estimated_seconds", lambda experiment: 3600 * hours[experiment.preset])
+    monkeypatch.setattr("nacre.report.estimates.estimated_seconds", lambda experiment: 3600 * hours[experiment.preset])
     out = ["--out", str(tmp_path / "run"), "--seeds", "0:2"]
     assert run("train", algorithm, "cheetah-vel", *out) == 0
     assert capsys.readouterr().err.startswith(told)

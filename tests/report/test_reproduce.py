@@ -11,29 +11,36 @@ import pytest
 
 from nacre.algorithms.registry import ALGORITHMS
 from nacre.cli import main as cli
-from nacre.report import reproduce
+from nacre.report import estimates, reproduce
+from nacre.report.paper_figures import PAPER_FIGURES, SHORT_ITERATIONS
+from nacre.report.steps import RunStep
 
 
-@pytest.mark.parametrize("figure", reproduce.FIGURES)
+def planned(figure: str, scale: str, seeds: list[int], out: Path) -> list[RunStep]:
+    """The runs of a figure of the paper."""
+    return [step for step in reproduce.planned(figure, scale, seeds, out) if isinstance(step, RunStep)]
+
+
+@pytest.mark.parametrize("figure", PAPER_FIGURES)
 @pytest.mark.parametrize("scale", reproduce.SCALES)
 def test_every_figure_can_be_planned_at_every_scale(figure: str, scale: str, tmp_path: Path):
-    runs = reproduce.planned(figure, scale, [0, 1], tmp_path)
-    assert len({run.path for run in runs}) == len(runs) == 2 * len(reproduce.FIGURES[figure].lines)
+    runs = planned(figure, scale, [0, 1], tmp_path)
+    assert len({run.path for run in runs}) == len(runs) == 2 * len(PAPER_FIGURES[figure].lines)
     for run in runs:
         assert run.experiment.options.seed == int(run.path.name.removeprefix("seed-"))
         for name, value in run.line.fields.items():
             holder = run.experiment.settings if hasattr(run.experiment.settings, name) else run.experiment.family
             assert getattr(holder, name) == value
         assert (run.experiment.settings.env_steps(run.experiment.family) > 0) == (run.line.algorithm != "random")
-        assert reproduce.num_updates(run.experiment) > 0
-    assert set(reproduce.SHORT_ITERATIONS) <= set(ALGORITHMS)
+        assert estimates.num_updates(run.experiment) > 0
+    assert set(SHORT_ITERATIONS) <= set(ALGORITHMS)
 
 
 @pytest.mark.parametrize("scale", reproduce.SCALES)
 def test_all_lines_of_a_family_are_scored_on_the_same_tasks_alike(scale: str, tmp_path: Path):
-    for figure in reproduce.FIGURES:
+    for figure in PAPER_FIGURES:
         met: dict[str, list[Any]] = {}
-        for run in reproduce.planned(figure, scale, [0], tmp_path):
+        for run in planned(figure, scale, [0], tmp_path):
             settings, tasks = run.experiment.settings, run.experiment.draw_tasks().test
             scored = (settings.num_evaluation_episodes, settings.num_evaluation_repeats)
             met.setdefault(run.line.family, []).append((jax.tree.map(lambda x: np.asarray(x).tolist(), tasks), scored))
@@ -45,7 +52,7 @@ def test_steps_of_a_plan_are_those_of_the_settings(tmp_path: Path):
     """ProMP: 501 iterations of 40 tasks x 20 rollouts x 200 steps, twice; RL2: 100 x 2 x 200."""
     steps = {
         run.line.name: run.experiment.settings.env_steps(run.experiment.family)
-        for run in reproduce.planned("domains", "paper", [0], tmp_path)
+        for run in planned("domains", "paper", [0], tmp_path)
         if run.line.family == "cheetah-vel"
     }
     assert steps["promp"] == steps["maml-trpo"] == 501 * 320_000 and steps["rl2"] == 501 * 40_000
@@ -62,7 +69,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path: Path, caps
     table, _, total = capsys.readouterr().out.partition("about ")
     assert "one run after another" in total and not out.exists()
     for line in ("belief", "point-estimate"):
-        assert [row.split()[3:6:2] for row in table.splitlines() if f" {line} " in row] == [[line, "0"], [line, "1"]]
+        assert [row.split()[2:5:2] for row in table.splitlines() if f" {line} " in row] == [[line, "0"], [line, "1"]]
     assert cli.main(["reproduce", "encoders"]) == 2
     assert "did you mean 'encoder'?" in capsys.readouterr().err
     assert cli.main(["reproduce", "encoder", "--seeds", "x"]) == 2
@@ -70,27 +77,27 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path: Path, caps
 
 def test_an_estimate_counts_what_a_line_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """At 1e9 operations a second, simulation for nothing: what the LSTM has more than the product."""
-    monkeypatch.setattr(reproduce, "product_rate", lambda: 1e9)
-    monkeypatch.setattr(reproduce, "steps_per_second", lambda family: np.inf)
-    product, recurrent, *_ = (run.experiment for run in reproduce.planned("encoder", "short", [0], tmp_path))
+    monkeypatch.setattr(estimates, "product_rate", lambda: 1e9)
+    monkeypatch.setattr(estimates, "steps_per_second", lambda family: np.inf)
+    product, recurrent, *_ = (run.experiment for run in planned("encoder", "short", [0], tmp_path))
     config, rows = product.settings, product.settings.meta_batch * product.settings.context_batch_size
     # The LSTM: four gates of its input and its state, once forward and twice backward; the product's head on every row
     # is the recurrent encoder's on the last of them.
     gates, head = 8 * config.encoder_hidden_dim**2, config.encoder_hidden_dim * 2 * config.latent_dim
-    more = 2 * 3 * rows * (gates - head) * reproduce.num_updates(product) / 1e9
-    estimates = [reproduce.estimated_seconds(one) for one in (product, recurrent)]
-    np.testing.assert_allclose(estimates[1] - estimates[0], more, rtol=1e-9)
+    more = 2 * 3 * rows * (gates - head) * estimates.num_updates(product) / 1e9
+    found = [estimates.estimated_seconds(one) for one in (product, recurrent)]
+    np.testing.assert_allclose(found[1] - found[0], more, rtol=1e-9)
 
 
 def test_a_figure_is_made_and_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     arguments = ["reproduce", "sparse", "--scale", "smoke", "--seeds", "0", "--out", str(tmp_path)]
     assert cli.main([*arguments, "--time-limit", "1e-9"]) == 0
     assert "the same command goes on" in capsys.readouterr().err
-    first = next(iter(reproduce.planned("sparse", "smoke", [0], tmp_path)))
-    assert first.path.exists() and not reproduce.is_done(first.experiment, first.path)
+    first = next(iter(planned("sparse", "smoke", [0], tmp_path)))
+    assert first.path.exists() and not first.is_done()
     assert cli.main(arguments) == 0
-    runs = reproduce.planned("sparse", "smoke", [0], tmp_path)
-    assert all(reproduce.is_done(run.experiment, run.path) for run in runs)
+    runs = planned("sparse", "smoke", [0], tmp_path)
+    assert all(run.is_done() for run in runs)
     picture = tmp_path / "sparse" / "smoke.png"
     assert picture.stat().st_size > 10_000
     before = {run.path: (run.path / "eval.csv").stat().st_mtime_ns for run in runs}

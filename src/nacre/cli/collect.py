@@ -169,19 +169,17 @@ def _plan(command: Command, family: Any) -> Plan:
     from nacre.collect.settings import settings_for
     from nacre.collect.work import Plan
 
+    changed: dict[str, Any] = dict(
+        num_steps=command.num_steps, num_checkpoints=command.checkpoints, learning_rate=command.learning_rate,
+        hidden_dim=command.hidden_dim, precision=command.precision,
+    )  # fmt: skip
     if command.benchmark:
         from nacre.data import benchmarks
 
         entry = benchmarks.find(command.benchmark, family.name)
-        (train, test), family = entry.tasks(command.task_seed), dataclasses.replace(family, **entry.options)
-    else:
-        drawn = family.task_set(command.task_seed, command.num_train_tasks, command.num_test_tasks)
-        train, test = drawn.train, drawn.test
-    settings = settings_for(
-        family, num_steps=command.num_steps, num_checkpoints=command.checkpoints,
-        learning_rate=command.learning_rate, hidden_dim=command.hidden_dim, precision=command.precision,
-    )  # fmt: skip
-    return Plan(family, train, test, settings, seed=command.seed, benchmark=command.benchmark)
+        return Plan.of_benchmark(entry, family, task_seed=command.task_seed, seed=command.seed, **changed)
+    drawn = family.task_set(command.task_seed, command.num_train_tasks, command.num_test_tasks)
+    return Plan(family, drawn.train, drawn.test, settings_for(family, **changed), seed=command.seed)
 
 
 def _check(command: Command) -> None:

@@ -48,6 +48,7 @@ def run(args: list[str], started: float) -> None:
     from rich.table import Column, Table
 
     from nacre.cli.tables import print_table, task_text
+    from nacre.deploy.records import recorded
     from nacre.deploy.trained_agent import load
     from nacre.simulation.rollout import score, score_success
 
@@ -64,22 +65,7 @@ def run(args: list[str], started: float) -> None:
     normalised = [] if lines is None else lines.normalised(returns[:, :, -1].mean(axis=0))
     known = [value for value in normalised if value is not None]
     if command.json:
-        data = {
-            "returns": returns.tolist(),
-            "tasks": tasks,
-            "protocol": trials_were.protocol,
-            "context_transitions": np.asarray(seen).tolist(),
-            "scored_episode": returns.shape[2],
-            "exploration_episodes": trials_were.exploration_episodes,
-            "score": score(returns),
-        }
-        if success is not None:
-            data |= {"success": success.tolist(), "success_rate": score_success(success)}
-        if known:
-            data |= {"normalised": normalised, "normalised_score": float(np.mean(known))}
-        if lines is not None and lines.named():
-            data["lines"] = {name: values.tolist() for name, values in lines.named().items()}
-        print(json.dumps(data))
+        print(json.dumps(recorded(evaluation, tasks, trials_were, lines)))
         return
     shown = np.unique(np.linspace(0, returns.shape[2] - 1, 5).astype(int))  # as many as fit a line; --json has all
     names = [task_text(task) for task in tasks]

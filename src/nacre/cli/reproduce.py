@@ -1,18 +1,24 @@
-"""`nacre reproduce`: figures of the PEARL paper."""
+"""`nacre reproduce`: published figures and tables."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from nacre.cli.parsing import Positional, parse, parse_seeds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nacre.report.steps import Step
 
 
 @dataclass(frozen=True)
 class Command:
-    """Train what a figure of the PEARL paper needs, and draw it beside the known points; go on where it was stopped."""
+    """Make what a published figure needs (data sets, runs, evaluations), and draw it beside what is known; go on where
+    it was stopped."""
 
     figure: Positional[str | None] = None
     """Which figure; without one, lists them."""
@@ -21,11 +27,11 @@ class Command:
     seeds: str = "0:3"
     """0:3 (0 to 2) or 0,3,5."""
     out: Path = Path("runs/reproduce")
-    """Directory for runs and pictures."""
+    """Directory for runs and pictures; data sets go where 'nacre data list' finds them."""
     time_limit: float | None = None
     """Stop after this many minutes; the same command goes on."""
     dry_run: bool = False
-    """Print the runs and how long each is estimated to take here, and do nothing."""
+    """Print what there is to do, with estimates of time and disk, and do nothing."""
 
 
 def run(args: list[str], started: float) -> int:
@@ -33,38 +39,54 @@ def run(args: list[str], started: float) -> int:
     command = parse(Command, args, "nacre reproduce")
     from rich.table import Table
 
-    from nacre.cli.tables import duration, print_table
+    from nacre.cli.tables import print_table
     from nacre.report import reproduce
     from nacre.runs.compilation_cache import use_compilation_cache
     from nacre.runs.stopping import exit_status
 
     use_compilation_cache()
+    seeds = parse_seeds(command.seeds)
     if command.figure is None:
-        table = Table("figure", "title", "what the paper found", "runs a seed")
+        table = Table("figure", "title", "what was published", "runs a seed")
         for name, figure in reproduce.FIGURES.items():
-            table.add_row(name, figure.title, figure.finding, str(len(figure.lines)))
+            runs = [step for step in figure.steps("short", [0], command.out) if step.told[2]]
+            table.add_row(name, figure.title, figure.finding, str(len(runs)))
         print_table(table)
         return 0
-    seeds = parse_seeds(command.seeds)
     if command.dry_run:
-        table, total = Table("family", "line", "seed", "env steps", "updates", "estimated"), 0.0
-        for one in reproduce.planned(command.figure, command.scale, seeds, command.out):
-            done = reproduce.is_done(one.experiment, one.path)
-            seconds = 0.0 if done else reproduce.estimated_seconds(one.experiment)
-            total += seconds
-            experiment = one.experiment
-            steps, updates = experiment.settings.env_steps(experiment.family), reproduce.num_updates(experiment)
-            estimated = "done" if done else duration(seconds)
-            seed = str(one.experiment.options.seed)
-            table.add_row(one.line.family, one.line.name, seed, f"{steps:,}", f"{updates:,}", estimated)
-        print_table(table)
-        print(
-            f"about {duration(total)} on this machine, one run after another, in {command.out / command.figure}; of "
-            "on-policy methods only the simulation of robots is counted (the policy and the updates take as long "
-            "again, those of maml-trpo twice as long, and on point robots they are all that takes time)"
-        )
+        _tell_plan(reproduce.planned(command.figure, command.scale, seeds, command.out), command.out / command.figure)
         return 0
     stopped_by = reproduce.run(command.figure, command.scale, seeds, command.out, command.time_limit)
     picture = reproduce.picture_of(command.figure, command.scale, command.out)
     print("stopped; the same command goes on" if stopped_by else f"wrote {picture}", file=sys.stderr)
     return exit_status(stopped_by)
+
+
+def _tell_plan(steps: Sequence[Step], folder: Path) -> None:
+    """Prints what there is to do, and what it takes."""
+    from rich.table import Column, Table
+
+    from nacre.cli.tables import duration, print_table
+    from nacre.report.picture import steps_text
+
+    names = (Column(name, overflow="fold") for name in ("family", "line"))
+    numbers = (Column(name, no_wrap=True) for name in ("seed", "steps", "updates", "time", "disk"))
+    table = Table(*names, *numbers, show_edge=False, pad_edge=False)
+    seconds, disk, all_counted = 0.0, 0, True
+    for step in steps:
+        cost, done = step.cost(), step.is_done()
+        all_counted = all_counted and cost.counted
+        if not done:
+            seconds, disk = seconds + cost.seconds, disk + cost.bytes
+        took = "done" if done else duration(cost.seconds)
+        size, counts = f"{cost.bytes / 1e6:,.0f} MB", (steps_text(cost.env_steps), steps_text(cost.updates))
+        table.add_row(*step.told, *counts, took, size)
+    print_table(table)
+    note = (
+        "; of on-policy methods only the simulation of robots is counted (the policy and the updates take as long "
+        "again, those of maml-trpo twice as long, and on point robots they are all that takes time)"
+    )
+    print(
+        f"about {duration(seconds)} on this machine, one run after another, and {disk / 1e9:,.1f} GB, in {folder}"
+        + ("" if all_counted else note)
+    )

@@ -78,7 +78,7 @@ def _how_long(experiments: Sequence[Experiment]) -> str:
     "at least" where nobody counted the operations of an update.
     """
     from nacre.cli.tables import duration
-    from nacre.report.reproduce import estimated_seconds
+    from nacre.report.estimates import estimated_seconds
 
     def told(experiment: Experiment) -> str:
         family = experiment.family

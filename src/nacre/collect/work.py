@@ -23,7 +23,8 @@ import jax
 import numpy as np
 
 from nacre.collect import sac
-from nacre.collect.settings import SacSettings
+from nacre.collect.settings import SacSettings, settings_for
+from nacre.data.benchmarks import Benchmark
 from nacre.errors import NacreError
 from nacre.families.catalog import make_family
 from nacre.families.family import Family, num_tasks
@@ -78,6 +79,13 @@ class Plan(TaskPlan):
     """How the policies of a collection are trained."""
 
     settings: SacSettings
+
+    @classmethod
+    def of_benchmark(cls, entry: Benchmark, family: Family, *, task_seed: int, seed: int, **changed: Any) -> Plan:
+        """Of a published benchmark's tasks; `changed` from the settings for this family, whose other options stay."""
+        train, test = entry.tasks(task_seed)
+        family = dataclasses.replace(family, **entry.options)
+        return cls(family, train, test, settings_for(family, **changed), seed=seed, benchmark=entry.name)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it."""

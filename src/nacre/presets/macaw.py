@@ -56,6 +56,10 @@ class AdaptingSettings(OfflineSettings):
         """Gradient steps in protocols that do not say how many."""
         return 1
 
+    def num_weights(self, in_dim: int, out_dim: int) -> int:
+        """Weights of a network of dense layers of equal width."""
+        return self.hidden_dim * (in_dim + out_dim + (self.num_hidden_layers - 1) * self.hidden_dim)
+
     @property
     def num_test_steps(self) -> int:
         """Gradient steps on the logged transitions that the agent is given."""
@@ -95,6 +99,15 @@ class TransformSettings(AdaptingSettings):
     @property
     def usual_steps(self) -> int:
         return self.num_inner_steps
+
+    def num_weights(self, in_dim: int, out_dim: int) -> int:
+        dense = super().num_weights(in_dim, out_dim)
+        return dense * (self.latent_dim + 1) if self.weight_transform == "none-equal-size" else dense
+
+    def num_passes(self, num_inner_steps: int) -> int:
+        """How often, in an update, a task's transitions go through a network, forwards and backwards: three times in
+        both batches, and twice as often again in the inner one for the second derivative."""
+        return 9 * num_inner_steps * self.inner_batch_size + 3 * self.batch_size
 
 
 @dataclass(frozen=True)
@@ -136,12 +149,8 @@ class MacawSettings(TransformSettings):
         return (*super()._at_most_one(), "target_share")
 
     def update_flops(self, obs_dim: int, action_dim: int, task_dim: int = 1) -> int:
-        hidden = (self.num_hidden_layers - 1) * self.hidden_dim**2
-        value = self.hidden_dim * (obs_dim + 1) + hidden
-        policy = self.hidden_dim * (obs_dim + action_dim) + hidden
-        # A forward and a backward pass on both batches, and twice as much on the inner one for the second derivative.
-        passes = 9 * self.num_inner_steps * self.inner_batch_size + 3 * self.batch_size
-        return 2 * self.meta_batch * passes * (value + policy)
+        weights = self.num_weights(obs_dim, 1) + self.num_weights(obs_dim, action_dim)
+        return 2 * self.meta_batch * self.num_passes(self.num_inner_steps) * weights
 
 
 SMOKE: dict[str, object] = dict(

@@ -22,6 +22,10 @@ class BcSettings(TransformSettings):
     def usual_steps(self) -> int:
         return self.num_inner_steps if self.meta else 0
 
+    def update_flops(self, obs_dim: int, action_dim: int, task_dim: int = 1) -> int:
+        passes = self.num_passes(self.num_inner_steps if self.meta else 0)
+        return 2 * self.meta_batch * passes * self.num_weights(obs_dim, action_dim)
+
 
 @dataclass(frozen=True)
 class MultitaskSettings(AdaptingSettings):
@@ -53,6 +57,11 @@ class MultitaskSettings(AdaptingSettings):
     @property
     def usual_steps(self) -> int:
         return 20
+
+    def update_flops(self, obs_dim: int, action_dim: int, task_dim: int = 1) -> int:
+        in_dim = obs_dim + self.num_train_tasks
+        weights = self.num_weights(in_dim, 1) + self.num_weights(in_dim, action_dim)
+        return 2 * self.meta_batch * 3 * self.batch_size * weights
 
     def check_family(self, family: Family) -> None:
         super().check_family(family)

@@ -1,0 +1,99 @@
+"""The figures of the PEARL paper: which runs each needs, at a chosen scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from nacre.algorithms.registry import find_algorithm
+from nacre.report import curves
+from nacre.report.steps import Line, RunStep
+
+
+class PaperFigure(NamedTuple):
+    """A figure of the paper."""
+
+    title: str
+    finding: str  # what the paper says that it shows
+    lines: tuple[Line, ...]
+
+    def steps(self, scale: str, seeds: Sequence[int], folder: Path) -> list[RunStep]:
+        """Its runs, seed after seed, so that every line has one before any has two."""
+        return [
+            chosen(line, scale, seed, folder / line.family / line.name / f"seed-{seed}")
+            for seed in seeds
+            for line in self.lines
+        ]
+
+    def draw(self, done: Sequence[RunStep], picture: Path) -> None:
+        """The learning curves of these runs."""
+        curves.draw([step.path for step in done], picture)
+
+
+def _six_domains() -> Iterator[Line]:
+    for family in ("cheetah-dir", "cheetah-vel", "ant-dir", "ant-goal", "humanoid-dir", "walker-params"):
+        for algorithm in ("pearl", "promp", "maml-trpo", "rl2", "oracle", "random"):
+            yield Line(algorithm, algorithm, family)
+
+
+def _sparse_navigation() -> Iterator[Line]:
+    for radius in (0.2, 0.8):
+        for algorithm in ("pearl", "maesn"):
+            yield Line(f"{algorithm}-radius-{radius}", algorithm, "sparse-point-robot", {"goal_radius": radius})
+
+
+PAPER_CONTEXT = {"context": "recent"}
+"""The paper's contexts, at every scale: the ablations of encoder and context are about these, and `fast` has others."""
+PAPER_FIGURES: dict[str, PaperFigure] = {
+    "domains": PaperFigure(
+        "Meta-learning on six domains",
+        "PEARL needs 20 to 100 times fewer steps than ProMP, MAML-TRPO and RL2, and ends higher.",
+        tuple(_six_domains()),
+    ),
+    "sparse": PaperFigure(
+        "Sparse navigation", "PEARL explores better than MAESN, and from fewer steps.", tuple(_sparse_navigation())
+    ),
+    "encoder": PaperFigure(
+        "Encoders",
+        "A recurrent encoder is about as good with unordered transitions, though slower; with trajectories, worse.",
+        (
+            Line("product", "pearl", "cheetah-vel", PAPER_CONTEXT),
+            Line("recurrent", "pearl", "cheetah-vel", PAPER_CONTEXT | {"encoder": "recurrent"}),
+            Line(
+                "recurrent-trajectories",
+                "pearl",
+                "cheetah-vel",
+                PAPER_CONTEXT | {"encoder": "recurrent", "batch_order": "trajectories"},
+            ),
+        ),
+    ),
+    "context": PaperFigure(
+        "Data of the context",
+        "Off-policy context hurts a lot; the critics' batch as context lies between.",
+        tuple(
+            Line(f"context-{source}", "pearl", "cheetah-vel", {"context": source})
+            for source in ("recent", "replay", "batch")
+        ),
+    ),
+    "deterministic": PaperFigure(
+        "A point estimate of the task",
+        "Without a belief, sparse rewards are not found.",
+        (
+            Line("belief", "pearl", "sparse-point-robot"),
+            Line("point-estimate", "pearl", "sparse-point-robot", {"use_information_bottleneck": False}),
+        ),
+    ),
+}
+
+SHORT_ITERATIONS = {"rl2": 50, "maml-trpo": 7, "promp": 7, "maesn": 500, "random": 1}
+"""Iterations at scale `short` of methods without a preset `fast`: about 2M steps of the robots; MAESN's whole run."""
+
+
+def chosen(line: Line, scale: str, seed: int, path: Path) -> RunStep:
+    """The run of a line at a scale. All lines of a family are scored on the same tasks, alike."""
+    if scale != "short":
+        return RunStep(line, scale, seed, path, line.fields)
+    if "fast" in find_algorithm(line.algorithm).presets:
+        return RunStep(line, "fast", seed, path, line.fields)
+    return RunStep(line, "paper", seed, path, {"iterations": SHORT_ITERATIONS[line.algorithm]} | dict(line.fields))
