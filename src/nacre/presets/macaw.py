@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nacre.presets.checks import check_numbers
-from nacre.presets.offline import OfflineSettings
+from nacre.presets.offline import OfflineSettings, rows
 from nacre.presets.protocols import GRADIENT_STEPS, chosen
 
 
@@ -153,6 +153,7 @@ class MacawSettings(TransformSettings):
         return 2 * self.meta_batch * self.num_passes(self.num_inner_steps) * weights
 
 
+FAST: dict[str, object] = dict(iterations=8, num_train_steps_per_iteration=250)
 SMOKE: dict[str, object] = dict(
     iterations=2, num_train_steps_per_iteration=2, meta_batch=2, batch_size=8, hidden_dim=8, num_hidden_layers=2,
     num_context_transitions=8,
@@ -164,8 +165,9 @@ _RELEASED: dict[str, object] = dict(
 )  # fmt: skip
 
 PRESETS: dict[str, dict[str, dict[str, object]]] = {
-    "paper": {"*": {}},
-    "released": {"*": _RELEASED},
-    "smoke": {"*": SMOKE_TRANSFORM},
+    "paper": rows(),
+    "fast": rows(**FAST),
+    "released": rows(**_RELEASED),
+    "smoke": rows(**SMOKE_TRANSFORM),
 }
 """preset -> family ("*": any) -> the fields that differ from the defaults."""

@@ -7,7 +7,8 @@ from typing import Literal
 
 from nacre.errors import NacreError
 from nacre.families.family import Family
-from nacre.presets.macaw import SMOKE, SMOKE_TRANSFORM, AdaptingSettings, TransformSettings
+from nacre.presets.macaw import FAST, SMOKE, SMOKE_TRANSFORM, AdaptingSettings, TransformSettings
+from nacre.presets.offline import rows
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class MultitaskSettings(AdaptingSettings):
 
 
 PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
-    "bc": {"paper": {"*": {}}, "smoke": {"*": SMOKE_TRANSFORM}},
-    "multitask-awr": {"paper": {"*": {}}, "smoke": {"*": SMOKE}},
+    "bc": {"paper": rows(), "fast": rows(**FAST), "smoke": rows(**SMOKE_TRANSFORM)},
+    "multitask-awr": {"paper": rows(), "fast": rows(iterations=10), "smoke": rows(**SMOKE)},
 }
 """method -> preset -> family ("*": any) -> the fields that differ from the defaults."""
