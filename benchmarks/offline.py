@@ -1,4 +1,4 @@
-"""What offline methods cost on this machine, a JSON object a line: `python benchmarks/offline.py > FILE`.
+"""What offline methods cost on this machine, a JSON object a line: `python benchmarks/offline.py [PART...] > FILE`.
 
 Updates at the paper's sizes on made-up logs of cheetah-vel, in turns with PEARL's online update; writing, loading and
 reopening a data set; an update of soft actor-critic in many tasks at once. Some minutes, on an idle machine.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -140,8 +141,9 @@ def settings_of_sac() -> None:
         tell(what="sac", settings=label, velocities=tasks["velocity"].tolist(), returns=returns.tolist())
 
 
+PARTS = {"updates": updates, "data_sets": data_sets, "collecting": collecting, "settings_of_sac": settings_of_sac}
+
 if __name__ == "__main__":
-    updates()
-    data_sets()
-    collecting()
-    settings_of_sac()
+    sac.a_device_per_core()  # as `nacre collect` does
+    for part in sys.argv[1:] or PARTS:
+        PARTS[part]()

@@ -61,10 +61,33 @@ def release_memory() -> None:
 
 
 def _machine_memory() -> float:
-    """Bytes of memory that this machine or container has, as far as the system tells."""
-    limits = [math.inf]
+    """Bytes of memory that this process may have, as far as the system tells: the machine's, or less where a container
+    or a job scheduler allows less."""
+    limits = [math.inf, *control_group_limits()]
     with suppress(AttributeError, OSError, ValueError):
         limits.append(float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
-    with suppress(OSError, ValueError):  # "max" where a container has no limit
-        limits.append(float(Path("/sys/fs/cgroup/memory.max").read_text()))
     return min(limits)
+
+
+def control_group_limits(
+    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+) -> Iterator[float]:
+    """Bytes of memory that this process's Linux control group, and every one above it, may have.
+
+    Both versions of control groups are read. In a container, the groups above its own are not there to read.
+    """
+    with suppress(OSError, ValueError):  # no Linux, or "max" for no limit
+        for line in membership.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "":
+                top, name = root, "memory.max"
+            elif "memory" in controllers.split(","):
+                top, name = root / "memory", "memory.limit_in_bytes"
+            else:
+                continue
+            group = top / path.lstrip("/")
+            for each in (group, *group.parents):
+                with suppress(OSError, ValueError):
+                    yield float((each / name).read_text())
+                if each == top:
+                    break
