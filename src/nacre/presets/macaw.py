@@ -153,7 +153,7 @@ class MacawSettings(TransformSettings):
         return 2 * self.meta_batch * self.num_passes(self.num_inner_steps) * weights
 
 
-FAST: dict[str, object] = dict(iterations=8, num_train_steps_per_iteration=250)
+FAST: dict[str, object] = dict(iterations=20, num_train_steps_per_iteration=250)
 SMOKE: dict[str, object] = dict(
     iterations=2, num_train_steps_per_iteration=2, meta_batch=2, batch_size=8, hidden_dim=8, num_hidden_layers=2,
     num_context_transitions=8,

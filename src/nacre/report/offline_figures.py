@@ -40,7 +40,7 @@ class Scale(NamedTuple):
     families: Mapping[str, int]  # to the episodes of each checkpoint in the data
     rows: Callable[[str], Sequence[Row]]  # of a family
     fields: Callable[[Row, str], dict[str, Any]]  # of a row on a family, changed from the preset
-    preset: Callable[[str], str]  # of an algorithm
+    preset: str
     repeats: int  # trials of a test task
     most_tasks: tuple[int, int] | None = None
     collection: Mapping[str, Any] = {}  # changed in how the policies of the data are trained
@@ -92,8 +92,7 @@ def _runs(scale: Scale, data: DataStep, seed: int, folder: Path) -> Iterator[Sco
     for row in scale.rows(family):
         line = Line(row.name, row.algorithm, family, scale.fields(row, family) | dict(row.fields))
         path = folder / family / row.name / f"seed-{seed}"
-        preset = scale.preset(row.algorithm)
-        yield ScoredRun(line, preset, seed, path, row.protocols, scale.repeats, data, row.quality)
+        yield ScoredRun(line, scale.preset, seed, path, row.protocols, scale.repeats, data, row.quality)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -157,18 +156,6 @@ def _macaw_paper(family: str) -> list[Row]:
 # ----------------------------------------------------------------------------------------------------------------------
 # Sizes
 
-_SHORT_CONTEXT: dict[str, Any] = dict(
-    iterations=40, num_train_steps_per_iteration=500, batch_size=64, hidden_dim=128, encoder_hidden_dim=64
-)
-_SHORT_ADAPTING: dict[str, Any] = dict(iterations=20, num_train_steps_per_iteration=500)
-
-
-def _short_fields(row: Row, family: str) -> dict[str, Any]:
-    """Fewer updates; smaller networks and batches of the methods with an encoder. The oracle's preset is `fast`."""
-    if row.algorithm == "oracle":
-        return {}
-    return _SHORT_CONTEXT if row.algorithm in CONTEXT_METHODS else _SHORT_ADAPTING
-
 
 def _paper_fields(row: Row, family: str) -> dict[str, Any]:
     """CSRO's number of updates, for the methods that it compares."""
@@ -177,31 +164,29 @@ def _paper_fields(row: Row, family: str) -> dict[str, Any]:
     return {}
 
 
+def _no_fields(row: Row, family: str) -> dict[str, Any]:
+    return {}
+
+
 def _smoke_fields(row: Row, family: str) -> dict[str, Any]:
     return {"iterations": 1}
-
-
-def _short_preset(algorithm: str) -> str:
-    return "fast" if algorithm == "oracle" else "paper"
 
 
 _TINY = dict(num_steps=240, num_random_steps=60, num_checkpoints=2, hidden_dim=8, num_hidden_layers=1, batch_size=16)
 _CSRO_DATA = {"point-robot-half-circle": 50, "cheetah-vel": 50}
 _MACAW_DATA = {"cheetah-dir": 50, "cheetah-vel": 20}
 _CSRO_SCALES = {
-    "smoke": Scale(
-        {"point-robot-half-circle": 2}, _csro_rows, _smoke_fields, lambda algorithm: "smoke", 1, (2, 1), _TINY
-    ),
-    "short": Scale(_CSRO_DATA, _csro_rows, _short_fields, _short_preset, 4),
-    "paper": Scale(_CSRO_DATA | {"walker-params": 50}, _csro_rows, _paper_fields, lambda algorithm: "paper", 4),
+    "smoke": Scale({"point-robot-half-circle": 2}, _csro_rows, _smoke_fields, "smoke", 1, (2, 1), _TINY),
+    "short": Scale(_CSRO_DATA, _csro_rows, _no_fields, "fast", 4),
+    "paper": Scale(_CSRO_DATA | {"walker-params": 50}, _csro_rows, _paper_fields, "paper", 4),
 }
 _MACAW_SCALES = {
     "smoke": Scale(
-        {"cheetah-dir": 2}, _macaw_smoke, _smoke_fields, lambda algorithm: "smoke", 1, None,
+        {"cheetah-dir": 2}, _macaw_smoke, _smoke_fields, "smoke", 1, None,
         _TINY | dict(num_steps=800, num_random_steps=400),
     ),
-    "short": Scale(_MACAW_DATA, _macaw_short, _short_fields, _short_preset, 8),
-    "paper": Scale(_MACAW_DATA, _macaw_paper, lambda row, family: {}, lambda algorithm: "paper", 8),
+    "short": Scale(_MACAW_DATA, _macaw_short, _no_fields, "fast", 8),
+    "paper": Scale(_MACAW_DATA, _macaw_paper, _no_fields, "paper", 8),
 }  # fmt: skip
 OFFLINE_FIGURES = {
     "offline": OfflineTable(
