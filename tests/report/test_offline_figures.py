@@ -154,7 +154,7 @@ def test_a_table_has_means_seeds_and_what_is_known() -> None:
     assert rows[2][:6] == ["offline-pearl", "online-np", "256", "-16.0", "0: -16.0", ""] and "-17.0" in rows[2][-1]
     by_name = {row[0]: row for row in rows}
     assert by_name["random actions"][3] == "-20.0" and by_name["data best of nacre/a/mixed-v0"][3] == "-3.9"
-    assert by_name["CSRO (CSRO, table 2, on its own data)"][-1] == "-6.4"
+    assert by_name["CSRO (CSRO's comparison)"][-1] == "-6.4"
     first = next(csv.DictReader(as_csv(scores).splitlines()))
     assert (first["seed"], first["score"], first["normalised_score"], first["data_mean"]) == (
         "0",

@@ -77,7 +77,7 @@ ONLINE = "online"
 """The agent's own context; whether its exploration was online-prior or online-np is not known."""
 
 _CSRO_1 = "CSRO, table 1"
-_CSRO_2 = "CSRO, table 2, on its own data"
+_CSRO_2 = "CSRO's comparison"
 _UNICORN = "UNICORN's run of MACAW on its own data, 20 test tasks"
 
 KNOWN_SCORES: tuple[KnownScore, ...] = (

@@ -12,7 +12,7 @@ from nacre.report import picture
 from nacre.report.known import KnownScore
 from nacre.report.scores import Row, published_of
 
-BELOW = 1.0
+BELOW = 0.4
 """How far below random actions a panel reaches at most, as a share of the way from them to single-task SAC."""
 WIDTH, ROW_HEIGHT, PANEL_HEIGHT = 9.0, 0.26, 1.4
 SEED, MEAN, PUBLISHED, DATA = picture.COLOURS[0], picture.INK, picture.COLOURS[1], "#d9d9d9"
