@@ -93,6 +93,18 @@ def trained(logs: Logs, seeds: tuple[int, ...], iterations: int) -> tuple[list[A
     return blocks[-1][0], [np.asarray(metrics[0]["change"]) for _, metrics in blocks]
 
 
+def test_rows_are_read_in_rising_order_and_come_in_the_order_asked_for() -> None:
+    class Noted(np.ndarray):
+        def __getitem__(self, index: Any) -> Any:
+            read.append(np.asarray(index))
+            return np.asarray(self)[index]
+
+    read: list[np.ndarray] = []
+    rows, at = np.arange(12.0).reshape(6, 2), np.array([[5, 0, 5], [2, 1, 0]])
+    np.testing.assert_array_equal(offline.read(rows.view(Noted), at), rows[at])
+    assert [index.tolist() for index in read] == [[0, 0, 1, 2, 5, 5]]
+
+
 def test_logs_in_a_file_give_the_numbers_of_logs_in_memory(tmp_path: Path) -> None:
     logs = written_logs()
     np.save(tmp_path / "rows.npy", logs.rows)

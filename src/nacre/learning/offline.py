@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from nacre.learning.off_policy import UPDATES_PER_CALL
 from nacre.learning.replay import uniform_index, unpack
@@ -67,7 +67,15 @@ def contiguous_rows(
 
 def transitions(logs: Logs, at: Any, obs_dim: int) -> Transition:
     """The transitions in these rows, [*at, ...]."""
-    return unpack(logs.rows[at], obs_dim)
+    return unpack(read(logs.rows, np.asarray(at)) if logs.on_host else logs.rows[at], obs_dim)
+
+
+def read(rows: Float[np.ndarray, "row width"], at: Int[np.ndarray, "*at"]) -> Float[np.ndarray, "*at width"]:
+    """rows[at], read in rising order: a file that memory does not hold is then read from front to back, once."""
+    order = np.argsort(at, axis=None)
+    found = np.empty((at.size, rows.shape[-1]), rows.dtype)
+    found[order] = rows[at.reshape(-1)[order]]
+    return found.reshape(*at.shape, -1)
 
 
 def logged(logs: Logs, at: Any, obs_dim: int) -> Logged:
