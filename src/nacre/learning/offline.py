@@ -67,7 +67,8 @@ def contiguous_rows(
 
 def transitions(logs: Logs, at: Any, obs_dim: int) -> Transition:
     """The transitions in these rows, [*at, ...]."""
-    return unpack(read(logs.rows, np.asarray(at)) if logs.on_host else logs.rows[at], obs_dim)
+    rows: Any = read(logs.rows, np.asarray(at)) if logs.on_host else logs.rows[at]
+    return unpack(rows, obs_dim)
 
 
 def read(rows: Float[np.ndarray, "row width"], at: Int[np.ndarray, "*at"]) -> Float[np.ndarray, "*at width"]:
