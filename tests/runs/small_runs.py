@@ -1,0 +1,54 @@
+"""What tests of whole runs share: the smallest run that can stop in mid-iteration, and when two runs are the same."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import nacre
+from nacre.runs import loading
+
+# Four iterations of ten updates in blocks of five (`small_blocks`), so that a run can stop in mid-iteration.
+SMALL: dict[str, Any] = dict(preset="smoke", iterations=4, train_evaluation_interval=2)
+NUM_UPDATES = 10
+BLOCK = 5
+AT_ONCE = 1e-9
+"""A time limit, in minutes, that has passed after the first block of updates."""
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def timeless(path: Path) -> list[dict[str, str]]:
+    """A CSV's rows but for wall_seconds, the one column that may differ between equal runs."""
+    return [{name: value for name, value in row.items() if name != "wall_seconds"} for row in rows(path)]
+
+
+def saved_steps(run: nacre.RunDirectory) -> list[int]:
+    return sorted(int(entry.name) for entry in run.checkpoints.iterdir())
+
+
+def assert_equal_bits(state: Any, expected: Any) -> None:
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    expected_leaves = jax.tree_util.tree_leaves_with_path(expected)
+    assert [path for path, _ in leaves] == [path for path, _ in expected_leaves]
+    for (path, x), (_, y) in zip(leaves, expected_leaves, strict=True):
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        x, y = np.asarray(x), np.asarray(y)
+        name = jax.tree_util.keystr(path)
+        assert (x.dtype, x.shape) == (y.dtype, y.shape), name
+        assert x.tobytes() == y.tobytes(), f"{name} differs"
+
+
+def assert_same_run(run: nacre.RunDirectory, expected: nacre.RunDirectory) -> None:
+    """Equal parameters, optimisers, buffers, keys and counters, and equal numbers in both CSVs."""
+    assert timeless(run.path / "metrics.csv") == timeless(expected.path / "metrics.csv")
+    assert timeless(run.path / "eval.csv") == timeless(expected.path / "eval.csv")
+    assert_equal_bits(loading.load_state(run), loading.load_state(expected))
