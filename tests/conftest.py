@@ -29,7 +29,11 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     if "JAX_DISABLE_MOST_OPTIMIZATIONS" in os.environ:
         _flags = ["--xla_cpu_parallel_codegen_split_count=1"]
         if metadata.version("jaxlib").startswith("0.10."):
-            _flags.append("--xla_cpu_use_fusion_emitters=false")
+            _flags += [
+                "--xla_cpu_use_fusion_emitters=false",
+                "--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE",
+                "--xla_cpu_copy_insertion_use_region_analysis=false",
+            ]
         os.environ["XLA_FLAGS"] = " ".join([*_flags, os.environ.get("XLA_FLAGS", "")])
 
 # In the modules that write shapes beside their arrays, every call is checked against them while tests run; under

@@ -20,6 +20,11 @@ AT_ONCE = 1e-9
 """A time limit, in minutes, that has passed after the first block of updates."""
 
 
+def flags(settings: dict[str, Any]) -> list[str]:
+    """The settings as the command line takes them."""
+    return [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+
+
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as handle:
         return list(csv.DictReader(handle))

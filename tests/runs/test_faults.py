@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
+import logging
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import pytest
-from small_runs import BLOCK, SMALL, assert_same_run, saved_steps
+from small_runs import BLOCK, SMALL, assert_same_run, flags, saved_steps
 
 import nacre
 from nacre.algorithms import pearl, registry
@@ -54,17 +57,56 @@ def test_a_loss_that_is_not_finite_stops_the_run_names_the_place_and_keeps_the_l
     assert_same_run(run, uninterrupted)
 
 
+class Diverged(NamedTuple):
+    """What a run came to whose learning rate is much too large."""
+
+    status: int
+    error: str  # on stderr
+    log: list[str]  # what JAX compiled, and where the buffers were made
+
+
+@pytest.fixture(scope="module")
+def diverged(tmp_path_factory: pytest.TempPathFactory) -> Diverged:
+    log: list[str] = []
+    listener = logging.Handler()
+    listener.emit = lambda record: log.append(record.getMessage())  # type: ignore[method-assign]
+
+    def tracked_init(*args: Any) -> pearl.State:
+        state = pearl.init(*args)
+        if not isinstance(state.rl_buffer.pool, jax.core.Tracer):
+            log.append("buffers made")
+        return state
+
+    flags = ["--preset", "smoke", "--learning-rate", "1e30", "--out", str(tmp_path_factory.mktemp("diverged") / "run")]
+    error = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(error), jax.log_compiles():
+        patch.setattr(off_policy, "UPDATES_PER_CALL", BLOCK)
+        patch.setitem(registry._BUILT_IN, "pearl", dataclasses.replace(ALGORITHMS["pearl"], init=tracked_init))
+        logging.getLogger("jax").addHandler(listener)
+        try:
+            status = cli.main(["train", "pearl", "point-robot", *flags])
+        finally:
+            logging.getLogger("jax").removeHandler(listener)
+    return Diverged(status, error.getvalue(), log)
+
+
 def test_a_learning_rate_that_diverges_ends_in_one_sentence_that_names_a_metric_and_an_update(
-    small_blocks: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    diverged: Diverged,
 ) -> None:
-    flags = ["--preset", "smoke", "--learning-rate", "1e30", "--out", str(tmp_path / "run")]
-    assert cli.main(["train", "pearl", "point-robot", *flags]) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nacre: ")]
+    assert diverged.status == 2
+    lines = [line for line in diverged.error.splitlines() if line.startswith("nacre: ")]
     assert len(lines) == 1
     found = re.search(r"nacre: (\w+) is not finite at gradient update (\d+) \(iteration 1\)", lines[0])
     assert found
     assert (found[1], found[2]) == ("policy_loss", "1")  # the policy is the first to see the new critics
     assert "no checkpoint" in lines[0]
+
+
+def test_the_update_is_compiled_once_and_before_the_buffers_take_memory(diverged: Diverged) -> None:
+    start = "Finished XLA compilation of jit(block)"
+    compiled = [i for i, message in enumerate(diverged.log) if message.startswith(start)]
+    assert len(compiled) == 1
+    assert compiled[0] < diverged.log.index("buffers made")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +130,7 @@ def test_a_run_that_no_memory_holds_is_refused_before_anything_is_made(
 
 
 def test_running_out_of_memory_ends_in_one_sentence_and_the_run_can_go_on(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_blocks: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def exhausted(*args: Any) -> None:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 6970800034328 bytes.")
@@ -96,7 +138,7 @@ def test_running_out_of_memory_ends_in_one_sentence_and_the_run_can_go_on(
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(off_policy, "train", exhausted)
-        assert cli.main(["train", "pearl", "point-robot", "--preset", "smoke", "--out", str(out)]) == 2
+        assert cli.main(["train", "pearl", "point-robot", *flags(SMALL), "--out", str(out)]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nacre: ")]
     assert len(lines) == 1
     assert f"the run at {out} did not fit into memory" in lines[0]
@@ -104,37 +146,14 @@ def test_running_out_of_memory_ends_in_one_sentence_and_the_run_can_go_on(
 
 
 def test_another_failure_of_the_device_is_not_taken_for_a_lack_of_memory(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    small_blocks: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def failing(*args: Any) -> None:
         raise jax.errors.JaxRuntimeError("INTERNAL: an illegal memory access was encountered")
 
     monkeypatch.setattr(off_policy, "train", failing)
     with pytest.raises(jax.errors.JaxRuntimeError, match="illegal"):
-        cli.main(["train", "pearl", "point-robot", "--preset", "smoke", "--out", str(tmp_path / "run")])
-
-
-def test_the_update_is_compiled_once_and_before_the_buffers_take_memory(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    seen: list[str] = []
-
-    def tracked_init(*args: Any) -> pearl.State:
-        state = pearl.init(*args)
-        if not isinstance(state.rl_buffer.pool, jax.core.Tracer):
-            seen.extend(record.getMessage() for record in caplog.records)
-            seen.append("buffers made")
-            caplog.clear()
-        return state
-
-    tracked = dataclasses.replace(ALGORITHMS["pearl"], init=tracked_init)
-    monkeypatch.setitem(registry._BUILT_IN, "pearl", tracked)
-    with jax.log_compiles():
-        nacre.train("pearl", "point-robot", preset="smoke", batch_size=17, out=tmp_path / "run")
-    seen.extend(record.getMessage() for record in caplog.records)
-    compiled = [i for i, message in enumerate(seen) if message.startswith("Finished XLA compilation of jit(block)")]
-    assert len(compiled) == 1
-    assert compiled[0] < seen.index("buffers made")
+        nacre.train("pearl", "point-robot", **SMALL, out=tmp_path / "run")
 
 
 def test_a_reward_that_is_not_finite_stops_the_run_and_names_the_family_and_the_step(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -12,21 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
-from small_runs import assert_same_run, rows, saved_steps
+from small_runs import assert_same_run, flags, rows, saved_steps
 
 import nacre
 
-# Enough blocks, of the length that `nacre train` has, for a process to be killed several times on its way.
+# Enough blocks, of the length that `nacre train` has, for a process to be stopped several times on its way.
 LONG = dict(preset="smoke", iterations=12, num_train_steps_per_iteration=100)
-
-
-@pytest.fixture(scope="module")
-def unkilled(tmp_path_factory: pytest.TempPathFactory) -> nacre.RunDirectory:
-    """What the runs of processes that are killed and stopped must come to."""
-    path = tmp_path_factory.mktemp("unkilled") / "run"
-    return nacre.train("pearl", "point-robot", **LONG, out=path)
-
+LAST_UPDATE = 1200
 
 PATIENCE = 120.0
 
@@ -42,11 +33,6 @@ def nacre_process(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.kill()
         process.communicate()
-
-
-def train_arguments(out: Path) -> list[str]:
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in LONG.items()]
-    return ["train", "pearl", "point-robot", *flags, "--out", str(out)]
 
 
 def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -66,65 +52,54 @@ def names(directory: Path) -> list[str]:
         return []
 
 
-def being_saved(run: Path, since: float = 0.0) -> list[str]:
-    """Names of checkpoints that are not complete and were begun after that time."""
-    found = []
-    for name in names(run / "checkpoints"):
-        with contextlib.suppress(FileNotFoundError):
-            if not name.isdecimal() and (run / "checkpoints" / name).stat().st_ctime > since:
-                found.append(name)
-    return found
+def checkpoints(run: Path, complete: bool) -> list[str]:
+    """Names of its checkpoints that are complete, or of those that are being saved."""
+    return [name for name in names(run / "checkpoints") if name.isdecimal() == complete]
 
 
-def test_a_run_killed_at_any_moment_also_during_a_save_resumes_to_the_same_numbers(
-    unkilled: nacre.RunDirectory, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    first = [*train_arguments(run), "--checkpoint-minutes", "0"]
-    resume = ["resume", str(run)]
-    killed_during_a_save = 0
-    for arguments, moment in (
-        (first, "before its first checkpoint"),
-        (resume, "during a save"),
-        (resume, "later"),
-        (resume, "during a save"),
-    ):
-        started = time.time()
-        with nacre_process(*arguments) as process:
-            if moment == "before its first checkpoint":
-                wait_until(run.exists, process)
-            else:
-                wait_until(lambda: bool(being_saved(run, since=started)), process)  # noqa: B023
-            if moment == "later":
-                time.sleep(random.Random(0).uniform(0.1, 0.3))
-            process.kill()
-            process.wait()
-            assert process.returncode == -signal.SIGKILL
-        killed_during_a_save += bool(being_saved(run, since=started))
-    assert killed_during_a_save > 0
-    nacre.resume(run)
-    assert being_saved(run) == []
-    assert_same_run(nacre.RunDirectory(run), unkilled)
+def killed_during_a_save(process: subprocess.Popen[str], run: Path) -> None:
+    """Kills it while it saves a checkpoint, not its first: it stands still while somebody looks whether it does."""
+
+    def stands_in_a_save() -> bool:
+        if not (checkpoints(run, complete=True) and checkpoints(run, complete=False)):
+            return False
+        process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)
+        if checkpoints(run, complete=False):
+            return True
+        process.send_signal(signal.SIGCONT)
+        return False
+
+    wait_until(stands_in_a_save, process)
+    process.kill()
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
 
 
-def test_sigterm_and_ctrl_c_stop_a_run_cleanly_with_a_checkpoint_from_which_it_goes_on(
-    unkilled: nacre.RunDirectory, tmp_path: Path
+def stopped_by(number: signal.Signals, process: subprocess.Popen[str], run: Path, logged: int) -> str:
+    """What it says when it is asked to stop after the next update that it logs."""
+    wait_until(lambda: len(rows(run / "metrics.csv")) > logged, process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert out == ""
+    return err
+
+
+def test_a_run_killed_during_a_save_and_stopped_by_sigterm_and_ctrl_c_goes_on_to_the_same_numbers(
+    tmp_path: Path,
 ) -> None:
     path = tmp_path / "run"
-    for arguments, number, name in (
-        (train_arguments(path), signal.SIGTERM, "SIGTERM"),
-        (["resume", str(path)], signal.SIGINT, "Ctrl-C"),
-    ):
-        logged = len(names(path)) and len(rows(path / "metrics.csv"))
-        with nacre_process(*arguments) as process:
-            wait_until(lambda: (path / "metrics.csv").exists() and len(rows(path / "metrics.csv")) > logged, process)  # noqa: B023
-            process.send_signal(number)
-            out, err = process.communicate(timeout=PATIENCE)
-        assert process.returncode == {"SIGTERM": 143, "Ctrl-C": 130}[name]
-        assert out == ""
-        assert f"stopped by {name}" in err
-        run = nacre.RunDirectory(path)
+    saving = ["--checkpoint-minutes", "0", "--out", str(path)]
+    with nacre_process("train", "pearl", "point-robot", *flags(LONG), *saving) as process:
+        killed_during_a_save(process, path)
+    assert checkpoints(path, complete=False)
+    for number, name, status in ((signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "Ctrl-C", 130)):
+        logged = len(rows(path / "metrics.csv"))
+        with nacre_process("resume", str(path)) as process:
+            assert f"stopped by {name}" in stopped_by(number, process, path, logged)
+        assert process.returncode == status
         last = int(rows(path / "metrics.csv")[-1]["grad_steps"])
-        assert saved_steps(run)[-1] == last < 1200
+        assert saved_steps(nacre.RunDirectory(path))[-1] == last < LAST_UPDATE
     nacre.resume(path)
-    assert_same_run(run, unkilled)
+    assert checkpoints(path, complete=False) == []
+    assert_same_run(nacre.RunDirectory(path), nacre.train("pearl", "point-robot", **LONG, out=tmp_path / "unkilled"))

@@ -75,7 +75,7 @@ def test_seeds_without_a_common_checkpoint_are_to_be_resumed_apart(small_blocks:
 def test_runs_that_differ_in_more_than_their_seed_are_not_resumed_together(
     group: list[nacre.RunDirectory], tmp_path: Path
 ) -> None:
-    other = nacre.train("pearl", "point-robot", preset="smoke", time_limit=AT_ONCE, out=tmp_path / "other")
+    other = nacre.RunDirectory.create(tmp_path / "other", nacre.resolve("pearl", "point-robot", "smoke"))
     with pytest.raises(nacre.NacreError, match="differ in more than their seed"):
         nacre.resume_seeds([group[0].path, other.path])
     with pytest.raises(nacre.NacreError, match="twice"):

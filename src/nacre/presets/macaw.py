@@ -155,7 +155,7 @@ class MacawSettings(TransformSettings):
 
 FAST: dict[str, object] = dict(iterations=20, num_train_steps_per_iteration=250)
 SMOKE: dict[str, object] = dict(
-    iterations=2, num_train_steps_per_iteration=2, meta_batch=2, batch_size=8, hidden_dim=8, num_hidden_layers=2,
+    iterations=2, num_train_steps_per_iteration=2, meta_batch=2, batch_size=8, hidden_dim=8, num_hidden_layers=1,
     num_context_transitions=8,
 )  # fmt: skip
 SMOKE_TRANSFORM = SMOKE | dict(inner_batch_size=8, latent_dim=4)

@@ -75,7 +75,9 @@ class MaesnSettings(MethodSettings):
         return self.iterations * self.tasks_per_iteration * self.rollouts_per_task * 2 * family.horizon
 
 
-_SMOKE: dict[str, object] = dict(iterations=2, tasks_per_iteration=2, rollouts_per_task=2, hidden_dim=8)
+_SMOKE: dict[str, object] = dict(
+    iterations=2, tasks_per_iteration=2, rollouts_per_task=2, hidden_dim=8, num_hidden_layers=1
+)
 
 PRESETS: dict[str, dict[str, dict[str, object]]] = {
     "paper": family_rows("paper"),

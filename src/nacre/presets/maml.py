@@ -112,7 +112,9 @@ _PAPER["ant-goal"] |= {"num_inner_steps": 2}
 for _family in ("humanoid-dir", "humanoid-gravity"):
     _PAPER[_family] |= {"hidden_dim": 128}
 
-_SMOKE: dict[str, object] = dict(iterations=2, tasks_per_iteration=2, rollouts_per_task=2, hidden_dim=16)
+_SMOKE: dict[str, object] = dict(
+    iterations=2, tasks_per_iteration=2, rollouts_per_task=2, hidden_dim=16, num_hidden_layers=1
+)
 
 PRESETS: dict[str, dict[str, dict[str, object]]] = {
     "paper": _PAPER,

@@ -168,7 +168,7 @@ _FAST: dict[str, object] = dict(
 # Everything a run does, as small as it can be: for tests. It does not learn.
 _SMOKE: dict[str, object] = dict(
     iterations=2, num_train_steps_per_iteration=10, meta_batch=2, batch_size=16, context_batch_size=16, hidden_dim=32,
-    encoder_hidden_dim=32, num_context_transitions=16,
+    encoder_hidden_dim=32, num_hidden_layers=1, num_context_transitions=16,
 )  # fmt: skip
 
 PRESETS: dict[str, dict[str, dict[str, object]]] = {

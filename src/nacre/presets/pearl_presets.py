@@ -179,7 +179,7 @@ for _robot in ("walker", "hopper", "humanoid"):
 # Everything a run does, as small as it can be: for tests and a first look at an installation. It does not learn.
 _SMOKE: dict[str, object] = dict(
     iterations=2, num_train_steps_per_iteration=10, num_tasks_sample=2, meta_batch=2, batch_size=16,
-    context_batch_size=16, hidden_dim=32, encoder_hidden_dim=32, num_evaluation_repeats=1,
+    context_batch_size=16, hidden_dim=32, encoder_hidden_dim=32, num_hidden_layers=1, num_evaluation_repeats=1,
 )  # fmt: skip
 _FEW_TASKS: dict[str, object] = dict(num_train_tasks=4, num_test_tasks=3)
 _SMOKE_EPISODES: dict[str, dict[str, object]] = {
