@@ -25,11 +25,13 @@ FAMILY = PointRobot()
 SMALL = PearlSettings(
     num_train_tasks=3, num_test_tasks=2, iterations=2, num_initial_episodes=2, num_tasks_sample=2, num_prior_episodes=2,
     num_extra_rl_episodes=2, num_train_steps_per_iteration=4, meta_batch=3, batch_size=6, context_batch_size=8,
-    latent_dim=2, hidden_dim=8, encoder_hidden_dim=8,
+    latent_dim=2, hidden_dim=8, encoder_hidden_dim=8, num_hidden_layers=1,
 )  # fmt: skip
 ONE_NUMBER = type("OneNumber", (PointRobot,), {"obs_dim": 1})()
 """A family whose observations are one number, for rings that count."""
 RECURRENT = dataclasses.replace(SMALL, encoder="recurrent")
+insert = jax.jit(replay.insert)
+sample_sequences = jax.jit(replay.sample_sequences, static_argnums=(2, 3))
 draw = jax.jit(pearl.draw, static_argnames=("family", "config"))
 infer_posterior = jax.jit(pearl.infer_posterior, static_argnames="config")
 critic_loss = functools.partial(soft_actor_critic.critic_loss, objective=pearl.OBJECTIVE)
@@ -49,9 +51,9 @@ def test_sequences_are_in_the_order_of_collection_and_of_one_task(episodes: int)
     """Rings of 400 that hold 150, 300 and, having wrapped, the latest 400 of 750."""
     ring = replay.empty(2, 400, 2000, 1, 1)
     for index in range(episodes):
-        ring = replay.insert(ring, jnp.arange(2), numbered(150 * index, 150, 2))
-    task = jnp.array([0, 1] * 40)
-    drawn = replay.sample_sequences(ring, task, 60, 1, jax.random.key(0))
+        ring = insert(ring, np.arange(2), numbered(150 * index, 150, 2))
+    task = np.array([0, 1] * 40)
+    drawn = sample_sequences(ring, task, 60, 1, jax.random.key(0))
     counts = np.asarray(drawn.obs[..., 0])
     assert (np.diff(counts, axis=1) == 1).all()
     np.testing.assert_array_equal(drawn.action[..., 0], np.asarray(task)[:, None] * np.ones(60))
@@ -61,8 +63,8 @@ def test_sequences_are_in_the_order_of_collection_and_of_one_task(episodes: int)
 
 
 def test_a_ring_that_holds_too_few_begins_again():
-    ring = replay.insert(replay.empty(1, 200, 200, 1, 1), jnp.zeros(1, int), numbered(0, 5))
-    drawn = replay.sample_sequences(ring, jnp.zeros(1, int), 12, 1, jax.random.key(0))
+    ring = insert(replay.empty(1, 200, 200, 1, 1), np.zeros(1, int), numbered(0, 5))
+    drawn = sample_sequences(ring, np.zeros(1, int), 12, 1, jax.random.key(0))
     np.testing.assert_array_equal(drawn.obs[0, :, 0], [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1])
 
 
@@ -82,8 +84,11 @@ def test_step_by_step_the_agent_believes_what_the_whole_context_says(config: Pea
     agent = pearl.make_agent(FAMILY, config)
     memory = agent.begin(params, {"goal": np.zeros((2, 2))}, jax.random.key(1))
     np.testing.assert_array_equal(pearl.belief(memory, config).variance, 1.0)
+    observe = jax.jit(agent.observe)
     for time in range(9):
-        memory = agent.observe(params, memory, jax.tree.map(lambda x, t=time: x[:, t], context))
+        memory = observe(params, memory, jax.tree.map(lambda x, t=time: x[:, t], context))
+        if time not in (0, 1, 8):
+            continue
         whole = infer_posterior(networks.encoder, jax.tree.map(lambda x, t=time: x[:, : t + 1], context), config)
         for ours, theirs in zip(pearl.belief(memory, config), whole, strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
@@ -110,8 +115,8 @@ def test_the_critic_loss_reaches_every_parameter_of_the_recurrent_encoder():
 
 def test_the_context_is_drawn_from_where_it_is_said_to_come():
     """The context buffer counts from 0, the RL buffer from 1000."""
-    context_ring = replay.insert(replay.empty(3, 200, 600, 1, 1), jnp.arange(3), numbered(0, 100, 3))
-    rl_ring = replay.insert(replay.empty(3, 200, 600, 1, 1), jnp.arange(3), numbered(1000, 100, 3))
+    context_ring = insert(replay.empty(3, 200, 600, 1, 1), np.arange(3), numbered(0, 100, 3))
+    rl_ring = insert(replay.empty(3, 200, 600, 1, 1), np.arange(3), numbered(1000, 100, 3))
     for source, order, encoder in (
         ("recent", "transitions", "product"),
         ("recent-in-order", "transitions", "product"),
@@ -141,7 +146,7 @@ def test_a_context_of_a_window_is_of_transitions_collected_one_after_another():
     """The rings hold the last 400 of each task's transitions 0 to 599, having wrapped, on two pages each."""
     ring = replay.empty(3, 400, 1200, 1, 1)
     for first in (0, 150, 300, 450):
-        ring = replay.insert(ring, jnp.arange(3), numbered(first, 150, 3))
+        ring = insert(ring, np.arange(3), numbered(first, 150, 3))
     buffers = Buffers(ring, ring)
     config = dataclasses.replace(
         SMALL, meta_batch=40, context_batch_size=50, context="collected-windows", num_exploration_episodes=1
@@ -165,16 +170,12 @@ def test_a_context_of_a_window_is_of_transitions_collected_one_after_another():
 @pytest.mark.parametrize(
     "changes",
     [
-        dict(encoder="recurrent"),
+        dict(encoder="recurrent", normalise_inputs="encoder"),
         dict(encoder="recurrent", batch_order="trajectories", context="batch"),
-        dict(context="replay"),
-        dict(context="batch"),
+        dict(context="replay", num_critics=1),
+        dict(context="batch", use_value_network=False, num_critics=1),
         dict(context="recent-in-order", use_prior_factor=True),
-        dict(context="collected-windows"),
-        dict(num_critics=1),
-        dict(use_value_network=False, num_critics=1),
-        dict(normalise_inputs="all"),
-        dict(normalise_inputs="encoder", encoder="recurrent"),
+        dict(context="collected-windows", normalise_inputs="all"),
     ],
     ids=str,
 )
@@ -189,8 +190,9 @@ def test_meta_training_runs_with_every_ablation(changes: dict[str, Any]):
     assert np.isfinite(returns).all()
 
 
-@pytest.mark.parametrize("which", ["encoder", "all"])
-@pytest.mark.parametrize("value_network", [True, False], ids=["V", "no V"])
+@pytest.mark.parametrize(
+    ("which", "value_network"), [("encoder", True), ("all", True), ("all", False)], ids=["encoder", "V", "no V"]
+)
 def test_inputs_are_scaled_by_all_that_was_collected_and_by_nothing_else(which: Any, value_network: bool):
     """After every collection; updates leave the scales as they are."""
     config = dataclasses.replace(

@@ -1,4 +1,4 @@
-"""Every method but PEARL from the command line: it trains, goes on exactly where it stopped, is scored and adapts."""
+"""Every method but PEARL on a robot that falls: it trains, goes on exactly where it stopped, is scored and adapts."""
 
 from __future__ import annotations
 
@@ -31,11 +31,18 @@ def numbers(run: Path, file: str) -> list[list[str]]:
     return [row[:clock] + row[clock + 1 :] for row in [header, *rows]]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_run_that_was_stopped_goes_on_exactly(method: str, tmp_path: Path):
-    settings: dict[str, Any] = dict(preset="smoke", iterations=2, seed=3)
-    whole = nacre.train(method, "point-robot", out=tmp_path / "whole", **settings)
-    parts = nacre.train(method, "point-robot", out=tmp_path / "parts", time_limit=1e-9, **settings)
+SETTINGS: dict[str, Any] = dict(preset="smoke", iterations=2, seed=3)
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> nacre.RunDirectory:
+    """A run of the method on a robot that falls."""
+    return nacre.train(request.param, "hopper-params", out=tmp_path_factory.mktemp(request.param) / "run", **SETTINGS)
+
+
+def test_a_run_that_was_stopped_goes_on_exactly(whole: nacre.RunDirectory, tmp_path: Path):
+    method = whole.experiment.algorithm_name
+    parts = nacre.train(method, "hopper-params", out=tmp_path / "parts", time_limit=1e-9, **SETTINGS)
     assert len(numbers(parts.path, "eval.csv")) < len(numbers(whole.path, "eval.csv"))
     nacre.resume(parts.path)
     for file in ("eval.csv", "metrics.csv"):
@@ -47,21 +54,18 @@ def test_a_run_that_was_stopped_goes_on_exactly(method: str, tmp_path: Path):
     assert not undocumented(whole.path)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_it_works_from_the_command_line_on_a_robot_that_falls(
-    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_its_run_is_scored_adapts_and_is_drawn_from_the_command_line(
+    whole: nacre.RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    run = str(tmp_path / "run")
-    train = ["train", method, "hopper-params", "--preset", "smoke", "--iterations", "1", "--out", run]
-    assert cli.main(train) == 0
-    capsys.readouterr()
+    run = str(whole.path)
     assert cli.main(["evaluate", run, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert np.isfinite(data["score"]) and np.shape(data["returns"]) == (1, 3, 3)
     task = "exponents=" + ",".join(["0"] * nacre.make_family("hopper-params").parameters["exponents"])
     assert cli.main(["adapt", run, "--task", task, "--json"]) == 0
     episodes = json.loads(capsys.readouterr().out)["episodes"]
-    assert len(episodes) == 3 and (len(episodes[0]["belief_mean"]) > 0) == (method == "maesn")
+    is_maesn = whole.experiment.algorithm_name == "maesn"
+    assert len(episodes) == 3 and (len(episodes[0]["belief_mean"]) > 0) == is_maesn
     assert cli.main(["report", run, "-o", str(tmp_path / "curves.png")]) == 0
 
 
