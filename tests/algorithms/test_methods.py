@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from nacre.cli import main as cli
 from nacre.learning import on_policy, trust_region
 from nacre.presets.rl2 import Rl2Settings
 from nacre.runs.tables import COUNTERS
+from warm_starts import assert_starts_from
 
 METHODS = [name for name, one in ALGORITHMS.items() if name not in ("pearl", "oracle") and not one.offline]
 """The others have tests of their own."""
@@ -69,6 +72,11 @@ def test_its_run_is_scored_adapts_and_is_drawn_from_the_command_line(
     assert cli.main(["report", run, "-o", str(tmp_path / "curves.png")]) == 0
 
 
+def test_another_run_starts_from_its_networks(whole: nacre.RunDirectory, tmp_path: Path):
+    if whole.experiment.algorithm_name != "random":  # which has none
+        assert_starts_from(whole, tmp_path / "warm", **(SETTINGS | dict(seed=4)))
+
+
 def test_products_of_on_policy_learning_ask_for_full_precision():
     """What XLA is asked for, also of gradients: a GPU rounds the factors of a product unasked."""
     policy = rl2.RecurrentPolicy(3, 2, Rl2Settings(hidden_dim=4), key=jax.random.key(0))
@@ -90,11 +98,40 @@ def test_products_of_on_policy_learning_ask_for_full_precision():
         assert products > 1 and str(program).count("Precision.HIGHEST") == 2 * products, name
 
 
+SEEDS: dict[str, Any] = dict(preset="smoke", iterations=1)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], nacre.RunDirectory]:
+    """method -> its run of seed 4 on the points."""
+    folder = tmp_path_factory.mktemp("alone")
+    return functools.cache(lambda method: nacre.train(method, "point-robot", out=folder / method, seed=4, **SEEDS))
+
+
 @pytest.mark.parametrize("method", ["rl2", "promp"])
-def test_seeds_that_go_side_by_side_are_those_that_go_alone(method: str, tmp_path: Path):
-    settings: dict[str, Any] = dict(preset="smoke", iterations=1)
-    runs = nacre.train_seeds(method, "point-robot", [0, 4], out=tmp_path / "both", **settings)
-    alone = nacre.train(method, "point-robot", out=tmp_path / "alone", seed=4, **settings)
-    both = [np.array([float(row[-1]) for row in numbers(run.path, "eval.csv")[1:]]) for run in (*runs, alone)]
+def test_seeds_that_go_side_by_side_are_those_that_go_alone(
+    method: str, alone: Callable[[str], nacre.RunDirectory], tmp_path: Path
+):
+    runs = nacre.train_seeds(method, "point-robot", [0, 4], out=tmp_path / "both", **SEEDS)
+    both = [np.array([float(row[-1]) for row in numbers(one.path, "eval.csv")[1:]]) for one in (*runs, alone(method))]
     np.testing.assert_allclose(both[1], both[2], rtol=1e-4, atol=1e-4)
     assert not np.allclose(both[0], both[1])
+
+
+def test_a_session_knows_which_episode_is_scored_and_acts_within_the_box(
+    alone: Callable[[str], nacre.RunDirectory],
+):
+    """Actions are sampled before the scored episode, which is the last that was asked for; the Gaussian has no bounds,
+    what the caller gets has."""
+    agent = nacre.load(alone("promp").path)
+    for episodes in (2, 4):
+        session = agent.session(0, episodes)
+        for index in range(episodes):
+            obs, actions = np.full(2, 0.3), []
+            for _ in range(20):
+                actions.append(session.act(obs))
+                session.observe(obs, -1.0)
+            session.end_episode()
+            actions = np.array(actions)
+            assert np.abs(actions).max() <= 1.0
+            assert (np.ptp(actions, axis=0) > 0).all() == (index < episodes - 1)

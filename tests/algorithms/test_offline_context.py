@@ -238,7 +238,7 @@ def played(protocol: str, num_exploration: int, episode_lengths: tuple[int, ...]
 
 
 def encodings() -> Any:
-    return offline_context.encode(agent_params().encoder, some_context(1, 99), FOCAL)[0]
+    return np.asarray(offline_context.encode(agent_params().encoder, some_context(1, 99), FOCAL)[0])
 
 
 def test_online_prior_explores_with_z_0_and_the_scored_episode_never_enters_z() -> None:

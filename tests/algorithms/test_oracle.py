@@ -21,11 +21,12 @@ from nacre.learning import replay, soft_actor_critic
 from nacre.presets.oracle import PRESETS, OracleSettings
 from nacre.simulation import rollout
 from nacre.simulation.environment import TaskEnvironment
+from warm_starts import assert_starts_from
 
 FAMILY = PointRobot()
 SMALL = OracleSettings(
     num_train_tasks=4, num_test_tasks=3, iterations=2, num_initial_episodes=1, num_tasks_sample=2, num_episodes=2,
-    num_train_steps_per_iteration=7, meta_batch=3, batch_size=5, hidden_dim=8,
+    num_train_steps_per_iteration=7, meta_batch=3, batch_size=5, hidden_dim=8, num_hidden_layers=1,
 )  # fmt: skip
 
 
@@ -52,37 +53,39 @@ def test_an_update_is_soft_actor_critic_with_the_task_for_z():
     state = oracle.init(FAMILY, SMALL, 0)
     tasks = FAMILY.task_set(0, 4, 3)
     (state,), _ = next(oracle.meta_train(FAMILY, SMALL, tasks, [state]))
-    draw, learn = oracle._draw_and_learn(FAMILY, SMALL)
+    draw, learn = map(jax.jit, oracle._draw_and_learn(FAMILY, SMALL))
     described = oracle.features(tasks.train)
     batch, task, noise = draw((state.rl_buffer, described), jax.random.key(3))
     # A reward is that of the task that the batch is told to belong to.
     expected = -np.linalg.norm(np.asarray(batch.next_obs) - np.asarray(task)[:, None], axis=-1)
     np.testing.assert_allclose(batch.reward, expected, rtol=1e-4, atol=1e-5)
-    _, (z, metrics) = soft_actor_critic.critic_loss(
-        (None, state.networks.critics), state.networks, batch, task, noise, SMALL, oracle.OBJECTIVE
-    )
+
+    @jax.jit
+    def loss_value_and_q(networks: Any, batch: Any, task: Any, noise: Any) -> Any:
+        _, (z, metrics) = soft_actor_critic.critic_loss(
+            (None, networks.critics), networks, batch, task, noise, SMALL, oracle.OBJECTIVE
+        )
+        value = networks.target_value(batch.next_obs, task[:, None])[..., 0]
+        acted = jnp.concatenate([batch.obs, batch.action], -1)
+        q = [critic(acted, task[:, None])[..., 0] for critic in networks.critics]
+        return z, metrics["critic_loss"], value, q
+
+    z, loss, value, q = jax.device_get(loss_value_and_q(state.networks, batch, task, noise))
     np.testing.assert_array_equal(z[:, 0], task)
-    value = state.networks.target_value(batch.next_obs, task[:, None])[..., 0]
-    target = 5.0 * batch.reward + 0.99 * value
-    q = [
-        critic(jnp.concatenate([batch.obs, batch.action], -1), task[:, None])[..., 0]
-        for critic in state.networks.critics
-    ]
-    np.testing.assert_allclose(metrics["critic_loss"], sum(((one - target) ** 2).mean() for one in q), rtol=1e-4)
+    target = 5.0 * np.asarray(batch.reward) + 0.99 * value
+    np.testing.assert_allclose(loss, sum(((one - target) ** 2).mean() for one in q), rtol=1e-4)
     (after, _), told = learn((state.networks, state.optimisers), (batch, task, noise))
     assert after.encoder is None and "kl" not in told
     assert not np.array_equal(after.policy.mlp.weights[0], state.networks.policy.mlp.weights[0])
 
 
-@pytest.mark.parametrize("which", ["none", "all"])
-def test_its_inputs_are_scaled_by_all_that_was_collected_but_the_task_is_taken_as_it_is(which: Any):
-    config = dataclasses.replace(SMALL, normalise_inputs=which, use_value_network=False)
+def test_its_inputs_are_scaled_by_all_that_was_collected_but_the_task_is_taken_as_it_is():
+    as_they_come = oracle.init(FAMILY, SMALL, 0).networks
+    assert as_they_come.policy.mlp.scale is None and as_they_come.critics[0].scale is None
+    config = dataclasses.replace(SMALL, normalise_inputs="all", use_value_network=False)
     tasks = FAMILY.task_set(0, 4, 3)
     for (state,), _ in oracle.meta_train(FAMILY, config, tasks, [oracle.init(FAMILY, config, 0)]):
         policy, critic = state.networks.policy.mlp, state.networks.critics[0]
-        if which == "none":
-            assert policy.scale is None and critic.scale is None
-            continue
         mean, std = replay.moments(state.rl_buffer, FAMILY.obs_dim)
         np.testing.assert_array_equal(policy.scale.mean, mean.obs)
         np.testing.assert_array_equal(policy.scale.std, std.obs)
@@ -104,16 +107,24 @@ def test_single_task_training_is_on_that_test_task_alone():
 
 
 def test_single_task_sac_is_a_run_that_is_scored_on_its_task(tmp_path: Path):
-    run = nacre.train("oracle", "point-robot", preset="smoke", single_task=2, out=tmp_path / "run")
-    nacre.resume(run.path, iterations=3)
+    run = nacre.train("oracle", "point-robot", preset="smoke", single_task=2, out=tmp_path / "run", time_limit=1e-9)
+    nacre.resume(run.path)
     returns, tasks = nacre.load(run.path).evaluate(repeats=2)
     assert returns.shape == (2, 1, 3) and len(tasks) == 1
     whole = nacre.make_family("point-robot").task_set(1337, 4, 3)
     assert tasks[0]["goal"] == whole.test["goal"][2].tolist()
 
 
-def test_a_session_is_told_the_task_and_refuses_to_guess(tmp_path: Path):
-    agent = nacre.load(nacre.train("oracle", "point-robot", preset="smoke", out=tmp_path / "run").path)
+SETTINGS: dict[str, Any] = dict(preset="smoke", checkpoint_minutes=0.0)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> nacre.RunDirectory:
+    return nacre.train("oracle", "point-robot", out=tmp_path_factory.mktemp("oracle") / "run", **SETTINGS)
+
+
+def test_a_session_is_told_the_task_and_refuses_to_guess(whole: nacre.RunDirectory):
+    agent = nacre.load(whole.path)
     with pytest.raises(NacreError, match="is told its task"):
         agent.session()
     told = agent.session(task="goal=0.5,-0.25")
@@ -134,10 +145,12 @@ def test_it_collects_as_many_steps_as_pearl():
     assert OracleSettings(**PRESETS["paper"]["sparse-point-robot"]).num_episodes == 5 + 45
 
 
-def test_it_goes_on_exactly_where_it_was_stopped(tmp_path: Path):
-    settings = dict(preset="smoke", checkpoint_minutes=0.0)
-    whole = nacre.train("oracle", "point-robot", out=tmp_path / "whole", **settings)
-    parts = nacre.train("oracle", "point-robot", out=tmp_path / "parts", time_limit=1e-9, **settings)
+def test_another_run_starts_from_its_networks(whole: nacre.RunDirectory, tmp_path: Path):
+    assert_starts_from(whole, tmp_path / "warm", **SETTINGS, seed=1)
+
+
+def test_it_goes_on_exactly_where_it_was_stopped(whole: nacre.RunDirectory, tmp_path: Path):
+    parts = nacre.train("oracle", "point-robot", out=tmp_path / "parts", time_limit=1e-9, **SETTINGS)
     nacre.resume(parts.path)
     columns = [
         [row.split(",")[:2] + row.split(",")[3:] for row in (run.path / "eval.csv").read_text().splitlines()]

@@ -180,17 +180,40 @@ def test_an_environment_in_human_mode_shows_itself(monkeypatch: pytest.MonkeyPat
     env.step(np.zeros(1, np.float32))
 
 
-def test_videos_of_it_are_made_for_one_trial_and_for_a_page(tmp_path: Path, capsys: Any):
+class Solved(Balls):
+    """It says whether the ball is at its place."""
+
+    name: ClassVar[str] = "solved"
+    reports_success: ClassVar[bool] = True
+
+    def make_env(self, task, render_mode=None):
+        return SolvedBall(render_mode=render_mode)
+
+
+class SolvedBall(Ball):
+    def step(self, action):
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs, reward, terminated, truncated, info | {"success": -reward < 0.5}
+
+
+@pytest.fixture(scope="module")
+def solved_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on `solved`, which must be registered anew to be loaded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(FAMILIES, Solved.name, Solved)
+        return nacre.train("pearl", "solved", preset="smoke", out=tmp_path_factory.mktemp("solved") / "run").path
+
+
+def test_videos_of_it_are_made_for_one_trial_and_for_a_page(solved_run: Path, tmp_path: Path, capsys: Any):
     register_family(Solved)
-    run = nacre.train("pearl", "solved", preset="smoke", out=tmp_path / "run")
     capsys.readouterr()
     video = tmp_path / "trial.gif"
-    arguments = ["adapt", str(run.path), "--task", "place=0.5", "--episodes", "3", "--json"]
+    arguments = ["adapt", str(solved_run), "--task", "place=0.5", "--episodes", "3", "--json"]
     assert cli.main([*arguments, "--video", str(video)]) == 0
     episodes = json.loads(capsys.readouterr().out)["episodes"]
     assert len(episodes) == 3 and all(episode["success"] in (True, False) for episode in episodes)
     assert video.read_bytes().startswith(b"GIF8")
-    assert cli.main(["report", str(run.path), "-o", str(tmp_path / "page.html"), "--videos", "1"]) == 0
+    assert cli.main(["report", str(solved_run), "-o", str(tmp_path / "page.html"), "--videos", "1"]) == 0
     assert "data:image/gif" in (tmp_path / "page.html").read_text()
 
 
@@ -302,27 +325,10 @@ def test_lanes_grow_with_the_tasks_and_close_their_environments(monkeypatch: pyt
     assert len(closed) == 3
 
 
-class Solved(Balls):
-    """It says whether the ball is at its place."""
-
-    name: ClassVar[str] = "solved"
-    reports_success: ClassVar[bool] = True
-
-    def make_env(self, task, render_mode=None):
-        return SolvedBall(render_mode=render_mode)
-
-
-class SolvedBall(Ball):
-    def step(self, action):
-        obs, reward, terminated, truncated, info = super().step(action)
-        return obs, reward, terminated, truncated, info | {"success": -reward < 0.5}
-
-
-def test_success_is_reported_beside_the_return(tmp_path: Path, capsys: Any):
+def test_success_is_reported_beside_the_return(solved_run: Path, capsys: Any):
     """An episode succeeds when one of its steps does: here, when its best reward is above -0.5."""
     register_family(Solved)
-    run = nacre.train("pearl", "solved", preset="smoke", out=tmp_path / "run")
-    agent = nacre.load(run.path)
+    agent = nacre.load(solved_run)
     near_and_far = {"place": np.array([0.0, 2.5])}
     trial = rollout.trial(agent.family, agent.functions, agent.params, near_and_far, jax.random.key(0), num_episodes=2)
     seen = set()
@@ -335,16 +341,16 @@ def test_success_is_reported_beside_the_return(tmp_path: Path, capsys: Any):
     evaluation, _ = agent.evaluation(episodes=3)
     assert evaluation.success is not None and evaluation.success.shape == evaluation.returns.shape
     capsys.readouterr()
-    assert cli.main(["evaluate", str(run.path), "--json"]) == 0
+    assert cli.main(["evaluate", str(solved_run), "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["success_rate"] == np.mean([task[-1] for task in data["success"][0]])
-    assert cli.main(["evaluate", str(run.path)]) == 0
+    assert cli.main(["evaluate", str(solved_run)]) == 0
     assert "solved in episode 3: " in capsys.readouterr().out
-    assert cli.main(["adapt", str(run.path), "--task", "place=0.5"]) == 0
+    assert cli.main(["adapt", str(solved_run), "--task", "place=0.5"]) == 0
     assert "solved" in capsys.readouterr().out
-    logged = (run.path / "success.csv").read_text().splitlines()
+    logged = (solved_run / "success.csv").read_text().splitlines()
     assert logged[0].endswith("episode,success") and {line[-2:] for line in logged[1:]} <= {",0", ",1"}
-    assert len(logged) == len((run.path / "eval.csv").read_text().splitlines())
+    assert len(logged) == len((solved_run / "eval.csv").read_text().splitlines())
 
 
 def test_a_task_of_several_parameters_is_written_name_by_name():

@@ -90,15 +90,15 @@ def test_an_estimate_counts_what_a_line_computes(tmp_path: Path, monkeypatch: py
 
 
 def test_a_figure_is_made_and_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    arguments = ["reproduce", "sparse", "--scale", "smoke", "--seeds", "0", "--out", str(tmp_path)]
+    arguments = ["reproduce", "deterministic", "--scale", "smoke", "--seeds", "0", "--out", str(tmp_path)]
     assert cli.main([*arguments, "--time-limit", "1e-9"]) == 0
     assert "the same command goes on" in capsys.readouterr().err
-    first = next(iter(planned("sparse", "smoke", [0], tmp_path)))
+    first = next(iter(planned("deterministic", "smoke", [0], tmp_path)))
     assert first.path.exists() and not first.is_done()
     assert cli.main(arguments) == 0
-    runs = planned("sparse", "smoke", [0], tmp_path)
+    runs = planned("deterministic", "smoke", [0], tmp_path)
     assert all(run.is_done() for run in runs)
-    picture = tmp_path / "sparse" / "smoke.png"
+    picture = tmp_path / "deterministic" / "smoke.png"
     assert picture.stat().st_size > 10_000
     before = {run.path: (run.path / "eval.csv").stat().st_mtime_ns for run in runs}
     assert cli.main(arguments) == 0  # nothing is left to do but the picture

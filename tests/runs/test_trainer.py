@@ -16,6 +16,7 @@ from small_runs import AT_ONCE, BLOCK, NUM_UPDATES, SMALL, assert_same_run, rows
 import nacre
 from nacre.runs import loading, trainer
 from nacre.runs.stopping import StopRequest
+from warm_starts import assert_starts_from
 
 # ----------------------------------------------------------------------------------------------------------------------
 # What a run writes
@@ -78,6 +79,10 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(
     assert_same_run(again, uninterrupted)
     other = nacre.train("pearl", "point-robot", **SMALL, seed=1, time_limit=AT_ONCE, out=tmp_path / "other")
     assert timeless(other.path / "metrics.csv")[0] != timeless(uninterrupted.path / "metrics.csv")[0]
+
+
+def test_another_run_starts_from_its_networks(uninterrupted: nacre.RunDirectory, tmp_path: Path) -> None:
+    assert_starts_from(uninterrupted, tmp_path / "warm", **SMALL, seed=1)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

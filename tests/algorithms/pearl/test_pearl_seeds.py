@@ -26,8 +26,9 @@ from nacre.learning.collection import Phases
 SEEDS_DRAWN = np.array([[0, 2, 0], [1, 1, 2]])
 
 
-@pytest.mark.parametrize("source", ["recent", "collected"])
-@pytest.mark.parametrize("family", [FAMILY, Falling()], ids=["to the horizon", "falling"])
+@pytest.mark.parametrize(
+    ("family", "source"), [(FAMILY, "collected"), (Falling(), "recent")], ids=["to the horizon", "falling"]
+)
 def test_seeds_side_by_side_collect_what_each_collects_alone(family, source):
     """With their own parameters, tasks and random numbers. Where episodes end early, they need different numbers."""
     phases = Phases(straight=1, prior=1, posterior=2, extra_rl_posterior=1)
