@@ -1,8 +1,9 @@
-"""What tests share: a compilation cache, with all workers and processes that they start; a worker's smoke runs."""
+"""What tests share: a compilation cache and smoke runs, with all workers and processes that they start."""
 
 from __future__ import annotations
 
 import atexit
+import fcntl
 import gc
 import os
 import shutil
@@ -82,18 +83,23 @@ def forget_what_was_compiled() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """family -> the run directory of its smoke preset, trained on first use. Shared: copy it before changing it."""
-    runs: dict[str, Path] = {}
+    """family -> the run directory of its smoke preset, trained on first use. Shared with the other workers: copy it
+    before changing it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke-runs"
+    folder.mkdir(exist_ok=True)
 
     def trained(family: str) -> Path:
         from nacre.cli import main as cli
 
-        if family not in runs:
-            path = tmp_path_factory.mktemp(family) / "run"
-            arguments = ["train", "pearl", family, "--preset", "smoke", "--checkpoint-minutes", "0", "--out", str(path)]
-            assert cli.main(arguments) == 0
-            runs[family] = path
-        return runs[family]
+        path, begun = folder / family, folder / f"{family}-begun"
+        with (folder / f"{family}-lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                arguments = ["train", "pearl", family, "--preset", "smoke", "--checkpoint-minutes", "0", "--overwrite"]
+                assert cli.main([*arguments, "--out", str(begun)]) == 0
+                begun.rename(path)
+        return path
 
     return trained
 

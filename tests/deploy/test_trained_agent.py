@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import jax
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -19,6 +20,7 @@ from nacre.simulation import rollout
 from nacre.types import Transition
 
 GOAL = np.array([0.4, -0.7])
+infer_posterior = jax.jit(pearl.infer_posterior, static_argnames="config")
 
 
 class Walk:
@@ -123,9 +125,10 @@ def test_an_evaluation_gives_every_episodes_return_and_its_tasks(agent: nacre.Tr
     assert np.isclose(nacre.score(returns), returns[:, :, 1].mean())
 
 
-def test_tasks_out_of_distribution_are_as_many_as_the_test_tasks_and_stay_the_same(tmp_path):
-    run = nacre.train("pearl", "point-wind", preset="smoke", time_limit=1e-9, out=tmp_path / "run")
-    agent = nacre.load(run.path)
+def test_tasks_out_of_distribution_are_as_many_as_the_test_tasks_and_stay_the_same(
+    smoke_run: Callable[[str], Path],
+) -> None:
+    agent = nacre.load(smoke_run("point-wind"))
     returns, tasks = agent.evaluate("ood", seed=1)
     assert returns.shape == (1, 3, 3)
     assert tasks == agent.evaluate("ood", seed=2)[1]
@@ -172,7 +175,7 @@ def test_the_reported_belief_is_the_posterior_of_all_transitions_so_far(agent: n
     for index, report in enumerate(trial.episodes):
         seen = [step for episode in env.episodes[: index + 1] for step in episode]
         context = Transition(*(np.array(field, np.float32) for field in zip(*seen, strict=True)))
-        belief = pearl.infer_posterior(agent.params.encoder, context, agent.experiment.settings)
+        belief = infer_posterior(agent.params.encoder, context, agent.experiment.settings)
         assert np.allclose(report.belief_mean, belief.mean, rtol=1e-3, atol=1e-6)
         assert np.allclose(np.square(report.belief_std), belief.variance, rtol=1e-3)
 

@@ -148,13 +148,17 @@ def belief(memory: Memory, config: PearlSettings) -> Belief:
     return posterior(Factors(precision, memory.factors.weighted_mean), config)
 
 
-@functools.cache
 def make_agent(family: Family, config: PearlSettings) -> Agent:
-    """PEARL as an Agent. The same settings give the same functions, so that compiled code is reused.
+    """PEARL as an Agent. Agents that act alike are made of the same functions, so that compiled code is reused.
 
     Logged transitions are absorbed as an episode of them would be: a factor each, then z is drawn from their product.
     By the protocols that infer z at every step, that z is the belief's mean: 0 before the first step.
     """
+    return _agent(family, config.of_agent())
+
+
+@functools.cache
+def _agent(family: Family, config: PearlSettings) -> Agent:
     protocol = protocols.parse(config.protocol)
     num_exploring = config.num_exploration_episodes if protocol.explores else 0
     num_uniform_steps = num_exploring * family.horizon // 2 if protocol.re_infers else 0
@@ -285,7 +289,8 @@ def meta_train(
 def procedure(family: Family, config: PearlSettings, objective: Objective = OBJECTIVE) -> Procedure:
     """What PEARL adds to the loop of off-policy methods."""
     return Procedure(
-        agent=_collecting_agent(family, config), params=agent_params,
+        agent=_collecting_agent(make_agent(family, dataclasses.replace(config, protocol="online-prior"))),
+        params=agent_params,
         posterior_z=functools.partial(_posterior_z, family=family, config=config),
         keep_all_context=config.keeps_all_context, num_tasks=config.num_train_tasks,
         initial=initial_phases(config), collection=Phases(*config.episodes_per_draw),
@@ -317,10 +322,9 @@ def draw_context(ring: Replay, task: Any, key: Key, family: Family, config: Pear
 
 
 @functools.cache
-def _collecting_agent(family: Family, config: PearlSettings) -> Agent:
+def _collecting_agent(agent: Agent) -> Agent:
     """The agent without its observing: meta-training takes the belief from the context buffer, not from a trial."""
-    config = dataclasses.replace(config, protocol="online-prior")
-    return make_agent(family, config)._replace(observe=lambda params, memory, transition: memory)
+    return agent._replace(observe=lambda params, memory, transition: memory)
 
 
 @functools.partial(jax.jit, static_argnames=("family", "config"))

@@ -10,6 +10,12 @@ from nacre.families.family import Family
 from nacre.presets import protocols
 from nacre.presets.soft_actor_critic import SoftActorCriticSettings
 
+ACTING = (
+    "latent_dim", "use_next_obs_in_context", "encoder", "use_information_bottleneck", "use_prior_factor",
+    "num_exploration_episodes", "protocol",
+)  # fmt: skip
+"""Settings that the agent depends on."""
+
 
 @dataclass(frozen=True)
 class PearlSettings(SoftActorCriticSettings):
@@ -77,6 +83,12 @@ class PearlSettings(SoftActorCriticSettings):
             self.num_posterior_episodes,
             self.num_extra_rl_episodes,
         )
+
+    def of_agent(self) -> PearlSettings:
+        """The settings that an agent depends on, beside defaults: what acts alike is made of equal settings, so that
+        its compiled code serves other trials and other runs too."""
+        acting = {name: getattr(self, name) for name in ACTING}
+        return PearlSettings(**acting, num_evaluation_episodes=self.num_exploration_episodes + 1)
 
     @property
     def keeps_all_context(self) -> bool:

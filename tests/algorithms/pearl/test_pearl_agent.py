@@ -142,3 +142,10 @@ def test_without_bottleneck_z_is_zero_before_any_context_and_the_mean_encoding_a
     context = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *seen)
     encodings = forward(params.encoder, context.obs, context.action, context.reward[..., None])
     np.testing.assert_allclose(trial[2].memory_before.z, encodings.mean(axis=1), rtol=1e-3, atol=1e-4)
+
+
+def test_settings_that_do_not_change_how_it_acts_give_the_same_agent():
+    other = change(SMALL, learning_rate=1.0, iterations=7, num_evaluation_episodes=9, context="replay", hidden_dim=8)
+    assert pearl.make_agent(FAMILY, other) is AGENT
+    for name, value in (("use_prior_factor", True), ("protocol", "zero-shot"), ("num_exploration_episodes", 1)):
+        assert pearl.make_agent(FAMILY, change(SMALL, **{name: value})) is not AGENT
