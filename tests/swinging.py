@@ -109,3 +109,19 @@ class BallsInWorkers(Balls):
 
     name: ClassVar[str] = "balls-in-workers"
     num_workers: ClassVar[int] = 2
+
+
+class Solved(Balls):
+    """It says whether the ball is at its place."""
+
+    name: ClassVar[str] = "solved"
+    reports_success: ClassVar[bool] = True
+
+    def make_env(self, task, render_mode=None):
+        return SolvedBall(render_mode=render_mode)
+
+
+class SolvedBall(Ball):
+    def step(self, action):
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs, reward, terminated, truncated, info | {"success": -reward < 0.5}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from gymnasium import spaces
+from walking import Walk
 
 import nacre
 from nacre.algorithms import pearl
@@ -19,42 +19,7 @@ from nacre.deploy.trained_agent import EpisodeReport
 from nacre.simulation import rollout
 from nacre.types import Transition
 
-GOAL = np.array([0.4, -0.7])
 infer_posterior = jax.jit(pearl.infer_posterior, static_argnames="config")
-
-
-class Walk:
-    """Somebody's environment with the spaces of point-robot, written without nacre and without gymnasium.Env."""
-
-    observation_space: Any = spaces.Box(-np.inf, np.inf, (2,))
-    action_space: Any = spaces.Box(-1.0, 1.0, (2,))
-
-    def __init__(self, terminates_at: int | None = None, truncates_at: int | None = None):
-        self.terminates_at, self.truncates_at = terminates_at, truncates_at
-        self.rng = np.random.default_rng(0)
-        self.episodes: list[list[Transition]] = []
-        self.seeds: list[int | None] = []
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
-        if seed is not None:
-            self.rng = np.random.default_rng(seed)
-        self.seeds.append(seed)
-        self.position = self.rng.uniform(-1.0, 1.0, 2)
-        self.episodes.append([])
-        return self.position.copy(), {}
-
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        before, self.position = self.position, self.position + 0.1 * action
-        reward = -float(np.linalg.norm(self.position - GOAL))
-        self.episodes[-1].append(Transition(before, action, reward, reward, 1.0, self.position))
-        time = len(self.episodes[-1])
-        return self.position.copy(), reward, time == self.terminates_at, time == self.truncates_at, {}
-
-    def returns(self) -> list[float]:
-        return [sum(step.reward for step in episode) for episode in self.episodes]
-
-    def actions(self) -> np.ndarray:
-        return np.array([step.action for episode in self.episodes for step in episode])
 
 
 class GymnasiumWalk(gymnasium.Env[np.ndarray, np.ndarray]):
@@ -72,16 +37,6 @@ class GymnasiumWalk(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         return self.walk.step(action)
-
-
-@pytest.fixture(scope="module")
-def agent(smoke_run: Callable[[str], Path]) -> nacre.TrainedAgent:
-    return nacre.load(smoke_run("point-robot"))
-
-
-def believed(agent: nacre.TrainedAgent, memory: Any) -> tuple[np.ndarray, np.ndarray]:
-    belief = pearl.belief(memory, agent.experiment.settings)
-    return np.asarray(belief.mean[0]), np.asarray(belief.variance[0])
 
 
 def played_by_hand(agent: nacre.TrainedAgent, env: Any, episodes: int, seed: int) -> None:
@@ -313,124 +268,6 @@ def test_an_observation_that_is_none_of_the_familys_is_refused(
 def test_a_trial_that_cannot_be_is_refused(options: dict[str, int], agent: nacre.TrainedAgent) -> None:
     with pytest.raises(nacre.NacreError, match=next(iter(options))):
         agent.adapt(Walk(), **options)
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# Sessions
-
-
-def test_a_session_starts_at_the_prior_whatever_came_before(agent: nacre.TrainedAgent) -> None:
-    agent.adapt(Walk(), episodes=2)
-    mean, variance = believed(agent, agent.session().memory)
-    assert np.array_equal(mean, np.zeros(5)) and np.array_equal(variance, np.ones(5))
-
-
-def test_every_observation_narrows_the_belief_of_its_own_session_only(agent: nacre.TrainedAgent) -> None:
-    session, other = agent.session(seed=0), agent.session(seed=0)
-    _, before = believed(agent, session.memory)
-    for _ in range(3):
-        session.act([0.0, 0.0])
-        session.observe([0.1, 0.0], -1.0)
-        _, after = believed(agent, session.memory)
-        assert (after < before).all()
-        before = after
-    assert (believed(agent, other.memory)[1] == 1.0).all()
-
-
-def test_two_sessions_side_by_side_act_as_each_would_alone(agent: nacre.TrainedAgent) -> None:
-    def alone(seed: int, reward: float) -> list[np.ndarray]:
-        steps = played(agent.session(seed), reward)
-        return [next(steps) for _ in range(6)]
-
-    def played(session: nacre.Session, reward: float) -> Any:
-        for step in range(6):
-            yield session.act([0.1 * step, -0.2])
-            session.observe([0.1 * step + 0.1, -0.2], reward)
-            if step % 2:
-                session.end_episode()
-
-    first, second = played(agent.session(1), -1.0), played(agent.session(2), -3.0)
-    together = [(next(first), next(second)) for _ in range(6)]
-    assert np.array_equal([a for a, _ in together], alone(1, -1.0))
-    assert np.array_equal([b for _, b in together], alone(2, -3.0))
-    assert not np.array_equal(alone(1, -1.0), alone(2, -3.0))
-
-
-def test_the_same_observation_gives_the_same_action_within_an_episode(agent: nacre.TrainedAgent) -> None:
-    session = agent.session(seed=3)
-    first = session.act([0.3, 0.3])
-    session.observe([0.3, 0.3], -0.5)
-    assert np.array_equal(session.act([0.3, 0.3]), first)  # the mean action, z of the episode
-    assert first.shape == (2,) and (np.abs(first) <= 1.0).all()
-
-
-def test_an_episodes_end_draws_another_z(agent: nacre.TrainedAgent) -> None:
-    session = agent.session(seed=3)
-    before = np.asarray(session.memory.z)
-    session.act([0.3, 0.3])
-    session.observe([0.3, 0.3], -0.5)
-    assert np.array_equal(np.asarray(session.memory.z), before)
-    session.end_episode()
-    assert not np.array_equal(np.asarray(session.memory.z), before)
-
-
-def test_observing_what_no_action_led_to_is_refused(agent: nacre.TrainedAgent) -> None:
-    session = agent.session()
-    with pytest.raises(nacre.NacreError, match="act first"):
-        session.observe([0.0, 0.0], 0.0)
-    session.act([0.0, 0.0])
-    session.observe([0.1, 0.0], 0.0)
-    with pytest.raises(nacre.NacreError, match="act first"):
-        session.observe([0.1, 0.0], 0.0)
-    session.act([0.1, 0.0])
-    session.end_episode()
-    with pytest.raises(nacre.NacreError, match="act first"):
-        session.observe([0.1, 0.0], 0.0)
-
-
-def test_a_refused_observation_leaves_the_session_as_it_was(agent: nacre.TrainedAgent) -> None:
-    session, untouched = agent.session(seed=8), agent.session(seed=8)
-    for both in (session, untouched):
-        both.act([0.0, 0.0])
-    for obs, reward in (([0.1, 0.0], np.nan), ([np.nan, 0.0], -1.0), ([0.1], -1.0)):
-        with pytest.raises(nacre.NacreError):
-            session.observe(obs, reward)
-    for both in (session, untouched):
-        both.observe([0.1, 0.0], -1.0)
-    for x, y in zip(believed(agent, session.memory), believed(agent, untouched.memory), strict=True):
-        assert np.array_equal(x, y)
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# The package's front door
-
-
-def test_the_public_names_are_there() -> None:
-    assert len(nacre.__all__) == len(set(nacre.__all__))
-    assert {"train", "resume", "load", "evaluate", "score", "TrainedAgent", "Session", "NacreError"} <= set(
-        nacre.__all__
-    )
-    assert all(hasattr(nacre, name) for name in nacre.__all__)
-
-
-@pytest.mark.parametrize("name", nacre.__all__)
-def test_every_public_name_is_documented(name: str) -> None:
-    thing = getattr(nacre, name)
-    if not (inspect.isclass(thing) or callable(thing)):  # the two tables, which the module that holds them explains
-        assert thing and all(isinstance(key, str) for key in thing)
-        return
-    words = inspect.getdoc(thing)
-    assert words
-    assert not words.startswith(f"{name}("), "only the signature that dataclasses and named tuples make up"
-
-
-@pytest.mark.parametrize(
-    "kind", [nacre.TrainedAgent, nacre.Session, nacre.RunDirectory], ids=lambda kind: kind.__name__
-)
-def test_every_public_method_is_documented(kind: type[Any]) -> None:
-    for name, member in vars(kind).items():
-        if not name.startswith("_") and (callable(member) or isinstance(member, property | classmethod)):
-            assert inspect.getdoc(member), name
 
 
 # ----------------------------------------------------------------------------------------------------------------------

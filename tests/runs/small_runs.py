@@ -6,8 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
+from saved_states import assert_equal_bits
 
 import nacre
 from nacre.runs import loading
@@ -37,19 +36,6 @@ def timeless(path: Path) -> list[dict[str, str]]:
 
 def saved_steps(run: nacre.RunDirectory) -> list[int]:
     return sorted(int(entry.name) for entry in run.checkpoints.iterdir())
-
-
-def assert_equal_bits(state: Any, expected: Any) -> None:
-    leaves = jax.tree_util.tree_leaves_with_path(state)
-    expected_leaves = jax.tree_util.tree_leaves_with_path(expected)
-    assert [path for path, _ in leaves] == [path for path, _ in expected_leaves]
-    for (path, x), (_, y) in zip(leaves, expected_leaves, strict=True):
-        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
-            x, y = jax.random.key_data(x), jax.random.key_data(y)
-        x, y = np.asarray(x), np.asarray(y)
-        name = jax.tree_util.keystr(path)
-        assert (x.dtype, x.shape) == (y.dtype, y.shape), name
-        assert x.tobytes() == y.tobytes(), f"{name} differs"
 
 
 def assert_same_run(run: nacre.RunDirectory, expected: nacre.RunDirectory) -> None:
