@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +24,12 @@ SMALL = OfflineContextSettings(
 )  # fmt: skip
 
 
+critic_target = jax.jit(backbones.critic_target, static_argnums=4)
+awac_weights = jax.jit(backbones.awac_weights, static_argnums=1)
+divergence = jax.jit(backbones.divergence)
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def networks(config: OfflineContextSettings) -> Networks:
     def make_encoder(key: Any) -> Any:
         return MLP(1, 2, 1, config.latent_dim, 0.1, key=key)
@@ -45,38 +51,39 @@ def test_the_expectile_of_one_half_is_the_mean_and_towards_one_the_largest() -> 
 
 
 def test_awac_weights_have_mean_one_in_every_task_and_iql_s_are_limited() -> None:
-    advantage = jnp.asarray(np.random.default_rng(0).normal(size=(3, 8)) * [[0.1], [1], [50]])
-    weights = backbones.awac_weights(advantage, 3.0)
+    advantage = np.float32(np.random.default_rng(0).normal(size=(3, 8)) * [[0.1], [1], [50]])
+    weights = np.asarray(awac_weights(advantage, 3.0))
     np.testing.assert_allclose(weights.mean(axis=1), 1.0, rtol=1e-5)
-    np.testing.assert_allclose(backbones.awac_weights(advantage, 0.0), 1.0)  # clones the log
-    np.testing.assert_allclose(weights[1, 0] / weights[1, 1], jnp.exp(3 * (advantage[1, 0] - advantage[1, 1])), 1e-4)
+    np.testing.assert_allclose(awac_weights(advantage, 0.0), 1.0)  # clones the log
+    np.testing.assert_allclose(weights[1, 0] / weights[1, 1], np.exp(3 * (advantage[1, 0] - advantage[1, 1])), 1e-4)
     given = backbones.iql_weights(jnp.array([-1.0, 0.0, 1.0, 1e9]), SMALL)
     np.testing.assert_allclose(given, [np.exp(-3), 1, np.exp(3), 100], rtol=1e-6)
 
 
 def test_the_dual_form_of_the_divergence() -> None:
     """KL(N(1, 1) || N(0, 1)) = 1/2, reached where softplus(c) = p/b = exp(a - 1/2); c = 0 says -0.0597 whatever pi."""
-    noise = jnp.asarray(np.random.default_rng(0).normal(size=200_000))
+    noise = np.random.default_rng(0).normal(size=200_000)
 
     def c(action: Any) -> Any:
-        ratio = jnp.exp(action - 0.5)
-        return ratio + jnp.log(-jnp.expm1(-ratio))
+        ratio = np.exp(action - 0.5)
+        return np.float32(ratio + np.log(-np.expm1(-ratio)))
 
-    assert float(backbones.divergence(c(noise), c(noise + 1))) == pytest.approx(0.5, abs=0.01)
-    assert float(backbones.divergence(0 * noise, 0 * noise)) == pytest.approx(-0.0597, abs=1e-4)
+    assert float(divergence(c(noise), c(noise + 1))) == pytest.approx(0.5, abs=0.01)
+    assert float(divergence(np.float32(0 * noise), np.float32(0 * noise))) == pytest.approx(-0.0597, abs=1e-4)
 
 
 def test_the_gradient_penalty_is_of_the_gradient_by_the_action() -> None:
     """A flat c is free however large it is (the released code's penalty is not); a slope of 3 costs (3 - 1)^2."""
     rng = np.random.default_rng(0)
     obs, action, z = (jnp.asarray(rng.normal(size=s)) for s in ((2, 5, 1), (2, 5, 1), (2, 1, 1)))
-    c = jax.tree.map(jnp.zeros_like, MLP(3, 4, 1, 1, 1.0, key=jax.random.key(0)))
+    shapes = jax.eval_shape(lambda key: MLP(3, 4, 1, 1, 1.0, key=key), jax.random.key(0))
+    c = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    gradient_penalty = jax.jit(backbones.gradient_penalty)
 
     def penalty(slope: float) -> float:
-        weights = (c.weights[0].at[1, 0].set(slope), c.weights[1].at[0, 0].set(1.0))
-        biases = (c.biases[0] + 100.0, c.biases[1] + 50.0)
-        network = eqx.tree_at(lambda one: (one.weights, one.biases), c, (weights, biases))
-        return float(backbones.gradient_penalty(network, obs, action, z))
+        c.weights[0][1, 0], c.weights[1][0, 0] = slope, 1.0
+        c.biases[0][:], c.biases[1][:] = 100.0, 50.0
+        return float(gradient_penalty(c, obs, action, z))
 
     assert penalty(0.0) == 0.0
     assert penalty(0.9) == 0.0
@@ -98,13 +105,15 @@ def test_likelihoods_of_actions_at_the_bounds_and_beyond_are_tame() -> None:
 def test_nothing_is_bootstrapped_after_a_fall_and_all_of_it_after_a_time_limit(backbone: str) -> None:
     config = dataclasses.replace(SMALL, backbone=backbone)
     batch = Transition(
-        *(jnp.ones((1, 2, *s)) for s in ((1,), (1,), (), ())), jnp.array([[0.0, 1.0]]), jnp.ones((1, 2, 1))
+        *(np.ones((1, 2, *s), np.float32) for s in ((1,), (1,), (), ())),
+        np.array([[0.0, 1.0]], np.float32),
+        np.ones((1, 2, 1), np.float32),
     )
-    nets, z, key = networks(config), jnp.zeros((1, 1, 1)), jax.random.key(1)
+    nets, z, key = networks(config), np.zeros((1, 1, 1), np.float32), jax.random.key(1)
     nets = nets._replace(reward_scale=jnp.asarray(2.0))
-    target = backbones.critic_target(nets, batch, z, key, config)
-    after = BACKBONES[backbone].next_value(nets, batch, z, key, config)
-    np.testing.assert_allclose(target, [[2.0, 2.0 + 0.99 * after[0, 1]]], rtol=1e-6)
+    target = critic_target(nets, batch, z, key, config)
+    after = jax.jit(BACKBONES[backbone].next_value, static_argnums=4)(nets, batch, z, key, config)
+    np.testing.assert_allclose(target, [[2.0, 2.0 + 0.99 * float(after[0, 1])]], rtol=1e-6)
     assert after[0, 1] != 0
 
 

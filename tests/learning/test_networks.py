@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -26,14 +27,24 @@ from nacre.learning.networks import (
 from nacre.presets.pearl import PearlSettings
 
 
+def initialised(kind: Any, *sizes: Any, **options: Any) -> Any:
+    """A network of this kind, made in one compiled program."""
+    return eqx.filter_jit(lambda key: kind(*sizes, **options, key=key))(jax.random.key(0))
+
+
+@eqx.filter_jit
+def called(network: Any, *inputs: Any) -> Any:
+    return network(*inputs)
+
+
 def test_z_as_second_input_gives_what_z_beside_the_first_gives():
     """[task, batch, x] and one z a task: every row of a task sees the same z."""
-    mlp = MLP(7, 16, 2, 3, out_scale=1.0, key=jax.random.key(0))
+    mlp = initialised(MLP, 7, 16, 2, 3, out_scale=1.0)
     rng = np.random.default_rng(0)
-    x, z = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((4, 6, 5), (4, 2)))
-    split = mlp(x, z[:, None])
-    rows = jnp.concatenate([x, jnp.repeat(z[:, None], 6, axis=1)], axis=-1)
-    np.testing.assert_allclose(split, mlp(rows), rtol=1e-4, atol=1e-5)
+    x, z = (rng.standard_normal(shape).astype(np.float32) for shape in ((4, 6, 5), (4, 2)))
+    split = called(mlp, x, z[:, None])
+    rows = np.concatenate([x, np.repeat(z[:, None], 6, axis=1)], axis=-1)
+    np.testing.assert_allclose(split, called(mlp, rows), rtol=1e-4, atol=1e-5)
 
     h = np.asarray(rows, np.float64)
     for layer in range(3):
@@ -43,7 +54,7 @@ def test_z_as_second_input_gives_what_z_beside_the_first_gives():
 
 
 def test_a_normalised_network_has_mean_0_and_variance_1_over_the_units_of_every_hidden_layer():
-    mlp = MLP(5, 16, 2, 3, out_scale=1.0, normalised=True, key=jax.random.key(0))
+    mlp = initialised(MLP, 5, 16, 2, 3, out_scale=1.0, normalised=True)
     x = 10 * np.random.default_rng(0).standard_normal((4, 6, 5))
     h = x
     for layer in range(3):
@@ -51,26 +62,26 @@ def test_a_normalised_network_has_mean_0_and_variance_1_over_the_units_of_every_
         if layer < 2:
             h = (h - h.mean(axis=-1, keepdims=True)) / np.sqrt(h.var(axis=-1, keepdims=True) + 1e-5)
             h = np.maximum(h, 0.0)
-    np.testing.assert_allclose(mlp(jnp.asarray(x, jnp.float32)), h, rtol=1e-3, atol=1e-4)
-    plain = MLP(5, 16, 2, 3, out_scale=1.0, key=jax.random.key(0))
+    np.testing.assert_allclose(called(mlp, x.astype(np.float32)), h, rtol=1e-3, atol=1e-4)
+    plain = initialised(MLP, 5, 16, 2, 3, out_scale=1.0)
     assert jax.tree.map(jnp.shape, plain.weights) == jax.tree.map(jnp.shape, mlp.weights)
 
 
 def test_a_scaled_network_sees_inputs_around_0_and_no_gradient_reaches_its_scale():
-    plain = MLP(7, 16, 2, 3, out_scale=1.0, key=jax.random.key(0))
-    scaled = MLP(7, 16, 2, 3, out_scale=1.0, scaled=5, key=jax.random.key(0))
+    plain = initialised(MLP, 7, 16, 2, 3, out_scale=1.0)
+    scaled = initialised(MLP, 7, 16, 2, 3, out_scale=1.0, scaled=5)
     rng = np.random.default_rng(0)
     mean, std = np.array([3, -40, 0, 1, 0], np.float32), np.array([2, 9, 0.1, 0, 1], np.float32)
     x, z = mean + std * rng.standard_normal((4, 5)).astype(np.float32), rng.standard_normal((4, 2)).astype(np.float32)
     x[0, 4] = -300  # far beyond what was ever seen
-    x, z = jnp.asarray(x), jnp.asarray(z)
-    np.testing.assert_array_equal(scaled(x[1:] / 9, z[1:]), plain(x[1:] / 9, z[1:]), "begins as no change up to 10")
+    near = x[1:] / 9, z[1:]
+    np.testing.assert_array_equal(called(scaled, *near), called(plain, *near), "begins as no change up to 10")
     scaled = eqx.tree_at(lambda mlp: mlp.scale, scaled, Scale(jnp.asarray(mean), jnp.asarray(std)))
     by_hand = (x - mean) / np.array([2, 9, 0.1, 1, 1], np.float32)  # what does not vary is 0
-    by_hand = by_hand.at[0, 4].set(-10)
-    np.testing.assert_allclose(scaled(x, z), plain(by_hand, z), rtol=1e-4, atol=1e-5)
+    by_hand[0, 4] = -10
+    np.testing.assert_allclose(called(scaled, x, z), called(plain, by_hand, z), rtol=1e-4, atol=1e-5)
 
-    gradient = eqx.filter_grad(lambda mlp: jnp.sum(mlp(x, z) ** 2))(scaled)
+    gradient = eqx.filter_jit(eqx.filter_grad(lambda mlp: jnp.sum(mlp(x, z) ** 2)))(scaled)
     assert not np.any(gradient.scale.mean) and not np.any(gradient.scale.std)
     assert all(np.any(weight) for weight in gradient.weights)
 
@@ -87,8 +98,13 @@ def test_a_product_and_both_its_gradients_round_their_inputs_and_add_in_float32(
     x, weight, gradient = (
         jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((2, 64, 40), (40, 30), (2, 64, 30))
     )
-    y, back = jax.vjp(lambda x, weight: product(x, weight, precision), x, weight)
-    to_x, to_weight = back(gradient)
+
+    @jax.jit
+    def product_and_gradients(x, weight, gradient):
+        y, back = jax.vjp(lambda x, weight: product(x, weight, precision), x, weight)
+        return y, *back(gradient)
+
+    y, to_x, to_weight = product_and_gradients(x, weight, gradient)
     assert y.dtype == to_x.dtype == to_weight.dtype == jnp.float32
     inputs = [np.asarray(a, np.float64) for a in (x, weight, gradient)]
     a, w, g = map(rounded, inputs) if precision == "bfloat16" else inputs
@@ -104,7 +120,7 @@ def test_a_product_and_both_its_gradients_round_their_inputs_and_add_in_float32(
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_product_of_a_network_and_its_gradient_asks_for_the_chosen_precision(precision, network):
     """What XLA is asked for: in float32 full precision, which a GPU does not give unasked; otherwise never that."""
-    encoder = network(4, 8, 2, 3, out_scale=0.1, precision=precision, key=jax.random.key(0))
+    encoder = initialised(network, 4, 8, 2, 3, out_scale=0.1, precision=precision)
     gradient = eqx.filter_grad(lambda encoder, x: encoder(x).sum())
     program = str(jax.make_jaxpr(lambda x: gradient(encoder, x))(jnp.ones((2, 5, 4))))
     products = program.count("dot_general[")
@@ -167,7 +183,7 @@ def test_log_density_of_a_squashed_action_is_that_of_the_change_of_variables():
     mean, log_std = np.array([0.3, -0.5, 0.0]), np.array([-0.7, 0.2, -1.5])
     noise = np.array([[0.4, -1.0, 0.1], [-1.3, 0.2, 0.9], [0.0, 0.0, 0.0], [0.8, -0.9, -2.0]])
     output = PolicyOutput(jnp.asarray(mean, jnp.float32), jnp.asarray(log_std, jnp.float32))
-    action, log_density = sample_action(output, jnp.asarray(noise, jnp.float32))
+    action, log_density = jax.jit(sample_action)(output, noise.astype(np.float32))
     np.testing.assert_allclose(action, np.tanh(mean + np.exp(log_std) * noise), rtol=1e-5, atol=1e-6)
 
     @np.vectorize
@@ -187,10 +203,10 @@ def test_log_density_stays_finite_where_tanh_saturates():
 
 
 def test_log_std_is_clipped_to_its_range():
-    policy = TanhGaussianPolicy(2, 1, 3, 4, 1, key=jax.random.key(0))
+    policy = initialised(TanhGaussianPolicy, 2, 1, 3, 4, 1)
     biases = (policy.mlp.biases[0], jnp.array([50.0, -50.0, 0.0, 100.0, -100.0, 1.0]))
     policy = eqx.tree_at(lambda p: p.mlp.biases, policy, biases)
-    output = policy(jnp.zeros(2), jnp.zeros(1))
+    output = called(policy, np.zeros(2, np.float32), np.zeros(1, np.float32))
     np.testing.assert_allclose(output.log_std, [2.0, -20.0, 1.0], atol=0.01)
     assert float(output.log_std[0]) == 2.0 and float(output.log_std[1]) == -20.0
     np.testing.assert_allclose(output.mean, [50.0, -50.0, 0.0], atol=0.01)

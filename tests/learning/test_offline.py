@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 
 from nacre.learning import offline
-from nacre.learning.offline import Logs, Procedure, contiguous_rows, logged, placed, uniform_rows
+from nacre.learning.offline import Logs, Procedure, placed
 from nacre.learning.replay import pack
 from nacre.types import Transition
 
+uniform_rows = jax.jit(offline.uniform_rows, static_argnums=2)
+contiguous_rows = jax.jit(offline.contiguous_rows, static_argnums=2, static_argnames="stride")
+logged = jax.jit(offline.logged, static_argnums=2)
 OBS_DIM, DISCOUNT = 2, 0.9
 LENGTHS = [(3, 2), (4,), (1, 1, 5)]  # of the episodes of three tasks
 FELL = {(0, 1), (2, 2)}  # episodes (task, episode) that the task terminated
@@ -48,18 +51,18 @@ def written_logs() -> Logs:
 
 
 def test_rows_are_of_the_task_that_was_asked_for() -> None:
-    logs, task = written_logs(), jnp.array([2, 0, 1, 2])
+    logs, task = written_logs(), np.array([2, 0, 1, 2])
     for draw in (uniform_rows, contiguous_rows):
         at = draw(logs, task, 50, jax.random.key(0))
-        assert (offline.transitions(logs, at, OBS_DIM).obs[..., 0] == task[:, None]).all()
-    everywhere = np.unique(uniform_rows(logs, task, 200, jax.random.key(1))[0])
+        assert (np.asarray(logged(logs, at, OBS_DIM).transition.obs)[..., 0] == task[:, None]).all()
+    everywhere = np.unique(np.asarray(uniform_rows(logs, task, 200, jax.random.key(1)))[0])
     np.testing.assert_array_equal(everywhere, np.arange(9, 16))  # all of task 2
 
 
 def test_contiguous_rows_follow_each_other_and_begin_again() -> None:
-    at = np.asarray(contiguous_rows(written_logs(), jnp.array([2]), 3, jax.random.key(3), stride=2))[0]
+    at = np.asarray(contiguous_rows(written_logs(), np.array([2]), 3, jax.random.key(3), stride=2))[0]
     assert (np.diff(at) == 2).all() and at.min() >= 9 and at.max() < 16
-    again = np.asarray(contiguous_rows(written_logs(), jnp.array([1]), 6, jax.random.key(3)))[0]
+    again = np.asarray(contiguous_rows(written_logs(), np.array([1]), 6, jax.random.key(3)))[0]
     np.testing.assert_array_equal(again, [5, 6, 7, 8, 5, 6])
 
 
