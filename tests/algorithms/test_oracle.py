@@ -146,7 +146,7 @@ def test_it_collects_as_many_steps_as_pearl():
 
 
 def test_another_run_starts_from_its_networks(whole: nacre.RunDirectory, tmp_path: Path):
-    assert_starts_from(whole, tmp_path / "warm", **SETTINGS, seed=1)
+    assert_starts_from(whole, tmp_path / "warm", preset="smoke", seed=1)
 
 
 def test_it_goes_on_exactly_where_it_was_stopped(whole: nacre.RunDirectory, tmp_path: Path):
