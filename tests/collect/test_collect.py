@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,9 @@ def test_where_episodes_of_a_replay_begin() -> None:
     assert run_replay.bounds(steps, horizon=2) == [0, 2, 3, 5, 7]
 
 
-def test_runs_give_their_checkpoints_or_their_replay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_give_their_checkpoints_or_their_replay(
+    smoke_run: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = nacre.train(
         "oracle", FAMILY.name, preset="smoke", iterations=1, out=tmp_path / "run", hidden_dim=8, evaluation_interval=9
     )
@@ -131,10 +134,10 @@ def test_runs_give_their_checkpoints_or_their_replay(tmp_path: Path, capsys: pyt
     episodes = list(replay.episodes())
     assert {one.steps for one in episodes} == {FAMILY.horizon} and {one.split for one in episodes} == {"train"}
     assert sum(one.steps for one in episodes) == nacre.RunDirectory(run.path).experiment.settings.env_steps(FAMILY)
-    pearl = nacre.train("pearl", "point-robot", preset="smoke", time_limit=1e-9, out=tmp_path / "pearl")
-    told = refusal(capsys, "collect", FAMILY.name, "--from", str(pearl.path), "--quality", "expert")
+    pearl = str(smoke_run("point-robot"))
+    told = refusal(capsys, "collect", FAMILY.name, "--from", pearl, "--quality", "expert")
     assert "is on point-robot; write that" in told
-    assert "not told the task" in refusal(capsys, "collect", "point-robot", "--from", str(pearl.path))
+    assert "not told the task" in refusal(capsys, "collect", "point-robot", "--from", pearl)
 
 
 def test_an_oracle_that_was_stopped_goes_on(tmp_path: Path) -> None:
