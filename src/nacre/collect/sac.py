@@ -180,7 +180,7 @@ def learnt(family: Family, settings: SacSettings, state: State, first: int) -> t
     def learn(device: Any, own: list[np.ndarray]) -> list[Any]:
         done = []
         for group in own:
-            parts = jax.tree.map(lambda x: x[group], (state.learner, state.replay, state.keys))  # noqa: B023
+            parts = _of_tasks((state.learner, state.replay, state.keys), group)
             after = block(
                 *jax.device_put(parts, device), np.int32(first),
                 settings=settings, obs_dim=family.obs_dim, num_updates=family.horizon,
@@ -191,8 +191,21 @@ def learnt(family: Family, settings: SacSettings, state: State, first: int) -> t
     with ThreadPoolExecutor(len(devices)) as pool:
         shares = list(pool.map(learn, devices, [groups[i :: len(devices)] for i in range(len(devices))]))
     in_order = [shares[i % len(devices)][i // len(devices)] for i in range(len(groups))]
-    learner = jax.tree.map(lambda *parts: jnp.concatenate(parts), *[learner for learner, _ in in_order])
-    return learner, np.concatenate([np.asarray(q_mean) for _, q_mean in in_order], axis=1)
+    return _joined([learner for learner, _ in in_order]), np.concatenate(
+        [np.asarray(q_mean) for _, q_mean in in_order], axis=1
+    )
+
+
+@jax.jit
+def _of_tasks(tree: Any, group: Any) -> Any:
+    """What belongs to these tasks, by their numbers; every leaf is [task, ...]."""
+    return jax.tree.map(lambda x: x[group], tree)
+
+
+@jax.jit
+def _joined(parts: list[Any]) -> Any:
+    """Parts with leaves [task, ...], one behind the other."""
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
 
 @functools.partial(jax.jit, static_argnames="use")
