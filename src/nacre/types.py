@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -93,6 +94,12 @@ def select(mask: Array, new: Any, old: Any) -> Any:
 
 def stacked(trees: Sequence[Any]) -> Any:
     """Equal pytrees as one, each leaf with a new leading axis."""
+    return _stacked(list(trees))
+
+
+@functools.partial(jax.jit, inline=True)
+def _stacked(trees: list[Any]) -> Any:
+    """One program for all leaves, where it is not a part of another."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 

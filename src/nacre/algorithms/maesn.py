@@ -308,7 +308,7 @@ def iteration(family: Family, config: MaesnSettings, tasks: Tasks, state: State)
     model, own = state.model, take(tasks, np.asarray(drawn))
     shape = (config.tasks_per_iteration, config.rollouts_per_task, config.latent_dim)
 
-    latents = jax.tree.map(lambda x: x[drawn], model.latents)
+    latents = _of_tasks(model.latents, drawn)
     z = draw_z(jax.tree.map(lambda x: x[:, None], latents), jax.random.normal(keys[0], shape))
     first, num_steps = _collect(family, model.policy, own, z, keys[1])
     before = Before(z, discounted_returns(first, config.discount))
@@ -355,6 +355,11 @@ def _collect(
     lanes = take(tasks, np.repeat(np.arange(num), each))
     _, played = episode(family, _latent_agent(), policy, z.reshape(-1, latent_dim), lanes, key, explore=True)
     return on_policy.as_rollouts(played, num), int(np.sum(played.length))
+
+
+@jax.jit
+def _of_tasks(latents: Latent, drawn: Array) -> Latent:
+    return jax.tree.map(lambda x: x[drawn], latents)
 
 
 @jax.jit

@@ -20,6 +20,7 @@ from nacre.benchmark.result import Result, untrained
 from nacre.families.family import Family, JaxFamily, MujocoFamily
 from nacre.families.load_mujoco import mujoco
 from nacre.families.robots import quietly
+from nacre.presets.pearl import PearlSettings
 from nacre.runs.compilation_cache import num_cores
 from nacre.runs.experiment import Experiment
 from nacre.simulation import jax as jax_lanes
@@ -32,6 +33,7 @@ from nacre.types import Tasks
 def collect(experiment: Experiment, lanes: int) -> Result:
     """Whole episodes in every lane, as in meta-training: stochastic actions, z from the prior."""
     family, config = experiment.family, experiment.settings
+    assert isinstance(config, PearlSettings)
     # Meta-training takes the belief from the context buffer: no lane observes.
     agent = pearl.make_agent(family, config)._replace(observe=lambda params, memory, transition: memory)
     params = untrained(experiment)

@@ -176,6 +176,7 @@ def collect(family: Family, policies: Any, tasks: Tasks, num_rollouts: int, key:
     return as_rollouts(played, each), int(np.sum(played.length))
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def as_rollouts(played: Episode, num_tasks: int) -> Rollouts:
     """Episodes [lane] as rollouts [task, rollout]: the lanes of a task stand together."""
     transitions = played.transitions

@@ -62,6 +62,7 @@ def num_pages(num_tasks: int, capacity: int, total: int) -> int:
     return min(num_tasks * _ceil_div(capacity, PAGE), total // PAGE + num_tasks)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def empty(num_tasks: int, capacity: int, total: int, obs_dim: int, action_dim: int) -> Replay:
     """Rings of `capacity` transitions each (rounded up to pages), for `total` transitions in all."""
     return Replay(
