@@ -4,9 +4,9 @@
 PYTHON ?= python3
 UV ?= $(shell command -v uv 2>/dev/null)
 PYTEST_ARGS ?=
-# A test file stays in one process: what it compiled serves all of its tests. Most of their time is compilation, hence
-# without most optimisations; the slow tests have them all.
-WORKERS ?= --numprocesses auto --maxprocesses 4 --dist loadfile
+# A test file stays in one process: what it compiled serves all of its tests. Files keep their order, of which the last
+# are short. Most of their time is compilation, hence without most optimisations; the slow tests have them all.
+WORKERS ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
 LOCK := requirements.lock
