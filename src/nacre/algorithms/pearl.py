@@ -215,15 +215,11 @@ def init(family: Family, config: PearlSettings, seed: int) -> State:
     rl, context = buffer_sizes(family, config)
     dims = (family.obs_dim, family.action_dim)
     return State(
-        networks=networks,
-        optimisers=optimisers,
+        networks, optimisers,
         rl_buffer=rings.empty(config.num_train_tasks, *rl, *dims),
         context_buffer=rings.empty(config.num_train_tasks, *context, *dims),
-        key=run_key,
-        env_steps=np.int64(0),
-        grad_steps=np.int64(0),
-        meta_iterations=np.int64(0),
-    )
+        key=run_key, env_steps=np.int64(0), grad_steps=np.int64(0), meta_iterations=np.int64(0),
+    )  # fmt: skip
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

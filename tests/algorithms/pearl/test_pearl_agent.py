@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +14,7 @@ from pearl_parts import (
     FAMILY,
     GOALS,
     LATENT_DIM,
+    OBS_DIM,
     SMALL,
     change,
     factors_by_hand,
@@ -22,6 +26,7 @@ from pearl_parts import (
 )
 
 from nacre.algorithms import pearl
+from nacre.presets.pearl import ACTING, PearlSettings
 from nacre.simulation import rollout
 from nacre.types import Transition
 
@@ -149,3 +154,29 @@ def test_settings_that_do_not_change_how_it_acts_give_the_same_agent():
     assert pearl.make_agent(FAMILY, other) is AGENT
     for name, value in (("use_prior_factor", True), ("protocol", "zero-shot"), ("num_exploration_episodes", 1)):
         assert pearl.make_agent(FAMILY, change(SMALL, **{name: value})) is not AGENT
+
+
+@pytest.mark.parametrize("changes", [{}, {"encoder": "recurrent"}, {"protocol": "online-np"}], ids=str)
+def test_an_agent_reads_no_setting_in_which_agents_that_share_its_code_may_differ(changes: dict[str, Any]) -> None:
+    read: set[str] = set()
+
+    class Noted(PearlSettings):
+        def __getattribute__(self, name: str) -> Any:
+            read.add(name)
+            return super().__getattribute__(name)
+
+    config = dataclasses.replace(SMALL, **changes)
+    noted = Noted(**vars(config))
+    read.clear()  # of what the constructor looked at
+    agent = pearl._agent.__wrapped__(FAMILY, noted)
+
+    def trial(key: Any) -> Any:
+        networks = fresh_networks(config, 0)
+        params = pearl.Params(networks.encoder, networks.policy)
+        memory = agent.begin(params, GOALS, key)
+        _, memory = agent.act(params, memory, jnp.zeros((3, OBS_DIM)), key, True)
+        return agent.end_episode(params, agent.observe(params, memory, made_up_transitions(0, 3)), key)
+
+    jax.eval_shape(trial, jax.random.key(0))
+    fields = {field.name for field in dataclasses.fields(PearlSettings)}
+    assert {"latent_dim", "protocol"} <= read & fields <= set(ACTING)
