@@ -23,7 +23,7 @@ import numpy as np
 from nacre.families.catalog import FAMILIES
 from nacre.presets.pearl import PearlSettings
 from nacre.presets.pearl_presets import PRESETS
-from nacre.report.reproduce import is_done
+from nacre.report.steps import is_trained
 from nacre.runs import trainer
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import Experiment, resolve
@@ -81,7 +81,7 @@ def train(chosen: Experiment, path: Path, minutes: float) -> None:
         return
     deadline = time.monotonic() + 60 * minutes
     trainer.train([chosen], [path], time_limit=minutes)
-    if time.monotonic() < deadline and not is_done(chosen, path):
+    if time.monotonic() < deadline and not is_trained(chosen, path):
         sys.exit(f"stopped; remove {path} before the next try, or it counts as a line that the time limit cut.")
 
 

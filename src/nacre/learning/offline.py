@@ -76,7 +76,7 @@ def read(rows: Float[np.ndarray, "row width"], at: Int[np.ndarray, "*at"]) -> Fl
     order = np.argsort(at, axis=None)
     found = np.empty((at.size, rows.shape[-1]), rows.dtype)
     found[order] = rows[at.reshape(-1)[order]]
-    return found.reshape(*at.shape, -1)
+    return found.reshape(*at.shape, rows.shape[-1])
 
 
 def logged(logs: Logs, at: Any, obs_dim: int) -> Logged:

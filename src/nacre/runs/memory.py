@@ -53,8 +53,13 @@ def memory_errors(run: RunDirectory) -> Iterator[None]:
 
 
 def release_memory() -> None:
-    """Hands freed memory back to the system where the C library can: compilation leaves 100 MB and more behind."""
+    """Frees what nobody refers to any more, and hands it back: compilation leaves 100 MB and more behind."""
     gc.collect()
+    hand_back_memory()
+
+
+def hand_back_memory() -> None:
+    """Hands freed memory back to the system where the C library can."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -27,7 +27,7 @@ from nacre.runs.experiment import Experiment
 from nacre.runs.files import notice
 from nacre.runs.loading import Saved, fresh, good_arrays
 from nacre.runs.logs import Sinks, import_wandb
-from nacre.runs.memory import check_memory, memory_errors, release_memory
+from nacre.runs.memory import check_memory, hand_back_memory, memory_errors, release_memory
 from nacre.runs.pace import Pace
 from nacre.runs.stopping import StopRequest
 from nacre.runs.warm_start import Origin, find_origin, started_from
@@ -245,7 +245,7 @@ def _run(
     if resumed is not None:
         for run in runs:
             run.record_resume(run.experiment, begin_at or 0)
-    release_memory()
+    hand_back_memory()
     states = [one.state for one in saved]
     training = [
         _Training(*parts, started, wandb, named=len(runs) > 1) for parts in zip(runs, checkpoints, saved, strict=True)
