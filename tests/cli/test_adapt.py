@@ -16,8 +16,8 @@ from nacre.families.catalog import FAMILIES
 @pytest.mark.parametrize(
     ("family", "task", "expected"),
     [
-        ("cheetah-vel", "velocity=1.3", {"velocity": 1.3}),
-        ("cheetah-vel", "velocity=0", {"velocity": 0.0}),
+        ("point-wind", "wind=0.03,-0.02", {"wind": [0.03, -0.02]}),
+        ("point-wind", "wind=0,0", {"wind": [0.0, 0.0]}),
         ("cheetah-dir", "direction=-1", {"direction": -1.0}),
         ("point-robot", "goal=0.6,-0.8", {"goal": [0.6, -0.8]}),
         ("sparse-point-robot", "goal=0.6,0.8", {"goal": [0.6, 0.8]}),
@@ -56,7 +56,7 @@ def test_adapt_for_a_person_is_a_table_with_a_row_for_every_episode(point_run: s
 
 @pytest.mark.parametrize(
     ("family", "task"),
-    [("point-robot", "goal=1.5,0"), ("cheetah-vel", "velocity=3.5"), ("cheetah-dir", "direction=0.5")],
+    [("point-robot", "goal=1.5,0"), ("point-wind", "wind=0.5,0"), ("cheetah-dir", "direction=0.5")],
 )
 def test_a_task_out_of_range_needs_a_word_more(
     family: str, task: str, smoke_run: Callable[[str], Path], capsys: Capture
