@@ -191,10 +191,9 @@ def test_the_fraction_is_the_rate_of_the_updates_over_that_of_the_products(monke
 
 @pytest.mark.usefixtures("short")
 def test_seeds_side_by_side_count_the_operations_of_each():
-    one, three = (benchmark.run("update", "point-robot", "smoke", seeds=seeds) for seeds in (1, 3))
-    assert three["flops_per_update"] == 3 * one["flops_per_update"]
-    assert (three["seeds"], three["precision"]) == (3, "float32")
-    assert benchmark.run("update", "point-robot", "smoke", precision="bfloat16")["precision"] == "bfloat16"
+    three = benchmark.run("update", "point-robot", "smoke", seeds=3, precision="bfloat16")
+    assert three["flops_per_update"] == 3 * resolve("pearl", "point-robot", "smoke").settings.update_flops(2, 2)
+    assert (three["seeds"], three["precision"]) == (3, "bfloat16")
 
 
 @pytest.mark.usefixtures("short")

@@ -15,6 +15,7 @@ import nacre
 from nacre.cli import main as cli
 from nacre.errors import NacreError
 from nacre.families.catalog import FAMILIES, register_family
+from nacre.report import video
 from nacre.simulation import rollout
 from nacre.simulation.environment import TaskEnvironment
 from swinging import Ball, Balls, Solved
@@ -89,15 +90,18 @@ def solved_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return nacre.train("pearl", "solved", preset="smoke", out=tmp_path_factory.mktemp("solved") / "run").path
 
 
-def test_videos_of_it_are_made_for_one_trial_and_for_a_page(solved_run: Path, tmp_path: Path, capsys: Any):
+def test_videos_of_it_are_made_for_one_trial_and_for_a_page(
+    solved_run: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(video, "GIF_FRAMES_PER_SECOND", 2)
     register_family(Solved)
     capsys.readouterr()
-    video = tmp_path / "trial.gif"
+    film = tmp_path / "trial.gif"
     arguments = ["adapt", str(solved_run), "--task", "place=0.5", "--episodes", "3", "--json"]
-    assert cli.main([*arguments, "--video", str(video)]) == 0
+    assert cli.main([*arguments, "--video", str(film)]) == 0
     episodes = json.loads(capsys.readouterr().out)["episodes"]
     assert len(episodes) == 3 and all(episode["success"] in (True, False) for episode in episodes)
-    assert video.read_bytes().startswith(b"GIF8")
+    assert film.read_bytes().startswith(b"GIF8")
     assert cli.main(["report", str(solved_run), "-o", str(tmp_path / "page.html"), "--videos", "1"]) == 0
     assert "data:image/gif" in (tmp_path / "page.html").read_text()
 
