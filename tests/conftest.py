@@ -81,6 +81,16 @@ def forget_what_was_compiled() -> Iterator[None]:
         jax.clear_caches()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def garbage_is_left_to_the_module() -> Iterator[None]:
+    """A run collects garbage when it has compiled, which takes long beside all that tests have compiled before."""
+    from nacre.runs import memory
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nacre.runs.trainer.release_memory", memory.hand_back_memory)
+        yield
+
+
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """family -> the run directory of its smoke preset, trained on first use. Shared with the other workers: copy it
