@@ -1,4 +1,4 @@
-"""Tables of offline methods: what each needs at every scale; one made, stopped and gone on with."""
+"""Tables of offline methods: what each needs at every scale; one made, stopped and resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""nacre reproduce: what each figure needs, the plan without doing it, and a figure made, stopped and gone on with."""
+"""nacre reproduce: what each figure needs, the plan without doing it, and a figure made, stopped and resumed."""
 
 from __future__ import annotations
 

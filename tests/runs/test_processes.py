@@ -37,7 +37,7 @@ def nacre_process(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     """Returns as soon as something can be seen on disk; looks every half millisecond, for some of it lasts only a few,
-    and leaves the processor to the process in between."""
+    and leaves the CPU to the process in between."""
     deadline = time.monotonic() + PATIENCE
     while not happened():
         assert process.poll() is None, f"the process ended before: {process.communicate()[1]}"

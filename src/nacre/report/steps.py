@@ -1,4 +1,4 @@
-"""What a figure takes: steps in an order in which each finds what it needs. Every step can be stopped and gone on with.
+"""What a figure takes: steps in an order in which each finds what it needs. Every step can be stopped and resumed.
 
 A step here trains one run. `data_step.py` has the steps that make data sets, `scored_run.py` runs with evaluations.
 """
