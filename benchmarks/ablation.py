@@ -3,8 +3,8 @@
     python benchmarks/ablation.py cheetah-vel --out DIRECTORY [--only LINE...]
 
 Every line is an ordinary run, DIRECTORY/FAMILY/LINE; a line that is there already is not run again, even if the time
-limit cut it, so that lines are judged by the same minutes. (The learning rate of a line that is cut has not fallen to the
-end.) After each line the table DIRECTORY/FAMILY.csv is written anew: per line the updates, environment steps and
+limit cut it, so that lines are judged by the same minutes. (The learning rate of a line that is cut has not fallen to
+the end.) After each line the table DIRECTORY/FAMILY.csv is written anew: per line the updates, environment steps and
 seconds of its last evaluation, and the mean score of its last 3. Lines that were not evaluated in time have none.
 """
 
