@@ -15,7 +15,7 @@ from command_line import output, refusal
 from nacre.collect import making, oracle, rollouts, run_replay, sac, training
 from nacre.collect.rollouts import SacPolicies
 from nacre.collect.settings import SacSettings
-from nacre.collect.work import Plan, TaskPlan, WorkDirectory
+from nacre.collect.work import Plan, TaskPlan, WorkDirectory, locked
 from nacre.data.dataset import DataSet, open_data_set
 from nacre.families.catalog import make_family
 from nacre.families.family import take
@@ -152,6 +152,8 @@ def test_an_oracle_that_was_stopped_goes_on(tmp_path: Path) -> None:
 
     whole = trained(tmp_path / "whole")
     assert trained(tmp_path / "halves", "the time limit") is None
+    with locked(tmp_path / "halves"), pytest.raises(nacre.NacreError, match="another process is training the policies"):
+        trained(tmp_path / "halves")
     halves = trained(tmp_path / "halves")
     assert whole is not None and halves is not None and whole.steps == halves.steps == [3, 6]
     np.testing.assert_array_equal(whole.returns, halves.returns)
@@ -163,6 +165,8 @@ def test_the_command_trains_stops_goes_on_and_rolls_out(tmp_path: Path, capsys: 
     command = ("collect", FAMILY.name, *flags.split(), str(tmp_path / "work"))
     assert output(capsys, *command, "--time-limit", "1e-9") == ""
     assert "no checkpoint" in refusal(capsys, *command, "--only", "roll")
+    with locked(tmp_path / "work"):
+        assert "another process is training the policies" in refusal(capsys, *command)
     assert output(capsys, *command, "--only", "train") == ""
     assert not (tmp_path / "data-sets").exists()
     told = output(capsys, *command, "--quality", "random,mixed")

@@ -31,7 +31,7 @@ from nacre.learning.fine_tuning import Replay
 from nacre.presets.fine_tuning import FineTuneSettings
 from nacre.presets.macaw import PRESETS, MacawSettings
 from nacre.presets.multitask import MultitaskSettings
-from nacre.runs import stopping
+from nacre.runs import files, stopping
 from nacre.runs.experiment import resolve
 from nacre.types import Episode, Logged, Transition
 
@@ -216,6 +216,8 @@ def test_a_fine_tuning_that_was_stopped_goes_on_bit_for_bit(
         assert set(one) == set(other) and len(one) > 20
         for name in one:
             np.testing.assert_array_equal(one[name], other[name])
+    with files.locked(tmp_path / "out", "mine"), pytest.raises(nacre.NacreError, match="another process is fine-tuning"):
+        nacre.fine_tune(agent, tmp_path / "out", QUICK)
     again = nacre.fine_tune(agent, tmp_path / "out", QUICK)
     np.testing.assert_array_equal(again.after, whole.after)
     with pytest.raises(nacre.NacreError, match="4 rounds already"):

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from nacre.algorithms.registry import ALGORITHMS
-from nacre.collect import sac
+from nacre.collect import sac, work
 from nacre.collect.rollouts import Request
 from nacre.collect.run_replay import run_on
 from nacre.collect.training import EVALUATION_EPISODES, SECONDS_BETWEEN_SAVES
@@ -99,13 +99,21 @@ def train(
 ) -> OraclePolicies | None:  # fmt: skip
     """Trains the oracle on all tasks of the plan, train and test, from wherever `path` stands; None where it was
     stopped before its end."""
+    _check(path, plan, settings)
+    arrays.make(path / "checkpoints")
+    with work.locked(path):
+        return _train(path, plan, settings, num_checkpoints, stopped, tell)
+
+
+def _train(
+    path: Path, plan: TaskPlan, settings: OracleSettings, num_checkpoints: int,
+    stopped: Callable[[], str | None], tell: Callable[[str], None],
+) -> OraclePolicies | None:  # fmt: skip
     algorithm = ALGORITHMS["oracle"]
     agent = algorithm.make_agent(plan.family, settings)
     state = algorithm.init(plan.family, settings, plan.seed)
     template = jax.eval_shape(lambda: algorithm.agent_params(algorithm.init(plan.family, settings, plan.seed)))
-    _check(path, plan, settings)
     saved, folder = Checkpoints(path / "state"), path / "checkpoints"
-    arrays.make(folder)
     if saved.latest() is not None:
         state = saved.restore(state)
         tell(f"goes on from {int(state.grad_steps):,} updates")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nacre.collect import sac
-from nacre.collect.work import Plan, WorkDirectory
+from nacre.collect.work import Plan, WorkDirectory, locked
 from nacre.learning.replay import row_width
 from nacre.runs.pace import duration
 from nacre.types import Episode
@@ -23,11 +23,16 @@ EVALUATION_EPISODES = 5
 def train(work: WorkDirectory, stopped: Callable[[], str | None], tell: Callable[[str], None]) -> bool:
     """Trains until every checkpoint is there, or until `stopped` tells a reason: then False, and a later call goes on.
 
-    `tell` gets lines about progress, time and disk.
+    `tell` gets lines about progress, time and disk. NacreError where another process trains there.
     """
-    plan, settings, family = work.plan, work.plan.settings, work.plan.family
     if work.is_trained:
         return True
+    with locked(work.path):
+        return _train(work, stopped, tell)
+
+
+def _train(work: WorkDirectory, stopped: Callable[[], str | None], tell: Callable[[str], None]) -> bool:
+    plan, settings, family = work.plan, work.plan.settings, work.plan.family
     tell(forecast(plan))
     state = work.load_state()
     if state.rounds:

@@ -15,6 +15,7 @@ import dataclasses
 import importlib.metadata
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ from nacre.data.benchmarks import Benchmark
 from nacre.errors import NacreError
 from nacre.families.catalog import make_family
 from nacre.families.family import Family, num_tasks
-from nacre.runs import arrays
+from nacre.runs import arrays, files
 from nacre.types import Episode, Tasks
 
 FORMAT = 1
@@ -234,6 +235,12 @@ class WorkDirectory:
                 at += length
         if rounds is not None and next_round != rounds:
             raise NacreError(f"{self.path / 'state'} lacks the rounds from {next_round} to {rounds}; restore them.")
+
+
+def locked(path: Path) -> AbstractContextManager[None]:
+    """Makes sure that no other process trains in this work directory meanwhile."""
+    refusal = f"another process is training the policies at {path}; wait for it or stop it."
+    return files.locked(path, refusal, arrays.AGAIN)
 
 
 class ReplayEpisode(NamedTuple):

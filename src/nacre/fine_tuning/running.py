@@ -78,7 +78,7 @@ def fine_tune(
         raise NacreError("an agent in memory has no directory; say where the tables are to lie, by out=...")
     asked = _asked(agent, settings or FineTuneSettings(), tasks, data, gradient_steps, context_transitions, seed)
     directory = Directory(Path(out) if out is not None else Path(str(run)) / "finetune", asked.plan)
-    with stop.listening():
+    with directory.locked(), stop.listening():
         return _run(directory, asked, agent.params, seed, stop, tell)
 
 

@@ -14,6 +14,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ import numpy as np
 from nacre.errors import NacreError
 from nacre.fine_tuning.loop import Round, State
 from nacre.learning.fine_tuning import Replay
-from nacre.runs import arrays
+from nacre.runs import arrays, files
 
 FORMAT = 1
 COLUMNS = ("round", "env_steps", "task", "return", "noisy_return")
@@ -82,6 +83,11 @@ class Directory:
             raise NacreError(
                 f"{self.path} holds another fine-tuning, with {changed[0]}; choose another --out, or remove it."
             )
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Makes sure that no other process fine-tunes here meanwhile."""
+        refusal = f"another process is fine-tuning in {self.path}; wait for it or stop it."
+        return files.locked(self.path, refusal, arrays.AGAIN)
 
     @property
     def _state_file(self) -> Path:

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from nacre.families.family import TASK_SET_VERSION, TaskSet, num_tasks, take
 from nacre.runs import tables
 from nacre.runs.below import check_no_folder_of_runs
 from nacre.runs.experiment import Experiment, from_json, to_json
-from nacre.runs.files import reading, reason_of, replace, writing
+from nacre.runs.files import locked, reading, reason_of, replace, writing
 
 if TYPE_CHECKING:
     from nacre.types import Tasks
@@ -129,17 +129,8 @@ class RunDirectory:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Makes sure that no other process trains this run meanwhile. The lock ends with the process."""
-        import fcntl  # not on Windows, where everything but training works
-
-        with ExitStack() as stack:
-            with writing(self.path / "lock"):
-                handle = stack.enter_context((self.path / "lock").open("w"))
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise NacreError(
-                    f"another process is training the run at {self.path}; wait for it or stop it."
-                ) from error
+        refusal = f"another process is training the run at {self.path}; wait for it or stop it."
+        with locked(self.path, refusal):
             yield
 
     def record_resume(self, experiment: Experiment, grad_steps: int) -> None:

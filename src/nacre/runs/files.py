@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from nacre.errors import NacreError
@@ -58,3 +58,21 @@ def replace(file: Path, content: bytes, then: str = "go on with 'nacre resume'")
     with writing(file, then):
         draft.write_bytes(content)
         os.replace(draft, file)
+
+
+@contextmanager
+def locked(folder: Path, refusal: str, then: str = "go on with 'nacre resume'") -> Iterator[None]:
+    """Makes sure that no other process works in this folder meanwhile: NacreError with `refusal` where another does.
+
+    The lock ends with the process, however that ends; `then` as in `writing`.
+    """
+    import fcntl  # not on Windows, where everything but training works
+
+    with ExitStack() as stack:
+        with writing(folder / "lock", then):
+            handle = stack.enter_context((folder / "lock").open("w"))
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise NacreError(refusal) from error
+        yield
