@@ -216,7 +216,7 @@ def test_a_fine_tuning_that_was_stopped_goes_on_bit_for_bit(
         assert set(one) == set(other) and len(one) > 20
         for name in one:
             np.testing.assert_array_equal(one[name], other[name])
-    with files.locked(tmp_path / "out", "mine"), pytest.raises(nacre.NacreError, match="another process is fine-tuning"):
+    with files.locked(tmp_path / "out", "mine"), pytest.raises(nacre.NacreError, match="process is fine-tuning"):
         nacre.fine_tune(agent, tmp_path / "out", QUICK)
     again = nacre.fine_tune(agent, tmp_path / "out", QUICK)
     np.testing.assert_array_equal(again.after, whole.after)
