@@ -1,6 +1,7 @@
 """nacre: agents that learn a new task within a few episodes. The public names, as a table of contents.
 
-`import nacre` registers every family with Gymnasium and loads nothing heavy. A name is loaded when it is first used.
+`import nacre` loads nothing: a public name is loaded when it is first used, and Gymnasium knows every family once it is
+imported, too.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from nacre.families import catalog as _catalog  # noqa: F401  (registers 'nacre/CheetahVel-v0' and the others)
+from nacre.families import forked as _forked  # noqa: F401  (watches from here on)
+from nacre.families import gymnasium_ids as _gymnasium_ids
 
 if TYPE_CHECKING:
     from nacre.algorithms.protocol import Algorithm
@@ -95,6 +97,13 @@ __all__ = [
     "train",
     "train_seeds",
 ]
+
+
+def _register_environments() -> None:
+    importlib.import_module("nacre.families.catalog").register_environments()
+
+
+_gymnasium_ids.once_imported(_register_environments)
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ import pytest
 
 import nacre
 
-HEAVY = ("jax", "jaxtyping", "matplotlib", "mujoco", "optax", "orbax", "rich", "tensorboardX", "tyro")
+HEAVY = ("gymnasium", "jax", "jaxtyping", "matplotlib", "mujoco", "optax", "orbax", "rich", "tensorboardX", "tyro")
 REFUSED = [
     ["trian"],
     ["train", "pearl", "cheetah-vel", "--lr", "1"],
@@ -51,10 +51,26 @@ print(json.dumps(told))
         assert set(loaded) <= ({"tyro"} if what.startswith("list") else set()), f"{what} loads {loaded}"
 
 
-@pytest.mark.parametrize("imports", ["import nacre, gymnasium", "import gymnasium, nacre"])
+@pytest.mark.parametrize(
+    "imports", ["import nacre, gymnasium", "import gymnasium, nacre", "import nacre; from gymnasium import envs, spec"]
+)
 def test_every_family_is_a_gymnasium_environment_once_nacre_is_imported(imports: str) -> None:
-    code = f"{imports}; print(gymnasium.spec('nacre/CheetahVel-v0').max_episode_steps)"
+    code = f"{imports}; import gymnasium; print(gymnasium.spec('nacre/CheetahVel-v0').max_episode_steps)"
     assert python(code) == "200\n"
+
+
+def test_a_family_that_is_registered_before_gymnasium_is_imported_is_an_environment_too() -> None:
+    code = """
+import sys, nacre
+from nacre.families.point import PointRobot
+class Other(PointRobot):
+    name, horizon = "other-point", 7
+nacre.register_family(Other)
+assert "gymnasium" not in sys.modules
+import gymnasium
+print(gymnasium.make("nacre/OtherPoint-v0").spec.max_episode_steps)
+"""
+    assert python(code) == "7\n"
 
 
 def test_gymnasium_imports_nacre_for_an_id_that_names_it() -> None:

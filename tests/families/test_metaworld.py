@@ -15,7 +15,9 @@ import nacre
 from nacre.cli import main as cli
 from nacre.errors import NacreError
 from nacre.families.family import num_tasks, take
-from nacre.families.metaworld import ML1, Sawyer, _environments, _names
+from nacre.families.metaworld import ML1
+from nacre.families.metaworld_environments import environment_classes, environment_names
+from nacre.families.sawyer import Sawyer
 from nacre.simulation.gymnasium import GymnasiumLanes
 
 installed = importlib.util.find_spec("metaworld") is not None
@@ -43,7 +45,7 @@ def test_the_split_is_meta_worlds_own(name: str):
     for ours, theirs in ((tasks.train, own.train_tasks), (tasks.test, own.test_tasks)):
         assert num_tasks(ours) == len(theirs) == 50 * len({task.env_name for task in theirs})
         for index, task in enumerate(theirs):
-            assert _names()[int(ours["environment"][index])] == task.env_name
+            assert environment_names()[int(ours["environment"][index])] == task.env_name
             vector = pickle.loads(task.data)["rand_vec"]
             np.testing.assert_array_equal(ours["rand_vec"][index][: len(vector)], vector)
         assert family.in_range(ours).all()
@@ -101,7 +103,7 @@ def test_an_arm_that_goes_to_the_goal_succeeds_and_one_that_stands_still_does_no
 def test_it_is_a_gymnasium_environment_with_pictures():
     env = gymnasium.make("nacre/Ml1-v0", environment="push-v3", render_mode="rgb_array")
     first, info = env.reset(seed=0)
-    assert first.shape == (39,) and info["task"]["environment"] == _names().index("push-v3")
+    assert first.shape == (39,) and info["task"]["environment"] == environment_names().index("push-v3")
     before = env.render()
     for _ in range(10):
         *_, terminated, truncated, info = env.step(np.array([1.0, 0.0, 1.0, 0.0], np.float32))
@@ -116,7 +118,7 @@ def test_it_is_a_gymnasium_environment_with_pictures():
 @needs_meta_world
 def test_tasks_outside_the_bounds_are_refused():
     family = nacre.make_family("ml1", environment="door-open-v3")
-    index = _names().index("door-open-v3")
+    index = environment_names().index("door-open-v3")
     assert family.parse_task(f"environment={index} rand_vec=0.05,0.9,0.15,0,0,0")
     for text in (
         f"environment={index} rand_vec=0.05,2,0.15,0,0,0",
@@ -135,7 +137,7 @@ def test_an_object_too_near_its_goal_for_the_environment_is_refused(num_workers:
     family = nacre.make_family("ml1", environment="push-v3")
     monkeypatch.setattr(ML1, "num_workers", num_workers)
     lanes, rng = GymnasiumLanes(family), np.random.default_rng(0)
-    task = family.parse_task(f"environment={_names().index('push-v3')} rand_vec=0,0.7,0.02,0,0.8,0.01")
+    task = family.parse_task(f"environment={environment_names().index('push-v3')} rand_vec=0,0.7,0.02,0,0.8,0.01")
     with pytest.raises(NacreError, match=r"rand_vec=0,0\.7,.* object and goal of push-v3 are too near"):
         lanes.reset(task, rng)
     assert lanes.reset(family.sample_tasks(rng, 1), rng).shape == (1, 39)
@@ -146,7 +148,7 @@ def test_an_object_too_near_its_goal_for_the_environment_is_refused(num_workers:
 def test_new_tasks_are_of_the_train_environments_alike_and_no_task_sets():
     family = nacre.make_family("ml10")
     tasks = family.sample_tasks(np.random.default_rng(0), 200)
-    names, counts = np.unique([_names()[int(index)] for index in tasks["environment"]], return_counts=True)
+    names, counts = np.unique([environment_names()[int(index)] for index in tasks["environment"]], return_counts=True)
     assert sorted(names) == sorted(family.environments("train"))
     assert counts.min() >= 8 and counts.max() <= 36  # of 20, four standard deviations
     vectors = {tuple(row) for row in tasks["rand_vec"]}
@@ -171,7 +173,7 @@ def test_an_environment_that_drew_tasks_goes_on_as_a_new_one():
 
 def metaworld_environment(name: str, vector: np.ndarray) -> Any:
     """A new one of Meta-World's own, placed by this vector."""
-    env = _environments()[name]()
+    env = environment_classes()[name]()
     env._set_task_called = env._freeze_rand_vec = True
     env._last_rand_vec = vector
     return env

@@ -19,8 +19,9 @@ from gymnasium.utils.env_checker import check_env
 from matplotlib import pyplot
 
 from nacre.errors import NacreError
-from nacre.families.catalog import FAMILIES, OPTIONAL, environment_id, make_family
+from nacre.families.catalog import FAMILIES, OPTIONAL, make_family
 from nacre.families.family import JaxFamily, MujocoFamily
+from nacre.families.gymnasium_ids import environment_id
 from nacre.simulation import rendering
 from nacre.simulation.environment import TaskEnvironment
 from nacre.simulation.mujoco import MujocoLanes

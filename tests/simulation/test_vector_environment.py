@@ -12,7 +12,8 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from nacre.errors import NacreError
-from nacre.families.catalog import FAMILIES, environment_id, register_family
+from nacre.families.catalog import FAMILIES, register_family
+from nacre.families.gymnasium_ids import environment_id
 from nacre.simulation.vector_environment import TaskVectorEnv
 from swinging import Balls
 

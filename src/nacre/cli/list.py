@@ -13,8 +13,9 @@ from nacre.algorithms.protocol import Algorithm
 from nacre.algorithms.registry import ALGORITHMS
 from nacre.cli.parsing import Positional, parse
 from nacre.errors import NacreError, unknown
-from nacre.families.catalog import FAMILIES, OPTIONAL, environment_id, find_family
+from nacre.families.catalog import FAMILIES, OPTIONAL, find_family
 from nacre.families.family import Family
+from nacre.families.gymnasium_ids import environment_id
 from nacre.presets.pearl_presets import ANY_FAMILY
 
 WIDTH = 80

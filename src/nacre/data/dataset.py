@@ -26,8 +26,9 @@ from nacre.data.table import FILE as TABLE
 from nacre.data.table import Rows, Table, save
 from nacre.errors import NacreError, shown, unknown
 from nacre.families import plugins
-from nacre.families.catalog import FAMILIES, OPTIONAL, environment_id, make_family, registered_by
+from nacre.families.catalog import FAMILIES, OPTIONAL, make_family, registered_by
 from nacre.families.family import Family, num_tasks, take
+from nacre.families.gymnasium_ids import environment_id
 from nacre.learning.offline import Logs
 from nacre.types import Tasks
 

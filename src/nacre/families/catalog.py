@@ -6,10 +6,8 @@ import importlib.util
 import re
 from typing import Any
 
-import gymnasium
-
 from nacre.errors import NacreError, unknown
-from nacre.families import forked, plugins  # noqa: F401  (forked watches from here on)
+from nacre.families import gymnasium_ids, plugins
 from nacre.families.ant import AntDir, AntDir360, AntGoal, AntGravity
 from nacre.families.family import Family
 from nacre.families.half_cheetah import CheetahDir, CheetahGravity, CheetahVel, CheetahVelWide
@@ -54,22 +52,10 @@ _BUILT_IN = frozenset(FAMILIES) | frozenset(OPTIONAL)
 _registered_by: dict[str, str] = {}  # name -> the module that registered it
 
 
-def environment_id(family: str) -> str:
-    """The family's name for gymnasium.make: 'nacre/CheetahVel-v0' for 'cheetah-vel'."""
-    return f"nacre/{''.join(word.capitalize() for word in family.split('-'))}-v0"
-
-
-def _register_environment(family: type[Family]) -> None:
-    gymnasium.registry.pop(environment_id(family.name), None)
-    gymnasium.register(
-        environment_id(family.name), entry_point="nacre.simulation.environment:TaskEnvironment",
-        vector_entry_point="nacre.simulation.vector_environment:TaskVectorEnv",
-        max_episode_steps=family.horizon, kwargs={"family": family.name},
-    )  # fmt: skip
-
-
-for _family in (FAMILIES | OPTIONAL).values():
-    _register_environment(_family)
+def register_environments() -> None:
+    """Makes all families known to Gymnasium."""
+    for family in (OPTIONAL | FAMILIES).values():
+        gymnasium_ids.register(family)
 
 
 def register_family(family: type[Family], module: str | None = None) -> type[Family]:
@@ -82,7 +68,8 @@ def register_family(family: type[Family], module: str | None = None) -> type[Fam
         raise NacreError(f"'{family.name}' is no name for a family; write letters and digits, with hyphens between.")
     FAMILIES[family.name] = family
     _registered_by[family.name] = module or plugins.caller_module()
-    _register_environment(family)
+    if gymnasium_ids.is_imported():
+        gymnasium_ids.register(family)
     return family
 
 

@@ -6,14 +6,14 @@ import inspect
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import gymnasium
-
 from nacre.errors import NacreError
 from nacre.families.blame import failure, short
-from nacre.families.checked_environment import CheckedEnvironment
 from nacre.families.family import Family
 
 if TYPE_CHECKING:
+    import gymnasium
+
+    from nacre.families.checked_environment import CheckedEnvironment
     from nacre.types import Tasks
 
 
@@ -59,6 +59,10 @@ class GymnasiumFamily(Family):
 
     def checked_env(self, task: dict[str, Any] | None, render_mode: str | None = None) -> CheckedEnvironment:
         """`make_env`, with actions in [-1, 1] and flat observations. Raises NacreError where that cannot be."""
+        import gymnasium
+
+        from nacre.families.checked_environment import CheckedEnvironment
+
         if render_mode is not None and "render_mode" not in inspect.signature(self.make_env).parameters:
             raise NacreError(
                 f"{self.name} cannot be rendered, because its make_env takes no render_mode; add that argument, and "

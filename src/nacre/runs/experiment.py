@@ -234,10 +234,15 @@ def changes(before: Any, after: Any) -> dict[str, Any]:
     return {name: getattr(after, name) for name in names if getattr(before, name) != getattr(after, name)}
 
 
-def field_types(config: type[Any]) -> dict[str, Any]:
+_field_types: dict[type[Any], Mapping[str, Any]] = {}  # of those asked for: every field's type is written as a string
+
+
+def field_types(config: type[Any]) -> Mapping[str, Any]:
     """The fields of a configuration dataclass and their types."""
-    hints = typing.get_type_hints(config)
-    return {field.name: hints[field.name] for field in dataclasses.fields(config)}
+    if config not in _field_types:
+        hints = typing.get_type_hints(config)
+        _field_types[config] = {field.name: hints[field.name] for field in dataclasses.fields(config)}
+    return _field_types[config]
 
 
 def is_option_type(kind: Any) -> bool:
