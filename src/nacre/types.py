@@ -80,6 +80,23 @@ class Agent(NamedTuple):
     # transitions of the task in before the first episode; None: observes each of them, then ends an episode
 
 
+def with_fixed_memory(
+    act: Callable[..., Any], begin: Callable[..., Any] = lambda params, task, key: (), *, explores: bool = False
+) -> Agent:
+    """An agent whose memory stays what `begin` made it: neither transitions nor logs change it.
+
+    `act` (params, memory, obs, key, explore) -> action, [lane, action_dim]; `explores`: in every episode, or in none.
+    """
+    return Agent(
+        begin=begin,
+        act=lambda params, memory, obs, key, explore: (act(params, memory, obs, key, explore), memory),
+        observe=lambda params, memory, transition: memory,
+        end_episode=lambda params, memory, key: memory,
+        explores=lambda index, scored_episode: explores,
+        absorb=lambda params, memory, logged, key: memory,
+    )
+
+
 def select(mask: Array, new: Any, old: Any) -> Any:
     """`new` in the lanes where mask [lane] is true, `old` in the others; both are pytrees with leading axis [lane].
 

@@ -14,15 +14,9 @@ from nacre.learning import collection
 from nacre.learning import replay as rings
 from nacre.learning.collection import Buffers, Phases
 from nacre.simulation.mujoco import MujocoLanes
-from nacre.types import Agent
+from nacre.types import with_fixed_memory
 
-AGENT = Agent(
-    begin=lambda params, task, key: jnp.zeros(len(task["velocity"])),
-    act=lambda params, memory, obs, key, explore: (jnp.zeros((obs.shape[0], 6)), memory),
-    observe=lambda params, memory, transition: memory,
-    end_episode=lambda params, memory, key: memory,
-    explores=lambda episode, scored_episode: True,
-)
+AGENT = with_fixed_memory(lambda params, memory, obs, key, explore: jnp.zeros((obs.shape[0], 6)), explores=True)
 
 
 class Short(CheetahVel):

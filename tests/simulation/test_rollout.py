@@ -16,7 +16,7 @@ from nacre.families.half_cheetah import CheetahVel
 from nacre.families.point import PointRobot
 from nacre.presets.pearl import PearlSettings
 from nacre.simulation import rollout
-from nacre.types import Agent
+from nacre.types import Agent, with_fixed_memory
 
 FAMILY = PointRobot()
 TASKS = {"goal": np.array([[0.9, 0.9], [-0.9, 0.0], [0.0, -0.4]])}
@@ -178,13 +178,7 @@ class BrokenCheetah(CheetahVel):
 
 def resting(family: Family, tasks: dict[str, np.ndarray], action: float = 0.0) -> rollout.Episode:
     """An episode of an agent that does nothing, or the same all the time."""
-    agent = Agent(
-        begin=lambda params, task, key: jnp.zeros(num_tasks(task)),
-        act=lambda params, memory, obs, key, explore: (jnp.full((len(obs), family.action_dim), action), memory),
-        observe=lambda params, memory, transition: memory,
-        end_episode=lambda params, memory, key: memory,
-        explores=lambda episode, scored_episode: False,
-    )
+    agent = with_fixed_memory(lambda params, memory, obs, key, explore: jnp.full((len(obs), family.action_dim), action))
     memory = rollout.begin(agent, {}, tasks, jax.random.key(0))
     return rollout.episode(family, agent, {}, memory, tasks, jax.random.key(0), explore=False)[1]
 

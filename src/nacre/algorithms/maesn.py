@@ -23,7 +23,7 @@ from nacre.learning.on_policy import Rollouts, log_density, masked_mean
 from nacre.learning.trust_region import TrustRegion
 from nacre.presets.maesn import MaesnSettings
 from nacre.simulation.rollout import episode
-from nacre.types import Agent, Belief, Key, Tasks, Transition, stream
+from nacre.types import Agent, Belief, Key, Tasks, Transition, stream, with_fixed_memory
 
 MIN_EPISODES_KEPT = 50
 """Episodes of a trial that the agent remembers at least."""
@@ -340,11 +340,10 @@ def discounted_returns(rollouts: Rollouts, discount: float) -> Float[Array, "*ta
 def _latent_agent() -> Agent:
     """Acts on the z in its memory."""
 
-    def act(policy: GaussianPolicy, z: Array, obs: Array, key: Key, explore: bool) -> tuple[Array, Array]:
-        return on_policy.draw_action(act_on(policy, obs, z), key, explore), z
+    def act(policy: GaussianPolicy, z: Array, obs: Array, key: Key, explore: bool) -> Array:
+        return on_policy.draw_action(act_on(policy, obs, z), key, explore)
 
-    keep = lambda params, memory, *rest: memory  # noqa: E731
-    return Agent(lambda *given: None, act, keep, keep, lambda index, scored_episode: True)
+    return with_fixed_memory(act, explores=True)
 
 
 def _collect(

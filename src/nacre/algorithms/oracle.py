@@ -22,7 +22,7 @@ from nacre.learning.networks import TanhGaussianPolicy, sample_action
 from nacre.learning.off_policy import Draw, Learn, Procedure, State, transfer  # noqa: F401  (of this method too)
 from nacre.learning.soft_actor_critic import Inferred, Metrics, Networks, Noise, Objective, Optimisers
 from nacre.presets.oracle import OracleSettings
-from nacre.types import Agent, Key
+from nacre.types import Agent, Key, with_fixed_memory
 
 
 def features(tasks: Any) -> Float[Array, "task task_dim"]:
@@ -52,19 +52,13 @@ def make_agent(family: Family, config: OracleSettings) -> Agent:
     def begin(params: TanhGaussianPolicy, task: Any, key: Key) -> Memory:
         return Memory(features(task))
 
-    def act(params: TanhGaussianPolicy, memory: Memory, obs: Array, key: Key, explore: bool) -> tuple[Array, Memory]:
+    def act(params: TanhGaussianPolicy, memory: Memory, obs: Array, key: Key, explore: bool) -> Array:
         output = params(obs, memory.z)
         if not explore:
-            return jnp.tanh(output.mean), memory
-        return sample_action(output, jax.random.normal(key, output.mean.shape))[0], memory
+            return jnp.tanh(output.mean)
+        return sample_action(output, jax.random.normal(key, output.mean.shape))[0]
 
-    return Agent(
-        begin, act,
-        observe=lambda params, memory, transition: memory,
-        end_episode=lambda params, memory, key: memory,
-        explores=lambda index, scored_episode: False,
-        absorb=lambda params, memory, logged, key: memory,
-    )  # fmt: skip
+    return with_fixed_memory(act, begin)
 
 
 def init(family: Family, config: OracleSettings, seed: int) -> State:

@@ -10,27 +10,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nacre.families.family import Family, TaskSet, num_tasks
+from nacre.families.family import Family, TaskSet
 from nacre.presets.random_policy import RandomSettings
-from nacre.types import Agent, Key
+from nacre.types import Agent, Key, with_fixed_memory
 
 
 @functools.cache
 def make_agent(family: Family, config: RandomSettings) -> Agent:
     """Actions U(-scale, scale), in every episode."""
 
-    def act(params: Any, memory: Any, obs: Any, key: Key, explore: bool) -> tuple[Any, Any]:
+    def act(params: Any, memory: Any, obs: Any, key: Key, explore: bool) -> Any:
         drawn = jax.random.uniform(key, (len(obs), family.action_dim), minval=-1.0, maxval=1.0)
-        return config.action_scale * drawn, memory
+        return config.action_scale * drawn
 
-    return Agent(
-        begin=lambda params, task, key: jnp.zeros(num_tasks(task)),
-        act=act,
-        observe=lambda params, memory, transition: memory,
-        end_episode=lambda params, memory, key: memory,
-        explores=lambda index, scored_episode: True,
-        absorb=lambda params, memory, logged, key: memory,
-    )
+    return with_fixed_memory(act, explores=True)
 
 
 class State(NamedTuple):

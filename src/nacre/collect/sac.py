@@ -27,7 +27,7 @@ from nacre.learning.networks import TanhGaussianPolicy, sample_action
 from nacre.learning.replay import pack, row_width, uniform_index, unpack
 from nacre.learning.soft_actor_critic import Inferred, Noise, Objective
 from nacre.simulation.rollout import play
-from nacre.types import Agent, Episode, Key, Tasks, fold_in, stream
+from nacre.types import Agent, Episode, Key, Tasks, fold_in, stream, with_fixed_memory
 
 TASKS_AT_A_TIME = 4
 """Tasks whose updates are one program on a CPU, at most: the activations of more of them outgrow a core's cache."""
@@ -44,20 +44,14 @@ OBJECTIVE = Objective(infer=no_z)
 # Agents
 
 
-def _act(params: TanhGaussianPolicy, memory: Any, obs: Array, key: Key, explore: bool) -> tuple[Array, Any]:
+def _act(params: TanhGaussianPolicy, memory: Any, obs: Array, key: Key, explore: bool) -> Array:
     output = params(obs, jnp.zeros((1, 0)))
     if not explore:
-        return jnp.tanh(output.mean), memory
-    return sample_action(output, jax.random.normal(key, output.mean.shape))[0], memory
+        return jnp.tanh(output.mean)
+    return sample_action(output, jax.random.normal(key, output.mean.shape))[0]
 
 
-POLICY = Agent(
-    begin=lambda params, task, key: (),
-    act=_act,
-    observe=lambda params, memory, transition: memory,
-    end_episode=lambda params, memory, key: memory,
-    explores=lambda index, scored_episode: False,
-)
+POLICY = with_fixed_memory(_act)
 """Acts with a policy without z, which are its parameters; it remembers nothing."""
 
 
@@ -65,10 +59,10 @@ POLICY = Agent(
 def uniform(action_dim: int) -> Agent:
     """Takes uniformly random actions, whatever its parameters."""
 
-    def act(params: Any, memory: Any, obs: Array, key: Key, explore: bool) -> tuple[Array, Any]:
-        return jax.random.uniform(key, (obs.shape[0], action_dim), minval=-1.0, maxval=1.0), memory
+    def act(params: Any, memory: Any, obs: Array, key: Key, explore: bool) -> Array:
+        return jax.random.uniform(key, (obs.shape[0], action_dim), minval=-1.0, maxval=1.0)
 
-    return POLICY._replace(act=act)
+    return with_fixed_memory(act)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

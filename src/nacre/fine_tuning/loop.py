@@ -18,7 +18,7 @@ from nacre.learning import fine_tuning
 from nacre.learning.fine_tuning import FineTuning, Networks, Replay
 from nacre.presets.fine_tuning import FineTuneSettings
 from nacre.simulation.rollout import play
-from nacre.types import Agent, Episode, Key, Logged, Tasks, Transition, fold_in, stream
+from nacre.types import Agent, Episode, Key, Logged, Tasks, Transition, fold_in, stream, with_fixed_memory
 
 
 class Problem(NamedTuple):
@@ -114,10 +114,4 @@ def _streams(keys: Key, use: str) -> Key:
 @functools.cache
 def _agent(method: FineTuning) -> Agent:
     """Acts with a policy, which is its parameters; it remembers nothing."""
-    return Agent(
-        begin=lambda params, task, key: (),
-        act=lambda params, memory, obs, key, explore: (method.act(params, obs, key, explore), memory),
-        observe=lambda params, memory, transition: memory,
-        end_episode=lambda params, memory, key: memory,
-        explores=lambda index, scored_episode: False,
-    )
+    return with_fixed_memory(lambda params, memory, *given: method.act(params, *given))

@@ -16,7 +16,7 @@ from nacre.learning import replay as rings
 from nacre.learning.replay import Replay
 from nacre.presets.soft_actor_critic import most_steps
 from nacre.simulation.rollout import begin, episode, side_by_side
-from nacre.types import Agent, Key, Tasks, fold_in, split, stacked
+from nacre.types import Agent, Key, Tasks, fold_in, split, stacked, with_fixed_memory
 
 INITIAL_STEPS = 50_000
 """Environment steps of the initial collection that run side by side, for the sake of memory."""
@@ -144,13 +144,7 @@ def _straight_agent(action_dim: int) -> Agent:
     def begin(params: Any, task: Any, key: Key) -> Any:
         return jnp.tanh(jax.random.normal(key, (num_tasks(task), action_dim)))
 
-    return Agent(
-        begin=begin,
-        act=lambda params, memory, obs, key, explore: (memory, memory),
-        observe=lambda params, memory, transition: memory,
-        end_episode=lambda params, memory, key: memory,
-        explores=lambda index, scored_episode: True,
-    )
+    return with_fixed_memory(lambda params, memory, *given: memory, begin, explores=True)
 
 
 _insert = jax.jit(rings.insert, donate_argnums=0)

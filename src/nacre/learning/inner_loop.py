@@ -18,7 +18,7 @@ from nacre.learning.offline import Logs
 from nacre.learning.replay import uniform_index
 from nacre.learning.weight_transform import Layer, Layers, Weights, init_layers, num_parameters
 from nacre.presets.macaw import AdaptingSettings, TransformSettings
-from nacre.types import Agent, Key, Logged
+from nacre.types import Agent, Key, Logged, with_fixed_memory
 
 
 def network_dims(in_dim: int, out_dim: int, config: TransformSettings) -> list[int]:
@@ -95,17 +95,11 @@ def acting_agent(start: Any, absorb: Any, config: AdaptingSettings) -> Agent:
         lanes = num_tasks(task)
         return Memory(jax.tree.map(lambda x: jnp.broadcast_to(x, (lanes, *x.shape)), start(params)))
 
-    def act(params: Any, memory: Memory, obs: Array, key: Key, explore: bool) -> tuple[Array, Memory]:
+    def act(params: Any, memory: Memory, obs: Array, key: Key, explore: bool) -> Array:
         mean = jax.vmap(lambda weights, obs: act_and_features(weights, obs)[0])(memory.policy, obs)
-        return with_noise(mean, key, config) if explore else mean, memory
+        return with_noise(mean, key, config) if explore else mean
 
     def absorbed(params: Any, memory: Memory, logged: Logged, key: Key) -> Memory:
         return Memory(jax.vmap(lambda own: absorb(params, own))(logged))
 
-    return Agent(
-        begin, act,
-        observe=lambda params, memory, transition: memory,
-        end_episode=lambda params, memory, key: memory,
-        explores=lambda index, scored_episode: False,
-        absorb=absorbed,
-    )  # fmt: skip
+    return with_fixed_memory(act, begin)._replace(absorb=absorbed)

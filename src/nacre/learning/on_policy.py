@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 from nacre.families.family import Family, num_tasks, take
 from nacre.learning.networks import GaussianPolicy, PolicyOutput, full_precision
 from nacre.simulation.rollout import episode, side_by_side
-from nacre.types import Agent, Episode, Key, Tasks
+from nacre.types import Agent, Episode, Key, Tasks, with_fixed_memory
 
 RIDGE = 1e-5
 """Weight of the baseline's squared coefficients against its squared errors."""
@@ -144,16 +144,10 @@ def _next_real(value: Array, real: Array) -> Array:
 def policy_agent() -> Agent:
     """A Gaussian policy that remembers nothing: its parameters are all it acts on."""
 
-    def act(params: GaussianPolicy, memory: Any, obs: Array, key: Key, explore: bool) -> tuple[Array, Any]:
-        return draw_action(params(obs), key, explore), memory
+    def act(params: GaussianPolicy, memory: Any, obs: Array, key: Key, explore: bool) -> Array:
+        return draw_action(params(obs), key, explore)
 
-    return Agent(
-        begin=lambda params, task, key: jnp.zeros(num_tasks(task)),
-        act=act,
-        observe=lambda params, memory, transition: memory,
-        end_episode=lambda params, memory, key: memory,
-        explores=lambda index, scored_episode: True,
-    )
+    return with_fixed_memory(act, explores=True)
 
 
 def draw_action(policy: PolicyOutput, key: Key, explore: bool) -> Array:
