@@ -238,6 +238,11 @@ def test_the_command_prints_what_it_came_to_and_refuses_what_cannot_be(
     shown = output(capsys, "finetune", str(run), "--rounds", "1", "--gradient-steps", "0", "--episodes-per-round", "2")
     for part in ("before adaptation", "after 0 gradient", "after 1 rounds", "steps collected in a task: 20"):
         assert part in " ".join(shown.split())
+    told = json.loads(
+        output(capsys, *f"finetune {run} --rounds 1 --gradient-steps 0 --episodes-per-round 2 --json".split())
+    )
+    assert [task["env_steps"] for task in told["tasks"]] == [20, 20] and told["rounds"] == 1
+    assert np.isclose(told["mean"]["fine_tuned"], np.mean([task["fine_tuned"] for task in told["tasks"]]))
     rows = (run / "finetune" / "finetune.csv").read_text().splitlines()
     assert rows[0] == "round,env_steps,task,return,noisy_return"
     assert [row.split(",")[:3] for row in rows[1:]] == [[*"00", task] for task in "01"] + [

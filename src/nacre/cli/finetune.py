@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nacre.cli.parsing import Positional, parse
 from nacre.presets.fine_tuning import FineTuneSettings
@@ -38,6 +39,8 @@ class Command:
     """Which checkpoint: 'latest', 'best' (by the test score that the run had at it), or its number of updates."""
     time_limit: float | None = None
     """Stop after this many minutes; the same command goes on."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
 
 
 def run(args: list[str], started: float) -> int:
@@ -56,12 +59,29 @@ def run(args: list[str], started: float) -> int:
     if tuned.stopped_by is not None:
         return exit_status(tuned.stopped_by)
     lines = agent.lines(command.tasks, command.data)
-    _print(tuned, {} if lines is None else {name: values.mean() for name, values in lines.named().items()})
+    means = {} if lines is None else {name: float(values.mean()) for name, values in lines.named().items()}
+    if command.json:
+        print(json.dumps(_recorded(tuned, means)))
+    else:
+        _print(tuned, means)
     return 0
 
 
 def _tell(line: str) -> None:
     print(f"nacre: {line}", file=sys.stderr, flush=True)
+
+
+def _recorded(tuned: FineTuned, lines: dict[str, float]) -> dict[str, Any]:
+    """What is printed, for programs."""
+    columns = (tuned.before, tuned.adapted, tuned.after, tuned.env_steps[-1])
+    names = ("before", "adapted", "fine_tuned", "env_steps")
+    tasks = [
+        {"task": task} | dict(zip(names, (value.item() for value in values), strict=True))
+        for task, *values in zip(tuned.tasks, *columns, strict=True)
+    ]
+    means = {name: float(values.mean()) for name, values in zip(names, columns, strict=True)}
+    numbers = {"gradient_steps": tuned.gradient_steps, "rounds": len(tuned.returns), "path": str(tuned.path)}
+    return {"tasks": tasks, "mean": means, "lines": lines, **numbers}
 
 
 def _print(tuned: FineTuned, lines: dict[str, float]) -> None:
