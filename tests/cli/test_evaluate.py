@@ -14,7 +14,7 @@ from command_line import Capture, json_output, output, refusal
 
 def test_evaluate_as_json_gives_returns_tasks_the_scored_episode_and_the_score(point_run: str, capsys: Capture) -> None:
     result = json_output(capsys, "evaluate", point_run, "--json")
-    usual = {"returns", "tasks", "scored_episode", "exploration_episodes", "score"}
+    usual = {"returns", "tasks", "scored_episode", "exploration_episodes", "exploration", "score"}
     assert set(result) == usual | {"protocol", "context_transitions"}
     assert result["protocol"] == "online-prior" and result["context_transitions"] == [[40] * 3]  # two episodes
     returns = np.array(result["returns"])

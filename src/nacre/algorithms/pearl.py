@@ -19,8 +19,9 @@ from jaxtyping import Array, Float, Int
 
 from nacre.algorithms.protocol import Algorithm
 from nacre.families.family import Family, TaskSet, num_tasks
-from nacre.learning import collection, off_policy, soft_actor_critic
+from nacre.learning import hypotheses, off_policy, soft_actor_critic
 from nacre.learning import replay as rings
+from nacre.learning.buffer_sizes import buffer_sizes, initial_phases
 from nacre.learning.collection import Buffers, Phases
 from nacre.learning.networks import MLP, RecurrentEncoder, TanhGaussianPolicy, sample_action
 from nacre.learning.off_policy import Procedure, State, transfer
@@ -29,7 +30,8 @@ from nacre.learning.soft_actor_critic import Inferred, Metrics, Networks, Noise,
 from nacre.presets import protocols
 from nacre.presets.pearl import PearlSettings
 from nacre.presets.pearl_presets import PRESETS
-from nacre.types import Agent, Belief, Key, Transition, select
+from nacre.presets.settings import HYPOTHESES
+from nacre.types import Agent, Belief, Key, Transition, select, stream
 
 MIN_VARIANCE = 1e-7
 
@@ -127,6 +129,7 @@ class Params(NamedTuple):
 
     encoder: MLP | RecurrentEncoder
     policy: TanhGaussianPolicy
+    hypotheses: Any = ()  # [train task, latent_dim], where trials explore by them
 
 
 class Memory(NamedTuple):
@@ -137,6 +140,7 @@ class Memory(NamedTuple):
     num_episodes: Int[Array, " lane"]
     z: Float[Array, "lane latent_dim"]
     hidden: Any = ()  # the recurrent encoder's state; () without one
+    tried: Any = ()  # where it explores by hypotheses: a hypotheses.Tried
 
 
 def belief(memory: Memory, config: PearlSettings) -> Belief:
@@ -162,14 +166,19 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
     protocol = protocols.parse(config.protocol)
     num_exploring = config.num_exploration_episodes if protocol.explores else 0
     num_uniform_steps = num_exploring * family.horizon // 2 if protocol.re_infers else 0
+    by_hypotheses = config.exploration == HYPOTHESES and num_exploring > 0
 
     def begin(params: Params, task: Any, key: Key) -> Memory:
         num_lanes = num_tasks(task)
         empty = jnp.zeros((num_lanes, config.latent_dim))
         z = sample_z(prior(empty.shape, config), jax.random.normal(key, empty.shape))
+        tried: Any = ()
+        if by_hypotheses:
+            tried = hypotheses.first(params.hypotheses, num_lanes, key)
+            z = tried.z
         zero = jnp.zeros(num_lanes, jnp.int32)
         hidden = params.encoder.start((num_lanes,)) if isinstance(params.encoder, RecurrentEncoder) else ()
-        return Memory(Factors(empty, empty), zero, zero, z, hidden)
+        return Memory(Factors(empty, empty), zero, zero, z, hidden, tried)
 
     def act(params: Params, memory: Memory, obs: Array, key: Key, explore: bool) -> tuple[Array, Memory]:
         if protocol.re_infers and (explore or protocol.one_episode):
@@ -195,8 +204,13 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
     def end_episode(params: Params, memory: Memory, key: Key) -> Memory:
         num_episodes = memory.num_episodes + 1
         explores = num_episodes < num_exploring
+        noise = jax.random.normal(key, memory.z.shape)
+        if by_hypotheses:
+            tried = hypotheses.following(params.hypotheses, memory.tried)
+            z = select(explores, tried.z, sample_z(belief(memory, config), noise))
+            return memory._replace(num_episodes=num_episodes, z=z, tried=tried)
         source = select(explores, prior(memory.z.shape, config), belief(memory, config))
-        return memory._replace(num_episodes=num_episodes, z=sample_z(source, jax.random.normal(key, memory.z.shape)))
+        return memory._replace(num_episodes=num_episodes, z=sample_z(source, noise))
 
     return Agent(
         begin, act, observe, end_episode,
@@ -238,34 +252,22 @@ def init_learner(obs_dim: int, action_dim: int, config: PearlSettings, key: Key)
     return networks, soft_actor_critic.init_optimisers(networks, config)
 
 
-class BufferSize(NamedTuple):
-    """Transitions that a run's replay can hold."""
-
-    capacity: int  # of one task
-    total: int  # of all tasks together
-
-
-def buffer_sizes(family: Family, config: PearlSettings) -> tuple[BufferSize, BufferSize]:
-    """How large the RL buffer and the context buffer of a whole run are."""
-    rl = BufferSize(config.replay_capacity, config.env_steps(family))
-    initial = collection.collected_as_context(family, initial_phases(config))
-    drawn = collection.collected_as_context(family, Phases(*config.episodes_per_draw))
-    if config.keeps_all_context:
-        total = config.num_train_tasks * initial + config.iterations * config.num_tasks_sample * drawn
-        return rl, BufferSize(config.replay_capacity, total)
-    latest = max(initial, drawn)
-    return rl, BufferSize(latest, config.num_train_tasks * latest)
-
-
-def initial_phases(config: PearlSettings) -> Phases:
-    """The collection in every train task before the first update."""
-    number = config.num_initial_episodes
-    return Phases(straight=number) if config.num_straight_episodes > 0 else Phases(prior=number)
-
-
 def agent_params(state: State) -> Params:
     """What acting needs, out of the state of a run."""
     return Params(state.networks.encoder, state.networks.policy)
+
+
+def exploring_params(state: State, family: Family, config: PearlSettings) -> Params:
+    """The same with what a fresh context of every train task, drawn from the replay, makes the agent believe of it."""
+    buffers = Buffers(state.rl_buffer, state.context_buffer)
+    return _exploring_params(agent_params(state), buffers, state.key, family, config)
+
+
+@functools.partial(jax.jit, static_argnames=("family", "config"))
+def _exploring_params(params: Params, buffers: Buffers, key: Key, family: Family, config: PearlSettings) -> Params:
+    source = buffers.rl if config.context in ("replay", "batch") else buffers.context
+    context = draw_context(source, jnp.arange(config.num_train_tasks), stream(key, "evaluate"), family, config)
+    return params._replace(hypotheses=infer_posterior(params.encoder, context, config).mean)
 
 
 def compile_update(family: Family, config: PearlSettings, num_seeds: int, objective: Objective = OBJECTIVE) -> None:
@@ -285,7 +287,7 @@ def meta_train(
 def procedure(family: Family, config: PearlSettings, objective: Objective = OBJECTIVE) -> Procedure:
     """What PEARL adds to the loop of off-policy methods."""
     return Procedure(
-        agent=_collecting_agent(make_agent(family, dataclasses.replace(config, protocol="online-prior"))),
+        agent=_collecting_agent(make_agent(family, config.of_collection())),
         params=agent_params,
         posterior_z=functools.partial(_posterior_z, family=family, config=config),
         keep_all_context=config.keeps_all_context, num_tasks=config.num_train_tasks,
@@ -344,6 +346,6 @@ def variant(objective: Objective = OBJECTIVE, **changes: Any) -> Algorithm:
     pearl = Algorithm(
         settings=PearlSettings, presets=PRESETS, init=init, make_agent=make_agent, agent_params=agent_params,
         meta_train=functools.partial(meta_train, objective=objective), belief=belief, transfer=transfer,
-        compile=functools.partial(compile_update, objective=objective),
+        compile=functools.partial(compile_update, objective=objective), exploring_params=exploring_params,
     )  # fmt: skip
     return dataclasses.replace(pearl, **changes)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nacre.families.family import Family, TaskSet
-from nacre.presets.settings import MethodSettings
+from nacre.presets.settings import HYPOTHESES, MethodSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,6 +76,12 @@ class AgentParams(Protocol):
     def __call__(self, state: Any, /) -> Any: ...
 
 
+class ExploringParams(Protocol):
+    """As `AgentParams`, with hypotheses about tasks out of the state's replay, for trials that explore by them."""
+
+    def __call__(self, state: Any, family: Family, settings: Any, /) -> Any: ...
+
+
 class BeliefOf(Protocol):
     """The belief over the latent task variable, [lane, latent_dim], in an agent's memory."""
 
@@ -103,6 +109,10 @@ class Transfer(Protocol):
     def __call__(self, into: Any, source: Any, /) -> Any: ...
 
 
+def _no_hypotheses(state: Any, family: Family, settings: Any, /) -> Any:
+    raise NotImplementedError("this method has no hypotheses about tasks")
+
+
 def _compiles_as_it_goes(family: Family, settings: Any, num_seeds: int, /) -> None:
     """For methods whose compilation takes little memory."""
 
@@ -121,5 +131,11 @@ class Algorithm:
     needs_task: bool = False  # whether the agent's `begin` reads the task, as an oracle's does
     offline: bool = False  # whether it learns from a data set: `meta_train` takes its logs as a fifth argument
     transfer: Transfer | None = None  # of methods whose runs can start from another run's networks
+    exploring_params: ExploringParams = _no_hypotheses  # of methods whose trials can explore by hypotheses
     fine_tuning: MakeFineTuning | None = None  # of methods that can go on learning from episodes of their own in a task
     compile: Compile = _compiles_as_it_goes
+
+    def params_for(self, state: Any, family: Family, settings: Any) -> Any:
+        """What acting needs in trials such as the settings say."""
+        exploring = settings.exploration == HYPOTHESES
+        return self.exploring_params(state, family, settings) if exploring else self.agent_params(state)

@@ -39,7 +39,7 @@ def _built_in(module: str, presets: Presets, settings: type[MethodSettings], **p
 _BUILT_IN = {
     "pearl": _built_in(
         "pearl", pearl_presets.PRESETS, PearlSettings, belief=_late("pearl", "belief"),
-        compile=_late("pearl", "compile_update"),
+        compile=_late("pearl", "compile_update"), exploring_params=_late("pearl", "exploring_params"),
     ),
     "rl2": _built_in("rl2", rl2.PRESETS, rl2.Rl2Settings),
     "maml-trpo": _built_in("maml", maml.PRESETS, maml.MamlTrpoSettings),

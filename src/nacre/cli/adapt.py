@@ -22,7 +22,10 @@ class Command:
     episodes: int | None = None
     """Episodes of the trial; as the run was configured unless given."""
     exploration_episodes: int | None = None
-    """Episodes of the trial that act on the prior, of methods that have such (PEARL); as configured unless given."""
+    """Episodes of the trial that explore, of methods that count them (PEARL); as configured unless given."""
+    exploration: str | None = None
+    """What these episodes act on: 'prior', or 'hypotheses': beliefs about train tasks (PEARL); as configured unless
+    given."""
     protocol: str | None = None
     """What the agent is given of the task before the scored episode, as for `evaluate`; as configured unless given."""
     context_transitions: int | None = None
@@ -54,7 +57,8 @@ def run(args: list[str], started: float) -> None:
     agent = load(command.run, command.checkpoint)
     options: dict[str, Any] = dict(
         allow_ood=command.allow_ood, seed=command.seed, exploration_episodes=command.exploration_episodes,
-        protocol=command.protocol, context_transitions=command.context_transitions, data=command.data,
+        exploration=command.exploration, protocol=command.protocol, data=command.data,
+        context_transitions=command.context_transitions,
     )  # fmt: skip
     if command.video is None:
         trial = agent.meet(command.task, command.episodes, **options)

@@ -19,7 +19,10 @@ class Command:
     episodes: int | None = None
     """Episodes of a trial, the last one scored; as the run was configured unless given."""
     exploration_episodes: int | None = None
-    """Episodes of a trial that act on the prior, of methods that have such (PEARL); as configured unless given."""
+    """Episodes of a trial that explore, of methods that count them (PEARL); as configured unless given."""
+    exploration: str | None = None
+    """What these episodes act on: 'prior', or 'hypotheses': beliefs about train tasks (PEARL); as configured unless
+    given."""
     protocol: str | None = None
     """What the agent is given of a task before the scored episode: online-prior, online-np, offline-own-context,
     offline-other-context, zero-shot or gradient-steps:K (docs/protocols.md); as the run was configured unless given."""
@@ -54,8 +57,8 @@ def run(args: list[str], started: float) -> None:
 
     agent = load(command.run, command.checkpoint)
     trials: dict[str, Any] = dict(
-        exploration_episodes=command.exploration_episodes, protocol=command.protocol,
-        context_transitions=command.context_transitions,
+        exploration_episodes=command.exploration_episodes, exploration=command.exploration,
+        protocol=command.protocol, context_transitions=command.context_transitions,
     )  # fmt: skip
     evaluation, tasks = agent.evaluation(
         command.tasks, command.episodes, command.repeats, command.seed, data=command.data, **trials

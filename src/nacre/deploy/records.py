@@ -25,6 +25,7 @@ def recorded(
         "context_transitions": np.asarray(seen).tolist(),
         "scored_episode": returns.shape[2],
         "exploration_episodes": trials.exploration_episodes,
+        "exploration": trials.exploration,
         "score": score(returns),
     }
     if success is not None:

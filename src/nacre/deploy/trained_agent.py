@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import jax
 import numpy as np
@@ -16,7 +17,8 @@ from nacre.deploy.session import Session, seed_key
 from nacre.errors import NacreError
 from nacre.families.checked_environment import refuse_running_statistics
 from nacre.families.family import TaskSet, num_tasks, take
-from nacre.presets.trials import TrialSettings
+from nacre.presets.settings import HYPOTHESES
+from nacre.presets.trials import TrialOptions, TrialSettings
 from nacre.runs.compilation_cache import use_compilation_cache
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import Experiment, check_seed
@@ -79,18 +81,23 @@ class TrialReport(NamedTuple):
 class TrainedAgent:
     """The agent of a run's checkpoint. Immutable: every trial and session starts from knowing nothing.
 
-    The names `protocol`, `episodes`, `exploration_episodes`, `repeats` and `context_transitions` say how it is tested,
-    here and on the command line: None is what the run was configured with. A trial must have more episodes than
-    explore; NacreError otherwise.
+    `episodes`, `repeats` and the `TrialOptions` (`protocol`, `exploration_episodes`, `exploration`,
+    `context_transitions`) say how it is tested, here and on the command line: None is what the run was configured with.
+    A trial must have more episodes than explore; NacreError otherwise.
     """
 
-    def __init__(self, experiment: Experiment, tasks: TaskSet, params: Any, grad_steps: int | None = None):
-        """`grad_steps`: the number of the checkpoint; None where the parameters are of none."""
+    def __init__(
+        self, experiment: Experiment, tasks: TaskSet, params: Any, grad_steps: int | None = None,
+        exploring_params: Callable[[], Any] | None = None,
+    ):  # fmt: skip
+        """`grad_steps`: the number of the checkpoint; None where the parameters are of none. `exploring_params` reads
+        those with hypotheses about tasks, which are asked for once they are needed."""
         self.experiment = experiment
         self.family = experiment.family
         self.tasks = tasks
         self.params = params
         self.grad_steps = grad_steps
+        self._read_exploring_params, self._exploring_params = exploring_params, None
         self.trials = TrialSettings.of(experiment.settings)
         self.functions = self.functions_for(self.trials)
 
@@ -113,21 +120,30 @@ class TrainedAgent:
         experiment = self.experiment
         return experiment.algorithm.make_agent(experiment.family, trials.applied_to(experiment.settings))
 
+    def params_for(self, trials: TrialSettings) -> Any:
+        """The parameters for trials like these. NacreError where hypotheses are needed and the run has no replay."""
+        if trials.exploration != HYPOTHESES:
+            return self.params
+        if self._exploring_params is None:
+            if self._read_exploring_params is None:
+                raise NacreError(
+                    "this agent has no hypotheses about tasks, which are of a run's replay; load it from its run, or "
+                    "set --exploration prior."
+                )
+            self._exploring_params = self._read_exploring_params()
+        return self._exploring_params
+
     def evaluate(
         self, tasks: str = "test", episodes: int | None = None, repeats: int | None = None, seed: int = 0,
-        *, exploration_episodes: int | None = None, protocol: str | None = None,
-        context_transitions: int | None = None, data: DataSet | str | Path | None = None,
+        *, data: DataSet | str | Path | None = None, **options: Unpack[TrialOptions],
     ) -> tuple[np.ndarray, list[dict[str, Any]]]:  # fmt: skip
         """(returns[repeat, task, episode], the tasks) on 'test', 'train', 'ood' or 'fresh:N'."""
-        options: dict[str, Any] = dict(seed=seed, exploration_episodes=exploration_episodes, protocol=protocol)
-        options |= dict(context_transitions=context_transitions, data=data)
-        evaluation, chosen = self.evaluation(tasks, episodes, repeats, **options)
+        evaluation, chosen = self.evaluation(tasks, episodes, repeats, seed, data=data, **options)
         return evaluation.returns, chosen
 
     def evaluation(
         self, tasks: str = "test", episodes: int | None = None, repeats: int | None = None, seed: int = 0,
-        *, exploration_episodes: int | None = None, protocol: str | None = None,
-        context_transitions: int | None = None, data: DataSet | str | Path | None = None,
+        *, data: DataSet | str | Path | None = None, **options: Unpack[TrialOptions],
     ) -> tuple[rollout.Evaluation, list[dict[str, Any]]]:  # fmt: skip
         """As `evaluate`, with what the family says of success, and how much of each task the agent had seen.
 
@@ -135,9 +151,7 @@ class TrainedAgent:
         run's tasks. Where the protocol gives the agent logged transitions, they are the data set's, else the run's own.
         Raises NacreError where nothing was logged of the tasks.
         """
-        trials = self.trials.changed(
-            episodes, exploration_episodes, repeats, protocol=protocol, context_transitions=context_transitions
-        )
+        trials = self.trials.changed(episodes, repeats, **options)
         found = logged_tasks.opened(data, self.experiment) if data is not None or trials.meets.logs else None
         if data is not None and found is not None:
             chosen = logged_tasks.tasks_of(found, tasks)
@@ -153,8 +167,8 @@ class TrainedAgent:
             numbers = np.arange(num_tasks(chosen))
             logged = contexts.for_trials(found, trials, tasks, numbers, key[None])
         evaluation, *_ = rollout.evaluate_side_by_side(
-            self.family, chosen, self.functions_for(trials), [self.params], key[None], trials.episodes, trials.repeats,
-            logged,
+            self.family, chosen, self.functions_for(trials), [self.params_for(trials)], key[None], trials.episodes,
+            trials.repeats, logged,
         )  # fmt: skip
         return evaluation, [describe(chosen, index) for index in range(num_tasks(chosen))]
 
@@ -219,17 +233,16 @@ class TrainedAgent:
 
     def meet(
         self, task: str, episodes: int | None = None, *, allow_ood: bool = False, seed: int = 0,
-        exploration_episodes: int | None = None, protocol: str | None = None,
-        context_transitions: int | None = None, data: DataSet | str | Path | None = None,
+        data: DataSet | str | Path | None = None, **options: Unpack[TrialOptions],
     ) -> TrialReport:  # fmt: skip
         """A trial on one task in the family's simulator. `task` as in 'velocity=1.3' or 'goal=0.6,0.8'."""
         parsed = self.family.parse_task(task, allow_ood=allow_ood)
-        trials = self.trials.changed(
-            episodes, exploration_episodes, protocol=protocol, context_transitions=context_transitions
-        )
+        trials = self.trials.changed(episodes, **options)
         logged = self._contexts(trials, parsed, seed, data)
         functions, reports = self.functions_for(trials), []
-        lanes = rollout.trial(self.family, functions, self.params, parsed, seed_key(seed), trials.episodes, logged)
+        lanes = rollout.trial(
+            self.family, functions, self.params_for(trials), parsed, seed_key(seed), trials.episodes, logged
+        )
         for index, (episode, _, memory) in enumerate(lanes):
             length = int(episode.length[0])
             terminated = float(episode.transitions.discount[0, length - 1]) == 0.0
@@ -240,8 +253,7 @@ class TrainedAgent:
 
     def adapt(
         self, env: Any, episodes: int | None = None, seed: int = 0, *, task: str | None = None,
-        exploration_episodes: int | None = None, protocol: str | None = None,
-        context_transitions: int | None = None, logged: Logged | None = None,
+        logged: Logged | None = None, **options: Unpack[TrialOptions],
     ) -> TrialReport:  # fmt: skip
         """A trial in any object with Gymnasium's `reset` and `step` whose spaces are the family's (actions in [-1, 1]).
 
@@ -252,10 +264,7 @@ class TrainedAgent:
 
         `logged` [number]: transitions of the environment's task, where the protocol gives the agent some (`contexts`).
         """
-        given: dict[str, Any] = dict(
-            exploration_episodes=exploration_episodes, protocol=protocol, context_transitions=context_transitions
-        )
-        trials = self.trials.changed(episodes, **given)
+        trials = self.trials.changed(episodes, **options)
         if trials.needs_logs and logged is None:
             raise NacreError(
                 f"protocol {trials.protocol} gives the agent logged transitions of the environment's task; give them "
@@ -264,7 +273,7 @@ class TrainedAgent:
         self._check_spaces(env)
         refuse_running_statistics(env, self.family.name)
         self._warn_of_cut_episodes(env)
-        session, reports = self.session(seed, episodes, task=task, **given), []
+        session, reports = self.session(seed, episodes, task=task, **options), []
         if logged is not None:
             session.absorb(logged)
         for index in range(trials.episodes):
@@ -287,17 +296,14 @@ class TrainedAgent:
 
     def session(
         self, seed: int = 0, episodes: int | None = None, *, task: str | None = None,
-        exploration_episodes: int | None = None, protocol: str | None = None,
-        context_transitions: int | None = None,
+        **options: Unpack[TrialOptions],
     ) -> Session:  # fmt: skip
         """The same, one step at a time, for a loop that is not nacre's.
 
         Methods that sample their actions until the scored episode need to know which that is: the last of `episodes`.
         A session may go on after it. By a protocol that gives the agent logged transitions, it `absorb`s them first.
         """
-        trials = self.trials.changed(
-            episodes, exploration_episodes, protocol=protocol, context_transitions=context_transitions
-        )
+        trials = self.trials.changed(episodes, **options)
         told = {"unknown": np.zeros(1)}
         if self.experiment.algorithm.needs_task:
             if task is None:
@@ -305,7 +311,7 @@ class TrainedAgent:
                     f"{self.experiment.algorithm_name} is told its task; give one, as in task='velocity=1'."
                 )
             told = self.family.parse_task(task, allow_ood=True)
-        return Session(self._name, self.family, self.functions_for(trials), self.params, trials, seed, told)
+        return Session(self._name, self.family, self.functions_for(trials), self.params_for(trials), trials, seed, told)
 
     def report_episode(self, index: int, episode_return: float, length: int, memory: Any) -> EpisodeReport:
         """What is told of an episode, given what the agent remembers after it. `index` counts from 0."""
@@ -350,9 +356,18 @@ def load(path: str | Path, checkpoint: str | int = "latest") -> TrainedAgent:
     """
     use_compilation_cache()
     run = RunDirectory(Path(path))
-    state = load_state(run, with_buffers=False, checkpoint=checkpoint)
-    params = run.experiment.algorithm.agent_params(state)
-    return TrainedAgent(run.experiment, run.tasks, params, int(state.grad_steps))
+    return agent_of(run, load_state(run, with_buffers=False, checkpoint=checkpoint))
+
+
+def agent_of(run: RunDirectory, state: Any) -> TrainedAgent:
+    """The trained agent of a run's state, which is that of one of its checkpoints, read without the replay."""
+    experiment, grad_steps = run.experiment, int(state.grad_steps)
+
+    def exploring_params() -> Any:
+        whole = load_state(run, checkpoint=grad_steps)
+        return experiment.algorithm.exploring_params(whole, experiment.family, experiment.settings)
+
+    return TrainedAgent(experiment, run.tasks, experiment.algorithm.agent_params(state), grad_steps, exploring_params)
 
 
 def describe(tasks: Tasks, index: int) -> dict[str, Any]:

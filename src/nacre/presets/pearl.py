@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
 from nacre.errors import NacreError
 from nacre.families.family import Family
 from nacre.presets import protocols
+from nacre.presets.settings import HYPOTHESES
 from nacre.presets.soft_actor_critic import SoftActorCriticSettings
 
 ACTING = (
     "latent_dim", "use_next_obs_in_context", "encoder", "use_information_bottleneck", "use_prior_factor",
-    "num_exploration_episodes", "protocol",
+    "num_exploration_episodes", "exploration", "protocol",
 )  # fmt: skip
 """Settings that the agent depends on."""
 
@@ -66,7 +68,10 @@ class PearlSettings(SoftActorCriticSettings):
 
     # Meta-test
     num_exploration_episodes: int = 2
-    """Episodes of a trial that act on a z from the prior."""
+    """Episodes of a trial, from the first on, that explore: the belief is used after them."""
+    exploration: Literal["prior", "hypotheses"] = "prior"
+    """What they act on. prior: a z from N(0, I) each, as in the paper. hypotheses: what the agent believed of train
+    tasks (the belief's means), a random one first, then always the one that is farthest from those tried."""
     protocol: str = "online-prior"
     """What the agent is given of a task before the scored episode, when it is tested: online-prior, as in the paper,
     online-np or zero-shot; `evaluate` has more. See docs/protocols.md."""
@@ -74,6 +79,10 @@ class PearlSettings(SoftActorCriticSettings):
     @property
     def protocols(self) -> tuple[str, ...]:
         return ("online-prior", "online-np", "offline-own-context", "offline-other-context", "zero-shot")
+
+    @property
+    def explorations(self) -> tuple[str, ...]:
+        return ("prior", HYPOTHESES)
 
     @property
     def episodes_per_draw(self) -> tuple[int, ...]:
@@ -89,6 +98,10 @@ class PearlSettings(SoftActorCriticSettings):
         its compiled code serves other trials and other runs too."""
         acting = {name: getattr(self, name) for name in ACTING}
         return PearlSettings(**acting, num_evaluation_episodes=self.num_exploration_episodes + 1)
+
+    def of_collection(self) -> PearlSettings:
+        """The settings of the agent that collects: as in Algorithm 1, however the run is tested."""
+        return dataclasses.replace(self, protocol="online-prior", exploration="prior")
 
     @property
     def keeps_all_context(self) -> bool:

@@ -56,6 +56,11 @@ class Protocol(NamedTuple):
         return FACTS[self.name].explores
 
     @property
+    def acts_on_prior(self) -> bool:
+        """Whether they hold a z that nothing in the task has told, throughout an episode."""
+        return self.explores and not self.re_infers
+
+    @property
     def re_infers(self) -> bool:
         """Whether z is inferred at every step, in the episodes before the scored one or, in zero-shot, in that one."""
         return FACTS[self.name].re_infers

@@ -9,6 +9,8 @@ from typing import Self
 from nacre.families.family import Family, TaskSet, take
 from nacre.presets import protocols
 
+HYPOTHESES = "hypotheses"
+"""Exploration by what the agent believed of train tasks."""
 DISCOUNT = 0.99
 """Discount factor where a method's settings say nothing else."""
 
@@ -45,6 +47,16 @@ class MethodSettings:
     def num_exploration_episodes(self) -> int | None:
         """Episodes of a trial that explore, from the first on; None of methods that have no such number."""
         return None
+
+    @property
+    def exploration(self) -> str:
+        """What those episodes act on: 'prior', or another of `explorations`, of which a method's field may be one."""
+        return "prior"
+
+    @property
+    def explorations(self) -> tuple[str, ...]:
+        """All that they can act on."""
+        return ("prior",)
 
     @property
     def protocol(self) -> str:

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
-from nacre.errors import NacreError
+from nacre.errors import NacreError, unknown
 from nacre.presets import protocols
 from nacre.presets.protocols import Protocol
-from nacre.presets.settings import MethodSettings
+from nacre.presets.settings import HYPOTHESES, MethodSettings
 
 AT_MOST = 999_999
+
+
+class TrialOptions(TypedDict, total=False):
+    """What a trial may have otherwise than the run was configured; None, or left out: as it was."""
+
+    exploration_episodes: int | None
+    """Episodes, from the first on, that explore."""
+    exploration: str | None
+    """What they act on: 'prior', or 'hypotheses' (PEARL)."""
+    protocol: str | None
+    """What the agent is given of a task before the scored episode: a name of docs/protocols.md."""
+    context_transitions: int | None
+    """Logged transitions of a task that it is given, in protocols that give it some."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,8 @@ class TrialSettings:
     """What the agent is given of a task before the scored episode: see docs/protocols.md."""
     context_transitions: int = 256
     """Logged transitions of a task that the agent is given, in the protocols that give it some."""
+    exploration: str = "prior"
+    """What episodes that explore act on."""
     settings: MethodSettings | None = field(default=None, compare=False, repr=False)
     """The method's settings that these follow from: they say what may be changed."""
 
@@ -46,7 +61,7 @@ class TrialSettings:
             episodes = 1
         return cls(
             max(episodes, asked.least_episodes(exploration)), exploration, settings.num_evaluation_repeats, str(asked),
-            settings.num_context_transitions, settings,
+            settings.num_context_transitions, settings.exploration if asked.acts_on_prior else "prior", settings,
         )  # fmt: skip
 
     @property
@@ -60,22 +75,20 @@ class TrialSettings:
         return self.meets.logs is not None and self.context_transitions > 0
 
     def changed(
-        self, episodes: int | None = None, exploration_episodes: int | None = None, repeats: int | None = None, *,
-        protocol: str | None = None, context_transitions: int | None = None,
-    ) -> TrialSettings:  # fmt: skip
+        self, episodes: int | None = None, repeats: int | None = None, **options: Unpack[TrialOptions]
+    ) -> TrialSettings:
         """The same with what is given in its place. Raises NacreError where the protocol does not allow it, and where
         no episode would use the belief."""
-        numbers = {
-            "episodes": episodes, "exploration_episodes": exploration_episodes, "repeats": repeats,
-            "context_transitions": context_transitions,
-        }  # fmt: skip
-        given: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
+        changes = {"episodes": episodes, "repeats": repeats, **options}
+        given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+        protocol = given.pop("protocol", None)
         for name, value in given.items():
-            _check_number(name, value)
+            if name != "exploration":
+                _check_number(name, value)
         before = self if protocol is None else self._by(protocol)
         before._check_allowed(given)
         after = dataclasses.replace(before, **given)
-        after._check_episodes("asked for" if exploration_episodes is not None else "as the run was configured")
+        after._check_episodes("asked for" if "exploration_episodes" in given else "as the run was configured")
         return after
 
     def _by(self, protocol: str) -> TrialSettings:
@@ -85,7 +98,8 @@ class TrialSettings:
         if self.settings is None:
             raise NacreError(f"these trials are by {self.protocol}; make them by TrialSettings.of(settings, protocol).")
         other = TrialSettings.of(self.settings, protocol)
-        return dataclasses.replace(other, repeats=self.repeats, context_transitions=self.context_transitions)
+        kept: dict[str, Any] = dict(repeats=self.repeats, context_transitions=self.context_transitions)
+        return dataclasses.replace(other, **kept)
 
     def _check_allowed(self, given: dict[str, Any]) -> None:
         """Raises NacreError for a number that means nothing here."""
@@ -99,10 +113,24 @@ class TrialSettings:
                 f"exploration_episodes was given, but no episode explores by protocol {self.protocol}; leave out "
                 "--exploration-episodes, or set --protocol online-prior."
             )
+        if "exploration" in given:
+            self._check_exploration(given["exploration"])
         if "context_transitions" in given and self.meets.logs is None:
             raise NacreError(
                 f"context_transitions was given, but protocol {self.protocol} gives the agent no logged transitions; "
                 "leave out --context-transitions, or set --protocol offline-own-context."
+            )
+
+    def _check_exploration(self, exploration: str) -> None:
+        possible = ("prior",) if self.settings is None else self.settings.explorations
+        if exploration not in ("prior", HYPOTHESES):
+            raise unknown("exploration", exploration, ("prior", HYPOTHESES))
+        if exploration not in possible:
+            raise NacreError(f"this method has no '{exploration}' to explore by; leave out --exploration.")
+        if exploration != "prior" and not self.meets.acts_on_prior:
+            raise NacreError(
+                f"exploration was given, but by protocol {self.protocol} no episode acts on the prior; leave out "
+                "--exploration, or set --protocol online-prior."
             )
 
     def _check_episodes(self, as_said: str) -> None:
@@ -139,6 +167,8 @@ class TrialSettings:
         }  # fmt: skip
         if self.exploration_episodes is not None and self.meets.explores:
             wanted["num_exploration_episodes"] = self.exploration_episodes
+        if self.meets.acts_on_prior:
+            wanted["exploration"] = self.exploration
         if self.meets.logs is not None:
             wanted["num_context_transitions"] = self.context_transitions
         own = {one.name for one in dataclasses.fields(settings)}

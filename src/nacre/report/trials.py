@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Arc, Circle, Rectangle
 from matplotlib.ticker import NullFormatter
 
-from nacre.deploy.trained_agent import TrainedAgent, describe
+from nacre.deploy.trained_agent import TrainedAgent, agent_of, describe
 from nacre.families.family import Family, num_tasks, take
 from nacre.families.point import PointRobot, SparsePointRobot
 from nacre.report import picture
@@ -61,7 +61,7 @@ def draw(run: Path, out: Path) -> None:
     directory = RunDirectory(run)
     state = load_state(directory, with_buffers=False)
     experiment = directory.experiment
-    agent = TrainedAgent(experiment, directory.tasks, experiment.algorithm.agent_params(state))
+    agent = agent_of(directory, state)
     trials = play(agent, choose_tasks(agent.tasks.test))
     num_rows = 3 if trials.belief_stds else 2
     num_columns = num_tasks(trials.tasks)
@@ -95,11 +95,11 @@ def choose_tasks(tasks: Tasks, num: int = NUM_TASKS) -> Tasks:
 
 def play(agent: TrainedAgent, tasks: Tasks, seed: int = 0) -> Trials:
     """One trial of the configured length in each task, with the belief after every transition."""
-    num_episodes = agent.trials.episodes
+    num_episodes, params = agent.trials.episodes, agent.params_for(agent.trials)
     key, logged = jax.random.key(seed), None
     if agent.trials.meets.logs is not None:
         logged = agent.contexts(tasks, seed=seed)
-    played = list(rollout.trial(agent.family, agent.functions, agent.params, tasks, key, num_episodes, logged))
+    played = list(rollout.trial(agent.family, agent.functions, params, tasks, key, num_episodes, logged))
     means, stds = ([], []) if agent.experiment.algorithm.belief is None else _beliefs(agent, played)
     if not any(row.any() for row in stds):  # a point estimate of the task: nothing narrows
         means, stds = [], []

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import imageio.v2 as imageio
 import numpy as np
@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from nacre.deploy.session import Session
 from nacre.deploy.trained_agent import EpisodeReport, TrainedAgent, TrialReport
 from nacre.errors import NacreError
+from nacre.presets.trials import TrialOptions
 from nacre.report import picture
 from nacre.simulation.environment import TaskEnvironment
 
@@ -39,8 +40,7 @@ NO_FORK = "IMAGEIO_FFMPEG_NO_PREVENT_SIGINT"
 
 def record(
     agent: TrainedAgent, task: str, out: Path, episodes: int | None = None, *, allow_ood: bool = False, seed: int = 0,
-    exploration_episodes: int | None = None, protocol: str | None = None, context_transitions: int | None = None,
-    data: DataSet | str | Path | None = None,
+    data: DataSet | str | Path | None = None, **options: Unpack[TrialOptions],
 ) -> TrialReport:  # fmt: skip
     """Lets the agent meet a task, one step at a time, and writes what that looks like to `out` (.mp4 or .gif).
 
@@ -48,15 +48,10 @@ def record(
     'video' is not installed, and where nothing can be rendered.
     """
     check_path(out)
-    given: dict[str, Any] = dict(
-        exploration_episodes=exploration_episodes, protocol=protocol, context_transitions=context_transitions
-    )
-    trials = agent.trials.changed(episodes, **given)
-    session, episodes = agent.session(seed, episodes, task=task, **given), trials.episodes
+    trials = agent.trials.changed(episodes, **options)
+    session, episodes = agent.session(seed, episodes, task=task, **options), trials.episodes
     if trials.needs_logs:
-        session.absorb(
-            agent.contexts(task, context_transitions=context_transitions, seed=seed, protocol=protocol, data=data)
-        )
+        session.absorb(agent.contexts(task, trials.context_transitions, seed, protocol=trials.protocol, data=data))
     env = TaskEnvironment(agent.family, task, allow_ood=allow_ood, render_mode="rgb_array")
     steps_per_second = env.metadata["render_fps"]
     every = -(-steps_per_second // GIF_FRAMES_PER_SECOND) if out.suffix.lower() == ".gif" else 1

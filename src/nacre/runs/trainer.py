@@ -370,10 +370,8 @@ def evaluate_states(
     agent, trials = algorithm.make_agent(experiment.family, settings), TrialSettings.of(settings)
     keys = jnp.stack([key(state) for state in states])
     logged = context_logs(data, trials, split, num_tasks(tasks), keys)
-    return evaluate_side_by_side(
-        experiment.family, tasks, agent, [algorithm.agent_params(state) for state in states], keys, trials.episodes,
-        trials.repeats, logged,
-    )  # fmt: skip
+    params = [algorithm.params_for(state, experiment.family, settings) for state in states]
+    return evaluate_side_by_side(experiment.family, tasks, agent, params, keys, trials.episodes, trials.repeats, logged)
 
 
 def _finite_means(
