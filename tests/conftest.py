@@ -58,6 +58,9 @@ def check_shapes() -> None:
 
 check_shapes()
 
+# Tracing makes many small objects, few of them cycles: what is garbage is collected at the end of a module.
+gc.set_threshold(100_000, 50, 100)
+
 
 MAX_MAPPINGS = 20_000
 """Of the 65,530 that Linux allows a process, unless it is told otherwise."""
