@@ -168,52 +168,59 @@ def test_a_context_of_a_window_is_of_transitions_collected_one_after_another():
 @pytest.mark.parametrize(
     "changes",
     [
-        dict(encoder="recurrent", normalise_inputs="encoder"),
         dict(encoder="recurrent", batch_order="trajectories", context="batch"),
-        dict(context="replay", num_critics=1),
+        dict(context="replay", num_critics=1, use_prior_factor=True),
         dict(context="batch", use_value_network=False, num_critics=1),
-        dict(context="recent-in-order", use_prior_factor=True),
-        dict(context="collected-windows", normalise_inputs="all"),
     ],
     ids=str,
 )
 def test_meta_training_runs_with_every_ablation(changes: dict[str, Any]):
+    """The other sources of a context, and a recurrent encoder of transitions, are among the runs below."""
     config = dataclasses.replace(SMALL, **changes)
     tasks, states = FAMILY.task_set(0, 3, 2), [pearl.init(FAMILY, config, 0)]
     for states, (metrics,) in pearl.meta_train(FAMILY, config, tasks, states):  # noqa: B007, B020
         assert all(np.isfinite(values).all() for values in metrics.values())
-    returns = rollout.evaluate(
-        FAMILY, tasks.test, pearl.make_agent(FAMILY, config), pearl.agent_params(states[0]), jax.random.key(0), 3, 1
-    )
+    assert_plays(states[0], config)
+
+
+def assert_plays(state: pearl.State, config: PearlSettings) -> None:
+    params, agent = pearl.agent_params(state), pearl.make_agent(FAMILY, config)
+    returns = rollout.evaluate(FAMILY, FAMILY.task_set(0, 3, 2).test, agent, params, jax.random.key(0), 3, 1)
     assert np.isfinite(returns).all()
 
 
 @pytest.mark.parametrize(
-    ("which", "value_network"), [("encoder", True), ("all", True), ("all", False)], ids=["encoder", "V", "no V"]
+    "changes",
+    [
+        dict(normalise_inputs="encoder", encoder="recurrent"),
+        dict(normalise_inputs="all", context="collected-windows"),
+        dict(normalise_inputs="all", context="recent-in-order", use_value_network=False),
+    ],
+    ids=["encoder", "V", "no V"],
 )
-def test_inputs_are_scaled_by_all_that_was_collected_and_by_nothing_else(which: Any, value_network: bool):
+def test_inputs_are_scaled_by_all_that_was_collected_and_by_nothing_else(changes: dict[str, Any]):
     """After every collection; updates leave the scales as they are."""
-    config = dataclasses.replace(
-        SMALL, normalise_inputs=which, use_value_network=value_network, use_next_obs_in_context=True, learning_rate=0.1
-    )
+    config = dataclasses.replace(SMALL, use_next_obs_in_context=True, learning_rate=0.1, **changes)
     tasks = FAMILY.task_set(0, 3, 2)
-    for (state,), _ in pearl.meta_train(FAMILY, config, tasks, [pearl.init(FAMILY, config, 0)]):
+    for (state,), (metrics,) in pearl.meta_train(FAMILY, config, tasks, [pearl.init(FAMILY, config, 0)]):
+        assert all(np.isfinite(values).all() for values in metrics.values())
         rows = [pool_of(state.rl_buffer, task)[:size] for task, size in enumerate(np.asarray(state.rl_buffer.size))]
         held = replay.unpack(np.concatenate(rows), FAMILY.obs_dim)
         assert len(held.reward) == state.env_steps
         seen = np.concatenate([held.obs, held.action, held.reward[:, None], held.next_obs], axis=1)
         networks = state.networks
-        assert_scale(networks.encoder, seen)
-        if which == "encoder":
+        assert_scale(getattr(networks.encoder, "mlp", networks.encoder), seen)
+        if config.normalise_inputs == "encoder":
             assert networks.policy.mlp.scale is None and networks.critics[0].scale is None
             continue
         assert_scale(networks.policy.mlp, held.obs)
         for critic in (*networks.critics, *(networks.target_critics or ())):
             assert_scale(critic, np.concatenate([held.obs, held.action], axis=1))
         for value in (networks.value, networks.target_value):
-            assert (value is None) == (not value_network)
+            assert (value is None) == (not config.use_value_network)
             if value is not None:
                 assert_scale(value, held.obs)
+    assert_plays(state, config)
 
 
 def pool_of(ring: replay.Replay, task: int) -> np.ndarray:

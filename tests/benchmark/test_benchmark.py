@@ -178,22 +178,18 @@ def test_a_benchmark_gives_the_figures_of_its_contract(what: str, family: str):
 
 
 @pytest.mark.usefixtures("short")
-def test_the_fraction_is_the_rate_of_the_updates_over_that_of_the_products(monkeypatch: pytest.MonkeyPatch):
+def test_the_fraction_is_the_rate_of_the_updates_of_all_seeds_over_that_of_the_products(
+    monkeypatch: pytest.MonkeyPatch,
+):
     monkeypatch.setattr(sizes, "ROUNDS", 1)
     monkeypatch.setattr(learner, "_product_rate", lambda rows, width, precision: lambda: float(1e6 * rows + width))
-    result = benchmark.run("update", "point-robot", "smoke", lanes=1)
-    flops = resolve("pearl", "point-robot", "smoke").settings.update_flops(2, 2)
+    result = benchmark.run("update", "point-robot", "smoke", lanes=1, seeds=3, precision="bfloat16")
+    assert (result["seeds"], result["precision"]) == (3, "bfloat16")
+    flops = 3 * resolve("pearl", "point-robot", "smoke").settings.update_flops(2, 2)
     assert result["flops_per_update"] == flops
     assert result["ceiling_flops_per_s"] == 1e6 * 2 * 16 + 32  # meta_batch * batch_size rows, hidden_dim
     rate = flops / (1e-3 * result["ms_per_update"])
     assert result["fraction_of_ceiling"] == pytest.approx(rate / result["ceiling_flops_per_s"])
-
-
-@pytest.mark.usefixtures("short")
-def test_seeds_side_by_side_count_the_operations_of_each():
-    three = benchmark.run("update", "point-robot", "smoke", seeds=3, precision="bfloat16")
-    assert three["flops_per_update"] == 3 * resolve("pearl", "point-robot", "smoke").settings.update_flops(2, 2)
-    assert (three["seeds"], three["precision"]) == (3, "bfloat16")
 
 
 @pytest.mark.usefixtures("short")

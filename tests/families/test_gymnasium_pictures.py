@@ -87,7 +87,7 @@ def solved_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on `solved`, which must be registered anew to be loaded."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(FAMILIES, Solved.name, Solved)
-        return nacre.train("pearl", "solved", preset="smoke", out=tmp_path_factory.mktemp("solved") / "run").path
+        return nacre.train("random", "solved", preset="smoke", out=tmp_path_factory.mktemp("solved") / "run").path
 
 
 def test_videos_of_it_are_made_for_one_trial_and_for_a_page(

@@ -215,15 +215,15 @@ def test_while_a_video_is_written_ffmpeg_is_started_without_a_fork(monkeypatch: 
 
 @pytest.mark.usefixtures("gl")
 def test_a_robot_is_seen_moving(smoke_run: SmokeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Every tenth of its 200 steps of 0.05 s: without a graphics card, a picture takes a quarter of a second."""
-    monkeypatch.setattr(video, "GIF_FRAMES_PER_SECOND", 2)
+    """Every 20th of its 200 steps of 0.05 s: without a graphics card, a picture takes a quarter of a second."""
+    monkeypatch.setattr(video, "GIF_FRAMES_PER_SECOND", 1)
     out = tmp_path / "trial.gif"
     video.record(nacre.load(smoke_run("cheetah-dir")), "direction=1", out, episodes=1, exploration_episodes=0)
     frames = imageio.imread(out)
-    assert seconds(out) == pytest.approx((20 + 1) / 2)
+    assert seconds(out) == pytest.approx(10 + 1)
     robot = frames[:, 40:].astype(int)
     assert robot.std() > 30, "not one colour"
-    assert np.abs(robot[-1] - robot[0]).max() > 100, "it moves"
+    assert np.abs(robot - robot[0]).max() > 100, "it moves"
 
 
 def test_without_a_library_to_render_with_the_command_line_says_what_to_install(

@@ -54,9 +54,9 @@ LEARNING: dict[str, Any] = dict(learning_rate=1e-3, num_train_steps_per_iteratio
 PAPER, WITHOUT_V = change(SMALL, **LEARNING), change(DOUBLE_Q, normalise_critics=True, **LEARNING)
 
 
-@pytest.mark.parametrize("config", [PAPER, WITHOUT_V], ids=["paper", "without V"])
-def test_seeds_side_by_side_learn_what_each_learns_alone(config, collected):
-    """Over 20 updates from equal states; rounding grows with every update."""
+def test_seeds_side_by_side_learn_what_each_learns_alone(collected):
+    """Over 20 updates from equal states; rounding grows with every update. The paper's networks learn below."""
+    config = WITHOUT_V
     buffers = dict(rl_buffer=collected.after.rl_buffer, context_buffer=collected.after.context_buffer)
     starts = [pearl.init(FAMILY, config, seed)._replace(**buffers) for seed in (1, 2)]
     states, metrics = off_policy.train(copied(starts), pearl.procedure(FAMILY, config), 20)
@@ -75,4 +75,4 @@ def test_seeds_side_by_side_go_through_a_run_together():
     for start, state in zip(starts, states, strict=True):
         (alone,) = list(pearl.meta_train(FAMILY, PAPER, TASKS, [copied(start)]))[-1][0]
         np.testing.assert_array_equal(state.rl_buffer.written, alone.rl_buffer.written)
-        assert_trees_close(state.networks.encoder, alone.networks.encoder, rtol=1e-2, atol=1e-3)
+        assert_trees_close(state.networks, alone.networks, rtol=1e-2, atol=1e-3)
