@@ -146,10 +146,10 @@ def directional_errors(function: Any, policy: GaussianPolicy) -> np.ndarray:
     both = jax.jit(jax.value_and_grad(lambda x: function(unravel(x))))
     gradient, errors = both(flat)[1], []
     for seed in range(6):
-        d = jax.random.normal(jax.random.key(seed), flat.shape, flat.dtype)
-        d /= jnp.linalg.norm(d)
+        d = np.random.default_rng(seed).normal(size=flat.shape)
+        d /= np.linalg.norm(d)
         numeric = (both(flat + 1e-5 * d)[0] - both(flat - 1e-5 * d)[0]) / 2e-5
-        errors.append(abs(float(gradient @ d - numeric)) / float(jnp.linalg.norm(gradient)))
+        errors.append(abs(float(gradient @ d - numeric)) / float(np.linalg.norm(gradient)))
     return np.array(errors)
 
 
@@ -159,10 +159,12 @@ def test_the_meta_gradient_is_exact_through_the_inner_steps(float64: None, objec
     settings: dict[str, Any] = dict(num_inner_steps=inner_steps, inner_objective=objective, inner_learning_rate=0.5)
     config, policy = PrompSettings(**SMALL, **settings, inner_kl_weight=0.3), a_policy(1)
     steps, weight = some_steps(config), jnp.full(inner_steps, 0.3)
-    surrogate = lambda policy, config=config: maml.outcome(policy, steps, config).surrogate  # noqa: E731
-    assert directional_errors(surrogate, policy).max() < 1e-6
     # Where the ratio stands at its clip the objective has a corner; none does here.
     assert directional_errors(lambda p: maml.promp_loss(p, steps, weight, config)[0], policy).max() < 1e-6
+    if inner_steps == 1:
+        return  # what differs is what the inner steps ascend, in ProMP's objective as in MAML's
+    surrogate = lambda policy, config=config: maml.outcome(policy, steps, config).surrogate  # noqa: E731
+    assert directional_errors(surrogate, policy).max() < 1e-6
     cheap = PrompSettings(**SMALL, **settings, first_order=True)
     assert directional_errors(functools.partial(surrogate, config=cheap), policy).max() > 1e-2
 
@@ -327,15 +329,13 @@ def test_tasks_one_by_one_come_to_the_same_as_all_at_once(float64: None, monkeyp
 
 
 def test_promp_lowers_its_objective_and_adapts_its_penalty():
-    steps = some_steps(PrompSettings(**SMALL))
+    still = PrompSettings(**SMALL)
+    steps, learner = some_steps(still), maml.init(FAMILY, still, 0).learner
     for target, factor in ((1e-9, 2.0), (1e9, 0.5)):
         config = PrompSettings(**SMALL, adaptive_inner_kl=True, inner_kl_target=target)
-        learner = maml.init(FAMILY, config, 0).learner
         after, metrics = promp_update(learner, steps, config)
         assert metrics["outer_loss"].shape == (5,) and metrics["outer_loss"][-1] < metrics["outer_loss"][0]
         np.testing.assert_allclose(after.inner_kl_weight, factor * learner.inner_kl_weight)
-    still = PrompSettings(**SMALL)
-    learner = maml.init(FAMILY, still, 0).learner
     np.testing.assert_array_equal(promp_update(learner, steps, still)[0].inner_kl_weight, learner.inner_kl_weight)
 
 

@@ -26,14 +26,18 @@ MULTI = MultitaskSettings(**PRESETS["multitask-awr"]["smoke"]["*"] | TINY | dict
 BC = BcSettings(**PRESETS["bc"]["smoke"]["*"] | TINY)
 
 
-def drawn(number: int = 8) -> Any:
-    """Logged transitions of the two tasks, [task, number]."""
-    logs = logs_of_two_tasks(4)
-    return offline.logged(logs, offline.uniform_rows(logs, jnp.arange(2), number, jax.random.key(0)), 2)
+def drawn() -> Any:
+    """Logged transitions of the two tasks, [task, 8]."""
+    return drawn_from(logs_of_two_tasks(4))
+
+
+@jax.jit
+def drawn_from(logs: offline.Logs) -> Any:
+    return offline.logged(logs, offline.uniform_rows(logs, jnp.arange(2), 8, jax.random.key(0)), 2)
 
 
 def test_the_task_stands_behind_every_observation() -> None:
-    named = jax.vmap(multitask.told)(drawn(), jnp.eye(2))
+    named = jax.jit(jax.vmap(multitask.told))(drawn(), np.eye(2, dtype=np.float32))
     for obs in (named.transition.obs, named.last_obs):
         np.testing.assert_array_equal(obs[:, :, 2:], np.broadcast_to(np.eye(2)[:, None], (2, 8, 2)))
     np.testing.assert_array_equal(named.transition.obs[..., :2], drawn().transition.obs)

@@ -31,6 +31,8 @@ SIZES: dict[str, Any] = dict(
     batch_size=6, context_batch_size=5, iterations=4, num_train_steps_per_iteration=2, discount=0.9,
 )  # fmt: skip
 FOCAL, PEARL = FocalSettings(**SIZES), OfflinePearlSettings(**SIZES)
+choose = jax.jit(offline_context.choose, static_argnums=2)
+encode = jax.jit(offline_context.encode, static_argnums=2)
 
 
 def point_logs(goals: np.ndarray, num_episodes: int, seed: int = 0) -> Logs:
@@ -180,9 +182,9 @@ def test_rewards_are_scaled_by_the_range_of_a_tasks_returns() -> None:
 def test_tasks_are_drawn_with_replacement_unless_they_shall_be_distinct() -> None:
     logs, config = point_logs(GOALS, 1), dataclasses.replace(FOCAL, meta_batch=3, task_draw="distinct")
     for seed in range(3):
-        _, (task, _) = offline_context.choose(logs, jax.random.key(seed), config)
+        _, (task, _) = choose(logs, jax.random.key(seed), config)
         assert sorted(task.tolist()) == [0, 1, 2]
-    rows, (task, _) = offline_context.choose(logs, jax.random.key(0), dataclasses.replace(FOCAL, meta_batch=4))
+    rows, (task, _) = choose(logs, jax.random.key(0), dataclasses.replace(FOCAL, meta_batch=4))
     assert len(set(task.tolist())) < 4
     assert rows["batch"].shape == (4, 6) and rows["context"].shape == (4, 5)
     assert (rows["context"] // 20 == task[:, None]).all()
@@ -201,15 +203,15 @@ def test_an_absorbed_context_is_the_mean_of_its_encodings_and_episodes_leave_it_
     assert not memory.z.any()
     logs = placed(point_logs(GOALS, 2), 10**9)
     at = uniform_rows(logs, jnp.arange(3), 7, jax.random.key(1))
-    given = logged(logs, at, 2)
-    memory = agent.absorb(params, memory, given, jax.random.key(2))
-    expected = offline_context.encode(params.encoder, given.transition, FOCAL).mean(axis=1)
+    given = jax.jit(logged, static_argnums=2)(logs, at, 2)
+    memory = jax.jit(agent.absorb)(params, memory, given, jax.random.key(2))
+    expected = encode(params.encoder, given.transition, FOCAL).mean(axis=1)
     np.testing.assert_allclose(memory.z, expected, rtol=1e-5)
     belief = offline_context.belief(memory, FOCAL)
     np.testing.assert_allclose(belief.mean, expected, rtol=1e-5)
     assert not belief.variance.any() and not any(agent.explores(i, 2) for i in range(3))
     step = jax.tree.map(lambda x: x[:, 0], given.transition)
-    after = agent.end_episode(params, agent.observe(params, memory, step), jax.random.key(3))
+    after = jax.jit(agent.end_episode)(params, jax.jit(agent.observe)(params, memory, step), jax.random.key(3))
     np.testing.assert_array_equal(after.z, memory.z)
 
 

@@ -121,7 +121,7 @@ def test_pearl_with_a_huber_loss_differs_from_pearl_in_that_loss_alone(
 def test_a_replaced_loss_is_the_one_that_is_descended() -> None:
     """The gradient of the critics with Huber's loss, by hand: that of Huber's of the same targets."""
     config = PearlSettings(latent_dim=2, hidden_dim=4, encoder_hidden_dim=4)
-    networks, _ = pearl.init_learner(2, 2, config, jax.random.key(0))
+    networks, _ = jax.jit(pearl.init_learner, static_argnums=(0, 1, 2))(2, 2, config, jax.random.key(0))
     rng = np.random.default_rng(0)
     obs, action, following = rng.normal(size=(3, 2, 5, 2)).astype(np.float32)
     reward = rng.normal(size=(2, 5)).astype(np.float32)
@@ -132,7 +132,7 @@ def test_a_replaced_loss_is_the_one_that_is_descended() -> None:
         return jnp.mean(optax.huber_loss(q, target))
 
     objective = pearl.OBJECTIVE._replace(critic_error=huber)
-    value, (z, metrics) = soft_actor_critic.critic_loss(
+    value, (z, metrics) = jax.jit(soft_actor_critic.critic_loss, static_argnums=(5, 6))(
         (networks.encoder, networks.critics), networks, batch, batch, noise, config, objective
     )
     target = 5.0 * reward + 0.99 * np.asarray(networks.target_value(following, z)[..., 0])

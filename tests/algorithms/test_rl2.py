@@ -24,6 +24,7 @@ SMALL = Rl2Settings(num_train_tasks=3, num_test_tasks=2, tasks_per_iteration=3, 
 
 
 gather = jax.jit(rl2.gather, static_argnames="config")
+assess = jax.jit(rl2.assess, static_argnums=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +139,7 @@ def test_credit_is_for_the_trial_or_for_the_episode(credit: Any, lengths: tuple[
     config = dataclasses.replace(SMALL, credit=credit, discount=0.9, gae_lambda=0.7)
     with jax.enable_x64(True):
         given = on_policy.Rollouts(rng.normal(size=(2, 9, 3)), rng.normal(size=(2, 9, 2)), reward, real)
-        found = rl2.assess(jax.tree.map(jnp.asarray, given), config)
+        found = assess(given, config)
     np.testing.assert_allclose(found, expected, atol=1e-7)
 
 

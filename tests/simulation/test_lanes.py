@@ -164,21 +164,23 @@ def test_a_trial_of_maml_is_that_of_a_plain_loop_and_its_memories_stay_readable(
     played = list(rollout.trial(family, agent, params, task, key, 2))
     assert not family.can_terminate or len({int(n) for one in played for n in one.episode.length}) > 1
     begin_key, key = split(key)
-    memory = agent.begin(params, task, begin_key)
+    act, observe = jax.jit(agent.act, static_argnums=4), jax.jit(agent.observe)
+    select_lanes, end_episode = jax.jit(select), jax.jit(agent.end_episode)
+    memory = jax.jit(agent.begin)(params, task, begin_key)
     for index, one in enumerate(played):
         episode_key, end_key = split(fold_in(key, index))
         act_key, explore = split(episode_key)[1], agent.explores(index, 1)
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), one.memory_before, memory)
         for time in range(int(max(one.episode.length))):
-            step = jax.tree.map(lambda x, time=time: jnp.asarray(x[:, time]), one.episode.transitions)
-            alive = jnp.asarray(time < one.episode.length)
-            action, acted = agent.act(params, memory, step.obs, fold_in(act_key, time), explore)
-            np.testing.assert_allclose(action[alive], step.action[alive], rtol=1e-3, atol=1e-4)
-            memory = select(alive, agent.observe(params, acted, step), memory)
+            step = jax.tree.map(lambda x, time=time: x[:, time], one.episode.transitions)
+            alive = time < one.episode.length
+            action, acted = act(params, memory, step.obs, fold_in(act_key, time), explore)
+            np.testing.assert_allclose(np.asarray(action)[alive], step.action[alive], rtol=1e-3, atol=1e-4)
+            memory = select_lanes(alive, observe(params, acted, step), memory)
         for part in ("now", "num_steps", "num_episodes", "past"):
             ours, theirs = getattr(one.memory_after, part), getattr(memory, part)
             jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), ours, theirs)
-        memory = agent.end_episode(params, memory, end_key)
+        memory = end_episode(params, memory, end_key)
 
 
 WITHOUT_MUJOCO = """
