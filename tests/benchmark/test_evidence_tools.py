@@ -18,8 +18,10 @@ from nacre.families.catalog import FAMILIES
 from nacre.presets.pearl import PearlSettings
 from nacre.presets.pearl_presets import PRESETS
 from nacre.report.curves import read_run
+from nacre.runs.checkpoints import Checkpoints
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import resolve
+from nacre.runs.loading import fresh
 from nacre.runs.tables import EVAL_COLUMNS
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -165,9 +167,19 @@ def test_signs_set_a_familys_runs_beside_random_actions_on_the_same_tasks(tmp_pa
     np.testing.assert_allclose(float(score), -200 * speeds[0].mean(), rtol=0.02)
 
 
-def test_contexts_are_learnt_by_regression_on_the_true_speed(smoke_run):
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of PEARL on cheetah-vel at its beginning."""
+    run = RunDirectory.create(
+        tmp_path_factory.mktemp("untrained") / "run", resolve("pearl", "cheetah-vel", "smoke", seed=0)
+    )
+    Checkpoints(run.checkpoints).save(0, fresh(run))
+    return run.path
+
+
+def test_contexts_are_learnt_by_regression_on_the_true_speed(untrained):
     """What is always 1.5 m/s is 0.75 m/s off on the average."""
-    agent = nacre.load(smoke_run("cheetah-vel"))
+    agent = nacre.load(untrained)
     family, config = agent.experiment.family, agent.experiment.settings
     speed = np.linspace(0.0, 3.0, 20)
     seen = contexts.play(agent, speed, 2, jax.random.key(0), explore=True)
@@ -182,9 +194,9 @@ def test_contexts_are_learnt_by_regression_on_the_true_speed(smoke_run):
     assert error(learnt) < 0.3 < 0.6 < error(encoder)
 
 
-def test_contexts_prints_a_row_for_every_way_and_refuses_other_runs(smoke_run, capsys):
+def test_contexts_prints_a_row_for_every_way_and_refuses_other_runs(untrained, smoke_run, capsys):
     ways = (contexts.Way(4, 1, 200, steps=2), contexts.Way(4, 2, 128, in_order=True, steps=1))
-    contexts.main([str(smoke_run("cheetah-vel"))], ways, num_test=5)
+    contexts.main([str(untrained)], ways, num_test=5)
     _, *rows = (line.split() for line in capsys.readouterr().out.splitlines())
     assert [row[:-1] for row in rows] == [["4", "1", "200", "no", "2"], ["4", "2", "128", "yes", "1"]]
     assert all(0 < float(row[-1]) < 3 for row in rows)
