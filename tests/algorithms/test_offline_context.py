@@ -179,6 +179,19 @@ def test_rewards_are_scaled_by_the_range_of_a_tasks_returns() -> None:
     assert offline_context.reward_scale(still, FAMILY) == 1.0
 
 
+def test_a_run_that_starts_from_another_has_the_reward_scale_of_its_own_settings() -> None:
+    logs = point_logs(GOALS, 2)
+    state = offline_context.init(FAMILY, FOCAL, 0)
+    source = state._replace(networks=state.networks._replace(reward_scale=jnp.float32(3.0)))
+    started = offline_context.transfer(state, source)
+    for normalise, wanted in ((True, offline_context.reward_scale(logs, FAMILY)), (False, 1.0)):
+        config = dataclasses.replace(FOCAL, normalise_rewards=normalise)
+        begun = offline_context.with_reward_scales(config, logs, FAMILY, [started])
+        assert float(begun[0].networks.reward_scale) == pytest.approx(wanted)
+        later = [started._replace(grad_steps=np.int64(1))]
+        assert offline_context.with_reward_scales(config, logs, FAMILY, later) == later
+
+
 def test_tasks_are_drawn_with_replacement_unless_they_shall_be_distinct() -> None:
     logs, config = point_logs(GOALS, 1), dataclasses.replace(FOCAL, meta_batch=3, task_draw="distinct")
     for seed in range(3):

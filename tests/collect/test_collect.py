@@ -147,8 +147,10 @@ def test_an_oracle_that_was_stopped_goes_on(tmp_path: Path) -> None:
         num_episodes=1, meta_batch=2, batch_size=4, hidden_dim=4, num_hidden_layers=1,
     )  # fmt: skip
 
+    lines: list[str] = []
+
     def trained(path: Path, stop: Any = None) -> oracle.OraclePolicies | None:
-        return oracle.train(path, plan, settings, 2, lambda: stop, lambda line: None)
+        return oracle.train(path, plan, settings, 2, lambda: stop, lines.append)
 
     whole = trained(tmp_path / "whole")
     assert trained(tmp_path / "halves", "the time limit") is None
@@ -156,6 +158,9 @@ def test_an_oracle_that_was_stopped_goes_on(tmp_path: Path) -> None:
         trained(tmp_path / "halves")
     halves = trained(tmp_path / "halves")
     assert whole is not None and halves is not None and whole.steps == halves.steps == [3, 6]
+    lines.clear()
+    assert trained(tmp_path / "whole") is not None
+    assert not any("of 6 updates," in line for line in lines), "nothing was left to train"
     np.testing.assert_array_equal(whole.returns, halves.returns)
     assert whole.returns.shape == (2, 3) and (whole.random < 0).all()
 
@@ -191,6 +196,9 @@ def test_the_command_trains_stops_goes_on_and_rolls_out(tmp_path: Path, capsys: 
         ([FAMILY.name, "--num-steps", "100"], "leaves none to learn in"),
         ([FAMILY.name, "--only", "roll", "--work", "nowhere"], "no work of 'nacre collect'"),
         ([FAMILY.name, "--id", "mine"], "no name of a data set"),
+        ([FAMILY.name, "--recipe", "oracle", "--quality", "mixed,replay"], "keep no replay"),
+        ([FAMILY.name, "--from", "run", "--num-steps", "9"], "--num-steps is about training"),
+        ([FAMILY.name, "--from", "run", "--quality", "replay", "--benchmark", "csro"], "leave --benchmark out"),
     ],
 )
 def test_what_cannot_be_collected_is_refused_in_one_sentence(

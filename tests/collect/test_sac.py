@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from nacre.errors import NacreError
 from nacre.families.catalog import make_family
 from nacre.families.family import take
 from nacre.families.point import half_circle
+from nacre.runs import arrays
 
 FAMILY = make_family("point-robot-half-circle")
 GOALS = {"goal": half_circle(np.array([0.5, 2.0]))}
@@ -83,6 +85,18 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_checkpoints(work: WorkD
     for one, other in zip(work.replay(), stopped.replay(), strict=True):
         assert one[:2] == other[:2]
         np.testing.assert_array_equal(one.rows, other.rows)
+
+
+def test_a_training_that_ended_between_its_last_checkpoint_and_its_last_state_is_not_over(
+    work: WorkDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = WorkDirectory(Path(shutil.copytree(work.path, tmp_path / "work")))
+    files = sorted((killed.path / "state").glob("replay-*.npz"))
+    saved = arrays.read(killed.path / "state" / "learner.npz")
+    arrays.save(killed.path / "state" / "learner.npz", saved | {"rounds": saved["rounds"] - 1})
+    assert work.is_trained and not killed.is_trained and files
+    shutil.rmtree(killed.path / "state")
+    assert killed.is_trained, "a copy without the state has all that is needed to log episodes"
 
 
 def test_the_replay_holds_all_episodes_in_their_order(work: WorkDirectory) -> None:

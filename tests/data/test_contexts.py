@@ -114,7 +114,7 @@ def test_an_episode_of_ones_own_is_what_a_data_set_makes_of_it(data_set: DataSet
 )
 def test_arrays_that_are_no_episode_are_refused(episode: Any) -> None:
     with pytest.raises(nacre.NacreError, match="no episode"):
-        contexts.of_episode(*episode)
+        contexts.of_episode(*episode, discount=0.9)
 
 
 COUNTING = Agent(

@@ -15,7 +15,6 @@ import made_up_data as made_up
 import nacre
 from command_line import Capture, json_output, output, refusal
 from nacre.algorithms import pearl
-from nacre.data import contexts
 from nacre.data.dataset import DataSet
 from nacre.deploy import logged_tasks
 from nacre.deploy.trained_agent import TrainedAgent
@@ -143,7 +142,9 @@ def test_sessions_without_what_their_protocol_needs_are_refused(agent: TrainedAg
 
 
 def test_an_agent_adapts_in_anybodys_environment_with_an_episode_of_ones_own(agent: TrainedAgent) -> None:
-    own = contexts.of_episode(np.zeros((6, 2)), np.zeros((5, 2)), np.arange(5.0))
+    own = agent.logged_episode(np.zeros((6, 2)), np.zeros((5, 2)), np.arange(5.0))
+    discount = agent.experiment.settings.discount
+    np.testing.assert_allclose(own.return_to_go[0], sum(discount**time * time for time in range(5)), rtol=1e-6)
     env = Walk()
     with pytest.raises(nacre.NacreError, match="logged="):
         agent.adapt(env, protocol="offline-own-context")

@@ -9,6 +9,7 @@ import pytest
 
 import nacre
 from nacre.presets import protocols
+from nacre.presets.macaw import MacawSettings
 from nacre.presets.protocols import Protocol, parse
 from nacre.presets.trials import TrialSettings
 
@@ -122,3 +123,5 @@ def test_a_context_may_be_empty_where_it_is_only_read() -> None:
     assert changed.context_transitions == 0 and not changed.needs_logs
     with pytest.raises(nacre.NacreError, match="gradient-steps:0"):
         TrialSettings(1, None, 1, "gradient-steps:1").changed(context_transitions=0)
+    with pytest.raises(nacre.NacreError, match="change --context-transitions"):
+        TrialSettings.of(MacawSettings()).changed(protocol="offline-own-context", context_transitions=0)

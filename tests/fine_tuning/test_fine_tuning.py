@@ -135,7 +135,7 @@ def test_a_policy_for_many_tasks_is_shown_a_task_of_zeros_as_by_its_agent() -> N
     config = MultitaskSettings(num_train_tasks=3, hidden_dim=4, num_hidden_layers=2, bootstrap="none")
     networks, one = multitask.init(FAMILY, config, 0).networks, episode("test", 0, 1, 0)
     method, agent = multitask.make_fine_tuning(FAMILY, config), multitask.make_agent(FAMILY, config)
-    logged, key = contexts.of_episode(one.obs, one.action, one.reward), seed_key(0)
+    logged, key = contexts.of_episode(one.obs, one.action, one.reward, discount=0.99), seed_key(0)
 
     @jax.jit
     def both(networks: multitask.Networks) -> Any:
@@ -220,8 +220,10 @@ def test_a_fine_tuning_that_was_stopped_goes_on_bit_for_bit(
         nacre.fine_tune(agent, tmp_path / "out", QUICK)
     again = nacre.fine_tune(agent, tmp_path / "out", QUICK)
     np.testing.assert_array_equal(again.after, whole.after)
+    plan = (tmp_path / "out" / "finetune.json").read_text()
     with pytest.raises(nacre.NacreError, match="4 rounds already"):
         nacre.fine_tune(agent, tmp_path / "out", dataclasses.replace(QUICK, rounds=3))
+    assert (tmp_path / "out" / "finetune.json").read_text() == plan
     with pytest.raises(nacre.NacreError, match=r"another fine-tuning, with settings\.learning_rate 0\.005"):
         nacre.fine_tune(agent, tmp_path / "out", dataclasses.replace(QUICK, learning_rate=1e-3))
 

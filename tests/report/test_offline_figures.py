@@ -117,6 +117,9 @@ def test_a_table_is_made_and_gone_on_with(two_rows: None, tmp_path: Path, capsys
     records[0].write_text(json.dumps(json.loads(told) | {"grad_steps": 1}))  # of another checkpoint
     assert cli.main(arguments) == 0
     assert records[0].read_text() == told
+    records[0].write_text(json.dumps(json.loads(told) | {"checkpoint": "of a run that is gone"}))
+    assert cli.main(arguments) == 0
+    assert records[0].read_text() == told
     records[0].write_text(told[:40])
     assert "seed-0-gradient-steps-0.json is damaged; remove it" in refusal(capsys, *arguments)
 

@@ -18,7 +18,7 @@ from jaxtyping import Array
 from nacre.families.family import Family, TaskSet
 from nacre.learning import offline
 from nacre.learning.advantage_weighting import act_and_features, adam_step, log_density
-from nacre.learning.inner_loop import acting_agent, init_policy, init_rates, inner_and_outer_rows, rates
+from nacre.learning.inner_loop import acting_agent, check_logs, init_policy, init_rates, inner_and_outer_rows, rates
 from nacre.learning.offline import Logs, Metrics, Procedure, State, transfer  # noqa: F401  (of this method too)
 from nacre.learning.weight_transform import Layers, Weights, all_weights, descend
 from nacre.presets.multitask import BcSettings
@@ -112,4 +112,5 @@ def meta_train(
     family: Family, config: BcSettings, tasks: TaskSet, states: Sequence[State], logs: Logs
 ) -> Iterator[tuple[list[State], list[Metrics]]]:
     """Continues the runs of one or more seeds on the logs of the train tasks: (states, metrics) after every block."""
+    check_logs(logs)
     return offline.meta_train(config, logs, states, procedure(family, config))

@@ -32,6 +32,7 @@ from nacre.learning.advantage_weighting import (
 from nacre.learning.fine_tuning import FineTuning
 from nacre.learning.inner_loop import (
     acting_agent,
+    check_logs,
     init_policy,
     init_rates,
     inner_and_outer_rows,
@@ -270,4 +271,5 @@ def meta_train(
     family: Family, config: MacawSettings, tasks: TaskSet, states: Sequence[State], logs: Logs
 ) -> Iterator[tuple[list[State], list[Metrics]]]:
     """Continues the runs of one or more seeds on the logs of the train tasks: (states, metrics) after every block."""
+    check_logs(logs)
     return offline.meta_train(config, logs, states, procedure(family, config))

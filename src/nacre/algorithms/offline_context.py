@@ -260,15 +260,20 @@ def meta_train(
             f"an update needs {config.meta_batch} distinct tasks, but the data set has {num_logged} train tasks; set "
             f"--meta-batch {num_logged} or less, or --task-draw replacement."
         )
-    if config.normalise_rewards and states[0].grad_steps == 0:
-        states = [_with_reward_scale(state, reward_scale(logs, family)) for state in states]
+    states = with_reward_scales(config, logs, family, states)
     return offline.meta_train(
         config, logs, states, procedure(family.obs_dim, config, objective or objective_of(config))
     )
 
 
-def _with_reward_scale(state: State, scale: float) -> State:
-    return state._replace(networks=state.networks._replace(reward_scale=jnp.asarray(scale, jnp.float32)))
+def with_reward_scales(
+    config: OfflineContextSettings, logs: Logs, family: Family, states: Sequence[State]
+) -> list[State]:
+    """Before the first update with the scale of these logs: a run that starts from another brings that one's."""
+    if states[0].grad_steps > 0:
+        return list(states)
+    scale = jnp.asarray(reward_scale(logs, family) if config.normalise_rewards else 1.0, jnp.float32)
+    return [state._replace(networks=state.networks._replace(reward_scale=scale)) for state in states]
 
 
 def reward_scale(logs: Logs, family: Family) -> float:

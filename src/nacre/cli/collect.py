@@ -138,17 +138,17 @@ def _from_run(command: Command, qualities: Sequence[str]) -> None:
 
     assert command.from_run is not None
     ids = _ids(command, command.family, qualities)
-    if "replay" in ids:
-        if command.benchmark:
-            raise NacreError("a replay is of its run's own tasks; leave --benchmark out.")
-        _tell_of(run_replay.make(command.from_run, ids.pop("replay"), command.family))
-    if not ids:
-        return
-    tasks = benchmarks.find(command.benchmark, command.family).tasks(command.task_seed) if command.benchmark else None
-    policies = oracle.policies_of_run(command.from_run, command.family, command.seed, command.benchmark, tasks)
-    making.tell_of_quality(policies, _tell)
-    for quality, id in ids.items():
-        _tell_of(making.make(policies, quality, id, command.episodes))
+    replay, policies = ids.pop("replay", None), None
+    if ids:  # before anything is written: not every run has policies to log episodes of
+        entry = benchmarks.find(command.benchmark, command.family) if command.benchmark else None
+        tasks = None if entry is None else entry.tasks(command.task_seed)
+        policies = oracle.policies_of_run(command.from_run, command.family, command.seed, command.benchmark, tasks)
+    if replay is not None:
+        _tell_of(run_replay.make(command.from_run, replay, command.family))
+    if policies is not None:
+        making.tell_of_quality(policies, _tell)
+        for quality, id in ids.items():
+            _tell_of(making.make(policies, quality, id, command.episodes))
 
 
 def _ids(command: Command, family: str, qualities: Sequence[str]) -> dict[str, str]:
@@ -170,8 +170,8 @@ def _plan(command: Command, family: Any) -> Plan:
     from nacre.collect.work import Plan
 
     changed: dict[str, Any] = dict(
-        num_steps=command.num_steps, num_checkpoints=command.checkpoints, learning_rate=command.learning_rate,
-        hidden_dim=command.hidden_dim, precision=command.precision,
+        num_steps=command.num_steps if command.recipe == "sac" else None, num_checkpoints=command.checkpoints,
+        learning_rate=command.learning_rate, hidden_dim=command.hidden_dim, precision=command.precision,
     )  # fmt: skip
     if command.benchmark:
         from nacre.data import benchmarks
@@ -184,6 +184,11 @@ def _plan(command: Command, family: Any) -> Plan:
 
 def _check(command: Command) -> None:
     """Refuses what does not go together."""
+    qualities = command.quality.split(",")
+    if command.recipe == "oracle" and command.from_run is None and "replay" in qualities:
+        raise NacreError("the policies of --recipe oracle keep no replay; leave replay out of --quality.")
+    if command.from_run is not None:
+        _check_from_run(command, qualities)
     if command.id and "," in command.quality:
         raise NacreError("--id names one data set, but --quality asks for several; leave one of them out.")
     if command.from_run is not None and command.only != "both":
@@ -192,6 +197,17 @@ def _check(command: Command) -> None:
         raise NacreError(f"--episodes is {command.episodes}, but must be at least 1.")
     if min(command.num_train_tasks, command.num_test_tasks) < 1:
         raise NacreError("there must be training tasks and test tasks; raise --num-train-tasks and --num-test-tasks.")
+
+
+def _check_from_run(command: Command, qualities: Sequence[str]) -> None:
+    """Refuses flags that are about training, beside a run that is trained."""
+    names = ("num_steps", "checkpoints", "learning_rate", "hidden_dim")
+    given = [name for name in names if getattr(command, name) is not None]
+    if given:
+        flag = f"--{given[0].replace('_', '-')}"
+        raise NacreError(f"{flag} is about training, and --from takes a run that is trained; leave one of them out.")
+    if "replay" in qualities and command.benchmark:
+        raise NacreError("a replay is of its run's own tasks; leave --benchmark out.")
 
 
 def _tell(line: str) -> None:

@@ -133,7 +133,7 @@ def _train(
         left = (time.monotonic() - started) / (updates - first) * (total - updates)
         tell(f"{updates:,} of {total:,} updates, {int(state.env_steps):,} steps, {duration(left)} left")
         reason = stopped()
-        if done < last and (reason or time.monotonic() - saved_at > SECONDS_BETWEEN_SAVES):
+        if reason or done == last or time.monotonic() - saved_at > SECONDS_BETWEEN_SAVES:
             saved.save(updates, state)
             saved.prune()
             saved_at = time.monotonic()

@@ -163,7 +163,14 @@ class WorkDirectory:
         """Whether all checkpoints are there."""
         settings, family = self.plan.settings, self.plan.family
         wanted = {rounds * family.horizon for rounds in settings.checkpoint_rounds(family)}
-        return wanted <= set(self.steps()) and self._random_file.exists()
+        kept = self._kept_rounds()
+        whole = kept is None or kept == settings.rounds(family)  # the last checkpoint is written before the last state
+        return whole and wanted <= set(self.steps()) and self._random_file.exists()
+
+    def _kept_rounds(self) -> int | None:
+        """Rounds of the state that was kept last; None where none is there: a copy that has checkpoints alone."""
+        file = self.path / "state" / "learner.npz"
+        return int(arrays.read(file)["rounds"]) if file.exists() else None
 
     @property
     def _random_file(self) -> Path:

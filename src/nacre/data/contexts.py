@@ -92,9 +92,10 @@ def _rows(sizes: Logs, tasks: Any, key: Key, *, number: int, in_order: bool) -> 
 
 
 def of_episode(
-    obs: ArrayLike, action: ArrayLike, reward: ArrayLike, *, terminated: bool = False, discount: float = DISCOUNT
+    obs: ArrayLike, action: ArrayLike, reward: ArrayLike, *, discount: float, terminated: bool = False
 ) -> Logged:
-    """An episode that somebody logged, as `Session.absorb` takes it: [step], of as many as there are rewards.
+    """An episode that somebody logged: [step], of as many as there are rewards. `discount`: of its returns to go, as
+    the agent's method learnt with; `TrainedAgent.logged_episode` knows it.
 
     `obs` [step + 1, obs_dim] ends with the last observation; `action` [step, action_dim] in [-1, 1]; `reward` [step];
     `terminated`: whether the task ended it, rather than a time limit. Raises NacreError where these do not fit.

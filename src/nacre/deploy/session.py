@@ -44,7 +44,7 @@ class Session:
     def absorb(self, logged: Logged) -> None:
         """Logged transitions of the task, [number], before the first episode: by protocols that give the agent some.
 
-        `TrainedAgent.contexts` draws them from a data set, `nacre.data.contexts.of_episode` makes them of an episode
+        `TrainedAgent.contexts` draws them from a data set, `TrainedAgent.logged_episode` makes them of an episode
         of one's own. Raises NacreError where the protocol gives none, where they do not fit the family, and where
         the session has begun.
         """

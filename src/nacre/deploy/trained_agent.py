@@ -25,7 +25,7 @@ from nacre.runs.experiment import Experiment, check_seed
 from nacre.runs.files import notice
 from nacre.runs.loading import load_state
 from nacre.simulation import rollout
-from nacre.types import Agent, Logged, Tasks
+from nacre.types import Agent, ArrayLike, Logged, Tasks
 
 if TYPE_CHECKING:
     from nacre.data.dataset import DataSet
@@ -155,7 +155,7 @@ class TrainedAgent:
         found = logged_tasks.opened(data, self.experiment) if data is not None or trials.meets.logs else None
         if data is not None and found is not None:
             chosen = logged_tasks.tasks_of(found, tasks)
-            self._tell_of_tasks_trained_on(chosen, tasks, found)
+            self.tell_of_tasks_trained_on(chosen, tasks, found)
         else:
             chosen = self.choose_tasks(tasks, seed)
         logged, key = None, seed_key(seed)
@@ -188,6 +188,17 @@ class TrainedAgent:
             raise NacreError(f"protocol {trials.protocol} gives the agent no logged transitions; choose another.")
         return jax.tree.map(lambda x: x[0], logged) if isinstance(task, str) else logged
 
+    def logged_episode(
+        self, obs: ArrayLike, action: ArrayLike, reward: ArrayLike, *, terminated: bool = False
+    ) -> Logged:
+        """An episode that somebody logged in a task, as `Session.absorb` and `adapt` take it, [step].
+
+        `obs` [step + 1, obs_dim] ends with the last observation; `action` [step, action_dim] in [-1, 1]; `reward`
+        [step]; `terminated`: whether the task ended it, rather than a time limit. NacreError where these do not fit.
+        """
+        discount = self.experiment.settings.discount
+        return contexts.of_episode(obs, action, reward, terminated=terminated, discount=discount)
+
     def lines(self, tasks: str = "test", data: DataSet | str | Path | None = None) -> logged_tasks.Lines | None:
         """What others earn in the tasks of such an evaluation; None where there is no data set that tells it."""
         found = logged_tasks.opened(data, self.experiment) if tasks in ("test", "train") else None
@@ -207,7 +218,7 @@ class TrainedAgent:
             split, numbers = logged_tasks.find(found, tasks)
         return contexts.for_trials(found, trials, split, numbers, seed_key(seed)[None], repeats=1)
 
-    def _tell_of_tasks_trained_on(self, tasks: Tasks, which: str, data: DataSet) -> None:
+    def tell_of_tasks_trained_on(self, tasks: Tasks, which: str, data: DataSet) -> None:
         """A notice where a data set's test tasks are among those that an agent of another task set was trained on."""
         if which != "test" or not self.family.disjoint or self.experiment.single_task >= 0:
             return

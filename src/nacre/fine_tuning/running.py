@@ -105,6 +105,8 @@ def _asked(
         raise NacreError(f"nothing was logged of '{which}' tasks; choose --tasks test or --tasks train.")
     found = logged_tasks.opened(data, experiment) if data is not None or trials.meets.logs else None
     chosen = agent.choose_tasks(which) if data is None or found is None else found.tasks(which)
+    if data is not None and found is not None:
+        agent.tell_of_tasks_trained_on(chosen, which, found)
     _check_memory(agent, settings, trials, num_tasks(chosen))
     numbers = np.arange(num_tasks(chosen))
     logged = contexts.for_trials(found, trials, which, numbers, seed_key(seed)[None], repeats=1)
@@ -166,6 +168,7 @@ def _run(
     problem, settings = asked.problem, asked.problem.settings
     begun = loop.begin(problem, params, asked.logged, asked.num_steps, seed)
     kept = directory.load(begun, settings.rounds)
+    directory.write_plan()
     if kept is None:
         start = loop.begin(problem, params, asked.logged, 0, seed)
         kept = begun, nothing_yet(loop.scored_returns(problem, start.networks, begun))

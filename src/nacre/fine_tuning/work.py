@@ -63,13 +63,18 @@ class Directory:
     def __init__(self, path: Path, plan: dict[str, Any]):
         """The one at `path`, made now or begun earlier with the same plan; NacreError where it has another."""
         self.path, file = path, path / "finetune.json"
-        told = json.loads(json.dumps({"format": FORMAT, **plan}))
+        self._plan = json.loads(json.dumps({"format": FORMAT, **plan}))
         if file.exists():
-            self._check(file, told)
+            self._check(file, self._plan)
         elif path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise NacreError(f"{path} is in the way, and no work of 'nacre finetune'; choose another --out.")
         arrays.make(path)
-        arrays.replace(file, json.dumps(told, indent=1).encode())
+        if not file.exists():
+            self.write_plan()
+
+    def write_plan(self) -> None:
+        """finetune.json: of a directory that was begun earlier only once its state is known to fit."""
+        arrays.replace(self.path / "finetune.json", json.dumps(self._plan, indent=1).encode())
 
     def _check(self, file: Path, told: dict[str, Any]) -> None:
         try:

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int
 
+from nacre.errors import NacreError
 from nacre.families.family import Family, num_tasks
 from nacre.learning import offline
 from nacre.learning.advantage_weighting import act_and_features, with_noise
@@ -50,6 +52,17 @@ def rates(layers: Layers, stored: Layers, config: TransformSettings) -> Layers:
     if config.adapt == "all" or config.weight_transform != "linear":
         return positive
     return tuple(Layer(jnp.zeros(()), rate.latent, jnp.zeros(())) for rate in positive)
+
+
+def check_logs(logs: Logs) -> None:
+    """Raises NacreError where a task has too few transitions for an inner and an outer batch that share none."""
+    fewest = int(np.min(logs.num_rows))
+    if fewest < 2:
+        task = int(np.argmin(logs.num_rows))
+        raise NacreError(
+            f"train task {task} of the data set has {fewest} transition, but adaptation and its judgement need others; "
+            "leave the task out with 'nacre data slice'."
+        )
 
 
 def inner_and_outer_rows(

@@ -74,6 +74,11 @@ class TrialSettings:
         """Whether a trial cannot begin before the agent was given logged transitions."""
         return self.meets.logs is not None and self.context_transitions > 0
 
+    @property
+    def needs_none(self) -> bool:
+        """Whether a protocol that gives the agent logged transitions is to give it none."""
+        return self.meets.logs is not None and self.context_transitions == 0
+
     def changed(
         self, episodes: int | None = None, repeats: int | None = None, **options: Unpack[TrialOptions]
     ) -> TrialSettings:
@@ -140,6 +145,14 @@ class TrialSettings:
                 f"context_transitions is 0, but protocol {self.protocol} takes gradient steps on them; change "
                 "--context-transitions, or set --protocol gradient-steps:0."
             )
+        if self.needs_none and self.settings is not None:
+            try:
+                self.applied_to(self.settings)
+            except NacreError as error:
+                raise NacreError(
+                    "context_transitions is 0, but this method needs logged transitions of a task; change "
+                    "--context-transitions."
+                ) from error
         if self.meets.one_episode and self.episodes > 1:
             raise NacreError(
                 f"episodes is {self.episodes}, but a trial by protocol {self.protocol} is the scored episode alone; "

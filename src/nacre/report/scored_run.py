@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 import time
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from nacre.presets.trials import TrialSettings
 from nacre.report.data_step import DataStep, is_there
 from nacre.report.estimates import evaluation_steps, num_updates, steps_per_second
 from nacre.report.steps import Cost, Line, is_trained, run_cost, trained
-from nacre.runs import files
+from nacre.runs import checksums, files
 from nacre.runs.experiment import Experiment, from_preset, resolve
 
 AGAIN = "give the same command again"
@@ -119,8 +120,14 @@ class ScoredRun:
         """What an evaluation's file must say to be of this run as it is."""
         return {
             "grad_steps": num_updates(self.experiment), "data": self.data_id, "data_hash": self.experiment.data_hash,
-            "repeats": self.repeats,
+            "repeats": self.repeats, "checkpoint": self._checkpoint(),
         }  # fmt: skip
+
+    def _checkpoint(self) -> str:
+        """Which one this is of all that a run may have had at its last update: by what its files hold."""
+        listed = self.path / "checkpoints" / str(num_updates(self.experiment)) / checksums.FILE
+        with files.reading(listed):
+            return hashlib.sha256(listed.read_bytes()).hexdigest()[:16] if listed.is_file() else ""
 
     def _record(self, protocol: str) -> dict[str, Any] | None:
         """The evaluation; None where there is none of this run as it is."""
@@ -131,7 +138,7 @@ class ScoredRun:
             text = file.read_text()
         try:
             told: dict[str, Any] = json.loads(text)
-            if all(told[name] == value for name, value in self._identity().items()):
+            if all(told.get(name) == value for name, value in self._identity().items()):
                 self._scored(protocol, told)
                 return told
         except (ValueError, KeyError, TypeError, AttributeError) as error:
