@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import nacre
 from command_line import output, refusal
 from nacre.cli import main as cli
 from nacre.data.dataset import LoggedEpisode, Writer
+from nacre.data.layout import folder_of
 from nacre.presets.macaw import MacawSettings
 from nacre.presets.multitask import BcSettings
 from nacre.presets.trials import TrialSettings
@@ -140,6 +143,16 @@ def test_data_of_other_tasks_and_a_missing_extra_are_refused(
             [LoggedEpisode(0, "train", "mixed", 0, 0, -1, np.zeros((2, 2)), np.zeros((1, 2)), nothing, nothing, False)]
         )
     assert "has other tasks than the benchmark csro; remove it" in refusal(capsys, *arguments)
+    shutil.rmtree(folder_of(step.ids["mixed"]))
+    recipe = {"algorithm": "sac", "settings": dataclasses.asdict(step.plan.settings) | {"num_steps": 999}}
+    recipe["episodes_of_a_checkpoint"] = step.num_episodes
+    with Writer(step.ids["mixed"], family, step.plan.train, step.plan.test, "mixed", recipe) as writer:
+        writer.add(
+            [LoggedEpisode(0, "train", "mixed", 0, 0, -1, np.zeros((2, 2)), np.zeros((1, 2)), nothing, nothing, False)]
+        )
+    assert step.is_done() and step.is_done()
+    told = capsys.readouterr().err
+    assert told.count("was made with num_steps 999 instead of") == 1 and "episodes_of" not in told
 
 
 def scored(seed: int, score: float, normalised: float | None, protocol: str = "offline-own-context") -> Scored:

@@ -110,13 +110,30 @@ class DataStep:
                     f"the data set {id} has other tasks than the benchmark {self.entry.name}; remove it with "
                     f"'nacre data remove {id}', or set MINARI_DATASETS_PATH to another folder."
                 )
+            _tell_once(id, self._differences(found.recipe))
         return missing
+
+    def _differences(self, recipe: Mapping[str, Any]) -> tuple[str, ...]:
+        """In what a data set was made otherwise than this step would make it."""
+        wanted = {"algorithm": "sac", "episodes_of_a_checkpoint": self.num_episodes}
+        wanted |= dataclasses.asdict(self.plan.settings)
+        there = {**recipe, **recipe.get("settings", {})}
+        return tuple(
+            f"{name} {there.get(name)} instead of {value}" for name, value in wanted.items() if there.get(name) != value
+        )
 
     def _num_logged(self) -> int:
         """Episodes of a data set."""
         tasks, plan = self.num_tasks, self.plan
         own = len(plan.settings.checkpoint_rounds(plan.family)) * self.num_episodes * sum(tasks.values())
         return own + rollouts.OTHER_EPISODES * tasks["test"]
+
+
+@functools.cache
+def _tell_once(id: str, differences: tuple[str, ...]) -> None:
+    if differences:
+        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
+        notice(f"the data set {id} is used as it is, though it was made with {', '.join(differences[:3])}{more}")
 
 
 def is_there(id: str) -> bool:
