@@ -17,12 +17,14 @@ from nacre.data import importing, object_arrays
 from nacre.data.dataset import DataSet, LoggedEpisode, open_data_set
 from nacre.data.exporting import export_data_set
 from nacre.data.importing import import_data_set
+from nacre.data.slices import slice_data_set
 from nacre.errors import NacreError
 from nacre.families.catalog import make_family
 
 h5py = pytest.importorskip("h5py")
 NEW = "nacre/point-robot/imported-v0"
 LENGTHS = (4, 1, 6, 3)
+ONE = {"task": "goal=0,1", "path": "x"}
 EPISODES = [made_up.episode(0, "train", number, steps) for number, steps in enumerate(LENGTHS)]
 
 
@@ -217,21 +219,64 @@ def test_what_is_exported_as_d4rl_comes_back(data_set: DataSet, tmp_path: Path) 
         assert (new.rows[:, 6] == 1).all()
 
 
-def test_without_next_observations_the_last_step_before_a_time_limit_is_left_out(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "x", "w") as file:
-        file["observations"] = np.concatenate([e.obs[:-1] for e in EPISODES])
-        file["actions"] = np.concatenate([e.action for e in EPISODES])
-        file["rewards"] = np.concatenate([e.reward for e in EPISODES])
-        ends = np.cumsum(LENGTHS) - 1
-        file["terminals"] = np.isin(np.arange(sum(LENGTHS)), ends[:2])
-        file["timeouts"] = np.isin(np.arange(sum(LENGTHS)), ends[2:])
-    found = list(importing.d4rl_episodes(tmp_path / "x"))
-    assert [len(e.reward) for e in found] == [4, 1, 5, 2]
-    assert [e.terminal for e in found] == [True, True, False, False]
-    for steps, episode in zip(found, EPISODES, strict=True):
-        np.testing.assert_array_equal(steps.reward, episode.reward[: len(steps.reward)])
-        np.testing.assert_array_equal(steps.obs[:-1], episode.obs[: len(steps.reward)])
-    np.testing.assert_array_equal(found[2].obs[-1], EPISODES[2].obs[5])
+def write_d4rl(file: Path, episodes: list[LoggedEpisode], flag: str = "terminals", **changed: Any) -> None:
+    """A file without next_observations, where `flag` is set at the end of every episode; `changed` by name."""
+    ends = np.concatenate([np.arange(e.steps) == e.steps - 1 for e in episodes])
+    arrays = {"observations": np.concatenate([e.obs[:-1] for e in episodes]),
+              "actions": np.concatenate([e.action for e in episodes]),
+              "rewards": np.concatenate([e.reward for e in episodes]),
+              "terminals": ends & (flag == "terminals"), "timeouts": ends & (flag == "timeouts")}  # fmt: skip
+    with h5py.File(file, "w") as handle:
+        for name, array in (arrays | changed).items():
+            handle[name] = array
+
+
+@pytest.mark.parametrize("flag", ["terminals", "timeouts"])
+def test_without_next_observations_the_last_step_before_a_time_limit_is_left_out(
+    root: Path, tmp_path: Path, flag: str
+) -> None:
+    """By either flag: no episode of point-robot terminates."""
+    write_d4rl(tmp_path / "x", EPISODES, flag)
+    found = list(import_data_set("d4rl", tmp_path, NEW, FAMILY, listed(tmp_path, ONE)).episodes())
+    assert [e.steps for e in found] == [3, 5, 2]
+    for episode, whole in zip(found, [e for e in EPISODES if e.steps > 1], strict=True):
+        np.testing.assert_array_equal(episode.obs, whole.obs[:-1])
+        np.testing.assert_array_equal(episode.reward, whole.reward[:-1])
+        assert not episode.terminated
+
+
+def test_without_next_observations_a_step_that_terminates_stays(tmp_path: Path) -> None:
+    """Its last observation stands for its successor, which no method looks at; at the horizon it is a time limit."""
+    family, rng = make_family("hopper-params"), np.random.default_rng(0)
+    episodes = [
+        made_up.episode(0, "train", 0, steps)._replace(obs=rng.normal(size=(steps + 1, 11)).astype(np.float32))
+        for steps in (7, family.horizon)
+    ]
+    write_d4rl(tmp_path / "x", episodes)
+    fell, limit = importing._episodes(importing.Part("train", 0, tmp_path / "x", "q"), "d4rl", family)
+    assert (fell.terminated, limit.terminated) == (True, False)
+    np.testing.assert_array_equal(fell.reward, episodes[0].reward)
+    np.testing.assert_array_equal(fell.obs, episodes[0].obs[[*range(7), 6]])
+    np.testing.assert_array_equal(limit.reward, episodes[1].reward[:-1])
+    np.testing.assert_array_equal(limit.obs, episodes[1].obs[:-1])
+
+
+def test_training_rewards_are_read_without_next_observations_too(tmp_path: Path) -> None:
+    training = np.arange(float(sum(LENGTHS)))
+    write_d4rl(tmp_path / "x", EPISODES, "timeouts", **{"infos/training_reward": training})
+    found = importing._episodes(importing.Part("train", 0, tmp_path / "x", "q"), "d4rl", FAMILY)
+    assert [e.training_reward.tolist() for e in found] == [[0, 1, 2], [5, 6, 7, 8, 9], [11, 12]]
+
+
+def test_a_file_of_other_tasks_policies_names_no_training_task(root: Path, tmp_path: Path) -> None:
+    write_d4rl(tmp_path / "x", EPISODES)
+    tasks = listed(tmp_path, ONE, {"task": "goal=1,0", "path": "x", "split": "test"},
+                   {"task": "goal=1,0", "path": "x", "split": "other"})  # fmt: skip
+    data = import_data_set("d4rl", tmp_path, NEW, FAMILY, tasks)
+    expected = {("train", 0), ("test", 0), ("other", -1)}
+    assert {(e.split, e.policy_task) for e in data.episodes()} == expected
+    part = slice_data_set(data, "nacre/point-robot/part-v0", test_tasks=[0])
+    assert {(e.split, e.policy_task) for e in part.episodes()} == expected
 
 
 def test_what_is_exported_as_minari_is_a_data_set_a_task(data_set: DataSet, tmp_path: Path, monkeypatch: Any) -> None:
@@ -251,6 +296,40 @@ def test_what_is_exported_as_minari_is_a_data_set_a_task(data_set: DataSet, tmp_
 
 # ----------------------------------------------------------------------------------------------------------------------
 # What cannot be read
+
+
+@pytest.mark.parametrize("layout", ["macaw", "d4rl"])
+@pytest.mark.parametrize("kind", ["S1", "complex64", [("x", "f4")]], ids=["text", "complex", "compound"])
+@pytest.mark.parametrize("name", ["terminals", "rewards", "actions"])
+def test_an_array_that_is_not_of_real_numbers_is_refused_by_its_name(
+    root: Path, tmp_path: Path, layout: str, kind: Any, name: str
+) -> None:
+    if layout == "macaw":
+        rows = macaw_rows(EPISODES)
+        write_macaw(tmp_path / "x", rows | {name: rows[name].astype(kind)})
+    else:
+        shape = (sum(LENGTHS), 2) if name == "actions" else sum(LENGTHS)
+        write_d4rl(tmp_path / "x", EPISODES, **{name: np.zeros(shape).astype(kind)})
+    with pytest.raises(NacreError, match=f"x cannot be read as {layout} .'{name}' is no array of numbers but of"):
+        import_data_set(layout, tmp_path, NEW, FAMILY, listed(tmp_path, ONE))
+
+
+@pytest.mark.parametrize("column", range(5))
+def test_a_numpy_file_with_text_among_its_numbers_is_refused(tmp_path: Path, column: int) -> None:
+    rows = object_rows(EPISODES[0], 5)
+    rows[:, column] = "0"
+    np.save(tmp_path / "trj_1.npy", rows)
+    with pytest.raises(ValueError, match="is no array of numbers"):
+        list(importing.npy_episodes(tmp_path))
+
+
+@pytest.mark.parametrize("header", [b"{'descr': '<f8', 'shape': (1,", b"{'descr': 'O'," + b" " * 40, b"\xff\0" * 20])
+def test_a_damaged_header_of_a_numpy_file_is_one_sentence(root: Path, tmp_path: Path, header: bytes) -> None:
+    content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+    (tmp_path / "trj_1.npy").write_bytes(content)
+    tasks = listed(tmp_path, {"task": "goal=0,1", "path": "."})
+    with pytest.raises(NacreError, match=r"cannot be read as npy \(the header of trj_1.npy is damaged\)"):
+        import_data_set("npy", tmp_path, NEW, FAMILY, tasks)
 
 
 @pytest.mark.parametrize("layout", ["macaw", "d4rl", "npy"])
@@ -284,6 +363,8 @@ def test_what_is_damaged_or_foreign_is_one_sentence_and_leaves_nothing(
         ("[]", "names no task"),
         ('[{"task": "goal=0,1"}]', "is no list such as"),
         ('[{"task": "goal=0,1", "path": "gone"}]', "gone is missing"),
+        (f'[{{"task": "goal=0,1", "path": "{"x" * 300}"}}]', "x is missing"),
+        ('[{"task": "goal=0,1", "path": "a\\u0000b"}]', "is missing"),
         ('[{"task": "goal=0", "path": "."}]', "is not a task of point-robot"),
         ('[{"task": "goal=0,1", "path": ".", "split": "tset"}]', "did you mean 'test'"),
     ],

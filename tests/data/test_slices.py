@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -50,6 +52,26 @@ def test_a_slice_keeps_the_references_of_its_tasks(root: object) -> None:
     part = slice_data_set(whole, NEW, train_tasks=[2])
     assert part.references == {"train": {"random": [2.0], "reference": [22.0]}}
     assert part.normalised("train")[0] == whole.normalised("train")[2]
+
+
+def test_tasks_may_be_an_array_a_range_or_none(data_set: DataSet) -> None:
+    for name, tasks in (("a", np.array([2, 0])), ("b", range(2, -1, -2)), ("c", (np.int64(2), 0))):
+        part = slice_data_set(data_set, f"x/{name}-v0", train_tasks=tasks, policy_steps=np.array([0, 100]))
+        np.testing.assert_array_equal(part.train["goal"], data_set.train["goal"][[2, 0]])
+        assert (part.recipe["slice_of"]["train_tasks"], part.recipe["slice_of"]["policy_steps"]) == ([2, 0], [0, 100])
+        assert part.recipe["slice_of"]["test_tasks"] is None
+    none = slice_data_set(data_set, "x/none-v0", train_tasks=[])
+    assert len(none.train["goal"]) == 0 and {e.split for e in none.episodes()} == {"test", "other"}
+    assert none.recipe["slice_of"]["train_tasks"] == []
+    with pytest.raises(NacreError, match="x/none-v0 has no train tasks"):
+        slice_data_set(none, NEW, train_tasks=[0])
+
+
+def test_a_reference_that_is_no_better_than_random_gives_no_normalised_return(root: Path) -> None:
+    references = {"train": {"random": [0.0, 5.0, 2.0], "reference": [10.0, -5.0, 2.0]}}
+    found = made_up.write(references=references).normalised("train")
+    assert found is not None
+    assert found[0] is not None and found[1:] == [None, None]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import nacre
 from command_line import Capture, json_output, output, refusal
 from nacre.algorithms import pearl
 from nacre.data.dataset import DataSet
+from nacre.data.slices import slice_data_set
 from nacre.deploy import logged_tasks
 from nacre.deploy.trained_agent import TrainedAgent
 from nacre.report import trials
@@ -180,6 +181,15 @@ def test_tasks_are_found_by_their_numbers_in_test_or_in_train(data: DataSet) -> 
     assert logged_tasks.find(data, {"goal": data.test["goal"] + 0.004}) == ("test", [0, 1])
     with pytest.raises(nacre.NacreError, match="no logged transitions of the task"):
         logged_tasks.find(data, {"goal": goals + 0.006})
+
+
+def test_a_data_set_without_train_tasks_has_its_test_tasks_alone(data: DataSet, agent: TrainedAgent) -> None:
+    part = slice_data_set(data, "nacre/part/test-alone-v0", train_tasks=[])
+    assert logged_tasks.find(part, {"goal": part.test["goal"]}) == ("test", [0, 1])
+    with pytest.raises(nacre.NacreError, match="no logged transitions of the task"):
+        agent.contexts("goal=9,9", **OWN, data=part)
+    with pytest.raises(nacre.NacreError, match="test-alone-v0 has no train tasks; choose --tasks test"):
+        agent.evaluate("train", data=part)
 
 
 def test_scores_are_normalised_on_each_tasks_own_scale() -> None:

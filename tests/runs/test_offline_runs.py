@@ -19,6 +19,7 @@ import nacre
 from nacre.algorithms import registry
 from nacre.cli import main as cli
 from nacre.data.dataset import DataSet, open_data_set
+from nacre.data.slices import slice_data_set
 from nacre.errors import NacreError
 from nacre.learning import offline
 from nacre.presets.offline import OfflineSettings
@@ -146,6 +147,17 @@ def test_the_first_tasks_alone_are_learnt_from_where_fewer_are_asked_for(data: D
     assert seen[0].first_row.shape == seen[0].num_rows.shape == (2,)
     with pytest.raises(NacreError, match=r"num_train_tasks is 99, but the data set .* has \d+ train tasks"):
         train(data, tmp_path / "other", num_train_tasks=99)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("method", ["bc", "pearl"])
+def test_a_data_set_without_train_or_test_tasks_is_refused(data: DataSet, split: str, method: str) -> None:
+    none: dict[str, Any] = {f"{split}_tasks": []}
+    part = slice_data_set(data, f"nacre/{method}/no-{split}-v0", **none)
+    with pytest.raises(NacreError, match=f"the data set '{part.id}' has no {split} tasks, and a run is trained on"):
+        resolve(method, "point-robot", data=part.id)
+    with pytest.raises(NacreError, match="has no data in its"):
+        part.logs(split, 0.9)
 
 
 def test_a_run_goes_on_as_if_it_had_not_stopped(data: DataSet, tmp_path: Path) -> None:

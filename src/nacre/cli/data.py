@@ -179,7 +179,7 @@ def _slice(command: Command) -> None:
     steps = None
     if command.policy_steps is not None:
         first, colon, last = command.policy_steps.partition(":")
-        if not (colon and first.isdecimal() and last.isdecimal()):
+        if not (colon and all(word.isdecimal() and len(word) < 19 for word in (first, last))):
             raise NacreError(f"--policy-steps is '{shown(command.policy_steps)}'; write FIRST:LAST, as in 10000:50000.")
         steps = int(first), int(last)
     data = slice_data_set(
@@ -228,7 +228,10 @@ def _numbers(flag: str, text: str | None) -> Sequence[int] | None:
     words = [first, end] if colon else text.split(",")
     if not all(word.isdecimal() and len(word) < 8 for word in words):
         raise NacreError(f"{flag} is '{shown(text)}'; write 0:5 for 0 to 4, or numbers such as 0,3.")
-    return range(int(first), int(end)) if colon else [int(word) for word in words]
+    numbers = range(int(first), int(end)) if colon else [int(word) for word in words]
+    if not numbers:
+        raise NacreError(f"{flag} is '{shown(text)}', which is no task; write 0:5 for 0 to 4, or numbers such as 0,3.")
+    return numbers
 
 
 def _print_made(data: DataSet) -> None:

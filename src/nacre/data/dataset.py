@@ -67,10 +67,11 @@ class DataSet:
         task has none, or files are damaged."""
         if split not in SPLITS:
             raise unknown("split", split, SPLITS)
-        empty = [task for task, count in enumerate(self.statistics[split]["episodes"]) if count == 0]
-        if empty:
+        counts = self.statistics[split]["episodes"]
+        empty = [task for task, count in enumerate(counts) if count == 0]
+        if empty or not counts:
             whose = {"train": "training tasks", "test": "test tasks", "other": "test tasks by other tasks' policies"}
-            which = "no data" if len(empty) == len(self.statistics[split]["episodes"]) else f"no data (task {empty[0]})"
+            which = "no data" if len(empty) == len(counts) else f"no data (task {empty[0]})"
             raise NacreError(f"{self.id} has {which} in its {whose[split]}; choose a data set that has.")
         return cache.logs(self._source, split, float(discount))
 
@@ -103,13 +104,13 @@ class DataSet:
 
     def normalised(self, split: str) -> list[float | None] | None:
         """The mean return of each task, 0 being that of a random policy and 100 that of the reference; None where
-        these are not known, or equal."""
+        these are not known, or the reference is not the better one."""
         known = self.references.get("train" if split == "train" else "test", {})
         if not {"random", "reference"} <= set(known):
             return None
         means, low, high = self.statistics[split]["return_mean"], known["random"], known["reference"]
         each = zip(means, low, high, strict=True)
-        return [100 * (mean - a) / (b - a) if b != a else None for mean, a, b in each]
+        return [100 * (mean - a) / (b - a) if b > a else None for mean, a, b in each]
 
     @property
     def _source(self) -> cache.Source:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nacre.errors import NacreError
+from nacre.errors import NacreError, shown
 
 SPLITS = ("train", "test", "other")
 """Data of the training tasks; of the test tasks, by their own policies; in the test tasks, by policies of other tasks.
@@ -55,7 +55,7 @@ class LoggedEpisode(NamedTuple):
 def checked(episode: LoggedEpisode, obs_dim: int, action_dim: int, num_tasks: dict[str, int]) -> LoggedEpisode:
     """The episode with float32 arrays and plain numbers; NacreError for one that no data set can hold."""
     arrays: dict[str, Any] = {
-        name: np.ascontiguousarray(getattr(episode, name), np.float32)
+        name: _float32(getattr(episode, name), f"an episode of task {episode.task} has {name}")
         for name in ("obs", "action", "reward", "training_reward")
     }
     steps = arrays["reward"].size
@@ -75,8 +75,22 @@ def checked(episode: LoggedEpisode, obs_dim: int, action_dim: int, num_tasks: di
             f"an episode is of task {episode.task} of '{episode.split}'; the data set has {num_tasks['train']} "
             f"training tasks ('train') and {num_tasks['test']} test tasks ('test', 'other')."
         )
+    quality = str(episode.quality)
+    if not quality.isprintable():  # HDF5 holds neither zeros nor what is no Unicode
+        raise NacreError(f"an episode has the quality '{shown(quality)}'; write one in letters.")
     numbers: dict[str, Any] = {name: int(getattr(episode, name)) for name in INTEGERS}
-    return episode._replace(**arrays, **numbers, quality=str(episode.quality), terminated=bool(episode.terminated))
+    return episode._replace(**arrays, **numbers, quality=quality, terminated=bool(episode.terminated))
+
+
+def _float32(values: Any, what: str) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind in "cSUmM" or array.dtype.names is not None:
+            raise ValueError(f"values of type {array.dtype}")
+        return np.ascontiguousarray(array, np.float32)
+    except (ValueError, TypeError) as error:
+        reason = shown((str(error).splitlines() or [""])[0])
+        raise NacreError(f"{what} that is no array of numbers ({reason}); write numbers.") from error
 
 
 class ContentHash:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,20 @@ from nacre.types import Tasks
 
 ROWS = 1 << 17
 """Rows of a file that are read at a time."""
+
+
+DAMAGE = (
+    OSError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+)
+"""What reading a file that is damaged, or of another layout, raises."""
 
 
 class Part(NamedTuple):
@@ -47,6 +62,7 @@ class Steps(NamedTuple):
     terminal: bool  # as the file says, which may mean a time limit
     policy_step: int = -1
     training_reward: np.ndarray | None = None
+    end_is_known: bool = True  # else the last observation is that of the last step again, its successor is not known
 
 
 def import_data_set(
@@ -88,7 +104,7 @@ def read_tasks(file: Path, folder: Path, family: Family, quality: str) -> tuple[
     for text, path, split, called in told:
         if split not in SPLITS:
             raise unknown("split", str(split), SPLITS)
-        if not (folder / path).exists():
+        if not os.path.exists(folder / path):  # unlike Path.exists, no error for a name that is too long
             raise NacreError(f"{folder / path} is missing; {file} names it.")
         side = "train" if split == "train" else "test"
         task = family.parse_task(text, allow_ood=True)
@@ -109,21 +125,41 @@ def read_tasks(file: Path, folder: Path, family: Family, quality: str) -> tuple[
 
 def _episodes(part: Part, layout: str, family: Family) -> Iterator[LoggedEpisode]:
     found = False
+    policy_task = -1 if part.split == "other" else part.task  # whose policies acted there, no file says
     try:
         for steps in LAYOUTS[layout](part.path):
-            found = True
             length = len(steps.reward)
             terminated = bool(steps.terminal) and family.can_terminate and length < family.horizon
+            steps = steps if terminated or steps.end_is_known else _without_last(steps)
+            if len(steps.reward) == 0:
+                continue
+            found = True
             reward = steps.reward if steps.training_reward is None else steps.training_reward
-            yield LoggedEpisode(part.task, part.split, part.quality, steps.policy_step, part.task, -1,
+            yield LoggedEpisode(part.task, part.split, part.quality, steps.policy_step, policy_task, -1,
                                 steps.obs, steps.action, steps.reward, reward, terminated)  # fmt: skip
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, IndexError, EOFError) as error:
+    except DAMAGE as error:
         reason = shown((str(error).splitlines() or [""])[0], 120)
         raise NacreError(
             f"{part.path} cannot be read as {layout} ({reason}); it is damaged, or of another layout."
         ) from error
     if not found:
         raise NacreError(f"{part.path} holds no episode; leave it out of the list of tasks.")
+
+
+def _without_last(steps: Steps) -> Steps:
+    """The steps but the last."""
+    training = steps.training_reward if steps.training_reward is None else steps.training_reward[:-1]
+    return steps._replace(
+        obs=steps.obs[:-1], action=steps.action[:-1], reward=steps.reward[:-1], training_reward=training
+    )
+
+
+def _numeric(array: Any, name: str) -> Any:
+    """The array itself, of a file or in memory; ValueError where it is not of real numbers or bools."""
+    dtype = getattr(array, "dtype", None)
+    if dtype is None or dtype.kind not in "biuf":
+        raise ValueError(f"'{name}' is no array of numbers" + ("" if dtype is None else f" but of {dtype}"))
+    return array
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -138,7 +174,7 @@ def macaw_episodes(file: Path) -> Iterator[Steps]:
     that a time limit ended. `mc_rewards`, `terminal_obs` follow from the rest and are not read.
     """
     with offline_extra("h5py").File(file, "r") as handle:
-        discount = float(handle["discount_factor"][()])
+        discount = float(_numeric(handle["discount_factor"], "discount_factor")[()])
         if not 0 < discount < 1:
             raise ValueError(f"discount_factor is {discount}")
         total, kept = len(handle["obs"]), None
@@ -156,7 +192,7 @@ def macaw_episodes(file: Path) -> Iterator[Steps]:
 
 def _macaw_rows(handle: Any, at: slice) -> dict[str, np.ndarray]:
     names = ("obs", "actions", "next_obs", "rewards", "terminals", "terminal_discounts")
-    rows = {name: np.asarray(handle[name][at]) for name in names}
+    rows = {name: np.asarray(_numeric(handle[name], name)[at]) for name in names}
     sizes = {len(part) for part in rows.values()}
     if len(sizes) > 1:
         raise ValueError("its arrays have different lengths")
@@ -197,18 +233,19 @@ def npy_episodes(folder: Path) -> Iterator[Steps]:
         rows = object_arrays.load(file)
         if rows.ndim != 2 or rows.shape[1] not in (4, 5) or not rows.dtype.hasobject:
             raise ValueError(f"{file.name} has shape {rows.shape}, not rows of four or five")
-        obs, action, next_obs = (np.stack([np.ravel(x) for x in rows[:, column]]) for column in (0, 1, 3))
-        reward = np.array([float(np.ravel(x)[0]) for x in rows[:, 2]])
-        ended = rows.shape[1] == 5 and bool(np.ravel(rows[-1, 4])[0])
+        columns = zip(("observations", "actions", "rewards", "next observations", "flags"), rows.T, strict=False)
+        stacked = [_numeric(np.stack([np.ravel(x) for x in column]), name) for name, column in columns]
+        obs, action, reward, next_obs = stacked[:4]
+        ended = len(stacked) == 5 and bool(stacked[4][-1, 0])
         if (obs[1:] != next_obs[:-1]).any():
             raise ValueError(f"{file.name} is no single trajectory")
-        step = re.search(r"step(\d+)", file.name)
-        yield Steps(np.concatenate([obs, next_obs[-1:]]), action, reward, ended, int(step[1]) if step else -1)
+        step = re.search(r"step(\d{1,18})(?!\d)", file.name)
+        yield Steps(np.concatenate([obs, next_obs[-1:]]), action, reward[:, 0], ended, int(step[1]) if step else -1)
 
 
 def _npy_steps(folder: Path) -> Iterator[Steps]:
     names = ("obs", "actions", "rewards", "next_obs", "terminals")
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
+    arrays = {name: _numeric(object_arrays.load(folder / f"{name}.npy"), name) for name in names}
     shapes = {array.shape[: arrays["obs"].ndim - 1] for array in arrays.values()}
     if arrays["obs"].ndim not in (2, 3) or len(shapes) > 1:
         raise ValueError(f"its arrays have shapes {', '.join(str(array.shape) for array in arrays.values())}")
@@ -248,32 +285,31 @@ def _split_steps(
 def d4rl_episodes(file: Path) -> Iterator[Steps]:
     """D4RL's HDF5: observations, actions, rewards, terminals, timeouts, one step after another.
 
-    Where there is no next_observations, what follows the last step of an episode is not known. If it terminated, its
-    last observation stands for that, which no method looks at; else the step is left out.
+    Where there is no next_observations, what follows the last step of an episode is not known: its observation stands
+    for that once more.
     """
     with offline_extra("h5py").File(file, "r") as handle:
-        obs, total = handle["observations"], len(handle["observations"])
-        terminal = np.asarray(handle["terminals"][:]).reshape(total) != 0
-        timeout = np.zeros(total, bool)
-        if "timeouts" in handle:
-            timeout = np.asarray(handle["timeouts"][:]).reshape(total) != 0
-        reward = np.asarray(handle["rewards"][:]).reshape(total)
-        training = handle["infos/training_reward"][:] if "infos/training_reward" in handle else None
+        obs, action = (_numeric(handle[name], name) for name in ("observations", "actions"))
+        total = len(obs)
+
+        def flat(name: str) -> Any:
+            return np.asarray(_numeric(handle[name], name)[:]).reshape(total)
+
+        terminal, reward = flat("terminals") != 0, flat("rewards")
+        timeout = flat("timeouts") != 0 if "timeouts" in handle else np.zeros(total, bool)
+        training = flat("infos/training_reward") if "infos/training_reward" in handle else None
         if "next_observations" in handle:
-            yield from _split_steps(
-                obs, handle["actions"], reward, handle["next_observations"], terminal, timeout, training
-            )
+            next_obs = _numeric(handle["next_observations"], "next_observations")
+            yield from _split_steps(obs, action, reward, next_obs, terminal, timeout, training)
             return
         first = 0
         ends = terminal | timeout
         ends[-1:] = True
         for last in map(int, np.flatnonzero(ends)):
-            steps = last + 1 - first - (not terminal[last])
-            if steps > 0:
-                seen = obs[first : last + 1]
-                seen = np.concatenate([seen, seen[-1:]]) if terminal[last] else seen
-                at = slice(first, first + steps)
-                yield Steps(seen, handle["actions"][at], reward[at], bool(terminal[last]))
+            at = slice(first, last + 1)
+            seen = np.concatenate([obs[at], obs[last : last + 1]])
+            yield Steps(seen, action[at], reward[at], bool(terminal[last]), -1,
+                        None if training is None else training[at], end_is_known=False)  # fmt: skip
             first = last + 1
 
 

@@ -67,14 +67,21 @@ class _Type:
 
 
 def load(file: Path) -> np.ndarray:
-    """The array in a .npy file: of numbers, or of objects that are numbers and arrays. ValueError for others."""
+    """The array in a .npy file, memory-mapped where it is of numbers; or of objects that are numbers and arrays.
+    ValueError for others, OSError for a file that cannot be read."""
     with file.open("rb") as handle:
-        version = np.lib.format.read_magic(handle)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        _, _, dtype = read_header(handle)
+        try:
+            version = np.lib.format.read_magic(handle)
+            is_first = version == (1, 0)
+            read_header = np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0
+            _, _, dtype = read_header(handle)
+        except OSError:
+            raise
+        except Exception as error:  # NumPy has many ways to say that a header is damaged
+            raise Refused(f"the header of {file.name} is damaged") from error
         if dtype.hasobject:
             return _followed(handle.read())
-    return np.load(file)
+    return np.load(file, mmap_mode="r")
 
 
 def _followed(content: bytes) -> np.ndarray:
@@ -89,7 +96,7 @@ def _followed(content: bytes) -> np.ndarray:
         value = _plain(stack.pop())
     except Refused:
         raise
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except Exception as error:  # whatever a damaged instruction comes to
         raise Refused("it breaks off, or is no array") from error
     if not isinstance(value, np.ndarray):
         raise Refused("it is no array")

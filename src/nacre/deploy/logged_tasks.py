@@ -47,10 +47,16 @@ def _check_family(data: DataSet, family: Family) -> None:
 
 
 def tasks_of(data: DataSet, which: str) -> Tasks:
-    """A data set's 'test' or 'train' tasks. Raises NacreError for others."""
+    """A data set's 'test' or 'train' tasks. Raises NacreError for others, and where it has none of these."""
     if which not in ("test", "train"):
         raise NacreError(f"the data set {data.id} has no tasks '{which}'; choose --tasks test or --tasks train.")
-    return data.tasks(which)
+    chosen = data.tasks(which)
+    if num_tasks(chosen) == 0:
+        raise NacreError(
+            f"the data set {data.id} has no {which} tasks; choose --tasks {'train' if which == 'test' else 'test'}, or "
+            "another data set."
+        )
+    return chosen
 
 
 def find(data: DataSet, tasks: Tasks) -> tuple[str, list[int]]:
@@ -71,6 +77,8 @@ def find(data: DataSet, tasks: Tasks) -> tuple[str, list[int]]:
 
 def _nearest(known: Tasks, tasks: Tasks, lane: int) -> int | None:
     """The number of the known task that is this one, if any."""
+    if num_tasks(known) == 0:
+        return None
     distance = np.zeros(num_tasks(known))
     for name, values in known.items():
         gap = np.abs(values - tasks[name][lane]) / np.maximum(np.abs(values), 1.0)

@@ -184,6 +184,11 @@ def _with_data(experiment: Experiment, overrides: Mapping[str, Any]) -> Experime
     numbers = {}
     for split in ("train", "test"):
         there, field = num_tasks(getattr(found, split)), f"num_{split}_tasks"
+        if there == 0:
+            raise NacreError(
+                f"the data set '{source}' has no {split} tasks, and a run is trained on train tasks and scored on test "
+                "tasks; name one with both by --data, or import it anew with both (docs/data.md)."
+            )
         asked = getattr(experiment.settings, field)
         asked = 0 if preset is not None and asked == getattr(preset, field) else asked
         if asked > there:
