@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -17,9 +19,9 @@ from nacre.collect.rollouts import SacPolicies
 from nacre.collect.settings import SacSettings
 from nacre.collect.work import Plan, TaskPlan, WorkDirectory, locked
 from nacre.data.dataset import DataSet, open_data_set
-from nacre.families.catalog import make_family
+from nacre.families.catalog import FAMILIES, make_family
 from nacre.families.family import take
-from nacre.families.point import half_circle
+from nacre.families.point import PointRobotHalfCircle, half_circle
 from nacre.types import Transition
 
 FAMILY = make_family("point-robot-half-circle")
@@ -84,6 +86,36 @@ def test_an_episode_is_of_its_own_tasks_policy_in_its_own_task(work: WorkDirecto
         goal = (PLAN.train if one.split == "train" else PLAN.test)["goal"][one.task]
         np.testing.assert_allclose(one.reward, -np.linalg.norm(one.obs[1:] - goal, axis=1), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(one.obs[1:], one.obs[:-1] + 0.1 * np.clip(one.action, -1, 1), atol=1e-5)
+
+
+@dataclass(frozen=True)
+class Spans(PointRobotHalfCircle):
+    name: ClassVar[str] = "spans-of-plans"
+    span: tuple[float, float] = (0.0, 1.0)
+
+
+def test_a_plan_with_a_tuple_among_its_options_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FAMILIES, Spans.name, Spans)
+    plan = dataclasses.replace(PLAN, family=Spans(span=(1, 2.5)))
+    assert WorkDirectory.open(tmp_path / "work", plan).plan.family == plan.family
+    assert WorkDirectory.open(tmp_path / "work", plan).plan.to_json() == plan.to_json()
+    with pytest.raises(nacre.NacreError, match=r"holds another collection .family_options"):
+        WorkDirectory.open(tmp_path / "work", dataclasses.replace(PLAN, family=Spans(span=(1, 3))))
+
+
+def test_a_policy_that_is_no_better_than_random_has_no_way_to_be_half_of(work: WorkDirectory) -> None:
+    """Its medium checkpoints are those in the middle of its training; its episodes are called random."""
+    policies = SacPolicies(work)
+    policies.random = np.array([-20.0, -3.0, -4.0])
+    policies.returns = np.array([[-18, -11, -4], [-12, -10, -19], [-9, -5, -9], [-4, -4, -6]], float)
+    for place in (1, 2):
+        assert rollouts.chosen_steps(policies, "medium", place) == [120, 180]
+    labels = {(one.split, one.task, one.step): one.quality for one in rollouts.requests(policies, "mixed", 1)}
+    assert {labels["train", 1, step] for step in policies.steps} == {"random"}
+    assert [row["last_of_best"] for row in making.table(policies)] == [1.0, None, None]
+    lines: list[str] = []
+    making.tell_of_quality(policies, lines.append)
+    assert "in 2 of 3 tasks: train 1 (no better than random actions), test 0 (no better than random" in lines[1]
 
 
 def test_qualities_choose_checkpoints_by_what_they_earn(work: WorkDirectory) -> None:

@@ -7,9 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -19,7 +21,9 @@ from nacre.data import cache
 from nacre.data.dataset import DataSet, LoggedEpisode, open_data_set, task_text
 from nacre.data.table import Table, save
 from nacre.errors import NacreError
-from nacre.families.catalog import make_family
+from nacre.families import gymnasium_ids
+from nacre.families.catalog import FAMILIES, make_family
+from nacre.families.point import PointRobot
 from nacre.learning import offline
 
 ARRAYS = ("obs", "action", "reward", "training_reward")
@@ -220,6 +224,93 @@ def test_without_its_table_it_is_read_from_the_episodes_themselves(data_set: Dat
     assert len(data_set.logs("train", 0.9).rows) > 0
 
 
+def test_a_table_of_other_episodes_is_named_where_it_misleads(data_set: DataSet) -> None:
+    file, table = data_set.path / "data" / "episodes.npz", data_set.known()
+    for changed in (
+        {"policy_step": table.policy_step + 1}, {"steps": table.steps[::-1].copy()}, {"steps": table.steps + 2**60},
+        {"task": table.task + 1},
+    ):  # fmt: skip
+        save(table._replace(**changed), file)
+        for use in (lambda: data_set.logs("train", 0.9), data_set.verify):
+            with pytest.raises(NacreError, match=r"episodes.npz is damaged .*; restore it, or remove it"):
+                use()
+    file.unlink()
+    data_set.verify()
+
+
+def of_an_array(name: str, value: int) -> Any:
+    def harm(group: Any) -> None:
+        group[name][-1] = value
+
+    return harm
+
+
+def write_bytes(group: Any) -> None:
+    """Into an array of bools, which neither HDF5 nor Minari can read then."""
+    array = group["truncations"]
+    h5py = pytest.importorskip("h5py")
+    content = np.full(array.shape, 0xFF, np.uint8)
+    array.id.write(h5py.h5s.ALL, h5py.h5s.ALL, content, mtype=array.id.get_type())
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        write_bytes, of_an_array("terminations", 1), of_an_array("truncations", 0),
+        lambda group: group["infos/training_reward"].write_direct(np.ones(group["infos/training_reward"].shape, "f4")),
+        lambda group: group.attrs.modify("options/task", "goal=0.0,1.0"), lambda group: group.attrs.modify("id", 5),
+        lambda group: group.__delitem__("terminations"),
+    ],
+    ids=["bytes", "terminations", "truncations", "training reward", "task", "id", "missing"],
+)  # fmt: skip
+def test_what_minari_alone_reads_is_verified_too(data_set: DataSet, harm: Any) -> None:
+    h5py = pytest.importorskip("h5py")
+    data_set.verify()
+    with h5py.File(data_set.path / "data" / "main_data.hdf5", "r+") as handle:
+        harm(handle["episode_0"])
+    with pytest.raises(NacreError, match=r"main_data.hdf5 is damaged") as refused:
+        data_set.verify()
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("harm", ["total_steps", "return_mean", "episodes"])
+def test_statistics_of_other_episodes_are_told(data_set: DataSet, harm: str) -> None:
+    file = data_set.path / "data" / "metadata.json"
+    told = json.loads(file.read_text())
+    own = json.loads(told["nacre"])
+    if harm == "total_steps":
+        told["total_steps"] += 1
+    else:
+        own["statistics"]["train"][harm][0] += 1
+    file.write_text(json.dumps(told | {"nacre": json.dumps(own)}))
+    with pytest.raises(NacreError, match=r"metadata.json is damaged \(it tells of other steps or returns"):
+        open_data_set(ID).verify()
+
+
+def test_a_data_set_with_others_in_its_folder_is_not_removed(data_set: DataSet) -> None:
+    inner = made_up.write(f"{ID}/data/inner-v0")
+    with pytest.raises(NacreError, match=f"such as {ID}/data/inner-v0; remove these first"):
+        data_set.remove()
+    inner.verify()
+    inner.remove()
+    writer = made_up.writer(f"{ID}/written-v0")
+    with pytest.raises(NacreError, match=f"such as {ID}/written-v0"):
+        data_set.remove()
+    writer.abandon()
+    data_set.remove()
+    assert not data_set.path.exists()
+
+
+def test_a_hash_that_is_none_names_no_folder_to_remove(data_set: DataSet) -> None:
+    file = data_set.path / "data" / "metadata.json"
+    told = json.loads(file.read_text())
+    for text in ("", "../../.."):
+        own = json.loads(told["nacre"]) | {"content_hash": text}
+        file.write_text(json.dumps(told | {"nacre": json.dumps(own)}))
+        with pytest.raises(NacreError, match="no hash of its content"):
+            open_data_set(ID)
+
+
 def damage_first_number(file: Path) -> None:
     """Changes one bit of a logged number."""
     h5py = pytest.importorskip("h5py")
@@ -379,6 +470,33 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(root: Path, monkeypatch:
     with pytest.raises(NacreError, match=r"cannot write .*made-up-v0 \(No space left on device\); make room"):
         writer.add(made_up.made_up())
     assert not any(path.is_file() for path in root.rglob("*"))
+
+
+@dataclass(frozen=True)
+class Spans(PointRobot):
+    """Its options are tuples and a number."""
+
+    name: ClassVar[str] = "spans-of-data"
+    span: tuple[float, float] = (0.0, 1.0)
+    counts: tuple[int, ...] = (1, 2)
+    wind: float = 0.0
+
+
+def test_options_that_json_has_as_lists_come_back_as_tuples(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a number that is whole stays what was hashed."""
+    minari = pytest.importorskip("minari")
+    monkeypatch.setitem(FAMILIES, Spans.name, Spans)
+    monkeypatch.setitem(gymnasium.registry, gymnasium_ids.environment_id(Spans.name), None)  # removed afterwards
+    gymnasium_ids.register(Spans)
+    family = Spans(span=(1, 2.5), counts=(3,), wind=2)
+    with made_up.Writer("nacre/spans-v0", family, TASKS.train, TASKS.test, "odd", {}) as writer:
+        writer.add(made_up.made_up())
+    found = open_data_set("nacre/spans-v0")
+    assert found.family == family and isinstance(found.family.span, tuple)
+    found.verify()
+    assert minari.load_dataset("nacre/spans-v0").recover_environment().unwrapped.family == family
+    with pytest.raises(NacreError, match="span is 'x', but must be 2 values"):
+        make_family(Spans.name, span="x")
 
 
 def test_options_of_the_family_and_tasks_outside_its_range_come_back(root: Path) -> None:

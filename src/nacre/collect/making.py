@@ -64,16 +64,20 @@ def _by_split(plan: TaskPlan, values: np.ndarray) -> dict[str, list[float]]:
 
 
 def table(policies: Policies) -> list[dict[str, Any]]:
-    """What each task's policy came to: mean returns of random actions, the last checkpoint and the best one."""
+    """What each task's policy came to: mean returns of random actions, the last checkpoint and the best one.
+
+    'last_of_best': share of the way from random actions to the best checkpoint; None where that is no
+    better.
+    """
     plan, rows = policies.plan, []
     for split, places in _places(plan).items():
         for task, place in enumerate(places):
-            returns = policies.returns[:, place]
+            returns, value = policies.returns[:, place], float(rollouts.normalised(policies)[-1, place])
             rows.append(
                 {
                     "split": split, "task": task, "random": float(policies.random[place]), "last": float(returns[-1]),
                     "best": float(returns.max()), "best_step": policies.steps[int(returns.argmax())],
-                    "last_of_best": float(rollouts.normalised(policies)[-1, place]),
+                    "last_of_best": None if np.isnan(value) else value,
                 }
             )  # fmt: skip
     return rows
@@ -84,11 +88,15 @@ def tell_of_quality(policies: Policies, tell: Callable[[str], None]) -> None:
     rows = table(policies)
     mean = {name: float(np.mean([row[name] for row in rows])) for name in ("random", "last", "best")}
     tell(f"mean return: random {mean['random']:.2f}, last checkpoint {mean['last']:.2f}, best {mean['best']:.2f}")
-    behind = [row for row in rows if row["last_of_best"] < EXPERT]
+    behind = [row for row in rows if row["last_of_best"] is None or row["last_of_best"] < EXPERT]
     if behind:
-        named = ", ".join(f"{row['split']} {row['task']} ({row['last_of_best']:.0%})" for row in behind[:8])
+        named = ", ".join(f"{row['split']} {row['task']} ({_share(row['last_of_best'])})" for row in behind[:8])
         more = f" and {len(behind) - 8} more" if len(behind) > 8 else ""
         tell(
             f"warning: the last checkpoint is less than {EXPERT:.0%} of the way from random actions to the best one in "
             f"{len(behind)} of {len(rows)} tasks: {named}{more}; more steps (--num-steps) make it steadier"
         )
+
+
+def _share(last_of_best: float | None) -> str:
+    return f"{last_of_best:.0%}" if (last_of_best or 0) > 0 else "no better than random actions"

@@ -1,7 +1,8 @@
 """Stage 2 of a collection: stochastic episodes of the checkpoints, as data sets by quality.
 
     random    uniformly random actions
-    medium    the two checkpoints of each task whose returns are nearest to half of the way from random to its best
+    medium    the two checkpoints of each task whose returns are nearest to half of the way from random to its best;
+              where none is better than random, the two in the middle of its training
     expert    the last two checkpoints
     mixed     all checkpoints
     replay    what the policies learnt from, from the first random actions on
@@ -98,9 +99,10 @@ class SacPolicies:
 
 
 def normalised(policies: Policies) -> np.ndarray:
-    """Returns of the checkpoints, [step, task]: 0 is random, 1 the task's best checkpoint."""
-    best = policies.returns.max(axis=0)
-    return (policies.returns - policies.random) / np.maximum(best - policies.random, 1e-9)
+    """Returns of the checkpoints, [step, task]: 0 is random, 1 the task's best checkpoint. NaN in a task where no
+    checkpoint is better than random actions."""
+    width = policies.returns.max(axis=0) - policies.random
+    return (policies.returns - policies.random) / np.where(width > 0, width, np.nan)
 
 
 def chosen_steps(policies: Policies, quality: str, place: int) -> list[int]:
@@ -109,7 +111,10 @@ def chosen_steps(policies: Policies, quality: str, place: int) -> list[int]:
         return [0]
     order = np.arange(len(policies.steps))
     if quality == "medium":
-        order = np.sort(np.argsort(np.abs(normalised(policies)[:, place] - 0.5), kind="stable")[:2])
+        values = normalised(policies)[:, place]
+        if np.isnan(values).any():
+            values = np.linspace(0, 1, len(order)) if len(order) > 1 else np.zeros(1)
+        order = np.sort(np.argsort(np.abs(values - 0.5), kind="stable")[:2])
     elif quality == "expert":
         order = order[-2:]
     return [policies.steps[index] for index in order]

@@ -144,7 +144,7 @@ class WorkDirectory:
 
     def check(self, plan: Plan) -> WorkDirectory:
         """Itself; NacreError where it is for another plan."""
-        there, wanted = self.plan.to_json(), plan.to_json()
+        there, wanted = (Plan.from_json(one.to_json()).to_json() for one in (self.plan, plan))
         changed = [f"{name} {there[name]} there" for name in wanted if there[name] != wanted[name]]
         if changed:
             told = "; ".join(text if len(text) < 100 else f"{text[:97]}..." for text in changed)

@@ -25,9 +25,9 @@ import numpy as np
 from nacre.data import episodes as stored
 from nacre.data.checksums import crc32
 from nacre.data.episodes import SPLITS, ContentHash, LoggedEpisode
-from nacre.data.layout import CACHE, EPISODES, cannot_write, user_cache
+from nacre.data.layout import CACHE, EPISODES, METADATA, cannot_write, user_cache
 from nacre.data.table import FILE as TABLE
-from nacre.data.table import Rows, Table, load
+from nacre.data.table import Rows, Table, load, same
 from nacre.errors import NacreError
 from nacre.learning.offline import Logs
 
@@ -51,6 +51,7 @@ class Source(NamedTuple):
     tasks: Any  # as they are hashed
     num_tasks: dict[str, int]
     num_episodes: int
+    num_steps: int
     obs_dim: int
     action_dim: int
 
@@ -87,19 +88,29 @@ def returns_to_go(rewards: Any, last_row: Any, discount: float) -> Iterator[np.n
         start = end
 
 
-def read(source: Source, table: Table | None) -> Iterator[LoggedEpisode]:
-    """Every episode in the order of the file; what is known of it from the table, or, with none, its attributes.
-    NacreError at the end of the last one where they are not what was written."""
-    progress, found = _Progress(source), ContentHash(source.tasks)
+def read(source: Source, table: Table) -> Iterator[LoggedEpisode]:
+    """Every episode in the order of the file; what is known of it from the table. NacreError, at the end of the last
+    one at the latest, where they are not what was written; it names the file that is wrong."""
     with stored.opened(source.folder / EPISODES) as file:
-        table = table or from_attributes(file, source.num_episodes)
-        for number in range(source.num_episodes):
-            episode = _read_one(file, table, number)
-            found.add(episode)
-            yield episode
-            progress.tell(number + 1)
+        try:
+            yield from hashed(source, file, table)
+        except (ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
+            for _ in hashed(source, file, from_attributes(file, source.num_episodes)):
+                pass  # it raises where the episodes are wrong themselves
+            raise table_changed(source) from error
+
+
+def hashed(source: Source, file: Any, table: Table) -> Iterator[LoggedEpisode]:
+    """Every episode of the open file. ValueError, at the end of the last one at the latest, where they are not what was
+    written."""
+    progress, found = _Progress(source), ContentHash(source.tasks)
+    for number in range(source.num_episodes):
+        episode = _read_one(file, table, number)
+        found.add(episode)
+        yield episode
+        progress.tell(number + 1)
     if found.hexdigest() != source.content_hash:
-        raise changed(source)
+        raise ValueError("other content than was written")
 
 
 def _read_one(file: Any, table: Table, number: int) -> LoggedEpisode:
@@ -114,13 +125,26 @@ def _read_one(file: Any, table: Table, number: int) -> LoggedEpisode:
 
 def known(source: Source) -> Table:
     """What is known of each episode."""
-    table = load(source.folder / TABLE, source.num_episodes)
-    if table is None:
-        with stored.opened(source.folder / EPISODES) as file:
-            table = from_attributes(file, source.num_episodes)
-    if min(table.task.min(), table.steps.min() - 1) < 0:
-        raise changed(source)
+    kept = load(source.folder / TABLE, source.num_episodes)
+    if kept is not None and _is_of(kept, source):
+        return kept
+    with stored.opened(source.folder / EPISODES) as file:
+        table = from_attributes(file, source.num_episodes)
+        if kept is not None and not same(kept, table):
+            raise table_changed(source)
+        if not _is_of(table, source):
+            for _ in hashed(source, file, table):
+                pass  # it raises where the episodes are wrong themselves
+            raise metadata_changed(source)
     return table
+
+
+def _is_of(table: Table, source: Source) -> bool:
+    """Whether a table can be of this data set: its tasks are there, and there are as many steps."""
+    most = np.array([source.num_tasks[split] for split in SPLITS])[table.split]
+    return bool(((table.task >= 0) & (table.task < most) & (table.steps > 0)).all()) and (
+        sum(map(int, table.steps)) == source.num_steps
+    )
 
 
 def from_attributes(file: Any, num_episodes: int) -> Table:
@@ -134,11 +158,19 @@ def from_attributes(file: Any, num_episodes: int) -> Table:
     return rows.table()
 
 
-def changed(source: Source) -> NacreError:
-    """The error for files that hold something else than was written."""
+def table_changed(source: Source) -> NacreError:
+    """The error for a table that says something else than the episodes."""
     return NacreError(
-        f"{source.folder / EPISODES} is damaged (other content than was written); restore it, or collect the data set "
-        "again."
+        f"{source.folder / TABLE} is damaged (it says something else than the episodes do); restore it, or remove it: "
+        "then the episodes are asked."
+    )
+
+
+def metadata_changed(source: Source) -> NacreError:
+    """The error for metadata that say something else than the episodes."""
+    return NacreError(
+        f"{source.folder / METADATA} is damaged (it tells of other steps or returns than the episodes have); restore "
+        "it, or collect the data set again."
     )
 
 

@@ -11,6 +11,7 @@ import dataclasses
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,9 +22,11 @@ import numpy as np
 
 from nacre.data import cache
 from nacre.data.episodes import SPLITS, ContentHash, EpisodeFile, LoggedEpisode, checked, offline_extra
-from nacre.data.layout import EPISODES, METADATA, all_ids, begin, cannot_write, exists, folder_of, publish
+from nacre.data.layout import EPISODES, METADATA, all_ids, begin, cannot_write, exists, folder_of, nested, publish
+from nacre.data.statistics import Counts, Statistics
 from nacre.data.table import FILE as TABLE
 from nacre.data.table import Rows, Table, save
+from nacre.data.verification import verify
 from nacre.errors import NacreError, shown, unknown
 from nacre.families import plugins
 from nacre.families.catalog import FAMILIES, OPTIONAL, make_family, registered_by
@@ -37,8 +40,6 @@ __all__ = ["SPLITS", "DataSet", "LoggedEpisode", "Writer", "environment_spec", "
 SCHEMA = 1
 """Rises when nacre's part of the metadata changes its meaning."""
 
-Statistics = dict[str, dict[str, list[float]]]
-"""Split -> 'episodes', 'steps', 'return_min', 'return_mean', 'return_max' of each task."""
 References = Mapping[str, Mapping[str, Iterable[float]]]
 """'train' and 'test' -> 'random' and 'reference': the return of a random and of a good policy on each task."""
 
@@ -60,6 +61,7 @@ class DataSet:
     references: dict[str, dict[str, list[float]]]  # as `References`; {} where there are none
     num_episodes: int
     num_steps: int
+    identity: dict[str, Any]  # family, options and tasks as they are hashed
 
     def logs(self, split: str, discount: float) -> Logs:
         """All transitions of a split, in the order task, episode, time, memory-mapped. 'train': the training tasks'
@@ -84,16 +86,20 @@ class DataSet:
         return cache.known(self._source)
 
     def verify(self) -> None:
-        """Reads all of it again; NacreError where it is not what was written."""
-        for _ in cache.read(self._source, None):
-            pass
+        """Reads all of it again; NacreError, which names the file, where it is not what was written."""
+        verify(self._source, _texts(self.train, self.test), self.statistics)
 
     def tasks(self, split: str) -> Tasks:
         """The tasks of a split."""
         return self.train if split == "train" else self.test
 
     def remove(self) -> None:
-        """Deletes it, and what was made from it."""
+        """Deletes it, and what was made from it. NacreError where other data sets lie in its folder."""
+        below = nested(self.path)
+        if below:
+            raise NacreError(
+                f"other data sets lie in the folder of {self.id}, such as {self.id}/{below[0]}; remove these first."
+            )
         for folder in (self.path, *cache.folders(self._source)):
             try:
                 shutil.rmtree(folder)
@@ -115,8 +121,8 @@ class DataSet:
     @property
     def _source(self) -> cache.Source:
         return cache.Source(
-            self.path, self.id, self.content_hash, _identity(self.family, self.train, self.test),
-            _counts(self.train, self.test), self.num_episodes, self.family.obs_dim, self.family.action_dim,
+            self.path, self.id, self.content_hash, self.identity, _counts(self.train, self.test), self.num_episodes,
+            self.num_steps, self.family.obs_dim, self.family.action_dim,
         )  # fmt: skip
 
 
@@ -179,14 +185,8 @@ class Writer:
         self.references: References = references or {}
         """May be set until `close`."""
         self._identity = _identity(family, self.train, self.test)
-        self._hash, self._counts = ContentHash(self._identity), _counts(self.train, self.test)
-        self._returns: dict[str, list[list[float]]] = {s: [[] for _ in range(n)] for s, n in self._counts.items()}
-        self._steps = {split: np.zeros(count, np.int64) for split, count in self._counts.items()}
-        self._texts = {
-            split: [task_text(tasks, i) for i in range(num_tasks(tasks))]
-            for split, tasks in (("train", self.train), ("test", self.test), ("other", self.test))
-        }
-        self._rows = Rows()
+        self._num_tasks, self._texts = _counts(self.train, self.test), _texts(self.train, self.test)
+        self._hash, self._rows, self._counts = ContentHash(self._identity), Rows(), Counts(self._num_tasks)
         self._done: DataSet | None = None
         self._draft, self._lock = begin(self.folder)
         self._file = EpisodeFile(self._draft / EPISODES)
@@ -196,7 +196,7 @@ class Writer:
         was written is given up."""
         try:
             for episode in episodes:
-                self._add(checked(episode, self.family.obs_dim, self.family.action_dim, self._counts))
+                self._add(checked(episode, self.family.obs_dim, self.family.action_dim, self._num_tasks))
         except (OSError, RuntimeError) as error:  # h5py has both for a full disk
             self.abandon()
             raise cannot_write(self.folder, error) from error
@@ -210,8 +210,7 @@ class Writer:
         self._file.write(len(self._rows), episode, text, two_rewards)
         self._hash.add(episode)
         self._rows.add(episode._asdict(), episode.steps, two_rewards)
-        self._steps[episode.split][episode.task] += episode.steps
-        self._returns[episode.split][episode.task].append(float(np.sum(episode.reward, dtype=np.float64)))
+        self._counts.add(episode)
 
     def close(self) -> DataSet:
         """Gives the data set its name, and opens it."""
@@ -261,19 +260,18 @@ class Writer:
         )
         aside.replace(episodes_file)
         save(self._rows.table(), self._draft / TABLE)
-        total = int(sum(steps.sum() for steps in self._steps.values()))
         told = {
             "schema": SCHEMA, "content_hash": self._hash.hexdigest(), **self._identity,
             "plugins": plugins.remembered([registered_by(self.family.name)]),
             "quality": self.quality, "recipe": self.recipe, "versions": self.versions,
-            "statistics": self._statistics(),
+            "statistics": self._counts.told(),
             "references": {split: {kind: [float(v) for v in values] for kind, values in of.items()}
                            for split, of in self.references.items()},
         }  # fmt: skip
         storage.update_metadata(
             {
                 "dataset_id": self.id, "minari_version": importlib.metadata.version("minari"),
-                "total_episodes": len(self._rows), "total_steps": total,
+                "total_episodes": len(self._rows), "total_steps": self._counts.steps,
                 "dataset_size": round(episodes_file.stat().st_size / 1e6, 1), "author": {"nacre"},
                 "author_email": set(), "code_permalink": "", "requirements": ["nacre"],
                 "algorithm_name": str(self.recipe.get("algorithm", "")),
@@ -282,18 +280,11 @@ class Writer:
             }
         )  # fmt: skip
 
-    def _statistics(self) -> Statistics:
-        def each(function: Any, returns: list[list[float]]) -> list[float]:
-            return [float(function(of_task)) if of_task else 0.0 for of_task in returns]
 
-        return {
-            split: {
-                "episodes": [len(of_task) for of_task in returns], "steps": [int(n) for n in self._steps[split]],
-                "return_min": each(np.min, returns), "return_mean": each(np.mean, returns),
-                "return_max": each(np.max, returns),
-            }
-            for split, returns in self._returns.items()
-        }  # fmt: skip
+def _texts(train: Tasks, test: Tasks) -> dict[str, list[str]]:
+    """The tasks of each split as an environment's reset takes them."""
+    splits = {"train": train, "test": test, "other": test}
+    return {split: [task_text(tasks, index) for index in range(num_tasks(tasks))] for split, tasks in splits.items()}
 
 
 def _as_arrays(tasks: Tasks) -> Tasks:
@@ -343,10 +334,13 @@ def _from_metadata(path: Path, metadata: dict[str, Any], told: dict[str, Any]) -
         for split in ("train", "test")
     }
     family, counts = make_family(told["family"], **told["family_options"]), _counts(tasks["train"], tasks["test"])
+    if not re.fullmatch("[0-9a-f]{64}", str(told["content_hash"])):
+        raise ValueError("no hash of its content")
     if any(len(each) != counts[split] for split in SPLITS for each in told["statistics"][split].values()):
         raise ValueError("statistics of other tasks")
     return DataSet(
         str(metadata["dataset_id"]), path, str(told["content_hash"]), family, tasks["train"], tasks["test"],
         str(told["quality"]), dict(told["recipe"]), dict(told["versions"]), dict(told["statistics"]),
         dict(told["references"]), int(metadata["total_episodes"]), int(metadata["total_steps"]),
+        {name: told[name] for name in ("family", "family_options", "tasks")},
     )  # fmt: skip

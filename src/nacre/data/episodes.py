@@ -133,11 +133,7 @@ class EpisodeFile:
         """Adds an episode; `task` is its task as the environment's reset takes it, `two_rewards` says whether its
         training rewards are kept beside its rewards."""
         group = self._new_group(self._file.id, f"episode_{number}")
-        truncations = np.zeros(episode.steps, np.bool_)
-        terminations = truncations.copy()
-        (terminations if episode.terminated else truncations)[-1] = True
-        arrays = {"observations": episode.obs, "actions": episode.action, "rewards": episode.reward,
-                  "terminations": terminations, "truncations": truncations}  # fmt: skip
+        arrays = {"observations": episode.obs, "actions": episode.action, "rewards": episode.reward, **ends(episode)}
         for name, array in arrays.items():
             self._add_array(group, name, array)
         if two_rewards:
@@ -175,6 +171,13 @@ class EpisodeFile:
         self._low.h5a.create(group, name.encode(), self._types[kind], self._scalar).write(value)
 
 
+def ends(episode: LoggedEpisode) -> dict[str, np.ndarray]:
+    """Minari's flags of an episode, [T] of bool: which step the task ended, which one a time limit."""
+    none = np.zeros(episode.steps, np.bool_)
+    last = np.arange(episode.steps) == episode.steps - 1
+    return {"terminations": last if episode.terminated else none, "truncations": none if episode.terminated else last}
+
+
 @contextmanager
 def opened(file: Path) -> Iterator[Any]:
     """The file, open for reading. What it does not hold as it should becomes a NacreError."""
@@ -197,6 +200,16 @@ def read_array(file: Any, number: int, name: str) -> np.ndarray:
     array = low.h5d.open(file.id, f"episode_{number}/{name}".encode())
     values = np.empty(array.shape, np.float32)
     array.read(low.h5s.ALL, low.h5s.ALL, values)
+    return values
+
+
+def read_flags(file: Any, number: int, name: str) -> np.ndarray:
+    """The bytes of an array of bools of an episode, [T] of uint8: 0 and 1, where the file is not damaged."""
+    array = file[f"episode_{number}/{name}"]
+    if array.dtype != np.bool_:
+        raise ValueError(f"episode {number} has {name} of {array.dtype}")
+    low, values = offline_extra("h5py"), np.empty(array.shape, np.uint8)
+    array.id.read(low.h5s.ALL, low.h5s.ALL, values, mtype=array.id.get_type())
     return values
 
 

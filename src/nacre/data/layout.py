@@ -51,6 +51,12 @@ def all_ids(below: Path | None = None) -> list[str]:
     return sorted(id for id in ids if _ID.fullmatch(id))
 
 
+def nested(folder: Path) -> list[str]:
+    """Data sets whose folders lie within this data set's, finished or being written."""
+    written = [draft for draft in folder.rglob(".*.writing-*") if (draft / "data").is_dir() and _is_written(draft)]
+    return [*all_ids(folder), *(draft.name[1:].partition(".writing-")[0] for draft in written)]
+
+
 def unfinished() -> list[Path]:
     """Folders of data sets whose writer ended before it was done."""
     folders = root().rglob(".*.writing-*") if root().is_dir() else iter(())

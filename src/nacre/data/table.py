@@ -70,6 +70,14 @@ def save(table: Table, file: Path) -> None:
         np.savez(handle, **table._asdict())
 
 
+def same(one: Table, other: Table) -> bool:
+    """Whether two say the same of every episode."""
+    numbers = [name for name in Table._fields if name not in ("quality", "qualities")]
+    return np.array_equal(one.qualities[one.quality], other.qualities[other.quality]) and all(
+        np.array_equal(getattr(one, name), getattr(other, name)) for name in numbers
+    )
+
+
 def load(file: Path, num_episodes: int) -> Table | None:
     """What the file holds; None where it holds no table of so many episodes."""
     try:

@@ -14,6 +14,7 @@ from nacre.families.half_cheetah import CheetahDir, CheetahGravity, CheetahVel, 
 from nacre.families.humanoid import HumanoidDir, HumanoidGravity
 from nacre.families.inversion import CheetahInversion, ReacherInversion
 from nacre.families.metaworld import ML1, ML10
+from nacre.families.options import checked_options
 from nacre.families.point import PointRobot, PointRobotHalfCircle, PointWind, SparsePointRobot
 from nacre.families.walker_hopper import HopperGravity, HopperParams, WalkerGravity, WalkerParams
 
@@ -84,8 +85,10 @@ def registered_by(name: str) -> str:
 
 
 def make_family(name: str, **options: Any) -> Family:
-    """The family of that name, with its options (`goal_radius` of sparse-point-robot)."""
-    return find_family(name)(**options)
+    """The family of that name, with its options (`goal_radius` of sparse-point-robot); tuples may be lists, as JSON has
+    them. Raises NacreError for a value of another type than the option's."""
+    family = find_family(name)
+    return family(**checked_options(family, options))
 
 
 def find_family(name: str) -> type[Family]:

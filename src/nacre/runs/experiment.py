@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +18,7 @@ from nacre.families.blame import failure
 from nacre.families.catalog import FAMILIES, OPTIONAL, find_family, make_family
 from nacre.families.catalog import registered_by as family_by
 from nacre.families.family import Family, TaskSet, num_tasks
+from nacre.families.options import check_option_types, checked_option, field_types
 from nacre.presets.pearl_presets import ANY_FAMILY
 from nacre.presets.settings import MethodSettings
 from nacre.runs.migration import SCHEMA, migrated
@@ -150,7 +149,7 @@ def from_preset(algorithm_name: str, family_name: str, preset: str, **overrides:
     for name, value in overrides.items():
         for group, chosen in zip(groups, values, strict=True):
             if name in field_types(group):
-                chosen[name] = _checked(name, value, field_types(group)[name])
+                chosen[name] = checked_option(name, value, field_types(group)[name])
                 break
         else:
             raise unknown("field", name, [field for group in groups for field in field_types(group)])
@@ -239,68 +238,6 @@ def changes(before: Any, after: Any) -> dict[str, Any]:
     return {name: getattr(after, name) for name in names if getattr(before, name) != getattr(after, name)}
 
 
-_field_types: dict[type[Any], Mapping[str, Any]] = {}  # of those asked for: every field's type is written as a string
-
-
-def field_types(config: type[Any]) -> Mapping[str, Any]:
-    """The fields of a configuration dataclass and their types."""
-    if config not in _field_types:
-        hints = typing.get_type_hints(config)
-        _field_types[config] = {field.name: hints[field.name] for field in dataclasses.fields(config)}
-    return _field_types[config]
-
-
-def is_option_type(kind: Any) -> bool:
-    """Whether a field of this type can be given on a command line, in Python and in config.json."""
-    if typing.get_origin(kind) is tuple:
-        parts = [part for part in typing.get_args(kind) if part is not ...]
-        return bool(parts) and all(is_option_type(part) for part in parts)
-    return kind in (bool, int, float, str) or typing.get_origin(kind) is typing.Literal
-
-
-def check_option_types(family: type[Family]) -> None:
-    """Raises NacreError where an option of a family has a type that cannot be written on a command line."""
-    for name, kind in field_types(family).items():
-        if not is_option_type(kind):
-            raise NacreError(
-                f"the option '{name}' of {family.name} is of type {getattr(kind, '__name__', kind)}, which cannot be "
-                "written on a command line; use int, float, bool, str, a Literal, or a tuple of these such as "
-                "tuple[float, float], or declare a constant with ClassVar."
-            )
-
-
-def _checked(name: str, value: Any, kind: Any) -> Any:
-    """`value` as the field's type, or a NacreError."""
-    value = value.item() if isinstance(value, np.generic) else value
-    if typing.get_origin(kind) is tuple:
-        return _checked_tuple(name, value, typing.get_args(kind))
-    if typing.get_origin(kind) is typing.Literal:
-        choices = typing.get_args(kind)
-        if any(value == choice and type(value) is type(choice) for choice in choices):
-            return value
-        if isinstance(choices[0], str):
-            raise unknown(name, str(value), choices)
-        among = " or ".join(str(choice) for choice in choices)
-        raise NacreError(f"{name} is {value!r}, but must be {among}; change --{name.replace('_', '-')}.")
-    right = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value, right = float(value), True
-    if not right or (kind is float and not math.isfinite(value)):
-        what = {int: "a whole number", float: "a finite number", bool: "True or False"}.get(kind, kind.__name__)
-        raise NacreError(f"{name} is {value!r}, but must be {what}; change --{name.replace('_', '-')}.")
-    return value
-
-
-def _checked_tuple(name: str, value: Any, kinds: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A tuple, from a list or an array too, as config.json has one."""
-    value = value.tolist() if isinstance(value, np.ndarray) else value
-    if not isinstance(value, list | tuple) or (kinds[-1] is not ... and len(value) != len(kinds)):
-        number = "some" if kinds[-1] is ... else str(len(kinds))
-        raise NacreError(f"{name} is {value!r}, but must be {number} values; change --{name.replace('_', '-')}.")
-    kinds = kinds[:1] * len(value) if kinds[-1] is ... else kinds
-    return tuple(_checked(name, part, kind) for part, kind in zip(value, kinds, strict=True))
-
-
 def to_json(
     experiment: Experiment,
     versions: dict[str, str],
@@ -352,7 +289,7 @@ def from_json(text: str) -> Experiment:
                 f"its {part} have a field that this version of nacre does not know ('{min(strangers)}'); "
                 "install the version named in its config.json."
             )
-        data[part] = {name: _checked(name, value, field_types(group)[name]) for name, value in data[part].items()}
+        data[part] = {name: checked_option(name, value, field_types(group)[name]) for name, value in data[part].items()}
     return Experiment(
         data["algorithm"], data["preset"], make_family(family, **data["family_options"]),
         algorithm.settings(**data["settings"]), RunOptions(**data["options"]), str(data.get("data_hash", "")),

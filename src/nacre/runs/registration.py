@@ -9,8 +9,9 @@ from typing import Any
 from nacre.errors import NacreError
 from nacre.families import catalog, plugins
 from nacre.families.family import Family
+from nacre.families.options import check_option_types, field_types
 from nacre.presets.settings import MethodSettings
-from nacre.runs.experiment import RunOptions, check_option_types, field_types
+from nacre.runs.experiment import RunOptions
 
 ARGUMENTS = (
     "algorithm", "family", "preset", "seeds", "out", "time_limit", "wandb", "json", "overwrite", "started", "path",
