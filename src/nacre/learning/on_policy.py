@@ -198,10 +198,11 @@ def iterate(
 ) -> Iterator[tuple[list[Any], list[Any]]]:
     """Repeats an iteration, (state) -> (state, metrics [update]), for the runs of one or more seeds in turn.
 
-    Yields (states, metrics of each) after every iteration.
+    Yields (states, metrics of each) after every iteration. A seed's programs have ended before the next seed's begin:
+    two batched QR factorisations at once, of the baseline, can wait for each other's threads for ever on two cores.
     """
     states = list(states)
     while states[0].meta_iterations < num_iterations:
-        results = [iteration(state) for state in states]
+        results = [jax.block_until_ready(iteration(state)) for state in states]
         states = [state for state, _ in results]
         yield states, [metrics for _, metrics in results]
