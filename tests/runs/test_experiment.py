@@ -45,6 +45,7 @@ PAPER = {
     "num_evaluation_episodes": (3,) * 8 + (20,),
     "num_exploration_episodes": (2,) * 7 + (1, 5),
     "protocol": ("online-prior",) * 9,
+    "exploration": ("prior",) * 9,
     # the same everywhere
     "latent_dim": (5,) * 9,
     "hidden_dim": (300,) * 9,
