@@ -101,7 +101,7 @@ def test_single_task_training_is_on_that_test_task_alone():
     for split in (tasks.train, tasks.test):
         np.testing.assert_array_equal(split["goal"], whole.test["goal"][[1]])
     with pytest.raises(NacreError, match="single_task is 3"):
-        dataclasses.replace(SMALL, single_task=3)
+        nacre.resolve("oracle", "point-robot", "smoke", num_test_tasks=3, single_task=3)
 
 
 def test_single_task_sac_is_a_run_that_is_scored_on_its_task(tmp_path: Path):

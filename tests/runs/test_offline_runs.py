@@ -197,6 +197,8 @@ def test_a_method_that_learns_online_takes_the_tasks_of_a_data_set(
         np.testing.assert_array_equal(getattr(run.tasks, split)["goal"], data.tasks(split)["goal"])
     assert run.evaluations()["task"].max() == 1
     alone = resolve("oracle", "point-robot", "smoke", data=made_up.ID, single_task=1).draw_tasks()
+    with pytest.raises(NacreError, match=r"0 to 1, or -1"):  # of the data's two, whatever the preset has
+        resolve("oracle", "point-robot", "smoke", data=made_up.ID, single_task=2)
     np.testing.assert_array_equal(alone.train["goal"], data.test["goal"][1:])
     np.testing.assert_array_equal(alone.test["goal"], data.test["goal"][1:])
     some = resolve("oracle", "point-robot", "smoke", data=made_up.ID, num_train_tasks=2).draw_tasks()

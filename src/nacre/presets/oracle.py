@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nacre.errors import NacreError
-from nacre.families.family import TaskSet, take
+from nacre.families.family import Family, TaskSet, take
 from nacre.presets.pearl import PearlSettings
 from nacre.presets.pearl_presets import PRESETS as PEARL_PRESETS
 from nacre.presets.soft_actor_critic import SoftActorCriticSettings
@@ -24,8 +24,8 @@ class OracleSettings(SoftActorCriticSettings):
     normalise_inputs: Literal["none", "all"] = "none"
     """As PEARL's; the task's parameters, in the place of z, are taken as they are."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check_family(self, family: Family) -> None:
+        super().check_family(family)  # once the number of test tasks is known, which may be a data set's
         if not -1 <= self.single_task < self.num_test_tasks:
             raise NacreError(
                 f"single_task is {self.single_task}, but must be the number of a test task, 0 to "
