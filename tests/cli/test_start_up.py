@@ -52,7 +52,13 @@ print(json.dumps(told))
 
 
 @pytest.mark.parametrize(
-    "imports", ["import nacre, gymnasium", "import gymnasium, nacre", "import nacre; from gymnasium import envs, spec"]
+    "imports",
+    [
+        "import nacre, gymnasium",
+        "import gymnasium, nacre",
+        "import nacre; from gymnasium import envs, spec",
+        "import nacre, importlib.util as i; assert i.find_spec('gymnasium') and i.find_spec('gymnasium')",
+    ],
 )
 def test_every_family_is_a_gymnasium_environment_once_nacre_is_imported(imports: str) -> None:
     code = f"{imports}; import gymnasium; print(gymnasium.spec('nacre/CheetahVel-v0').max_episode_steps)"

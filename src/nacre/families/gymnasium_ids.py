@@ -50,21 +50,26 @@ class _Finder:
     """Finds Gymnasium where it would be found without, and acts when it has been executed."""
 
     def __init__(self, act: Callable[[], Any]):
-        self._act = act
+        self._act, self._is_asking = act, False
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != "gymnasium":
+        if fullname != "gymnasium" or self._is_asking:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        self._is_asking = True
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._is_asking = False
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
             def execute_and_act(module: ModuleType) -> None:
                 execute(module)
-                self._act()
+                if self in sys.meta_path:  # who only looked for it, rather than imported it, has a spec as well
+                    sys.meta_path.remove(self)
+                    self._act()
 
             spec.loader.exec_module = execute_and_act  # type: ignore[method-assign]
         return spec
