@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nacre.presets.fine_tuning import FineTuneSettings
     from nacre.presets.settings import MethodSettings
     from nacre.presets.trials import TrialSettings
+    from nacre.report.comparison import Comparison, compare
     from nacre.runs.directory import RunDirectory
     from nacre.runs.experiment import resolve
     from nacre.runs.meta_training import resume, resume_seeds, train, train_seeds
@@ -47,6 +48,7 @@ _MODULES = {
     "presets.fine_tuning": ("FineTuneSettings",),
     "presets.settings": ("MethodSettings",),
     "presets.trials": ("TrialSettings",),
+    "report.comparison": ("Comparison", "compare"),
     "runs.directory": ("RunDirectory",),
     "runs.experiment": ("resolve",),
     "runs.watching": ("Iteration",),
@@ -64,6 +66,7 @@ __all__ = [
     "Agent",
     "Algorithm",
     "Belief",
+    "Comparison",
     "Episode",
     "EpisodeReport",
     "Family",
@@ -84,6 +87,7 @@ __all__ = [
     "TrialReport",
     "TrialSettings",
     "check_family",
+    "compare",
     "evaluate",
     "fine_tune",
     "load",

@@ -46,7 +46,7 @@ def test_a_curve_averages_three_evaluations_and_the_seeds(make_run: Callable[...
     runs = [make_run("pearl", [-9.0, -6.0, -3.0, 0.0], 10), make_run("pearl", [-7.0, -4.0, -1.0, 2.0], 10, seed=1)]
     (group,) = groups_of(runs).values()
     found = curve(group)
-    assert found.env_steps.tolist() == [20, 30]  # in the middle of 10, 20, 30 and of 20, 30, 40
+    assert found.points.tolist() == [20, 30]  # in the middle of 10, 20, 30 and of 20, 30, 40
     assert found.scores.tolist() == [-5.0, -2.0]
     assert (
         found.reach(-6.0) == (20, "at most")
@@ -62,9 +62,9 @@ def test_a_curve_of_few_evaluations_and_of_seeds_of_different_length(make_run: C
 
     assert of(make_run("pearl", [-9.0], 10)) == (np.array([10.0]), np.array([-9.0]))
     two = of(make_run("rl2", [-9.0, -5.0], 10))
-    assert (two.env_steps.tolist(), two.scores.tolist()) == ([15.0], [-7.0])
+    assert (two.points.tolist(), two.scores.tolist()) == ([15.0], [-7.0])
     uneven = of(make_run("promp", [-8.0] * 4, 10), make_run("promp", [-4.0] * 6, 10, seed=1))
-    assert (uneven.env_steps.tolist(), uneven.scores.tolist()) == ([20.0, 30.0], [-6.0, -6.0])  # as far as both
+    assert (uneven.points.tolist(), uneven.scores.tolist()) == ([20.0, 30.0], [-6.0, -6.0])  # as far as both
     apart = of(make_run("random", [-8.0], 100), make_run("random", [-8.0], 110, seed=1))
     assert len(apart.scores) == 0
 

@@ -16,8 +16,8 @@ from nacre.errors import NacreError, is_out_of_memory, on_a_line, unknown
 from nacre.families.plugins import import_plugin
 
 NAMES = (
-    "list", "train", "resume", "evaluate", "adapt", "finetune", "report", "reproduce", "check", "benchmark", "collect",
-    "data",
+    "list", "train", "resume", "evaluate", "adapt", "finetune", "report", "compare", "reproduce", "check", "benchmark",
+    "collect", "data",
 )  # fmt: skip
 COMMANDS = {name: f"nacre.cli.{name}" for name in NAMES}
 """Command -> its module, which is imported when the command is used: `Command` describes it, `run` carries it out."""

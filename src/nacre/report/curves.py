@@ -82,16 +82,24 @@ def draw(runs: Sequence[Path], out: Path) -> None:
 
 def read_families(runs: Sequence[Path]) -> Families:
     """The evaluations of these runs; a run named twice counts once."""
+    return grouped([read_run(path) for path in dict.fromkeys(path.resolve() for path in runs)])
+
+
+def grouped(runs: Sequence[Run]) -> Families:
+    """These runs by what they share. Raises NacreError where seeds of one method are scored on different tasks."""
     families: Families = {}
-    for path in dict.fromkeys(path.resolve() for path in runs):
-        run = read_run(path)
+    data: dict[tuple[str, str], set[str]] = {}
+    for run in runs:
+        data.setdefault(names(run.experiment), set()).add(run.experiment.data_hash)
+    for run in runs:
         family, label = names(run.experiment)
+        label += f" data={run.experiment.options.data}" if len(data[family, label]) > 1 else ""
         label += f", from {run.started_from}" if run.started_from else ""
         group = families.setdefault(family, {}).setdefault(label, [])
-        if group and not _same_tasks(group[0], run):
+        if group and not same_tasks(group[0], run):
             raise NacreError(
-                f"the runs at {group[0].path} and {path} seem to differ in nothing but their seed, but are scored on "
-                "different test tasks; draw them apart."
+                f"the runs at {group[0].path} and {run.path} seem to differ in nothing but their seed, but are "
+                "scored on different test tasks; draw them apart."
             )
         group.append(run)
     return families
@@ -103,7 +111,7 @@ def differences(groups: dict[str, list[Run]]) -> str:
     trials = [TrialSettings.of(run.experiment.settings) for run in runs]
     explore = {one.exploration_episodes for one in trials} - {None}
     found = {
-        "test tasks": not all(_same_tasks(runs[0], run) for run in runs),
+        "test tasks": not all(same_tasks(runs[0], run) for run in runs),
         "protocol": len({one.protocol for one in trials}) > 1,
         "logged transitions given": len({one.context_transitions for one in trials if one.meets.logs}) > 1,
         "episodes of a trial": len({one.episodes for one in trials}) > 1,
@@ -112,7 +120,8 @@ def differences(groups: dict[str, list[Run]]) -> str:
     return ", ".join(what for what, differs in found.items() if differs)
 
 
-def _same_tasks(one: Run, other: Run) -> bool:
+def same_tasks(one: Run, other: Run) -> bool:
+    """Whether two runs of a family are scored on the same test tasks."""
     return all(np.array_equal(values, other.test_tasks[name]) for name, values in one.test_tasks.items())
 
 

@@ -17,7 +17,7 @@ Bound = Literal["", "at most", "more than"]
 
 
 class Reached(NamedTuple):
-    """After how many environment steps a return was first as high as another."""
+    """After how many steps (or seconds) a return was first as high as another."""
 
     steps: int
     bound: Bound  # at most: it was so from the first evaluation on. more than: not by the end
@@ -66,16 +66,16 @@ class Comparison(NamedTuple):
 class Curve(NamedTuple):
     """The return of runs that differ in nothing but their seed, averaged over evaluations and seeds."""
 
-    env_steps: np.ndarray  # [point]
+    points: np.ndarray  # [point]: environment steps, gradient steps or seconds
     scores: np.ndarray  # [point]
 
     def reach(self, score: float) -> Reached:
         """When the return was first as high as `score`."""
         reached = self.scores >= score
         if not reached.any():
-            return Reached(int(self.env_steps[-1]), "more than")
+            return Reached(int(self.points[-1]), "more than")
         first = int(reached.argmax())
-        return Reached(int(self.env_steps[first]), "" if first else "at most")
+        return Reached(int(self.points[first]), "" if first else "at most")
 
 
 def compare(groups: Mapping[str, Sequence[Run]]) -> Comparison | None:
@@ -95,8 +95,9 @@ def compare(groups: Mapping[str, Sequence[Run]]) -> Comparison | None:
     return Comparison(label, float(pearl.scores[-1]), others)
 
 
-def curve(runs: Sequence[Run]) -> Curve:
-    """The interquartile mean over seeds of the mean over `WINDOW` evaluations in a row (all, where there are fewer).
+def curve(runs: Sequence[Run], against: str = "env_steps") -> Curve:
+    """The return by a column of Evaluations: the interquartile mean over seeds of the mean over `WINDOW` evaluations in
+    a row (all, where there are fewer).
 
     A mean stands in the middle of its evaluations: at its end it would be late, the more so for methods that are
     evaluated seldom.
@@ -105,10 +106,10 @@ def curve(runs: Sequence[Run]) -> Curve:
     for run in runs:
         test, width = run.test, min(WINDOW, len(run.test.env_steps))
         starts = range(len(test.env_steps) - width + 1)
-        steps = np.stack([test.env_steps[start : start + width].mean() for start in starts])
+        points = np.stack([getattr(test, against)[start : start + width].mean() for start in starts])
         returns = np.stack([test.returns[start : start + width].mean(axis=0) for start in starts])
-        smooth.append(test._replace(env_steps=steps, returns=returns))
-    points, scores = on_common_points(smooth, "env_steps")
+        smooth.append(test._replace(returns=returns, **{against: points}))
+    points, scores = on_common_points(smooth, against)
     return Curve(points, interquartile_mean(scores))
 
 
@@ -116,7 +117,7 @@ def _beside(label: str, num_runs: int, one: Curve, pearl: Curve) -> Efficiency:
     """A method's curve beside PEARL's."""
     own, best = float(one.scores[-1]), float(pearl.scores[-1])
     to_pearls, to_its_own = (Race(score, one.reach(score), pearl.reach(score)) for score in (best, own))
-    return Efficiency(label, num_runs, int(one.env_steps[-1]), own, to_pearls, to_its_own)
+    return Efficiency(label, num_runs, int(one.points[-1]), own, to_pearls, to_its_own)
 
 
 def _comparable(run: Run) -> bool:

@@ -42,15 +42,17 @@ def normalised(groups: Mapping[str, Sequence[Run]]) -> list[Normalised]:
         for run in group:
             if run.experiment.single_task >= 0:
                 continue
-            own = _scores(run)
-            scores = {
-                number: (own[task] - low) / (high - low)
-                for number, (task, (low, high)) in enumerate(scale.items())
-                if task in own
-            }
+            scores = scores_on(scale, run)
             if scores:
                 found.append(Normalised(label, run.experiment.options.seed, scores))
     return found
+
+
+def scores_on(scale: Scale, run: Run) -> dict[int, float]:
+    """The normalised scores of a run's last evaluation, by the number of the task in `scale`."""
+    own = _scores(run)
+    numbered = enumerate(scale.items())
+    return {number: (own[task] - low) / (high - low) for number, (task, (low, high)) in numbered if task in own}
 
 
 def scale_of(runs: Sequence[Run]) -> Scale:
@@ -83,6 +85,6 @@ def _scores(run: Run) -> dict[bytes, float]:
 
 def _identities(run: Run) -> Iterator[bytes]:
     """What tells tasks apart, whatever their number in a run: their parameters."""
-    tasks = run.experiment.draw_tasks().test
+    tasks = run.test_tasks
     for number in range(len(next(iter(tasks.values())))):
         yield b"".join(np.asarray(tasks[name][number], np.float64).tobytes() for name in sorted(tasks))

@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from nacre.algorithms.registry import find_algorithm
 from nacre.report import curves
+from nacre.report.comparison import compare
+from nacre.report.comparison_table import as_markdown
+from nacre.report.picture import written_whole
 from nacre.report.steps import Line, RunStep
 
 
@@ -27,8 +30,11 @@ class PaperFigure(NamedTuple):
         ]
 
     def draw(self, done: Sequence[RunStep], picture: Path) -> None:
-        """The learning curves of these runs."""
-        curves.draw([step.path for step in done], picture)
+        """The learning curves of these runs, and beside them in a .md the table that compares their lines."""
+        runs = [step.path for step in done]
+        curves.draw(runs, picture)
+        with written_whole(picture.with_suffix(".md")) as draft:
+            draft.write_text(as_markdown(compare(runs)))
 
 
 def _six_domains() -> Iterator[Line]:

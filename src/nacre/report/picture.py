@@ -90,11 +90,12 @@ def written_whole(out: Path) -> Iterator[Path]:
             draft.unlink(missing_ok=True)
 
 
-def legend_above(axes: Axes, handles: Sequence[Any], columns: int = 1) -> None:
+def legend_above(axes: Axes, handles: Sequence[Any], columns: int = 1, title: str | None = None) -> None:
     """A legend over the panel, where it covers no data."""
     axes.legend(
         handles=handles, ncols=columns, loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.3, borderpad=0.0,
-        alignment="left", columnspacing=1.5, handlelength=1.6,
+        alignment="left", columnspacing=1.5, handlelength=1.6, title=title,
+        title_fontproperties={"weight": "bold", "size": 11},
     )  # fmt: skip
 
 

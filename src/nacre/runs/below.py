@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
 from nacre.errors import NacreError
+from nacre.runs.files import reading
 
 MAX_DEPTH = 5
 MAX_FOLDERS = 10_000
@@ -26,6 +28,23 @@ def check_no_folder_of_runs(path: Path) -> None:
             if len(runs) > 1
             else f"{path} is no run, but holds one; name it: {runs[0]}."
         )
+
+
+def runs_in(places: Sequence[Path]) -> list[Path]:
+    """The run directories among these places and below them, each once, in the order of the places.
+
+    Raises NacreError for a place that is neither a run nor a folder with runs in it.
+    """
+    found: dict[Path, Path] = {}
+    for place in places:
+        with reading(place):
+            is_run = (place / "config.json").exists() or (place / "tasks.json").exists()
+        runs = [place] if is_run else runs_below(place)
+        if not runs:
+            raise NacreError(f"there is no run at {place} nor below it; check the path, or start one by 'nacre train'.")
+        for run in runs:
+            found.setdefault(run.resolve(), run)
+    return list(found.values())
 
 
 def runs_below(folder: Path) -> list[Path]:

@@ -1,0 +1,204 @@
+"""A comparison as text, Markdown, LaTeX, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from nacre.report.comparison import Comparison, Row
+from nacre.report.picture import steps_text
+from nacre.report.statistics import Estimate
+
+WIDTH, HEAD_WIDTH = 80, 11
+"""Characters of a line of text, and of the head of a column."""
+SIGNS = {"": "", "at most": "<= ", "more than": "> "}
+NOTE = (
+    "IQM: interquartile mean of the return of the scored episode over seeds and test tasks, in the last evaluation. "
+    "Interval: 95 %, from seeds drawn anew."
+)
+
+
+class Section(NamedTuple):
+    """A table of any format."""
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+    num_names: int = 1  # columns in front that hold names; the others hold numbers
+
+
+def sections(comparison: Comparison, overview: bool) -> list[Section]:
+    """A table for each family, and one of its pairs; before them, `overview` puts methods x families, if several."""
+    families = list(dict.fromkeys(row.family for row in comparison.rows))
+    found = [_overview(comparison, families)] if overview and len(families) > 1 else []
+    for family in families:
+        found.append(_scores(family, [row for row in comparison.rows if row.family == family]))
+        pairs = [one for one in comparison.improvements if one.family == family]
+        if pairs:
+            rows = [[one.method, one.over, *_share(one.probability)] for one in pairs]
+            head = ["method", "over", "probability", "95 % interval"]
+            found.append(Section(f"{family}: probability of improvement", head, rows, 2))
+    return found
+
+
+def as_text(comparison: Comparison) -> str:
+    """Lines of 80 characters."""
+    out = io.StringIO()
+    console = Console(file=out, width=WIDTH, highlight=False)
+    for table in text_tables(comparison):
+        console.print(table)
+    return "\n".join(line.rstrip() for line in [*out.getvalue().splitlines(), "", *note_lines()]) + "\n"
+
+
+def note_lines() -> list[str]:
+    """What the numbers are, in lines of 80 characters."""
+    return textwrap.wrap(NOTE, WIDTH)
+
+
+def text_tables(comparison: Comparison) -> list[Table]:
+    """Rich's tables of it; what is too long for a line is folded."""
+    found = []
+    for section in sections(comparison, overview=False):
+        names = [Column(name, overflow="fold") for name in section.head[: section.num_names]]
+        heads = (textwrap.fill(name, HEAD_WIDTH) for name in section.head[section.num_names :])
+        numbers = [Column(name, justify="right", no_wrap=True) for name in heads]
+        table = Table(*names, *numbers, title=section.title, title_justify="left", title_style="bold", box=None)
+        for row in section.rows:
+            table.add_row(*row)
+        found.append(table)
+    return found
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """A heading and a table for each section; notices at the end."""
+    parts = []
+    for title, head, rows, num_names in sections(comparison, overview=True):
+        rule = ["---"] * num_names + ["---:"] * (len(head) - num_names)
+        lines = [_line([cell.replace("|", "\\|") for cell in row]) for row in [head, rule, *rows]]
+        parts += [f"## {title}", "\n".join(lines)]
+    return "\n\n".join([*parts, NOTE, *comparison.notices]) + "\n"
+
+
+def as_latex(comparison: Comparison) -> str:
+    """A tabular for each section, with the rules of the package booktabs."""
+    parts = ["% \\usepackage{booktabs}"]
+    for title, head, rows, num_names in sections(comparison, overview=True):
+        body = [" & ".join(map(_tex, row)) + r" \\" for row in rows]
+        columns = "l" * num_names + "r" * (len(head) - num_names)
+        first = " & ".join(map(_tex, head)) + r" \\"
+        lines = [f"\\begin{{tabular}}{{{columns}}}", r"\toprule", first, r"\midrule", *body, r"\bottomrule"]
+        parts += [f"% {title}", "\n".join([*lines, r"\end{tabular}"])]
+    return "\n\n".join([*parts, *(f"% {line}" for line in [NOTE, *comparison.notices])]) + "\n"
+
+
+def as_csv(comparison: Comparison) -> str:
+    """A line for each row, numbers to the last bit, '' for what is not known."""
+    records = comparison.records()
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        writer.writerow(record | {"seeds": " ".join(map(str, record["seeds"]))})
+    return out.getvalue()
+
+
+def as_json(comparison: Comparison) -> str:
+    """One object: rows, improvements and notices."""
+    improvements = comparison.improvement_records()
+    told = {"rows": comparison.records(), "improvements": improvements, "notices": comparison.notices}
+    return json.dumps(told) + "\n"
+
+
+FORMATS: dict[str, Callable[[Comparison], str]] = {
+    "text": as_text, "markdown": as_markdown, "latex": as_latex, "csv": as_csv, "json": as_json,
+}  # fmt: skip
+SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}
+"""The format of a file whose name ends so."""
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Cells
+
+
+def _overview(comparison: Comparison, families: Sequence[str]) -> Section:
+    """Interquartile means and their intervals, methods x families."""
+    cells = {(row.method, row.family): row for row in comparison.rows}
+    methods = dict.fromkeys(row.method for row in comparison.rows)
+
+    def cell(row: Row | None) -> str:
+        if row is None:
+            return ""
+        value, interval = _estimate(row.iqm)
+        return f"{value} ({interval})" if interval else value
+
+    rows = [[method, *(cell(cells.get((method, family))) for family in families)] for method in methods]
+    return Section("Interquartile mean (95 % interval)", ["method", *families], rows)
+
+
+def _scores(family: str, rows: Sequence[Row]) -> Section:
+    """All numbers of a family; columns that no row has are left out."""
+    has_scale, thresholds = any(row.normalised_iqm for row in rows), {row.threshold for row in rows}
+    head = ["method", "seeds", "steps", "minutes", "IQM", "95 % interval"] + ["normalised"] * has_scale
+    threshold = thresholds.pop()
+    if threshold is not None:
+        head += [f"steps to {_number(threshold)}", "minutes to it"]
+    lines = []
+    for row in rows:
+        line = [row.method, str(len(row.seeds)), _steps(row), _minutes(row.minutes), *_estimate(row.iqm)]
+        line += [f"{row.normalised_iqm.value:.2f}" if row.normalised_iqm else ""] * has_scale
+        if threshold is not None:
+            line += _reached(row)
+        lines.append(line)
+    return Section(family, head, lines)
+
+
+def _steps(row: Row) -> str:
+    """Steps of the runs, where they differ from the fewest to the most."""
+    texts = list(dict.fromkeys(map(steps_text, row.steps)))
+    return " to ".join(texts) + (" updates" if row.offline else "")
+
+
+def _minutes(minutes: float) -> str:
+    return f"{minutes:.0f}" if minutes >= 10 else f"{minutes:.1f}"
+
+
+def _reached(row: Row) -> list[str]:
+    """Steps and minutes to the threshold, with the sign of their bound."""
+    if row.to_threshold is None or row.minutes_to_threshold is None:
+        return ["", ""]
+    sign = SIGNS[row.to_threshold.bound]
+    return [sign + steps_text(row.to_threshold.steps), sign + _minutes(row.minutes_to_threshold)]
+
+
+def _estimate(found: Estimate) -> tuple[str, str]:
+    """The number, and its interval: '' of one seed."""
+    return _number(found.value), "" if math.isnan(found.low) else f"{_number(found.low)} to {_number(found.high)}"
+
+
+def _share(found: Estimate) -> tuple[str, str]:
+    return f"{found.value:.2f}", "" if math.isnan(found.low) else f"{found.low:.2f} to {found.high:.2f}"
+
+
+def _number(value: float) -> str:
+    """A return in as many digits as mean something."""
+    size = abs(value)
+    return f"{value:.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _tex(cell: str) -> str:
+    """A cell with LaTeX's special characters escaped, and minus signs of numbers."""
+    escaped = re.sub(r"([&%$#_{}])", r"\\\1", cell)
+    return re.sub(r"(?<![\w.-])-(?=\d)", "$-$", escaped)
