@@ -25,10 +25,14 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     # Most of the tests' time is the compilation of programs that run once. Where `make test` has switched most
-    # optimisations off, so is what else takes long: the newer emitter of kernels, with which programs take more than
-    # twice as long to compile (jaxlib 0.11 has no other), and 32 modules to a program, each with mappings of its own.
+    # optimisations off, so is what else takes long: the search for kernels that can run beside each other, the newer
+    # emitter of kernels, with which programs take more than twice as long to compile (jaxlib 0.11 has no other), and
+    # 32 modules to a program, each with mappings of its own.
     if "JAX_DISABLE_MOST_OPTIMIZATIONS" in os.environ:
-        _flags = ["--xla_cpu_parallel_codegen_split_count=1"]
+        _flags = [
+            "--xla_cpu_parallel_codegen_split_count=1",
+            "--xla_cpu_enable_concurrency_optimized_scheduler=false",
+        ]
         if metadata.version("jaxlib").startswith("0.10."):
             _flags += [
                 "--xla_cpu_use_fusion_emitters=false",

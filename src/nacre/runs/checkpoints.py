@@ -200,9 +200,9 @@ def rebuilt(template: Any, arrays: Arrays) -> Any:
         if isinstance(leaf, Replay):
             return replay.refill(leaf, {part: arrays[f"{name}.{part}"] for part in Replay._fields})
         if _is_key(leaf):
-            return jax.random.wrap_key_data(jnp.array(arrays[name]))
+            return jax.random.wrap_key_data(jax.device_put(arrays[name], may_alias=False))
         if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
-            return jnp.array(arrays[name])
+            return jax.device_put(arrays[name], may_alias=False)  # a copy, which needs no program
         return arrays[name].astype(leaf.dtype)[()]
 
     leaves = [leaf_of(name, leaf) for name, leaf in _named(template).items()]
