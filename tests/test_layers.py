@@ -28,6 +28,7 @@ ROOMS = (
     ("algorithms",),
     ("data",),
     ("runs",),
+    ("sweeps",),
     ("deploy",),
     ("fine_tuning",),
     ("collect",),

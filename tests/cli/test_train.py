@@ -81,6 +81,20 @@ def test_a_yes_or_no_field_is_a_pair_of_flags(flag: str, value: bool, untrained:
     assert experiment.settings.use_next_obs_in_context is value
 
 
+def test_jobs_are_the_same_command_for_each_seed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr("nacre.sweeps.training.train_jobs", lambda *args, **options: given.append((args, options)) or 0)
+    flags = ["--seeds=4,6", "--latent_dim", "4", "--jobs", "2", "--time-limit=3", "--wandb", "--kl-weight=0.5"]
+    assert run("train", *flags, "pearl", "point-robot", "--overwrite", "--out", str(tmp_path)) == 0
+    (((jobs, number), options),) = given
+    assert number == 2 and options == {"time_limit": 3.0, "overwrite": True}
+    kept = ("train", "--latent_dim", "4", "--kl-weight=0.5", "pearl", "point-robot")
+    for job, seed in zip(jobs, (4, 6), strict=True):
+        assert job.path == tmp_path / f"seed-{seed}" and job.flags == ("--wandb",)
+        assert job.begin == (*kept, "--seed", str(seed), "--out", str(job.path))
+        assert job.experiment == nacre.resolve("pearl", "point-robot", latent_dim=4, kl_weight=0.5, seed=seed)
+
+
 def test_the_goal_radius_reaches_the_family(untrained: list[Any]) -> None:
     assert run("train", "pearl", "sparse-point-robot", "--goal-radius", "0.8") == 0
     ((experiment, _, _),) = untrained

@@ -100,6 +100,7 @@ def test_a_figure_is_made_and_gone_on_with(tmp_path: Path, capsys: pytest.Captur
     assert all(run.is_done() for run in runs)
     picture = tmp_path / "deterministic" / "smoke.png"
     assert picture.stat().st_size > 10_000
+    assert "sparse-point-robot" in picture.with_suffix(".md").read_text()
     before = {run.path: (run.path / "eval.csv").stat().st_mtime_ns for run in runs}
     assert cli.main(arguments) == 0  # nothing is left to do but the picture
     assert before == {run.path: (run.path / "eval.csv").stat().st_mtime_ns for run in runs}

@@ -14,6 +14,7 @@ from typing import Any
 from nacre.cli.parsing import HelpShown
 from nacre.errors import NacreError, is_out_of_memory, on_a_line, unknown
 from nacre.families.plugins import import_plugin
+from nacre.sweeps.driver_watch import VARIABLE, watch_driver
 
 NAMES = (
     "list", "train", "resume", "evaluate", "adapt", "finetune", "report", "compare", "reproduce", "check", "benchmark",
@@ -30,6 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     130, 143: Ctrl-C or SIGTERM stopped it. 1: nobody reads its output any more.
     """
     started = time.monotonic()
+    if argv is None and VARIABLE in os.environ:
+        watch_driver()
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every save
     if argv is None:
         sys.unraisablehook = _unraisable

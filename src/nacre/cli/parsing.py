@@ -130,6 +130,20 @@ def value_of(name: str, args: Sequence[str]) -> str | None:
     return None
 
 
+def without(args: Sequence[str], with_value: set[str], alone: set[str]) -> list[str]:
+    """The arguments but for these flags: those that have a value, in either form, and those that have none."""
+    kept: list[str] = []
+    rest = iter(args)
+    for arg in rest:
+        name, equals, _ = arg.partition("=")
+        name = name.replace("_", "-")
+        if name in with_value and not equals:
+            next(rest, None)
+        elif name not in with_value | alone:
+            kept.append(arg)
+    return kept
+
+
 def parse_seeds(text: str) -> list[int]:
     """'0:8' as 0 to 7, '0,3,5' as these, '4' as this one."""
     span = re.fullmatch(r"(\d{1,10}):(\d{1,10})", text)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from nacre.algorithms.registry import ALGORITHMS
-from nacre.cli.parsing import Positional, parse, parse_seeds, positionals, switches, value_of
+from nacre.cli.parsing import Positional, parse, parse_seeds, positionals, switches, value_of, without
 from nacre.errors import NacreError
 from nacre.families.catalog import FAMILIES
 from nacre.runs.experiment import Experiment, RunOptions, from_preset, resolve
@@ -28,6 +28,9 @@ class Command:
     """Which settings to start from."""
     seeds: str | None = None
     """Several seeds side by side in one program, a run directory each: 0:8 (0 to 7) or 0,3,5. Instead of --seed."""
+    jobs: int | None = None
+    """Train each seed in a process of its own, so many at a time, each kept to cores of its own. Runs that are there go
+    on, those that are complete are left: after a stop or a failure the same command goes on."""
     out: Path | None = None
     """Run directory; runs/FAMILY/ALGORITHM/seed-SEED unless given. With --seeds, the directory that holds seed-SEED."""
     overwrite: bool = False
@@ -45,7 +48,6 @@ def run(args: list[str], started: float) -> int:
     arguments = _arguments(args)
     chosen = parse(arguments, args, "nacre train")
 
-    from nacre.runs import stopping, trainer
     from nacre.runs.directory import RunDirectory, default_path
 
     command = Command(**{field.name: getattr(chosen, field.name) for field in dataclasses.fields(Command)})
@@ -61,6 +63,10 @@ def run(args: list[str], started: float) -> int:
     if command.out is not None:
         paths = [command.out] if command.seeds is None else [command.out / f"seed-{seed}" for seed in seeds]
 
+    if command.jobs is not None:
+        return _in_processes(command, args, experiments, paths)
+    from nacre.runs import stopping, trainer
+
     for path in paths:
         RunDirectory.check_place(path, overwrite=command.overwrite)
     if command.preset == "paper" and experiments[0].settings.env_steps(experiments[0].family):
@@ -70,6 +76,24 @@ def run(args: list[str], started: float) -> int:
         from_run=command.from_run, started=started,
     )  # fmt: skip
     return stopping.exit_status(trained.stopped_by)
+
+
+def _in_processes(
+    command: Command, args: Sequence[str], experiments: Sequence[Experiment], paths: Sequence[Path]
+) -> int:
+    """Trains every run in a process of its own, or goes on with it."""
+    from nacre.sweeps.job import Job
+    from nacre.sweeps.training import train_jobs
+
+    assert command.jobs is not None
+    values = {"--seed", "--seeds", "--jobs", "--out", "--time-limit"}
+    kept = without(args, values, {"--overwrite", "--no-overwrite", "--wandb", "--no-wandb"})
+    flags = ("--wandb",) * command.wandb
+    jobs = [
+        Job(path, one, ("train", *kept, "--seed", str(one.options.seed), "--out", str(path)), flags)
+        for one, path in zip(experiments, paths, strict=True)
+    ]
+    return train_jobs(jobs, command.jobs, time_limit=command.time_limit, overwrite=command.overwrite)
 
 
 def _how_long(experiments: Sequence[Experiment]) -> str:

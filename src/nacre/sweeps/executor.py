@@ -1,0 +1,36 @@
+"""What does jobs: processes on this machine, or whatever else can start a command of nacre and tell how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    status: int  # its exit status, or minus the number of the signal that killed it
+    told: str  # the last line that it wrote to stderr
+
+
+class Handle(Protocol):
+    """A command under way."""
+
+    def poll(self) -> Ended | None:
+        """How it ended; None while it goes on."""
+
+    def stop(self) -> None:
+        """Asks it to save a checkpoint and end."""
+
+    def kill(self) -> None:
+        """Ends it at once, and waits until it has."""
+
+
+class Executor(Protocol):
+    """Where commands of nacre are carried out."""
+
+    def is_free(self) -> bool:
+        """Whether another command can be started now."""
+
+    def start(self, arguments: Sequence[str]) -> Handle:
+        """Starts `nacre ARGUMENTS`."""

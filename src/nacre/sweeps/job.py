@@ -1,0 +1,86 @@
+"""A job: train or resume one run directory. Whoever does it may die at any time; the next one goes on."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from nacre.errors import NacreError
+from nacre.runs import tables
+from nacre.runs.directory import RunDirectory
+from nacre.runs.experiment import Experiment
+
+LAST_LINES = 4_000
+"""Bytes at the end of metrics.csv in which its last row lies."""
+
+
+class Job(NamedTuple):
+    """A run that is to be complete."""
+
+    path: Path
+    experiment: Experiment
+    begin: tuple[str, ...]  # arguments of nacre that begin the run, such as train pearl point-robot --out PATH
+    flags: tuple[str, ...] = ()  # of every command of the job, such as --wandb
+
+    @property
+    def total(self) -> int:
+        """Updates of the whole run."""
+        settings = self.experiment.settings
+        return int(settings.iterations * settings.num_train_steps_per_iteration)
+
+    def check(self) -> None:
+        """Raises NacreError where something else than this run stands in its place."""
+        if self.path.exists() and RunDirectory(self.path).experiment != self.experiment:
+            raise NacreError(
+                f"the run at {self.path} has other settings; choose another place with --out, replace it with "
+                "--overwrite, or go on with it by 'nacre resume'."
+            )
+
+    def is_done(self) -> bool:
+        """Whether the run has its last checkpoint."""
+        return saved_at(self.path) == self.total
+
+    def command(self) -> list[str]:
+        """The arguments of nacre with which the job goes on from where its run directory stands."""
+        if not self.path.exists():
+            return [*self.begin, *self.flags]
+        if saved_at(self.path) is None and RunDirectory(self.path).started_from is not None:
+            return [*self.begin, "--overwrite", *self.flags]  # the other run's networks were not saved in it yet
+        return ["resume", str(self.path), *self.flags]
+
+
+class Progress(NamedTuple):
+    """How far a run has come."""
+
+    grad_steps: int = 0
+    env_steps: int = 0
+
+
+def saved_at(path: Path) -> int | None:
+    """The number of a run's newest complete checkpoint; None before the first."""
+    with suppress(OSError):
+        return max(
+            (int(entry.name) for entry in (path / "checkpoints").iterdir() if entry.name.isdecimal()), default=None
+        )
+    return None
+
+
+def progress_of(path: Path) -> Progress:
+    """What the last whole line of a run's metrics.csv tells, without reading the rest; zeros before there is one."""
+    with suppress(OSError, ValueError, IndexError), (path / "metrics.csv").open("rb") as handle:
+        header = handle.readline().decode().strip().split(",")
+        end = handle.seek(0, os.SEEK_END)
+        handle.seek(max(end - LAST_LINES, 0))
+        last = handle.read().decode(errors="replace").rpartition("\n")[0].rpartition("\n")[2].split(",")
+        return Progress(*(int(last[header.index(name)]) for name in Progress._fields))
+    return Progress()
+
+
+def score_of(path: Path) -> float | None:
+    """The score of a run's last evaluation on test tasks, which another process may be writing; None before one."""
+    with suppress(NacreError, KeyError):
+        scores = tables.scores_by_update(tables.read(path / "eval.csv"))
+        return scores[max(scores)] if scores else None
+    return None

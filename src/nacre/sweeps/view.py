@@ -1,0 +1,120 @@
+"""What a person sees of many jobs: a live line for each that runs, and a line for each that begins, dies or ends."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from nacre.sweeps.engine import Outcome, Running
+from nacre.sweeps.job import Job, progress_of, score_of
+
+LOOK_SECONDS = 1.0
+"""Between looks at the tables of runs."""
+LINE_SECONDS = 60.0
+"""Between lines about all jobs where there is no terminal."""
+
+
+class StderrView:
+    """Tells it on stderr."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._live = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>5.1f}%"),
+            TextColumn("{task.fields[numbers]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            console=self._console, disable=not self._console.is_terminal,
+        )  # fmt: skip
+        self._lines: dict[Path, TaskID] = {}
+        self._scores: dict[Path, tuple[int, float | None]] = {}
+        self._num_jobs = self._num_done = 0
+        self._shared, self._watched = "", True
+        self._last_look = self._last_line = time.monotonic()
+
+    def __enter__(self) -> StderrView:
+        self._show(self._live.start)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._show(self._live.stop)
+
+    def begun(self, jobs: Sequence[Job], num_done: int) -> None:
+        """All jobs, some of which were done before."""
+        self._num_jobs, self._num_done = len(jobs), num_done
+        self._shared = os.path.commonpath([job.path.absolute().parent for job in jobs])
+        before = f", {num_done} of them done before" if num_done else ""
+        self._say(f"{len(jobs)} runs in {os.path.relpath(self._shared)}{before}")
+
+    def started(self, job: Job) -> None:
+        """A process does it from now on."""
+        now = progress_of(job.path)
+        place = f" at update {now.grad_steps}" if now.grad_steps else ""
+        self._say(f"{self._name(job)} {'goes on' if job.path.exists() else 'begins'}{place}")
+        self._lines[job.path] = self._live.add_task(
+            self._name(job), total=job.total, completed=now.grad_steps, numbers=""
+        )
+
+    def died(self, job: Job, told: str) -> None:
+        """Its process died, and it is taken up again."""
+        self._remove(job)
+        self._say(f"{self._name(job)} was {told}; it goes on from its last checkpoint")
+
+    def ended(self, outcome: Outcome) -> None:
+        """No process will do it any more."""
+        self._remove(outcome.job)
+        self._num_done += outcome.state == "done"
+        if outcome.state == "done":
+            told = f"is done: {self._numbers(outcome.job)} ({self._num_done} of {self._num_jobs})"
+        else:
+            told = outcome.state + (f": {outcome.told}" if outcome.told else "")
+        self._say(f"{self._name(outcome.job)} {told}")
+
+    def look(self, running: Sequence[Running]) -> None:
+        """Time goes by."""
+        now = time.monotonic()
+        if self._live.disable:
+            if now - self._last_line > LINE_SECONDS and running:
+                self._last_line = now
+                shares = (
+                    f"{self._name(job)} {progress_of(job.path).grad_steps / job.total:.0%}" for job, *_ in running
+                )
+                self._say(f"{self._num_done} of {self._num_jobs} done; {', '.join(shares)}")
+        elif now - self._last_look > LOOK_SECONDS:
+            self._last_look = now
+            for job, *_ in running:
+                line, steps = self._lines[job.path], progress_of(job.path).grad_steps
+                self._show(partial(self._live.update, line, completed=steps, numbers=self._numbers(job)))
+
+    def _numbers(self, job: Job) -> str:
+        """Counters and the score of the last evaluation, which is read anew when there is another."""
+        file, now = job.path / "eval.csv", progress_of(job.path)
+        size = file.stat().st_size if file.exists() else 0
+        if self._scores.get(job.path, (0, None))[0] != size:
+            self._scores[job.path] = (size, score_of(job.path))
+        score = self._scores.get(job.path, (0, None))[1]
+        told = "" if score is None else f"  test return {score:.4g}"
+        return f"env steps {now.env_steps}  updates {now.grad_steps}{told}"
+
+    def _remove(self, job: Job) -> None:
+        line = self._lines.pop(job.path, None)
+        if line is not None:
+            self._live.remove_task(line)
+
+    def _name(self, job: Job) -> str:
+        return os.path.relpath(job.path.absolute(), self._shared)
+
+    def _say(self, text: str) -> None:
+        self._show(lambda: self._console.print(text, markup=False))
+
+    def _show(self, action: Callable[[], object]) -> None:
+        """Where stderr is gone (a closed terminal, a pipe whose reader ended), the jobs go on unwatched."""
+        if self._watched:
+            try:
+                action()
+            except (OSError, ValueError):
+                self._watched = False

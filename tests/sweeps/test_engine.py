@@ -1,0 +1,203 @@
+"""Jobs side by side, done by an executor that starts nothing: order, what died, what was refused, what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nacre.errors import NacreError
+from nacre.runs.directory import RunDirectory
+from nacre.runs.experiment import resolve
+from nacre.runs.tables import EVAL_COLUMNS, eval_rows
+from nacre.sweeps import engine, training
+from nacre.sweeps.engine import Finished, Outcome, Running, run_jobs
+from nacre.sweeps.executor import Ended
+from nacre.sweeps.job import Job, Progress, progress_of, saved_at, score_of
+from nacre.sweeps.local import LocalExecutor, shared_out
+
+Capture = pytest.CaptureFixture[str]
+KILLED, DONE, REFUSED, FAULT = Ended(-9, ""), Ended(0, ""), Ended(2, "no such thing."), Ended(1, "ValueError: x")
+
+
+class FakeHandle:
+    """A command that ends as it was told to, when it is looked at for the second time."""
+
+    def __init__(self, path: Path, ends: Ended):
+        self.path, self.ends, self.looks, self.killed = path, ends, 0, False
+
+    def poll(self) -> Ended | None:
+        self.looks += 1
+        if self.looks < 2:
+            return None
+        saved = self.path / "checkpoints" / ("1" if self.ends is DONE else "0")
+        saved.mkdir(parents=True, exist_ok=True)
+        return self.ends
+
+    def stop(self) -> None:
+        self.ends = Ended(143, "")
+
+    def kill(self) -> None:
+        self.killed = True
+
+
+class FakeExecutor:
+    """Takes `places` commands at once; `ends`: how the commands of each run end, one after another."""
+
+    def __init__(self, places: int, ends: dict[str, list[Ended]]):
+        self.places, self.ends = places, ends
+        self.started: list[list[str]] = []
+        self.handles: list[FakeHandle] = []
+
+    def is_free(self) -> bool:
+        return sum(handle.looks < 2 for handle in self.handles) < self.places
+
+    def start(self, arguments: Sequence[str]) -> FakeHandle:
+        path = Path(arguments[1])
+        self.started.append([arguments[0], path.name, *arguments[2:]])
+        self.handles.append(FakeHandle(path, self.ends.get(path.name, [DONE]).pop(0)))
+        return self.handles[-1]
+
+
+class Told:
+    """A view that keeps what it was told."""
+
+    def __init__(self, look: Callable[[], object] = lambda: None):
+        self.lines: list[str] = []
+        self._look, self.most = look, 0
+
+    def begun(self, jobs: Sequence[Job], num_done: int) -> None:
+        self.lines.append(f"{len(jobs)} jobs, {num_done} done")
+
+    def started(self, job: Job) -> None:
+        self.lines.append(f"{job.path.name} started")
+
+    def died(self, job: Job, told: str) -> None:
+        self.lines.append(f"{job.path.name} {told}")
+
+    def ended(self, outcome: Outcome) -> None:
+        self.lines.append(f"{outcome.job.path.name} {outcome.state}")
+
+    def look(self, running: Sequence[Running]) -> None:
+        self.most = max(self.most, len(running))
+        self._look()
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "POLL_SECONDS", 0.0)
+
+
+def jobs(folder: Path, names: str) -> list[Job]:
+    """A job of one update for each name."""
+    experiment = resolve("random", "point-robot", "smoke")
+    return [Job(folder / name, experiment, ("train", str(folder / name))) for name in names.split()]
+
+
+def states(finished: Finished) -> dict[str, str]:
+    return {outcome.job.path.name: outcome.state for outcome in finished.outcomes}
+
+
+def test_jobs_are_done_in_order_as_many_at_a_time_as_there_are_places_and_done_ones_are_left(tmp_path: Path):
+    (tmp_path / "b" / "checkpoints" / "1").mkdir(parents=True)
+    executor, told = FakeExecutor(2, {}), Told()
+    finished = run_jobs(jobs(tmp_path, "a b c d"), executor, told)
+    assert states(finished) == dict.fromkeys("abcd", "done") and finished.stopped_by is None
+    assert executor.started == [["train", "a"], ["train", "c"], ["train", "d"]]
+    assert told.lines[0] == "4 jobs, 1 done" and told.most == 2
+
+
+def test_a_job_whose_process_died_is_taken_up_twice_and_then_given_up(tmp_path: Path):
+    executor, told = FakeExecutor(1, {"a": [KILLED, KILLED, DONE], "b": [KILLED] * 3}), Told()
+    finished = run_jobs(jobs(tmp_path, "a b"), executor, told)
+    assert states(finished) == {"a": "done", "b": "failed"}
+    assert finished.outcomes[1].told == "killed by SIGKILL 3 times"
+    assert [started[0] for started in executor.started] == ["train", "resume", "resume"] * 2
+    assert told.lines.count("a killed by SIGKILL") == 2
+
+
+def test_what_was_refused_or_has_a_fault_is_not_tried_again(tmp_path: Path):
+    executor = FakeExecutor(1, {"a": [REFUSED], "b": [FAULT]})
+    finished = run_jobs(jobs(tmp_path, "a b c"), executor, Told())
+    assert states(finished) == {"a": "refused", "b": "failed", "c": "done"}
+    assert [outcome.told for outcome in finished.outcomes] == ["no such thing.", "ValueError: x", ""]
+
+
+def test_a_time_limit_is_what_is_left_for_each_and_nothing_is_started_after_it(tmp_path: Path):
+    executor = FakeExecutor(1, {})
+    assert run_jobs(jobs(tmp_path, "a b"), executor, Told(), time_limit=1e-12) == Finished([], "the time limit")
+    assert executor.started == []
+    executor = FakeExecutor(1, {"c": [Ended(0, "")]})  # without its last checkpoint
+    finished = run_jobs(jobs(tmp_path, "c"), executor, Told(), time_limit=6.0)
+    assert states(finished) == {"c": "stopped"} and finished.stopped_by == "the time limit"
+    ((*_, flag, minutes),) = executor.started
+    assert flag == "--time-limit" and 5.9 < float(minutes) <= 6.0
+
+
+def test_however_it_is_left_nothing_goes_on(tmp_path: Path):
+    def fail() -> None:
+        raise KeyboardInterrupt
+
+    executor = FakeExecutor(2, {})
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(jobs(tmp_path, "a b"), executor, Told(fail))
+    assert [handle.killed for handle in executor.handles] == [True, True]
+
+
+def test_the_exit_status_tells_of_faults_before_refusals_before_signals(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    a, b = jobs(tmp_path, "a b")
+    done, failed, refused = Outcome(a, "done"), Outcome(a, "failed", "killed"), Outcome(b, "refused", "no.")
+    assert training._told(Finished([done], None)) == 0
+    assert training._told(Finished([done, failed, refused], "Ctrl-C")) == 1
+    assert str(a.path) in capsys.readouterr().err
+    assert training._told(Finished([refused], "SIGTERM")) == 2
+    assert training._told(Finished([done], "Ctrl-C")) == 130 and training._told(Finished([], "SIGTERM")) == 143
+    assert training._told(Finished([], "the time limit")) == 0
+
+
+def test_something_else_in_a_runs_place_is_refused_before_anything_begins(tmp_path: Path):
+    experiment = resolve("random", "point-robot", "smoke")
+    RunDirectory.create(tmp_path / "b", experiment)
+    (job,) = jobs(tmp_path, "b")
+    job.check()
+    assert job.command() == ["resume", str(job.path)] and not job.is_done()
+    with pytest.raises(NacreError, match="other settings"):
+        training.train_jobs([job._replace(experiment=resolve("random", "point-robot", "smoke", seed=1))], 1)
+    (tmp_path / "c").mkdir()
+    with pytest.raises(NacreError):
+        training.train_jobs(jobs(tmp_path, "c"), 1)
+    with pytest.raises(NacreError, match="at least 1"):
+        training.train_jobs([job], 0)
+
+
+def test_how_far_a_run_has_come_is_read_from_the_ends_of_its_tables(tmp_path: Path):
+    assert (progress_of(tmp_path), score_of(tmp_path), saved_at(tmp_path)) == (Progress(), None, None)
+    run = RunDirectory.create(tmp_path / "run", resolve("random", "point-robot", "smoke"))
+    for step in range(1, 300):
+        columns = ["env_steps", "grad_steps", "meta_iterations", "wall_seconds", "kl"]
+        run.append("metrics.csv", columns, [[7 * step, step, 0, 1.0, 0.123456]])
+    with (run.path / "metrics.csv").open("a") as handle:
+        handle.write("9999,3")  # a line that is being written
+    run.append("eval.csv", EVAL_COLUMNS, eval_rows(np.full((1, 2, 3), 2.5), "test", 1, 1, 1.0))
+    (run.checkpoints / "20").mkdir(parents=True)
+    (run.checkpoints / "30.unfinished").mkdir()
+    assert progress_of(run.path) == Progress(299, 2093) and score_of(run.path) == 2.5 and saved_at(run.path) == 20
+
+
+@pytest.mark.parametrize(
+    ("cores", "jobs", "expected"),
+    [
+        ([0, 1, 2, 3], 2, [[0, 1], [2, 3]]), ([4, 5, 6], 2, [[4], [5, 6]]), ([3, 7], 2, [[3], [7]]),
+        ([0, 1], 3, [[0], [1], [0]]), ([5], 1, [[5]]), ([], 2, [[], []]), ([0, 1, 2], 1, [[0, 1, 2]]),
+    ],
+)  # fmt: skip
+def test_cores_are_shared_out(cores: list[int], jobs: int, expected: list[list[int]]):
+    assert shared_out(cores, jobs) == expected
+
+
+def test_there_is_room_for_as_many_processes_as_jobs():
+    assert LocalExecutor(2).is_free()
