@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
+from nacre.algorithms.protocol import Exported, adapts_by_gradient
 from nacre.families.family import Family, TaskSet
-from nacre.learning import offline
+from nacre.learning import exporting, offline
 from nacre.learning.advantage_weighting import act_and_features, adam_step, log_density
 from nacre.learning.inner_loop import acting_agent, check_logs, init_policy, init_rates, inner_and_outer_rows, rates
 from nacre.learning.offline import Logs, Metrics, Procedure, State, transfer  # noqa: F401  (of this method too)
@@ -81,6 +82,15 @@ def make_agent(family: Family, config: BcSettings) -> Agent:
         lambda networks: all_weights(networks.policy),
         lambda networks, logged: adapt(networks, logged.transition, num_steps, config), config,
     )  # fmt: skip
+
+
+def export(params: Networks, family: Family, config: BcSettings) -> Exported:
+    """The agent for programs without JAX, of a policy that takes no gradient steps at meta-test."""
+    if config.num_test_steps > 0:
+        return adapts_by_gradient(params, family, config)
+    layers, arrays = exporting.row_layers("policy", all_weights(params.policy), family.obs_dim)
+    policy = {"layers": layers, "head": "tanh", "action_dim": family.action_dim, "log_std_range": [0.0, 0.0]}
+    return Exported({"kind": "task", "obs_dim": family.obs_dim, "policy": policy}, arrays)
 
 
 def agent_params(state: State) -> Networks:

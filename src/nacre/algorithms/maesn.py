@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from nacre.algorithms.protocol import Exported
 from nacre.families.family import Family, TaskSet, num_tasks, take
-from nacre.learning import on_policy, trust_region
+from nacre.learning import exporting, on_policy, trust_region
 from nacre.learning.networks import GaussianPolicy, PolicyOutput
 from nacre.learning.on_policy import Rollouts, log_density, masked_mean
 from nacre.learning.trust_region import TrustRegion
@@ -215,10 +216,15 @@ def adapt_in_trial(
     return adapted._replace(log_std=jnp.clip(adapted.log_std, *LOG_STD_RANGE))
 
 
+def _num_kept(config: MaesnSettings) -> int:
+    """Episodes of a trial that the agent remembers."""
+    return max(config.num_evaluation_episodes, MIN_EPISODES_KEPT)
+
+
 @functools.cache
 def make_agent(family: Family, config: MaesnSettings) -> Agent:
     """MAESN as an Agent. It samples its actions in all episodes but the scored one."""
-    num_kept = max(config.num_evaluation_episodes, MIN_EPISODES_KEPT)
+    num_kept = _num_kept(config)
 
     def begin(params: Params, task: Any, key: Key) -> Memory:
         lanes = num_tasks(task)
@@ -254,6 +260,18 @@ def make_agent(family: Family, config: MaesnSettings) -> Agent:
         return Memory(latent, z, past_z, past_density, past_returns, zero, jnp.zeros_like(slot), num_episodes)
 
     return Agent(begin, act, observe, end_episode, explores=lambda index, scored_episode: index < scored_episode)
+
+
+def export(params: Params, family: Family, config: MaesnSettings) -> Exported:
+    """The agent for programs without JAX."""
+    policy, arrays = exporting.gaussian_policy(params.policy)
+    words = {
+        "kind": "latent", "obs_dim": family.obs_dim, "latent_dim": config.latent_dim, "policy": policy,
+        "discount": config.discount, "kept": _num_kept(config), "adaptation_steps": config.num_adaptation_steps,
+        "log_std_range": list(LOG_STD_RANGE),
+    }  # fmt: skip
+    rates = {f"rates.{name}": np.array(x, np.float32) for name, x in params.step_sizes._asdict().items()}
+    return Exported(words, arrays | rates)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

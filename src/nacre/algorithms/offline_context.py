@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from nacre.algorithms.protocol import Algorithm
+from nacre.algorithms.protocol import Algorithm, Exported
 from nacre.errors import NacreError
 from nacre.families.family import Family, TaskSet, num_tasks
-from nacre.learning import backbones, offline
+from nacre.learning import backbones, exporting, offline
 from nacre.learning.networks import MLP, TanhGaussianPolicy
 from nacre.learning.offline import Logs, Procedure, State, transfer, uniform_rows
 from nacre.learning.replay import uniform_index
@@ -29,7 +29,7 @@ from nacre.presets import protocols
 from nacre.presets.offline_context import PRESETS, FocalSettings, OfflineContextSettings
 from nacre.types import Agent, Belief, Key, Logged, Transition, select
 
-__all__ = ["agent_params", "belief", "init", "make_agent", "meta_train", "transfer", "variant"]
+__all__ = ["agent_params", "belief", "export", "init", "make_agent", "meta_train", "transfer", "variant"]
 
 # ----------------------------------------------------------------------------------------------------------------------
 # The encoder: z is the mean of what it says of every transition
@@ -168,7 +168,7 @@ def make_agent(family: Family, config: OfflineContextSettings, objective: Encode
     encoding, protocol = (objective or objective_of(config)).encode, protocols.parse(config.protocol)
     num_exploration = config.num_exploration_episodes if protocol.explores else 0
     is_np, is_zero_shot = protocol.explores and protocol.re_infers, protocol.one_episode
-    num_random_steps = num_exploration * family.horizon // 2 if is_np else 0
+    num_random_steps = _num_random_steps(family, config)
 
     def begin(params: Params, task: Any, key: Key) -> Memory:
         return _empty(num_tasks(task), config)
@@ -211,6 +211,33 @@ def make_agent(family: Family, config: OfflineContextSettings, objective: Encode
         return sampled and index < min(num_exploration, scored_episode)
 
     return Agent(begin, act, observe, end_episode, explores, absorb)
+
+
+def _num_random_steps(family: Family, config: OfflineContextSettings) -> int:
+    """Steps of a trial, from the first on, whose actions are uniformly random."""
+    protocol = protocols.parse(config.protocol)
+    return config.num_exploration_episodes * family.horizon // 2 if protocol.explores and protocol.re_infers else 0
+
+
+def export(
+    params: Params, family: Family, config: OfflineContextSettings, objective: EncoderObjective | None = None
+) -> Exported:
+    """The agent for programs without JAX. Raises NacreError for an objective that encodes in a way of its own."""
+    if (objective or objective_of(config)).encode is not encode:
+        raise NacreError("this method's encoder is its own, so it cannot be exported; act with agent.session().")
+    protocol = protocols.parse(config.protocol)
+    if backbones.BACKBONES[config.backbone].squashed:
+        policy, policy_arrays = exporting.squashed_policy(params.policy)
+    else:
+        policy, policy_arrays = exporting.squashed_policy(params.policy, "clipped", backbones.LOG_STD_LIMITS)
+    encoder, encoder_arrays = exporting.encoder(params.encoder)
+    words = {
+        "kind": "embedding", "obs_dim": family.obs_dim, "latent_dim": config.latent_dim, "policy": policy,
+        "encoder": encoder, "explores": protocol.explores, "re_infers": protocol.re_infers,
+        "one_episode": protocol.one_episode, "uniform_steps": _num_random_steps(family, config),
+        "exploration_episodes": config.num_exploration_episodes if protocol.explores else 0,
+    }  # fmt: skip
+    return Exported(words, policy_arrays | encoder_arrays)
 
 
 def _empty(num_lanes: int, config: OfflineContextSettings) -> Memory:
@@ -346,6 +373,7 @@ def variant(objective: EncoderObjective, settings: type[OfflineContextSettings],
         settings=settings, presets=PRESETS, agent_params=agent_params, belief=belief, transfer=transfer, offline=True,
         init=functools.partial(init, objective=objective),
         make_agent=functools.partial(make_agent, objective=objective),
+        export=functools.partial(export, objective=objective),
         meta_train=functools.partial(meta_train, objective=objective),
     )  # fmt: skip
     return dataclasses.replace(method, **changes)

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from nacre.algorithms.protocol import Exported
 from nacre.families.family import Family, TaskSet
-from nacre.learning import off_policy, soft_actor_critic
+from nacre.learning import exporting, off_policy, soft_actor_critic
 from nacre.learning import replay as rings
 from nacre.learning.collection import Phases
 from nacre.learning.networks import TanhGaussianPolicy, sample_action
@@ -59,6 +60,13 @@ def make_agent(family: Family, config: OracleSettings) -> Agent:
         return sample_action(output, jax.random.normal(key, output.mean.shape))[0]
 
     return with_fixed_memory(act, begin)
+
+
+def export(params: TanhGaussianPolicy, family: Family, config: OracleSettings) -> Exported:
+    """The agent for programs without JAX."""
+    policy, arrays = exporting.squashed_policy(params)
+    words = {"kind": "task", "obs_dim": family.obs_dim, "policy": policy, "task": dict(family.parameters)}
+    return Exported(words, arrays)
 
 
 def init(family: Family, config: OracleSettings, seed: int) -> State:

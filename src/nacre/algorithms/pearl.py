@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from nacre.algorithms.protocol import Algorithm
+from nacre.algorithms.protocol import Algorithm, Exported
 from nacre.families.family import Family, TaskSet, num_tasks
-from nacre.learning import hypotheses, off_policy, soft_actor_critic
+from nacre.learning import exporting, hypotheses, off_policy, soft_actor_critic
 from nacre.learning import replay as rings
 from nacre.learning.buffer_sizes import buffer_sizes, initial_phases
 from nacre.learning.collection import Buffers, Phases
@@ -165,7 +165,7 @@ def make_agent(family: Family, config: PearlSettings) -> Agent:
 def _agent(family: Family, config: PearlSettings) -> Agent:
     protocol = protocols.parse(config.protocol)
     num_exploring = config.num_exploration_episodes if protocol.explores else 0
-    num_uniform_steps = num_exploring * family.horizon // 2 if protocol.re_infers else 0
+    num_uniform_steps = _num_uniform_steps(family, config)
     by_hypotheses = config.exploration == HYPOTHESES and num_exploring > 0
 
     def begin(params: Params, task: Any, key: Key) -> Memory:
@@ -216,6 +216,30 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
         begin, act, observe, end_episode,
         explores=lambda index, scored_episode: protocol.re_infers and index < num_exploring,
     )  # fmt: skip
+
+
+def _num_uniform_steps(family: Family, config: PearlSettings) -> int:
+    """Steps of a trial, from the first on, whose actions are uniformly random."""
+    protocol = protocols.parse(config.protocol)
+    return config.num_exploration_episodes * family.horizon // 2 if protocol.explores and protocol.re_infers else 0
+
+
+def export(params: Params, family: Family, config: PearlSettings) -> Exported:
+    """The agent for programs without JAX."""
+    protocol = protocols.parse(config.protocol)
+    policy, policy_arrays = exporting.squashed_policy(params.policy)
+    encoder, encoder_arrays = exporting.encoder(params.encoder)
+    num_exploring = config.num_exploration_episodes if protocol.explores else 0
+    words = {
+        "kind": "belief", "obs_dim": family.obs_dim, "latent_dim": config.latent_dim, "policy": policy,
+        "encoder": encoder, "bottleneck": config.use_information_bottleneck, "min_variance": MIN_VARIANCE,
+        "prior_factor": config.use_prior_factor, "re_infers": protocol.re_infers, "one_episode": protocol.one_episode,
+        "exploration_episodes": num_exploring, "uniform_steps": _num_uniform_steps(family, config),
+    }  # fmt: skip
+    arrays = policy_arrays | encoder_arrays
+    if config.exploration == HYPOTHESES and num_exploring > 0:
+        arrays["hypotheses"] = np.array(params.hypotheses, np.float32)
+    return Exported(words, arrays)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -347,5 +371,6 @@ def variant(objective: Objective = OBJECTIVE, **changes: Any) -> Algorithm:
         settings=PearlSettings, presets=PRESETS, init=init, make_agent=make_agent, agent_params=agent_params,
         meta_train=functools.partial(meta_train, objective=objective), belief=belief, transfer=transfer,
         compile=functools.partial(compile_update, objective=objective), exploring_params=exploring_params,
+        export=export,
     )  # fmt: skip
     return dataclasses.replace(pearl, **changes)

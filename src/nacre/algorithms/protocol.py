@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from nacre.errors import NacreError
 from nacre.families.family import Family, TaskSet
 from nacre.presets.settings import HYPOTHESES, MethodSettings
 
@@ -88,6 +89,19 @@ class BeliefOf(Protocol):
     def __call__(self, memory: Any, settings: Any, /) -> Belief: ...
 
 
+class Exported(NamedTuple):
+    """An agent for programs without JAX: deploy/numpy_session.py acts on it."""
+
+    words: dict[str, Any]  # what JSON can say: the kind of agent (`AGENTS` there), its networks, its numbers
+    arrays: dict[str, np.ndarray]  # float32, by the names that `learning.exporting` gives them
+
+
+class Export(Protocol):
+    """The agent of these parameters in words and arrays. Raises NacreError for settings that cannot be exported."""
+
+    def __call__(self, params: Any, family: Family, settings: Any, /) -> Exported: ...
+
+
 class MakeFineTuning(Protocol):
     """How the method goes on learning in a task online. Cached, as `MakeAgent`."""
 
@@ -113,6 +127,21 @@ def _no_hypotheses(state: Any, family: Family, settings: Any, /) -> Any:
     raise NotImplementedError("this method has no hypotheses about tasks")
 
 
+def _not_exported(params: Any, family: Family, settings: Any, /) -> Exported:
+    raise NacreError(
+        "this method does not say how its agent acts without JAX, so it cannot be exported; give its Algorithm an "
+        "`export`, or act with agent.session()."
+    )
+
+
+def adapts_by_gradient(params: Any, family: Family, settings: Any, /) -> Exported:
+    """In the place of `Algorithm.export`, for methods that take gradient steps at meta-test: refuses."""
+    raise NacreError(
+        "this method adapts to a task by gradient steps on its networks, which need JAX, so it cannot be exported; act "
+        "with agent.session(), or train a method that infers the task, such as pearl, rl2, maesn or focal."
+    )
+
+
 def _compiles_as_it_goes(family: Family, settings: Any, num_seeds: int, /) -> None:
     """For methods whose compilation takes little memory."""
 
@@ -134,6 +163,7 @@ class Algorithm:
     exploring_params: ExploringParams = _no_hypotheses  # of methods whose trials can explore by hypotheses
     fine_tuning: MakeFineTuning | None = None  # of methods that can go on learning from episodes of their own in a task
     compile: Compile = _compiles_as_it_goes
+    export: Export = _not_exported  # of methods whose agents act without JAX, too
 
     def params_for(self, state: Any, family: Family, settings: Any) -> Any:
         """What acting needs in trials such as the settings say."""

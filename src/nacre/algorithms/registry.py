@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from nacre.algorithms.protocol import Algorithm, Presets
+from nacre.algorithms.protocol import Algorithm, Presets, adapts_by_gradient
 from nacre.errors import NacreError, unknown
 from nacre.families import plugins
 from nacre.presets import macaw, maesn, maml, multitask, offline_context, oracle, pearl_presets, random_policy, rl2
@@ -40,27 +40,33 @@ _BUILT_IN = {
     "pearl": _built_in(
         "pearl", pearl_presets.PRESETS, PearlSettings, belief=_late("pearl", "belief"),
         compile=_late("pearl", "compile_update"), exploring_params=_late("pearl", "exploring_params"),
+        export=_late("pearl", "export"),
     ),
-    "rl2": _built_in("rl2", rl2.PRESETS, rl2.Rl2Settings),
-    "maml-trpo": _built_in("maml", maml.PRESETS, maml.MamlTrpoSettings),
-    "promp": _built_in("maml", maml.PRESETS, maml.PrompSettings),
-    "maesn": _built_in("maesn", maesn.PRESETS, maesn.MaesnSettings, belief=_late("maesn", "belief")),
+    "rl2": _built_in("rl2", rl2.PRESETS, rl2.Rl2Settings, export=_late("rl2", "export")),
+    "maml-trpo": _built_in("maml", maml.PRESETS, maml.MamlTrpoSettings, export=adapts_by_gradient),
+    "promp": _built_in("maml", maml.PRESETS, maml.PrompSettings, export=adapts_by_gradient),
+    "maesn": _built_in(
+        "maesn", maesn.PRESETS, maesn.MaesnSettings, belief=_late("maesn", "belief"), export=_late("maesn", "export")
+    ),
     "macaw": _built_in(
-        "macaw", macaw.PRESETS, macaw.MacawSettings, offline=True, fine_tuning=_late("macaw", "make_fine_tuning")
+        "macaw", macaw.PRESETS, macaw.MacawSettings, offline=True, fine_tuning=_late("macaw", "make_fine_tuning"),
+        export=adapts_by_gradient,
     ),
-    "bc": _built_in("bc", multitask.PRESETS["bc"], multitask.BcSettings, offline=True),
+    "bc": _built_in("bc", multitask.PRESETS["bc"], multitask.BcSettings, offline=True, export=_late("bc", "export")),
     "multitask-awr": _built_in(
         "multitask", multitask.PRESETS["multitask-awr"], multitask.MultitaskSettings, offline=True,
-        fine_tuning=_late("multitask", "make_fine_tuning"),
+        fine_tuning=_late("multitask", "make_fine_tuning"), export=adapts_by_gradient,
     ),
-    "oracle": _built_in("oracle", oracle.PRESETS, oracle.OracleSettings, needs_task=True),
+    "oracle": _built_in(
+        "oracle", oracle.PRESETS, oracle.OracleSettings, needs_task=True, export=_late("oracle", "export")
+    ),
     "offline-pearl": _built_in(
         "offline_context", offline_context.PRESETS, offline_context.OfflinePearlSettings, offline=True,
-        belief=_late("offline_context", "belief"),
+        belief=_late("offline_context", "belief"), export=_late("offline_context", "export"),
     ),
     "focal": _built_in(
         "offline_context", offline_context.PRESETS, offline_context.FocalSettings, offline=True,
-        belief=_late("offline_context", "belief"),
+        belief=_late("offline_context", "belief"), export=_late("offline_context", "export"),
     ),
     "random": _built_in("random_policy", random_policy.PRESETS, random_policy.RandomSettings, transfer=None),
 }  # fmt: skip

@@ -18,8 +18,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float
 
+from nacre.algorithms.protocol import Exported
 from nacre.families.family import Family, TaskSet, num_tasks
-from nacre.learning import on_policy
+from nacre.learning import exporting, on_policy
 from nacre.learning.networks import MIN_LOG_STD, PolicyOutput, full_precision
 from nacre.learning.on_policy import Rollouts, log_density, masked_mean
 from nacre.presets.rl2 import Rl2Settings
@@ -154,6 +155,15 @@ def make_agent(family: Family, config: Rl2Settings) -> Agent:
         return memory._replace(ended=jnp.ones_like(memory.ended))
 
     return Agent(begin, act, observe, end_episode, explores=lambda index, scored_episode: config.sample_in_trials)
+
+
+def export(params: RecurrentPolicy, family: Family, config: Rl2Settings) -> Exported:
+    """The agent for programs without JAX."""
+    cell, cell_arrays = exporting.cell("cell", params.cell)
+    head, head_arrays = exporting.dense("policy", [params.weight], [params.bias])
+    policy, policy_arrays = exporting.with_log_std(head, head_arrays, params.log_std)
+    words = {"kind": "recurrent", "obs_dim": family.obs_dim, "cell": cell, "policy": policy}
+    return Exported(words, cell_arrays | policy_arrays)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,20 +14,22 @@ from nacre.families.family import Family
 from nacre.presets.trials import TrialSettings
 from nacre.runs.experiment import check_seed
 from nacre.simulation import rollout
-from nacre.types import Agent, Logged, Tasks, Transition
+from nacre.types import Agent, Belief, Logged, Tasks, Transition
 
 
 class Session:
     """One trial, one step at a time: act, observe, ... end_episode, act, ... A step costs the same throughout."""
 
     def __init__(
-        self, name: str, family: Family, functions: Agent, params: Any, trials: TrialSettings, seed: int, told: Tasks
-    ):
-        """`TrainedAgent.session` makes them. `told` [1, ...]: the task, for a method that is told it."""
+        self, name: str, family: Family, functions: Agent, params: Any, trials: TrialSettings, seed: int, told: Tasks,
+        believes: Callable[[Any], Belief] | None = None,
+    ):  # fmt: skip
+        """`TrainedAgent.session` makes them. `told` [1, ...]: the task, for a method that is told it. `believes`: the
+        belief in a memory, of a method that has one."""
         self._name = name
         self._family = family
         self._functions, self._params = functions, rollout.on_host(params)
-        self._trials = trials
+        self._trials, self._believes = trials, believes
         begin_key, self._act_key, self._end_key = rollout.on_host(jax.random.split(seed_key(seed), 3))
         self.memory = rollout.begin(functions, self._params, told, begin_key)
         self.num_steps = 0
@@ -76,14 +79,18 @@ class Session:
         self._action = np.asarray(action)
         return np.clip(self._action[0], -1.0, 1.0)
 
-    def observe(self, next_obs: Any, reward: float, *, terminated: bool = False) -> None:
-        """What the last action led to: the true next observation and the reward. A time limit is not a termination."""
+    def observe(self, next_obs: Any, reward: float, *, terminated: bool = False, action: Any = None) -> None:
+        """What the last action led to: the true next observation and the reward. A time limit is not a termination.
+
+        `action` [action_dim]: what was carried out, where that is not the action that `act` gave.
+        """
         if self._action is None:
             raise NacreError("observe was called before act; call act first, then observe what it led to.")
         rewards = self._checked_reward(reward)
         discount = np.array([0.0 if terminated else 1.0], np.float32)
         next_obs = self._checked_obs(next_obs)
-        transition = Transition(self._obs, self._action, rewards, rewards, discount, next_obs)
+        done = self._action if action is None else self._checked("an action", action, self._family.action_dim)
+        transition = Transition(self._obs, done, rewards, rewards, discount, next_obs)
         self.memory = rollout.observe(self._functions, self._params, self.memory, transition, np.ones(1, bool))
         self.num_steps += 1
         self._action = None
@@ -94,6 +101,14 @@ class Session:
         self.memory = rollout.end_episode(self._functions, self._params, self.memory, key)
         self.num_episodes += 1
         self._action = None
+
+    @property
+    def belief(self) -> tuple[np.ndarray, np.ndarray]:
+        """(mean, variance) of the task variable z, each [latent_dim]; empty of a method without a belief."""
+        if self._believes is None:
+            return np.zeros(0, np.float32), np.zeros(0, np.float32)
+        mean, variance = self._believes(self.memory)
+        return np.asarray(mean[0]), np.asarray(variance[0])
 
     def _check_logged(self, logged: Logged) -> None:
         """Raises NacreError where these are not logged transitions of the family."""
@@ -131,20 +146,21 @@ class Session:
 
     def _checked_obs(self, obs: Any) -> np.ndarray:
         """As [1, obs_dim] float32, a copy."""
-        wanted = (self._family.obs_dim,)
+        return self._checked("an observation", obs, self._family.obs_dim)
+
+    def _checked(self, what: str, values: Any, width: int) -> np.ndarray:
+        """As [1, width] float32, a copy."""
         try:
             with np.errstate(over="ignore"):
-                array = np.array(obs, dtype=np.float32)  # a copy: the environment may use its array again
+                array = np.array(values, dtype=np.float32)  # a copy: the environment may use its array again
         except (TypeError, ValueError) as error:
-            raise NacreError(
-                f"an observation is no array of numbers ({error}); it must have shape {wanted}."
-            ) from error
-        if array.shape != wanted:
-            raise NacreError(f"an observation has shape {array.shape}, but {self._family.name} has {wanted}.")
+            raise NacreError(f"{what} is no array of numbers ({error}); it must have shape {(width,)}.") from error
+        if array.shape != (width,):
+            raise NacreError(f"{what} has shape {array.shape}, but {self._family.name} has {(width,)}.")
         if not np.isfinite(array).all():
             raise NacreError(
-                f"the observation at step {self.num_steps + 1} is {array.tolist()}, which is not finite; check the "
-                "environment."
+                f"{what.replace('an ', 'the ')} at step {self.num_steps + 1} is {array.tolist()}, which is not finite; "
+                "check the environment."
             )
         return array[None]
 

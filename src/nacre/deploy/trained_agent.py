@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from nacre.data import contexts
-from nacre.deploy import logged_tasks
+from nacre.deploy import NumpySession, logged_tasks
 from nacre.deploy.session import Session, seed_key
 from nacre.errors import NacreError
 from nacre.families.checked_environment import refuse_running_statistics
@@ -88,15 +88,16 @@ class TrainedAgent:
 
     def __init__(
         self, experiment: Experiment, tasks: TaskSet, params: Any, grad_steps: int | None = None,
-        exploring_params: Callable[[], Any] | None = None,
+        exploring_params: Callable[[], Any] | None = None, run: RunDirectory | None = None,
     ):  # fmt: skip
         """`grad_steps`: the number of the checkpoint; None where the parameters are of none. `exploring_params` reads
-        those with hypotheses about tasks, which are asked for once they are needed."""
+        those with hypotheses about tasks, which are asked for once they are needed. `run`: whose checkpoint it is."""
         self.experiment = experiment
         self.family = experiment.family
         self.tasks = tasks
         self.params = params
         self.grad_steps = grad_steps
+        self.run = run
         self._read_exploring_params, self._exploring_params = exploring_params, None
         self.trials = TrialSettings.of(experiment.settings)
         self.functions = self.functions_for(self.trials)
@@ -322,7 +323,23 @@ class TrainedAgent:
                     f"{self.experiment.algorithm_name} is told its task; give one, as in task='velocity=1'."
                 )
             told = self.family.parse_task(task, allow_ood=True)
-        return Session(self._name, self.family, self.functions_for(trials), self.params_for(trials), trials, seed, told)
+        belief, settings = self.experiment.algorithm.belief, self.experiment.settings
+        believes = None if belief is None else lambda memory: belief(memory, settings)
+        functions, params = self.functions_for(trials), self.params_for(trials)
+        return Session(self._name, self.family, functions, params, trials, seed, told, believes)
+
+    def export(
+        self, path: str | Path, *, overwrite: bool = False, licence: str | None = None, seed: int = 0,
+        episodes: int | None = None, **options: Unpack[TrialOptions],
+    ) -> NumpySession:  # fmt: skip
+        """Writes a folder with which the agent acts where there is no JAX (docs/export.md); a session of it.
+
+        `overwrite`: replace the bundle that stands there. `licence`: for agent.json. `seed`: of the trial that is
+        recorded for the self-test. Raises NacreError for a method that adapts by gradient steps.
+        """
+        from nacre.deploy.bundles import export  # its modules are needed for nothing else
+
+        return export(self, path, overwrite=overwrite, licence=licence, seed=seed, episodes=episodes, **options)
 
     def report_episode(self, index: int, episode_return: float, length: int, memory: Any) -> EpisodeReport:
         """What is told of an episode, given what the agent remembers after it. `index` counts from 0."""
@@ -378,7 +395,8 @@ def agent_of(run: RunDirectory, state: Any) -> TrainedAgent:
         whole = load_state(run, checkpoint=grad_steps)
         return experiment.algorithm.exploring_params(whole, experiment.family, experiment.settings)
 
-    return TrainedAgent(experiment, run.tasks, experiment.algorithm.agent_params(state), grad_steps, exploring_params)
+    params = experiment.algorithm.agent_params(state)
+    return TrainedAgent(experiment, run.tasks, params, grad_steps, exploring_params, run)
 
 
 def describe(tasks: Tasks, index: int) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -170,6 +171,19 @@ class MLP(eqx.Module):
                 h = standardise(h)
             h = product(jax.nn.relu(h), weight, self.precision) + bias
         return h
+
+
+def in_float32(networks: Any) -> Any:
+    """A pytree with its perceptrons' products in float32, whatever precision they were trained in."""
+
+    def of_node(node: Any) -> Any:
+        if not isinstance(node, MLP) or node.precision == "float32":
+            return node
+        changed = copy.copy(node)
+        object.__setattr__(changed, "precision", "float32")  # modules are immutable, a fresh copy is nobody's yet
+        return changed
+
+    return jax.tree.map(of_node, networks, is_leaf=lambda node: isinstance(node, MLP))
 
 
 class RecurrentEncoder(eqx.Module):

@@ -1,0 +1,268 @@
+"""Writing bundles: an agent as a folder that acts without nacre, with agent.json, weights.npz and session.py in it.
+
+deploy/numpy_session.py reads them, and is session.py. What an agent is in words and arrays, its method says
+(`Algorithm.export`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, Unpack
+
+import numpy as np
+
+from nacre.deploy import NumpySession, load, numpy_session
+from nacre.deploy.session import Session
+from nacre.errors import NacreError
+from nacre.families.family import Family, MujocoFamily, TaskSet, num_tasks, take
+from nacre.learning.networks import in_float32
+from nacre.presets.trials import TrialOptions, TrialSettings
+from nacre.runs.directory import RunDirectory, versions
+from nacre.runs.experiment import Experiment, to_json
+from nacre.runs.files import reason_of
+from nacre.simulation.environment import TaskEnvironment
+from nacre.types import Agent, Logged, Tasks, Transition
+
+MOST_EPISODES, MOST_STEPS = 4, 10
+"""Of the trial that is recorded for the self-test."""
+FILES = {"agent.json", "weights.npz", "session.py", "__pycache__"}
+"""What may lie in a bundle."""
+MOST_SAMPLED = 1000
+"""An agent that samples its actions in so many episodes samples them in all."""
+
+
+class Robot(NamedTuple):
+    """What a family tells of the machine that acts; None where it does not."""
+
+    control_period: float | None  # seconds between two actions
+    actions: list[str] | None  # names of the actuators
+
+
+def robot_of(family: Family) -> Robot:
+    """What is known of a family's robot."""
+    if not isinstance(family, MujocoFamily):
+        return Robot(None, None)
+    from nacre.families.robots import load_model  # loads MuJoCo
+
+    model = load_model(type(family).model_file, family.model_timestep)
+    names = [model.actuator(index).name for index in range(model.nu)]
+    return Robot(float(model.opt.timestep * family.frame_skip), names if all(names) else None)
+
+
+def trial_words(trials: TrialSettings, functions: Agent) -> dict[str, Any]:
+    """How the agent's trials go."""
+    scored = trials.episodes - 1
+    sampled = next((index for index in range(MOST_SAMPLED) if not functions.explores(index, scored)), None)
+    return {
+        "protocol": trials.protocol, "episodes": trials.episodes, "scored_episode": trials.episodes,
+        "exploration_episodes": trials.exploration_episodes, "exploration": trials.exploration,
+        "sampled": sampled, "needs_logs": trials.needs_logs,
+    }  # fmt: skip
+
+
+def task_text(task: Tasks) -> str:
+    """The first of these tasks as people write it: 'velocity=1.3'."""
+    numbers = {name: ",".join(map(repr, np.ravel(values[0]).tolist())) for name, values in task.items()}
+    return " ".join(f"{name}={text}" for name, text in numbers.items())
+
+
+def record(family: Family, session: Session, task: Tasks, seed: int, trials: TrialSettings) -> dict[str, Any]:
+    """A short trial of this session in a task: what it saw and did. Where its protocol gives it logged transitions,
+    they are those of random actions. `seed` is the session's, and that of the environment."""
+    text = task_text(task)
+    env, rng = TaskEnvironment(family, text, allow_ood=True), np.random.default_rng(seed)
+    try:
+        absorbed = None
+        if trials.needs_logs:
+            random_actions = (rng.uniform(-1, 1, family.action_dim).astype(np.float32) for _ in range(MOST_STEPS))
+            obs, action, reward = _episode(env, family, lambda _: next(random_actions), None, seed)
+            log = Transition(obs[:-1], action, reward, reward, np.ones_like(reward), obs[1:])
+            end = np.ones_like(reward)
+            session.absorb(Logged(log, end, end, obs[1:], end))
+            absorbed = {name: shortest(getattr(log, name)) for name in ("obs", "action", "reward", "next_obs")}
+        episodes = []
+        for index in range(min(trials.episodes, MOST_EPISODES)):
+            played = _episode(env, family, session.act, session.observe, seed + index)
+            session.end_episode()
+            episodes.append(dict(zip(("obs", "action", "reward"), map(shortest, played), strict=True)))
+    finally:
+        env.close()
+    return {"seed": seed, "task": text, "absorbed": absorbed, "episodes": episodes}
+
+
+def _episode(
+    env: TaskEnvironment, family: Family, act: Any, observe: Any, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """obs [step + 1, obs_dim], actions [step, action_dim] and rewards [step] of the beginning of an episode."""
+    seen: list[Any] = [env.reset(seed=seed)[0]]
+    actions: list[Any] = []
+    rewards: list[Any] = []
+    for _ in range(min(family.horizon, MOST_STEPS)):
+        action = act(seen[-1])
+        obs, reward, terminated, truncated, info = env.step(action)
+        if info.get("diverged"):
+            break
+        if observe is not None:
+            observe(obs, np.float32(reward), terminated=terminated)
+        seen, actions, rewards = [*seen, obs], [*actions, action], [*rewards, reward]
+        if terminated or truncated:
+            break
+    width = (len(actions), family.action_dim)
+    return np.array(seen, np.float32), np.array(actions, np.float32).reshape(width), np.array(rewards, np.float32)
+
+
+def shortest(values: np.ndarray) -> list[Any]:
+    """float32 numbers for JSON, each with as few digits as tell it from the others."""
+    return [shortest(row) if row.ndim else float(str(row)) for row in np.asarray(values, np.float32)]
+
+
+def write(path: Path, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Writes a bundle that passes its self-test, whole or not at all, in place of what `check_place` lets go."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    files = {"weights.npz": buffer.getvalue(), "session.py": Path(numpy_session.__file__).read_bytes()}
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    files["agent.json"] = (as_text(about | {"files": hashes}) + "\n").encode()
+    draft = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}-", dir=path.parent))
+        for name, data in files.items():
+            (draft / name).write_bytes(data)
+        load(draft, task=about["self_test"]["task"]).self_test()
+        draft.chmod(0o755)
+        _put(draft, path)
+    except OSError as error:
+        raise NacreError(f"cannot write {path} ({reason_of(error)}); choose another place with --out.") from error
+    finally:
+        if draft is not None:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _put(draft: Path, path: Path) -> None:
+    """Renames a folder; what stood at its place is removed."""
+    if not path.exists():
+        draft.rename(path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=".replaced-", dir=path.parent))
+    path.rename(old)
+    draft.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def as_text(about: dict[str, Any]) -> str:
+    """agent.json: a line for each entry, those of large objects a line each as well."""
+
+    def entries(words: dict[str, Any], indent: str) -> list[str]:
+        return [f"{indent}{json.dumps(name)}: {json.dumps(value)}" for name, value in words.items()]
+
+    lines = []
+    for name, value in about.items():
+        if isinstance(value, dict) and value:
+            inside = ",\n".join(entries(value, "    "))
+            lines.append(f"  {json.dumps(name)}: {{\n{inside}\n  }}")
+        else:
+            lines += entries({name: value}, "  ")
+    return "{\n" + ",\n".join(lines) + "\n}"
+
+
+def check_place(path: Path, *, overwrite: bool) -> Path:
+    """The path, without '..'. Raises NacreError where something stands already; with `overwrite`, where that is no
+    bundle, or has more in it."""
+    path = path.resolve() if ".." in path.parts or path == Path(".") else path
+    try:
+        taken = path.exists() or path.is_symlink()
+    except (OSError, ValueError) as error:
+        raise NacreError(
+            f"cannot write {str(path)[:200]} ({reason_of(error)}); choose another place with --out."
+        ) from error
+    if taken and not overwrite:
+        raise NacreError(f"{path} exists; choose another place with --out, or replace a bundle with --overwrite.")
+    if taken:
+        _check_bundle(path)
+    return path
+
+
+def _check_bundle(path: Path) -> None:
+    """Raises NacreError where a folder is not a bundle and nothing else."""
+    refused = f"--overwrite replaces nothing but bundles; choose another place with --out than {path}"
+    try:
+        is_bundle = json.loads((path / "agent.json").read_text())["format"] == numpy_session.FORMAT
+        names = {entry.name for entry in path.iterdir()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NacreError(f"{refused}, which is none.") from error
+    if path.is_symlink() or not is_bundle:
+        raise NacreError(f"{refused}, which is none.")
+    if names - FILES:
+        raise NacreError(f"{refused}, or move {min(names - FILES)} out of it.")
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Exporting
+
+
+class Trained(Protocol):
+    """What is exported: a `TrainedAgent`."""
+
+    experiment: Experiment
+    tasks: TaskSet
+    grad_steps: int | None
+    run: RunDirectory | None
+    trials: TrialSettings
+
+    def functions_for(self, trials: TrialSettings) -> Agent: ...
+
+    def params_for(self, trials: TrialSettings) -> Any: ...
+
+
+def export(
+    agent: Trained, path: str | Path, *, overwrite: bool = False, licence: str | None = None, seed: int = 0,
+    episodes: int | None = None, **options: Unpack[TrialOptions],
+) -> NumpySession:  # fmt: skip
+    """As `TrainedAgent.export`."""
+    path = check_place(Path(path), overwrite=overwrite)
+    trials, family = agent.trials.changed(episodes, **options), agent.experiment.family
+    about, arrays = described(agent, trials)
+    task, params = first_task([agent.tasks.test, agent.tasks.train]), in_float32(agent.params_for(trials))
+    session = Session(about["name"], family, agent.functions_for(trials), params, trials, seed, task)
+    recorded = record(family, session, task, seed, trials)
+    write(path, about | {"licence": licence, "provenance": provenance(agent), "self_test": recorded}, arrays)
+    return load(path, task=recorded["task"])
+
+
+def described(agent: Trained, trials: TrialSettings) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What agent.json says of an agent in trials like these, and its arrays."""
+    experiment, family = agent.experiment, agent.experiment.family
+    settings, robot = trials.applied_to(experiment.settings), robot_of(family)
+    exported = experiment.algorithm.export(agent.params_for(trials), family, settings)
+    about = {
+        "format": numpy_session.FORMAT, "schema": numpy_session.SCHEMA, "nacre": importlib.metadata.version("nacre"),
+        "name": f"{experiment.algorithm_name} on {family.name}", "method": experiment.algorithm_name,
+        "family": family.name, "obs_dim": family.obs_dim, "action_dim": family.action_dim,
+        "action_bounds": [-1.0, 1.0], "observations": None, "actions": robot.actions,
+        "control_period": robot.control_period, "horizon": family.horizon,
+        "trial": trial_words(trials, agent.functions_for(trials)), "agent": exported.words,
+        "arrays": {name: list(values.shape) for name, values in exported.arrays.items()},
+    }  # fmt: skip
+    return about, exported.arrays
+
+
+def provenance(agent: Trained) -> dict[str, Any]:
+    """Where the parameters come from: the run's name, the checkpoint, config.json."""
+    if agent.run is None:
+        text, name = to_json(agent.experiment, versions()), None
+    else:
+        text, name = (agent.run.path / "config.json").read_text(), agent.run.path.resolve().name
+    return {"run": name, "grad_steps": agent.grad_steps, "config": json.loads(text)}
+
+
+def first_task(tasks: Sequence[Tasks]) -> Tasks:
+    """The first task of the first of these that has any."""
+    return next(take(some, slice(1)) for some in tasks if num_tasks(some))

@@ -1,0 +1,122 @@
+"""An agent in words and arrays: what a program without JAX needs to act as it does (deploy/numpy_session.py reads it).
+
+A method's `export` names the kind of agent that it is, its networks and its numbers. Words are what JSON can say. An
+array is named after the network and the layer that it is of, such as policy.0.weight [in, out] and policy.0.bias [out].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+
+from nacre.errors import NacreError
+from nacre.learning.networks import (
+    LOG_STD_MAX,
+    LOG_STD_MIN,
+    MAX_SCALED,
+    MIN_LOG_STD,
+    MIN_STD,
+    MLP,
+    GaussianPolicy,
+    RecurrentEncoder,
+    Scale,
+    TanhGaussianPolicy,
+)
+
+Words = dict[str, Any]
+Arrays = dict[str, np.ndarray]
+
+
+def dense(
+    name: str, weights: Sequence[Any], biases: Sequence[Any], activation: str = "relu", scale: Scale | None = None
+) -> tuple[Words, Arrays]:
+    """Dense layers with an activation between them; the first inputs brought to scale, where there is one."""
+    arrays: Arrays = {}
+    for index, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        arrays |= {f"{name}.{index}.weight": _array(weight), f"{name}.{index}.bias": _array(bias)}
+    sizes = [len(weights[0]), *(len(bias) for bias in biases)]
+    words: Words = {"name": name, "sizes": sizes, "activation": activation, "scaled": 0}
+    if scale is not None:
+        arrays |= {
+            f"{name}.mean": _array(scale.mean),
+            f"{name}.std": np.maximum(_array(scale.std), np.float32(MIN_STD)),
+        }
+        words |= {"scaled": len(scale.mean), "limit": MAX_SCALED}
+    return words, arrays
+
+
+def mlp(name: str, network: MLP) -> tuple[Words, Arrays]:
+    """A perceptron, in float32 whatever precision it was trained in."""
+    if network.normalised:
+        raise NacreError(f"the hidden layers of {name} are normalised, which an exported agent cannot do yet.")
+    return dense(name, network.weights, network.biases, scale=network.scale)
+
+
+def cell(name: str, network: eqx.nn.LSTMCell | eqx.nn.GRUCell) -> tuple[Words, Arrays]:
+    """A recurrent cell as two linear layers, of its input and of its hidden state, with the biases of each."""
+    to_input, to_hidden = _array(network.weight_ih).T, _array(network.weight_hh).T
+    bias, of_hidden = _array(network.bias), np.zeros(to_hidden.shape[1], np.float32)
+    if isinstance(network, eqx.nn.GRUCell):
+        of_hidden[-network.hidden_size :] = _array(network.bias_n)
+    words, arrays = dense(f"{name}.input", [to_input], [bias])
+    hidden_words, hidden_arrays = dense(f"{name}.hidden", [to_hidden], [of_hidden])
+    kind = "gru" if isinstance(network, eqx.nn.GRUCell) else "lstm"
+    return {"kind": kind, "of_input": words, "of_hidden": hidden_words}, arrays | hidden_arrays
+
+
+def encoder(network: MLP | RecurrentEncoder) -> tuple[Words, Arrays]:
+    """An encoder of transitions (obs, action, reward and perhaps next_obs), perhaps with a cell and a head behind."""
+    if not isinstance(network, RecurrentEncoder):
+        words, arrays = mlp("encoder", network)
+        return {"layers": words}, arrays
+    words, arrays = mlp("encoder", network.mlp)
+    cell_words, cell_arrays = cell("cell", network.cell)
+    head_words, head_arrays = dense("head", [network.weight], [network.bias])
+    return {"layers": words, "cell": cell_words, "head": head_words}, arrays | cell_arrays | head_arrays
+
+
+def squashed_policy(
+    network: TanhGaussianPolicy, head: str = "tanh", log_std_range: tuple[float, float] = (LOG_STD_MIN, LOG_STD_MAX)
+) -> tuple[Words, Arrays]:
+    """A policy of (obs, z) whose network says mean and log standard deviation; the mean action is tanh of the mean.
+
+    `head` says what samples are: tanh of a Gaussian's ('tanh'), or a Gaussian's around the mean action, clipped
+    ('clipped').
+    """
+    words, arrays = mlp("policy", network.mlp)
+    action_dim = words["sizes"][-1] // 2
+    return {"layers": words, "head": head, "action_dim": action_dim, "log_std_range": list(log_std_range)}, arrays
+
+
+def gaussian_policy(network: GaussianPolicy) -> tuple[Words, Arrays]:
+    """A policy of (obs, z) whose log standard deviation is the same in all states."""
+    words, arrays = dense("policy", network.weights, network.biases, network.activation)
+    return with_log_std(words, arrays, network.log_std)
+
+
+def with_log_std(words: Words, arrays: Arrays, log_std: Any) -> tuple[Words, Arrays]:
+    """Layers that say the mean of a Gaussian, as a policy with this log standard deviation."""
+    floored = np.maximum(_array(log_std), np.float32(MIN_LOG_STD))
+    words = {
+        "layers": words,
+        "head": "gaussian",
+        "action_dim": len(floored),
+        "log_std_range": [MIN_LOG_STD, LOG_STD_MAX],
+    }
+    return words, arrays | {"policy.log_std": floored}
+
+
+def row_layers(name: str, rows: Sequence[Any], in_dim: int) -> tuple[Words, Arrays]:
+    """Dense layers whose weights W [in, out] and then b [out] lie in one row each (learning/weight_transform.py)."""
+    matrices = []
+    for row in map(_array, rows):
+        matrices.append(row.reshape(in_dim + 1, -1))
+        in_dim = matrices[-1].shape[1]
+    return dense(name, [matrix[:-1] for matrix in matrices], [matrix[-1] for matrix in matrices])
+
+
+def _array(values: Any) -> np.ndarray:
+    return np.array(values, np.float32)

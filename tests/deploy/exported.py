@@ -1,0 +1,43 @@
+"""Agents that were never trained, with networks that say something, as JAX and as NumPy sessions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import nacre
+from nacre.deploy import NumpySession, bundles
+from nacre.deploy.numpy_session import Bundle
+from nacre.runs.experiment import from_preset
+
+TASK = {"oracle": "goal=0.6,0.8"}
+
+
+def untrained(method: str, **settings: Any) -> nacre.TrainedAgent:
+    """An agent on point-robot whose parameters are random numbers, so that its actions are neither 0 nor 1."""
+    small: dict[str, Any] = {} if method == "bc" else {"hidden_dim": 8}
+    family = settings.pop("family", "point-robot")
+    experiment = from_preset(method, family, "smoke", **(small | settings))
+    algorithm, rng = experiment.algorithm, np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda: algorithm.agent_params(algorithm.init(experiment.family, experiment.settings, 0)))
+
+    def drawn(leaf: Any) -> np.ndarray:
+        fan_in = leaf.shape[0] if leaf.ndim > 1 else 1
+        return (rng.standard_normal(leaf.shape) / np.sqrt(fan_in)).astype(np.float32)
+
+    params = jax.tree.map(drawn, shapes)
+    tried = rng.standard_normal((5, getattr(experiment.settings, "latent_dim", 0))).astype(np.float32)
+    tasks = experiment.family.task_set(0, 2, 2)
+    return nacre.TrainedAgent(experiment, tasks, params, exploring_params=lambda: params._replace(hypotheses=tried))
+
+
+def numpy_session(
+    agent: nacre.TrainedAgent, seed: int = 0, episodes: int | None = None, **options: Any
+) -> NumpySession:
+    """The session that its bundle would give, without writing one."""
+    about, arrays = bundles.described(agent, agent.trials.changed(episodes, **options))
+    about |= {"files": {"weights.npz": "0" * 64}}
+    return NumpySession(Bundle(Path(), about, arrays), seed, TASK.get(agent.experiment.algorithm_name))

@@ -1,0 +1,58 @@
+"""The session in NumPy follows the session in JAX."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from exported import TASK, numpy_session, untrained
+
+PEARL = dict(encoder_hidden_dim=8)
+OFFLINE = dict(encoder_hidden_dim=8, backbone="iql")
+AGENTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "pearl": ("pearl", PEARL, {}),
+    "pearl, all that is told": (
+        "pearl", PEARL | dict(use_next_obs_in_context=True, normalise_inputs="all", use_prior_factor=True),
+        dict(protocol="online-np"),
+    ),
+    "pearl, recurrent": ("pearl", PEARL | dict(encoder="recurrent", use_information_bottleneck=False), {}),
+    "pearl, hypotheses": ("pearl", PEARL, dict(exploration="hypotheses", exploration_episodes=3, episodes=4)),
+    "pearl, one episode": ("pearl", PEARL, dict(protocol="zero-shot")),
+    "rl2, lstm": ("rl2", dict(cell="lstm"), {}),
+    "rl2, gru, samples": ("rl2", dict(cell="gru", sample_in_trials=True), {}),
+    "maesn": ("maesn", dict(num_adaptation_steps=2), dict(episodes=4)),
+    "oracle": ("oracle", {}, {}),
+    "focal, of logs": ("focal", OFFLINE, {}),
+    "focal, samples": ("focal", OFFLINE, dict(protocol="online-prior", exploration_episodes=2, episodes=3)),
+    "offline pearl": ("offline-pearl", OFFLINE | dict(backbone="sac"), dict(protocol="online-np")),
+    "offline pearl, one episode": ("offline-pearl", OFFLINE, dict(protocol="zero-shot")),
+    "bc": ("bc", dict(meta=False), dict(protocol="gradient-steps:0")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_numpy_session_follows_the_jax_session(name: str) -> None:
+    method, settings, options = AGENTS[name]
+    agent = untrained(method, **settings)
+    ours, theirs = numpy_session(agent, 7, **options), agent.session(7, task=TASK.get(method), **options)
+    rng, actions = np.random.default_rng(0), []
+    if ours.about["trial"]["needs_logs"]:
+        logged = agent.logged_episode(*(rng.uniform(-1, 1, shape) for shape in ((9, 2), (8, 2), 8)))
+        ours.absorb(logged)
+        theirs.absorb(logged)
+    for episode in range(4):
+        for _ in range(12):
+            obs, next_obs, reward = rng.standard_normal(2), rng.standard_normal(2), float(rng.standard_normal())
+            actions.append((ours.act(obs), theirs.act(obs)))
+            done = np.array([0.5, -0.5]) if episode == 2 else None
+            ours.observe(next_obs, reward, action=done)
+            theirs.observe(next_obs, reward, action=done)
+        ours.end_episode()
+        theirs.end_episode()
+        for own, other in zip(ours.belief, theirs.belief, strict=True):
+            assert np.allclose(own, other, rtol=1e-5, atol=1e-6) and own.shape == other.shape
+    own, other = np.moveaxis(np.array(actions), 1, 0)
+    assert np.abs(own - other).max() < 1e-5
+    assert own.std() > 0.05 and own.dtype == np.float32
+    assert repr(ours) == repr(theirs)
