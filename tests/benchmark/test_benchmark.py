@@ -49,7 +49,8 @@ FIGURES = {
     },
     "act": {
         "microseconds_p50", "microseconds_p99", "microseconds_p50_long_context", "microseconds_p99_long_context",
-        "long_context",
+        "long_context", "numpy_microseconds_p50", "numpy_microseconds_p99", "numpy_microseconds_p50_long_context",
+        "numpy_microseconds_p99_long_context", "numpy_start_seconds", "bundle_bytes",
     },
 }  # fmt: skip
 

@@ -101,6 +101,8 @@ class TrainedAgent:
         self._read_exploring_params, self._exploring_params = exploring_params, None
         self.trials = TrialSettings.of(experiment.settings)
         self.functions = self.functions_for(self.trials)
+        belief, settings = experiment.algorithm.belief, experiment.settings
+        self._believes = None if belief is None else lambda memory: belief(memory, settings)
 
     def __repr__(self) -> str:
         run, trials = self.experiment, self.trials
@@ -323,10 +325,8 @@ class TrainedAgent:
                     f"{self.experiment.algorithm_name} is told its task; give one, as in task='velocity=1'."
                 )
             told = self.family.parse_task(task, allow_ood=True)
-        belief, settings = self.experiment.algorithm.belief, self.experiment.settings
-        believes = None if belief is None else lambda memory: belief(memory, settings)
         functions, params = self.functions_for(trials), self.params_for(trials)
-        return Session(self._name, self.family, functions, params, trials, seed, told, believes)
+        return Session(self._name, self.family, functions, params, trials, seed, told, self._believes)
 
     def export(
         self, path: str | Path, *, overwrite: bool = False, licence: str | None = None, seed: int = 0,
@@ -337,16 +337,15 @@ class TrainedAgent:
         `overwrite`: replace the bundle that stands there. `licence`: for agent.json. `seed`: of the trial that is
         recorded for the self-test. Raises NacreError for a method that adapts by gradient steps.
         """
-        from nacre.deploy.bundles import export  # its modules are needed for nothing else
+        from nacre.deploy.bundles import export
 
         return export(self, path, overwrite=overwrite, licence=licence, seed=seed, episodes=episodes, **options)
 
     def report_episode(self, index: int, episode_return: float, length: int, memory: Any) -> EpisodeReport:
         """What is told of an episode, given what the agent remembers after it. `index` counts from 0."""
-        belief = self.experiment.algorithm.belief
-        if belief is None:
+        if self._believes is None:
             return EpisodeReport(index + 1, episode_return, length, [], [])
-        mean, variance = belief(memory, self.experiment.settings)
+        mean, variance = self._believes(memory)
         return EpisodeReport(
             index + 1, episode_return, length, np.asarray(mean[0]).tolist(), np.sqrt(np.asarray(variance[0])).tolist()
         )
