@@ -19,6 +19,7 @@ from command_line import output, refusal, run
 from nacre.errors import NacreError
 from nacre.report import comparison_table, profiles, statistics
 from nacre.report.comparison import compare
+from nacre.report.short_names import short_names
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import resolve
 from nacre.runs.tables import EVAL_COLUMNS, eval_rows
@@ -77,10 +78,12 @@ def test_the_probability_of_improvement_counts_pairs_of_seeds_task_by_task():
 
 
 def test_a_profile_is_the_share_of_seeds_and_tasks_above_each_level():
-    share, low, high = statistics.share_above(np.array([[0.0, 2.0], [2.0, 4.0]]), np.array([-1.0, 1.0, 3.0, 5.0]))
+    share, low, high = statistics.share_above([np.array([[0.0, 2.0], [2.0, 4.0]])], np.array([-1.0, 1.0, 3.0, 5.0]))
     assert share.tolist() == [1.0, 0.75, 0.25, 0.0]
     assert low.tolist() == [1.0, 0.5, 0.0, 0.0] and high.tolist() == [1.0, 1.0, 0.5, 0.0]
-    assert np.isnan(statistics.share_above(np.zeros((1, 2)), np.zeros(1))[1]).all()
+    assert np.isnan(statistics.share_above([np.zeros((1, 2))], np.zeros(1))[1]).all()
+    many_tasks, few = np.ones((2, 9)), np.zeros((2, 1))  # a family counts once, however many tasks it has
+    assert [one.tolist() for one in statistics.share_above([many_tasks, few], np.array([0.5]))] == [[0.5]] * 3
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -179,6 +182,25 @@ def test_what_cannot_be_compared_is_left_out_with_a_notice(make_run: MakeRun, tm
 # Formats
 
 
+def test_names_are_as_short_as_tells_methods_apart():
+    labels = [
+        ("a", "pearl (fast) kl_weight=0.1 hidden_dim=64"),
+        ("a", "pearl (fast) kl_weight=0.5 hidden_dim=64"),
+        ("a", "rl2 (paper) span=(0.5, 2)"),
+        ("b", "rl2 (fast)"),
+        ("b", "promp (paper), from runs/a b"),
+        ("b", "promp (paper)"),
+        ("b", "oracle (fast) discount=0.9"),
+        ("a", "oracle (paper)"),
+        ("a", "oracle (fast)"),
+    ]
+    assert list(short_names(labels).items()) == [
+        (labels[0], "pearl (fast) kl_weight=0.1"), (labels[1], "pearl (fast) kl_weight=0.5"), (labels[2], "rl2"),
+        (labels[3], "rl2"), (labels[4], "promp (paper) from runs/a b"), (labels[5], "promp (paper)"),
+        (labels[6], "oracle (fast)"), (labels[7], "oracle (paper)"), (labels[8], "oracle (fast)"),
+    ]  # fmt: skip
+
+
 @pytest.fixture
 def folder(make_run: MakeRun) -> Path:
     """Two methods on point-robot, of two seeds and of one; one method on another family."""
@@ -191,7 +213,7 @@ def folder(make_run: MakeRun) -> Path:
 def test_text_fits_eighty_columns_and_says_what_was_measured(folder: Path, capsys: Capture):
     text = output(capsys, "compare", str(folder), "--threshold", "point-robot=-120")
     assert max(map(len, text.splitlines())) <= 80
-    for part in ("pearl (smoke)", "kl_weight=0.5", "-95.0", "-96.0 to -94.0", "2k", "2.0", "IQM", "probability of",
+    for part in ("pearl  ", "kl_weight=0.5", "-95.0", "-96.0 to -94.0", "2k", "2.0", "IQM", "probability of",
                  "1.00", "interquartile mean"):  # fmt: skip
         assert part in text, part
     assert "\x1b" not in text
@@ -203,7 +225,7 @@ def test_every_format_holds_the_same_numbers(folder: Path, tmp_path: Path, capsy
     assert "## Interquartile mean (95 % interval)\n\n| method | point-robot | point-robot-half-circle |" in markdown
     assert "| -95.0 (-96.0 to -94.0) | 8.00 |" in markdown
     latex = comparison_table.as_latex(found)
-    assert r"num\_test\_tasks=2" in latex and "$-$95.0 & $-$96.0 to $-$94.0" in latex
+    assert r"95 \% interval" in latex and "$-$95.0 & $-$96.0 to $-$94.0" in latex
     assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 4
     rows = list(csv.DictReader(io.StringIO(comparison_table.as_csv(found))))
     assert [(row["family"], row["seeds"], float(row["iqm"])) for row in rows] == [
@@ -227,6 +249,21 @@ def test_profiles_have_a_panel_for_each_family_and_a_band_where_there_are_seeds(
     assert share[0] == 1.0 and share[-1] == 0.0
     assert share[np.searchsorted(levels, -95.0)] == 0.5  # both seeds on the second task
     assert left.get_xlabel() == "return of the scored episode"
+    assert left.get_lines()[0].get_color() == right.get_lines()[0].get_color()  # of pearl
+
+
+def test_where_all_families_are_normalised_the_first_panel_is_all_of_them(make_run: MakeRun):
+    for family in ("point-robot", "point-robot-half-circle"):
+        make_run("random", [-10.0], 0, family=family)
+        for task in (0, 1):
+            make_run("oracle", [10.0 + 10.0 * task], family=family, single_task=task)
+    make_run("pearl", [0.0])
+    folder = make_run("pearl", [10.0], family="point-robot-half-circle").parent
+    everything, *each = profiles.panels_of(compare(folder))
+    assert [panel.title for panel in each] == ["point-robot", "point-robot-half-circle"]
+    assert everything.title == "all families" and everything.scored == "normalised score"
+    scores = {line.name: sorted(matrix.tolist() for matrix in line.families) for line in everything.lines}
+    assert scores == {"pearl": [[[0.5, 0.5]], [[1.0, 1.0]]], "random": [[[0.0, 0.0]]] * 2}
 
 
 def test_a_profile_is_written_beside_the_table_or_refused_before_any_work(

@@ -56,7 +56,7 @@ def run(args: list[str], started: float) -> None:
     elif chosen == "text":
         for table in comparison_table.text_tables(found):
             print_table(table)
-        print("", *comparison_table.note_lines(), sep="\n")
+        print("", *comparison_table.note_lines(found), sep="\n")
     else:
         print(comparison_table.FORMATS[chosen](found), end="")
     if command.profile is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nacre.algorithms.registry import find_algorithm
-from nacre.report import curves
+from nacre.report import curves, profiles
 from nacre.report.comparison import compare
 from nacre.report.comparison_table import as_markdown
 from nacre.report.picture import written_whole
@@ -30,11 +30,13 @@ class PaperFigure(NamedTuple):
         ]
 
     def draw(self, done: Sequence[RunStep], picture: Path) -> None:
-        """The learning curves of these runs, and beside them in a .md the table that compares their lines."""
+        """The learning curves of these runs, a table that compares their lines (.md), and their profiles."""
         runs = [step.path for step in done]
         curves.draw(runs, picture)
+        compared = compare(runs)
         with written_whole(picture.with_suffix(".md")) as draft:
-            draft.write_text(as_markdown(compare(runs)))
+            draft.write_text(as_markdown(compared))
+        profiles.draw(compared, picture.with_stem(f"{picture.stem}-profile"))
 
 
 def _six_domains() -> Iterator[Line]:

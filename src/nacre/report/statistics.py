@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -57,17 +58,18 @@ def probability_of_improvement(better: np.ndarray, worse: np.ndarray) -> Estimat
     return _estimate(float(wins.mean()), resampled, min(len(better), len(worse)))
 
 
-def share_above(scores: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The performance profile of scores [seed, task]: (share, low, high) [level] of seeds and tasks above each level.
+def share_above(families: Sequence[np.ndarray], levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The performance profile: (share, low, high) [level] of seeds and tasks whose score is above each level.
 
-    The ends of the interval are NaN where there is one seed.
+    Scores [seed, task] of each family: the mean over families of their shares; a resample draws the seeds of each anew.
+    The ends of the interval are NaN where a family has one seed.
     """
-    by_seed = (scores[:, :, None] > levels).mean(axis=1)  # [seed, level]
-    share = by_seed.mean(axis=0)
-    if len(scores) == 1:
+    by_seed = [(scores[:, :, None] > levels).mean(axis=1) for scores in families]  # [seed, level] of each
+    share = np.mean([one.mean(axis=0) for one in by_seed], axis=0)
+    if min(map(len, families)) == 1:
         return share, np.full_like(share, np.nan), np.full_like(share, np.nan)
-    low, high = _quantiles(_counts(len(scores)) @ by_seed / len(scores), LEVEL)
-    return share, low, high
+    resampled = [_counts(len(one), seed) @ one / len(one) for seed, one in enumerate(by_seed)]
+    return share, *_quantiles(np.mean(resampled, axis=0), LEVEL)
 
 
 def _drawn(number: int, seed: int = 0) -> np.ndarray:
