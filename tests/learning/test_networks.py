@@ -23,6 +23,7 @@ from nacre.learning.networks import (
     TanhGaussianPolicy,
     product,
     sample_action,
+    uniform,
 )
 from nacre.presets.pearl import PearlSettings
 
@@ -210,3 +211,11 @@ def test_log_std_is_clipped_to_its_range():
     np.testing.assert_allclose(output.log_std, [2.0, -20.0, 1.0], atol=0.01)
     assert float(output.log_std[0]) == 2.0 and float(output.log_std[1]) == -20.0
     np.testing.assert_allclose(output.mean, [50.0, -50.0, 0.0], atol=0.01)
+
+
+def test_numbers_drawn_at_once_are_those_that_each_key_draws_alone():
+    keys = jax.random.split(jax.random.key(7), 3)
+    shapes, bounds = [(4, 5), (2, 30), (3,)], [0.5, 1.0, 3e-3]
+    drawn = uniform(keys, shapes, bounds)
+    for key, shape, bound, got in zip(keys, shapes, bounds, drawn, strict=True):
+        np.testing.assert_array_equal(got, jax.random.uniform(key, shape, minval=-bound, maxval=bound))

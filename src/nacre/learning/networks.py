@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -120,6 +121,20 @@ class Scale(NamedTuple):
         return jnp.clip((x - mean) / jnp.maximum(std, MIN_STD), -MAX_SCALED, MAX_SCALED)
 
 
+def uniform(keys: Key, shapes: Sequence[tuple[int, ...]], bounds: Sequence[float]) -> list[Array]:
+    """For every key an array of that shape, uniform between minus and plus its bound: the numbers that
+    `jax.random.uniform` draws with this key.
+
+    All are drawn at once, each as long as the longest: a number follows from its key and its place alone, and one
+    generator compiles several times as fast as one for each array.
+    """
+    longest = max(map(math.prod, shapes))
+    drawn = jax.vmap(lambda key, bound: jax.random.uniform(key, (longest,), minval=-bound, maxval=bound))(
+        keys, jnp.asarray(bounds)
+    )
+    return [x[: math.prod(shape)].reshape(shape) for x, shape in zip(drawn, shapes, strict=True)]
+
+
 class MLP(eqx.Module):
     """Hidden layers with ReLU, then a linear layer. Weights are [in, out], so that a layer is `x @ weight + bias`.
 
@@ -144,14 +159,9 @@ class MLP(eqx.Module):
         al. 2016, without scale and shift of its own). `precision`: one of `PRECISIONS`.
         """
         dims = [in_dim] + [hidden_dim] * num_layers
-        *hidden_keys, weight_key, bias_key = jax.random.split(key, num_layers + 2)
-        bound = 1.0 / math.sqrt(hidden_dim)
-        hidden = [
-            jax.random.uniform(k, shape, minval=-bound, maxval=bound)
-            for k, shape in zip(hidden_keys, itertools.pairwise(dims), strict=True)
-        ]
-        last = jax.random.uniform(weight_key, (dims[-1], out_dim), minval=-out_scale, maxval=out_scale)
-        last_bias = jax.random.uniform(bias_key, (out_dim,), minval=-out_scale, maxval=out_scale)
+        shapes = [*itertools.pairwise(dims), (dims[-1], out_dim), (out_dim,)]
+        bounds = [1.0 / math.sqrt(hidden_dim)] * num_layers + [out_scale, out_scale]
+        *hidden, last, last_bias = uniform(jax.random.split(key, len(shapes)), shapes, bounds)
         self.weights = (*hidden, last)
         self.biases = (*(jnp.full((hidden_dim,), 0.1, last.dtype) for _ in hidden), last_bias)
         self.scale = Scale(jnp.zeros(scaled), jnp.ones(scaled)) if scaled else None
@@ -276,10 +286,8 @@ class GaussianPolicy(eqx.Module):
         tanh or relu."""
         dims = [in_dim] + [hidden_dim] * num_layers + [action_dim]
         sizes = list(itertools.pairwise(dims))
-        self.weights = tuple(
-            jax.random.uniform(k, size, minval=-1, maxval=1) * math.sqrt(6 / sum(size))
-            for k, size in zip(jax.random.split(key, len(sizes)), sizes, strict=True)
-        )
+        drawn = uniform(jax.random.split(key, len(sizes)), sizes, [1.0] * len(sizes))
+        self.weights = tuple(x * math.sqrt(6 / sum(size)) for x, size in zip(drawn, sizes, strict=True))
         self.biases = tuple(jnp.zeros(out) for _, out in sizes)
         self.log_std = jnp.zeros(action_dim)
         self.activation = activation
