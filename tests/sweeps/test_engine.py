@@ -80,6 +80,9 @@ class Told:
     def ended(self, outcome: Outcome) -> None:
         self.lines.append(f"{outcome.job.path.name} {outcome.state}")
 
+    def stopping(self, reason: str, num_running: int) -> None:
+        self.lines.append(f"{reason}, {num_running} running")
+
     def look(self, running: Sequence[Running]) -> None:
         self.most = max(self.most, len(running))
         self._look()

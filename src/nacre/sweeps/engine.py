@@ -54,6 +54,9 @@ class View(Protocol):
     def ended(self, outcome: Outcome) -> None:
         """No process will do it any more."""
 
+    def stopping(self, reason: str, num_running: int) -> None:
+        """All processes were asked to save a checkpoint and end."""
+
     def look(self, running: Sequence[Running]) -> None:
         """Time goes by."""
 
@@ -88,6 +91,7 @@ def run_jobs(
                     running.append(_started(*waiting.popleft(), executor, view, deadline))
                 if _is_signal(stop.reason) and not asked:
                     asked = True
+                    view.stopping(str(stop.reason), len(running))
                     for one in running:
                         one.handle.stop()
                 for one, ended in _ended(running):

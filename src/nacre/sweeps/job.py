@@ -11,6 +11,7 @@ from nacre.errors import NacreError
 from nacre.runs import tables
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import Experiment
+from nacre.runs.files import reading
 
 LAST_LINES = 4_000
 """Bytes at the end of metrics.csv in which its last row lies."""
@@ -32,7 +33,9 @@ class Job(NamedTuple):
 
     def check(self) -> None:
         """Raises NacreError where something else than this run stands in its place."""
-        if self.path.exists() and RunDirectory(self.path).experiment != self.experiment:
+        with reading(self.path):
+            exists = self.path.exists()
+        if exists and RunDirectory(self.path).experiment != self.experiment:
             raise NacreError(
                 f"the run at {self.path} has other settings; choose another place with --out, replace it with "
                 "--overwrite, or go on with it by 'nacre resume'."

@@ -28,7 +28,7 @@ class StderrView:
         self._live = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>5.1f}%"),
             TextColumn("{task.fields[numbers]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-            console=self._console, disable=not self._console.is_terminal,
+            console=self._console, disable=not self._console.is_terminal, refresh_per_second=1 / LOOK_SECONDS,
         )  # fmt: skip
         self._lines: dict[Path, TaskID] = {}
         self._scores: dict[Path, tuple[int, float | None]] = {}
@@ -73,6 +73,10 @@ class StderrView:
         else:
             told = outcome.state + (f": {outcome.told}" if outcome.told else "")
         self._say(f"{self._name(outcome.job)} {told}")
+
+    def stopping(self, reason: str, num_running: int) -> None:
+        """All processes were asked to save a checkpoint and end."""
+        self._say(f"{reason}: waiting for {num_running} run{'s' * (num_running > 1)} to save a checkpoint")
 
     def look(self, running: Sequence[Running]) -> None:
         """Time goes by."""
