@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from scipy.stats import trim_mean
+from scipy.stats import mannwhitneyu, trim_mean
 
 import nacre
 from command_line import output, refusal, run
@@ -73,6 +73,9 @@ def test_the_probability_of_improvement_counts_pairs_of_seeds_task_by_task():
     assert statistics.probability_of_improvement(worse, better).value == 0.25
     ahead = statistics.probability_of_improvement(np.ones((3, 2)), np.zeros((2, 2)))
     assert ahead == (1.0, 1.0, 1.0)
+    x, y = np.random.default_rng(0).normal(size=(2, 5, 3)).round(1)
+    by_task = [mannwhitneyu(x[:, task], y[:, task]).statistic / 25 for task in range(3)]
+    assert statistics.probability_of_improvement(x, y).value == pytest.approx(np.mean(by_task))
     mixed = statistics.probability_of_improvement(np.array([[0.0], [2.0]]), np.array([[1.0], [1.0]]))
     assert mixed == (0.5, 0.0, 1.0)
 
@@ -104,8 +107,12 @@ def test_seeds_of_a_method_are_one_row_with_its_last_scores_and_its_cost(make_ru
     (improvement,) = found.improvements
     assert (improvement.method, improvement.over) == (pearl.method, rl2.method)
     assert improvement.probability.value == 0.5
-    assert found.notices == ["the runs on point-robot are scored after 200 to 3,000 environment steps (--at 200 scores "
-                             "all there)."]  # fmt: skip
+    assert found.notices == ["the runs on point-robot are scored after 200 to 3,000 environment steps."]
+    make_run("promp", [0.0] * 5, 100)
+    (notice,) = compare(folder).notices
+    assert "--at" not in notice  # rl2 has no evaluation within 200 steps
+    (notice,) = compare([folder / name for name in ("run-0", "run-3")]).notices
+    assert notice.endswith("200 to 500 environment steps (--at 200 scores all there).")
 
 
 def test_runs_are_scored_within_as_many_steps(make_run: MakeRun):
@@ -150,6 +157,17 @@ def test_normalised_scores_stand_beside_where_runs_give_a_scale(make_run: MakeRu
     assert pearl.normalised_scores.tolist() == [[0.5, 0.5]] and random.normalised_iqm.value == 0.0
     with pytest.raises(NacreError, match="no run is left to compare"):
         compare([folder / "run-1", folder / "run-2"])
+
+
+def test_runs_on_other_data_sets_are_no_seeds_of_each_other(make_run: MakeRun):
+    runs = [make_run("pearl", [0.0]), make_run("pearl", [1.0], seed=1), make_run("pearl", [2.0], seed=2)]
+    for path, data in zip(runs, ("first", "second", "second"), strict=True):
+        config = json.loads((path / "config.json").read_text())
+        config["options"]["data"] = config["data_hash"] = data
+        (path / "config.json").write_text(json.dumps(config))
+    second, first = compare(runs).rows
+    assert first.method.endswith("data=first") and first.seeds == (0,)
+    assert second.method.endswith("data=second") and second.seeds == (1, 2)
 
 
 def test_what_is_not_on_equal_terms_is_said_and_not_paired(make_run: MakeRun):

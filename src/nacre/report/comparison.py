@@ -149,8 +149,8 @@ def _rows_of(whole: Families, at: int | None, notices: list[str]) -> Families:
             if kept:
                 chosen.setdefault(family, {})[label] = sorted(kept, key=lambda run: run.experiment.options.seed)
     if not chosen:
-        early = "none has an evaluation that early; change --at." if notices else "all are of a single task each."
-        raise NacreError(f"no run is left to compare: {early}")
+        why = "all are of a single task each." if at is None else f"none has a score within {at:,} steps; change --at."
+        raise NacreError(f"no run is left to compare: {why}")
     return chosen
 
 
@@ -190,7 +190,8 @@ def _unlike(family: str, groups: Mapping[str, list[Run]], at: int | None) -> Ite
     for unit, alike in kinds.items():
         steps = [int(_steps(run)[-1]) for run in alike]
         if steps and max(steps) > UNEQUAL * min(steps):
-            advice = "" if at is not None else f" (--at {min(steps)} scores all there)"
+            all_there = at is None and all(_steps(run)[0] <= min(steps) for run in alike)
+            advice = f" (--at {min(steps)} scores all there)" if all_there else ""
             yield f"the runs on {family} are scored after {min(steps):,} to {max(steps):,} {unit}{advice}."
     if all(kinds.values()):
         yield f"on {family}, offline methods learn from logged transitions, which no count of steps includes."
