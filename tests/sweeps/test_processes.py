@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from nacre.sweeps.executor import Ended
 from nacre.sweeps.job import progress_of, saved_at
-from nacre.sweeps.local import available_cores, shared_out
+from nacre.sweeps.local import LocalExecutor, available_cores, shared_out
 
 PATIENCE = 120.0
 ARGUMENTS = [
@@ -68,6 +69,20 @@ def wait_until(happened: Callable[[], bool]) -> None:
     while not happened():
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.02)
+
+
+def test_a_process_leaves_no_file_open_and_its_last_words_are_kept():
+    executor, before = LocalExecutor(1), len(os.listdir("/proc/self/fd"))
+    for number in range(3):
+        process = executor.start(["trian"])
+        assert not executor.is_free() or process.poll() is not None
+        wait_until(lambda process=process: process.poll() is not None)
+        ended = process.poll()
+        assert ended is not None and ended.status == 2 and "did you mean 'train'?" in ended.told, number
+    process = executor.start(["list"])
+    process.kill()
+    assert process.poll() == Ended(-signal.SIGKILL, "") and executor.is_free()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_child_that_was_killed_goes_on_and_ctrl_c_stops_it_with_a_checkpoint(tmp_path: Path):
