@@ -34,8 +34,9 @@ def copied(bundle: Path, tmp_path: Path) -> Path:
 
 
 def rewritten(folder: Path, **changes: Any) -> None:
-    """agent.json with other values."""
+    """agent.json with other values, sealed anew."""
     about = json.loads((folder / "agent.json").read_text()) | changes
+    about |= {"seal": numpy_session.seal_of(about)}
     (folder / "agent.json").write_text(json.dumps(about))
 
 
@@ -128,8 +129,8 @@ def test_bad_bundles_are_refused_in_a_sentence(copied: Path) -> None:
     refused("policy.0.weight that are not finite")
     with_weights(copied, arrays | {"strange": first})
     refused("has the array strange")
-    rewritten(copied, agent={"kind": "belief"})
-    refused("agent.json .* does not fit")
+    (copied / "agent.json").write_bytes(whole["agent.json"].replace(b'"sampled": 0', b'"sampled": 1'))
+    refused("agent.json is not what was exported")
     with pytest.raises(nacre.NacreError, match="cannot read"):
         nacre.deploy.load(copied / "nowhere")
 
@@ -231,3 +232,22 @@ def test_refused_calls_leave_a_session_as_it_was(bundle: Path) -> None:
         session.act([0.1])
     assert np.array_equal(session.belief, other.belief)
     assert np.array_equal(played(session, 4), played(other, 4))
+
+
+def test_the_oracle_is_told_its_task_and_logs_are_absorbed(tmp_path: Path) -> None:
+    untrained("oracle").export(tmp_path / "oracle")
+    with pytest.raises(nacre.NacreError, match="give one, as in task='goal=NUMBER,NUMBER'"):
+        nacre.deploy.load(tmp_path / "oracle")
+    for task in ("goal=1", "speed=1,2", "goal=a,b", {"goal": [1, 2, 3]}):
+        with pytest.raises(nacre.NacreError, match="is not a task of point-robot"):
+            nacre.deploy.load(tmp_path / "oracle", task=task)
+    text, numbers = (nacre.deploy.load(tmp_path / "oracle", task=task) for task in ("goal=1,2", {"goal": [1, 2]}))
+    assert np.array_equal(text.act([0.0, 0.0]), numbers.act([0.0, 0.0]))
+
+    session = untrained("focal").export(tmp_path / "focal")
+    with pytest.raises(nacre.NacreError, match="call absorb before the first act"):
+        session.act([0.0, 0.0])
+    for name in ("oracle", "focal"):
+        program = [sys.executable, str(tmp_path / name / "session.py")]
+        done = subprocess.run(program, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr

@@ -128,8 +128,8 @@ def write(path: Path, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> N
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     files = {"weights.npz": buffer.getvalue(), "session.py": Path(numpy_session.__file__).read_bytes()}
-    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    files["agent.json"] = (as_text(about | {"files": hashes}) + "\n").encode()
+    about = about | {"files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
+    files["agent.json"] = (as_text(about | {"seal": numpy_session.seal_of(about)}) + "\n").encode()
     draft = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

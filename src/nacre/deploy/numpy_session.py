@@ -1,7 +1,7 @@
 """A meta-trained agent, one step at a time, with nothing but NumPy: what acts on a robot.
 
 This file is nacre's, and lies as session.py in every bundle that `nacre export` writes, beside agent.json (what the
-agent is, read by `Bundle`) and weights.npz. Copy the folder to a machine with Python and NumPy, and there:
+agent is) and weights.npz. Copy the folder to a machine with Python and NumPy, and there:
 
     from session import load
     session = load("policy")               # a trial begins: nothing is known of the task
@@ -15,12 +15,12 @@ agent is, read by `Bundle`) and weights.npz. Copy the folder to a machine with P
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
 import sys
 import time
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -492,9 +492,15 @@ def read_bundle(folder: str | Path) -> Bundle:
     found, wanted = hashlib.sha256(data).hexdigest(), about["files"][file.name]
     if found != wanted:
         raise SessionError(f"{file} is not what was exported (SHA-256 {found[:12]}, not {wanted[:12]}); copy it anew.")
-    arrays = _read_arrays(file)
+    arrays = _arrays_of(file, data)
     _check_arrays(file, arrays, {name: tuple(shape) for name, shape in about["arrays"].items()})
     return Bundle(folder, about, arrays)
+
+
+def seal_of(about: dict[str, Any]) -> str:
+    """The SHA-256 of all that sessions read in agent.json."""
+    names = ("family", "obs_dim", "action_dim", "horizon", "trial", "agent", "arrays", "files", "self_test")
+    return hashlib.sha256(json.dumps([about.get(name) for name in names], sort_keys=True).encode()).hexdigest()
 
 
 def _read_about(file: Path) -> dict[str, Any]:
@@ -509,9 +515,8 @@ def _read_about(file: Path) -> dict[str, Any]:
             f"{file} has schema {about.get('schema')!r}, but this program reads schema {SCHEMA}; use the session.py "
             "that lies beside it."
         )
-    missing = {"agent", "trial", "arrays", "files", "obs_dim", "action_dim", "self_test"} - set(about)
-    if missing or about["agent"].get("kind") not in AGENTS or "weights.npz" not in about["files"]:
-        raise SessionError(f"{file} lacks {min(missing, default='what the agent is')}; copy the bundle anew.")
+    if about.get("seal") != seal_of(about):
+        raise SessionError(f"{file} is not what was exported: its seal is another; copy the bundle anew.")
     return about
 
 
@@ -519,16 +524,15 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise SessionError(
-            f"cannot read {file} ({error.strerror}); name a folder that 'nacre export' wrote."
-        ) from error
+        raise SessionError(f"cannot read {file} ({error.strerror}); check the path.") from error
 
 
-def _read_arrays(file: Path) -> dict[str, np.ndarray]:
+def _arrays_of(file: Path, data: bytes) -> dict[str, np.ndarray]:
+    """The arrays in an archive, such as NumPy's `savez` writes, by name."""
     try:
-        with np.load(file, allow_pickle=False) as loaded:
+        with np.load(io.BytesIO(data), allow_pickle=False) as loaded:
             return {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # damaged archives fail in many ways
         raise SessionError(f"{file} is no archive of arrays ({error}); copy it anew.") from error
 
 
@@ -540,9 +544,7 @@ def _check_arrays(file: Path, arrays: dict[str, np.ndarray], wanted: dict[str, t
         if arrays[name].shape != shape or arrays[name].dtype.kind not in "fiu":
             raise SessionError(f"{file} has {name} of shape {arrays[name].shape}, not {shape}; copy the bundle anew.")
         if not np.isfinite(arrays[name]).all():
-            raise SessionError(
-                f"{file} has numbers in {name} that are not finite; export an agent that did not diverge."
-            )
+            raise SessionError(f"{file} has numbers in {name} that are not finite; use another checkpoint, or copy.")
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -565,16 +567,12 @@ class Session:
 
     def __init__(self, bundle: Bundle, seed: int = 0, task: str | Mapping[str, Any] | None = None):
         self.bundle, self.about = bundle, bundle.about
-        try:
-            self._agent = AGENTS[self.about["agent"]["kind"]](self.about["agent"], bundle.arrays)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise self.error(
-                f"agent.json in {bundle.folder} does not fit its weights ({error}); export anew."
-            ) from error
-        obs_dim, action_dim, sampled = self.about["obs_dim"], self.about["action_dim"], self.about["trial"]["sampled"]
-        self._obs, self._next_obs, self._action = (np.zeros(n, np.float32) for n in (obs_dim, obs_dim, action_dim))
-        self._num_sampled = math.inf if sampled is None else sampled
-        described = json.dumps([self.about["agent"], self.about["files"]["weights.npz"]], sort_keys=True)
+        self._agent = AGENTS[self.about["agent"]["kind"]](self.about["agent"], bundle.arrays)
+        self._obs, self._next_obs = np.zeros((2, self.about["obs_dim"]), np.float32)
+        self._action = np.zeros(self.about["action_dim"], np.float32)
+        self._num_sampled, self._needs_logs = self.about["trial"]["sampled"], self.about["trial"]["needs_logs"]
+        words = [self.about["agent"], self.about["trial"], self.about["files"]["weights.npz"]]
+        described = json.dumps(words, sort_keys=True)
         self._identity = np.frombuffer(hashlib.sha256(described.encode()).digest(), np.uint8)
         self.begin(seed, task)
 
@@ -595,25 +593,26 @@ class Session:
 
     def act(self, obs: Any) -> np.ndarray:
         """The action [action_dim] in [-1, 1] for an observation [obs_dim]."""
-        if self.about["trial"]["needs_logs"] and self.num_absorbed == 0:
+        if self._needs_logs and self.num_absorbed == 0:
             raise self.error(
                 f"protocol {self.about['trial']['protocol']} gives the agent logged transitions of the task; call "
                 "absorb before the first act."
             )
         self._take("an observation", obs, self._obs)
-        key = fold_in(self._act_key, self.num_steps) if self.num_episodes < self._num_sampled else None
+        is_sampled = self._num_sampled is None or self.num_episodes < self._num_sampled
+        key = fold_in(self._act_key, self.num_steps) if is_sampled else None
         self._action[:] = self._agent.act(self._obs, key)
         self._has_acted = True
         return np.minimum(np.maximum(self._action, _LOW), _HIGH)
 
-    def observe(self, next_obs: Any, reward: float, *, terminated: bool = False, action: Any = None) -> None:
+    def observe(self, next_obs: Any, reward: Any, *, terminated: bool = False, action: Any = None) -> None:
         """What the last action led to: the true next observation and the reward. A time limit is not a termination.
 
         `action` [action_dim]: what was carried out, where that is not the action that `act` gave.
         """
         if not self._has_acted:
             raise self.error("observe was called before act; call act first, then observe what it led to.")
-        if type(reward) is not float or not -3e38 < reward < 3e38:
+        if not isinstance(reward, float) or not -3e38 < reward < 3e38:
             reward = self._number(reward)
         self._take("an observation", next_obs, self._next_obs)
         if action is not None:
@@ -630,7 +629,7 @@ class Session:
 
     def absorb(self, logged: Any) -> None:
         """Logged `Transitions` of the task, before the first act: by protocols that give the agent some."""
-        if not self.about["trial"]["needs_logs"]:
+        if not self._needs_logs:
             raise self.error(
                 f"protocol {self.about['trial']['protocol']} gives the agent no logged transitions; export it with "
                 "another protocol, such as --protocol offline-own-context."
@@ -652,13 +651,11 @@ class Session:
 
     def state(self) -> dict[str, np.ndarray]:
         """Copies of all that the session knows between two steps, by name, and which agent's it is."""
+        memory = {f"memory.{name}": values.copy() for name, values in self._agent.state.items()}
         counters = np.array([self.num_steps, self.num_episodes, self.num_absorbed], np.int64)
-        own: dict[str, np.ndarray] = {
-            "agent": self._identity,
-            "counters": counters,
-            "keys": np.stack([self._act_key, self._end_key]),
-        }
-        return own | {f"memory.{name}": values.copy() for name, values in self._agent.state.items()}
+        return memory | {
+            "agent": self._identity, "counters": counters, "keys": np.stack([self._act_key, self._end_key]),
+        }  # fmt: skip
 
     def save(self, path: str | Path) -> None:
         """Writes the state to a file of arrays (.npz), whole or not at all. What was acted but not yet observed is not
@@ -674,7 +671,7 @@ class Session:
     def restore(self, path: str | Path) -> None:
         """Goes on where a session of the same bundle was saved; act comes next. SessionError for anything else."""
         try:
-            saved, now = _read_arrays(Path(path)), self.state()
+            saved, now = _arrays_of(Path(path), _read(Path(path))), self.state()
             _check_arrays(Path(path), saved, {name: values.shape for name, values in now.items()})
         except SessionError as error:
             raise self.error(f"the session cannot be restored: {error}") from error
@@ -779,6 +776,8 @@ def step_times(session: Session, num_steps: int) -> np.ndarray:
     rng, horizon = np.random.default_rng(0), session.about["horizon"]
     obs = list(rng.standard_normal((64, session.about["obs_dim"])).astype(np.float32))
     rewards, times = rng.standard_normal(64).tolist(), np.empty(num_steps)
+    if session.about["trial"]["needs_logs"] and session.num_absorbed == 0:
+        session.absorb(Transitions(obs[:1], np.zeros((1, session.about["action_dim"])), [0.0], obs[1:2]))
     for index in range(num_steps):
         started = time.perf_counter()
         session.act(obs[index % 64])
@@ -792,7 +791,8 @@ def step_times(session: Session, num_steps: int) -> np.ndarray:
 def main() -> int:
     """Tests the bundle that this file lies in, and times it; the exit status is 0 where it is sound."""
     try:
-        session = load(Path(__file__).parent, task=None)
+        bundle = read_bundle(Path(__file__).parent)
+        session = Session(bundle, task=bundle.about["self_test"]["task"])
         difference = session.self_test()
     except SessionError as error:
         print(f"{Path(__file__).name}: {error}", file=sys.stderr)
