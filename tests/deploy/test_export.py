@@ -18,7 +18,7 @@ from exported import untrained
 import nacre
 import nacre.deploy
 from nacre.cli.main import main
-from nacre.deploy import numpy_session
+from nacre.deploy import bundles, numpy_session
 
 
 @pytest.fixture(scope="module")
@@ -251,3 +251,12 @@ def test_the_oracle_is_told_its_task_and_logs_are_absorbed(tmp_path: Path) -> No
         program = [sys.executable, str(tmp_path / name / "session.py")]
         done = subprocess.run(program, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_a_bundle_names_what_the_robot_sees_and_does() -> None:
+    words = bundles.robot_words(nacre.make_family("cheetah-vel"))
+    assert len(words["observations"]) == 20 and words["observations"][2] == words["actions"][0] == "bthigh"
+    assert words["control_period"] == pytest.approx(0.05)
+    hopper = bundles.robot_words(nacre.make_family("hopper-params"))
+    assert hopper["observations"] is None and hopper["actions"] == ["thigh_joint", "leg_joint", "foot_joint"]
+    assert bundles.robot_words(nacre.make_family("point-robot"))["control_period"] is None

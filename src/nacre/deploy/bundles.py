@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Unpack
+from typing import Any, Protocol, Unpack
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from nacre.deploy import NumpySession, load, numpy_session
 from nacre.deploy.session import Session
 from nacre.errors import NacreError
 from nacre.families.family import Family, MujocoFamily, TaskSet, num_tasks, take
+from nacre.families.robots import load_model
 from nacre.learning.networks import in_float32
 from nacre.presets.trials import TrialOptions, TrialSettings
 from nacre.runs.directory import RunDirectory, versions
@@ -38,22 +39,31 @@ MOST_SAMPLED = 1000
 """An agent that samples its actions in so many episodes samples them in all."""
 
 
-class Robot(NamedTuple):
-    """What a family tells of the machine that acts; None where it does not."""
+def robot_words(family: Family) -> dict[str, Any]:
+    """What a family tells of the machine that acts; None for what it does not. Raises NacreError for names that are not
+    as many as the numbers that they are of."""
+    sizes = {"observation": family.obs_dim, "action": family.action_dim}
+    words: dict[str, Any] = {}
+    for kind, size in sizes.items():
+        names = getattr(family, f"{kind}_names")
+        if names and len(names) != size:
+            raise NacreError(
+                f"{family.name} has {len(names)} {kind}_names, but {kind}s of {size} numbers; give each a name."
+            )
+        words[f"{kind}s"] = list(names) or None
+    words["control_period"] = family.control_period
+    if isinstance(family, MujocoFamily):
+        model = load_model(type(family).model_file, family.model_timestep)
+        words["actions"] = words["actions"] or _actuators(model)
+        words["control_period"] = words["control_period"] or float(model.opt.timestep * family.frame_skip)
+    return words
 
-    control_period: float | None  # seconds between two actions
-    actions: list[str] | None  # names of the actuators
 
-
-def robot_of(family: Family) -> Robot:
-    """What is known of a family's robot."""
-    if not isinstance(family, MujocoFamily):
-        return Robot(None, None)
-    from nacre.families.robots import load_model  # loads MuJoCo
-
-    model = load_model(type(family).model_file, family.model_timestep)
-    names = [model.actuator(index).name for index in range(model.nu)]
-    return Robot(float(model.opt.timestep * family.frame_skip), names if all(names) else None)
+def _actuators(model: Any) -> list[str] | None:
+    """Names of a robot's actuators, or of the joints that they drive; None where one has neither."""
+    joint, each = 0, [model.actuator(index) for index in range(model.nu)]  # 0: mjTRN_JOINT
+    names = [one.name or (model.joint(one.trnid[0]).name if one.trntype[0] == joint else "") for one in each]
+    return names if all(names) else None
 
 
 def trial_words(trials: TrialSettings, functions: Agent) -> dict[str, Any]:
@@ -240,14 +250,13 @@ def export(
 def described(agent: Trained, trials: TrialSettings) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What agent.json says of an agent in trials like these, and its arrays."""
     experiment, family = agent.experiment, agent.experiment.family
-    settings, robot = trials.applied_to(experiment.settings), robot_of(family)
+    settings = trials.applied_to(experiment.settings)
     exported = experiment.algorithm.export(agent.params_for(trials), family, settings)
     about = {
         "format": numpy_session.FORMAT, "schema": numpy_session.SCHEMA, "nacre": importlib.metadata.version("nacre"),
         "name": f"{experiment.algorithm_name} on {family.name}", "method": experiment.algorithm_name,
         "family": family.name, "obs_dim": family.obs_dim, "action_dim": family.action_dim,
-        "action_bounds": [-1.0, 1.0], "observations": None, "actions": robot.actions,
-        "control_period": robot.control_period, "horizon": family.horizon,
+        "action_bounds": [-1.0, 1.0], **robot_words(family), "horizon": family.horizon,
         "trial": trial_words(trials, agent.functions_for(trials)), "agent": exported.words,
         "arrays": {name: list(values.shape) for name, values in exported.arrays.items()},
     }  # fmt: skip

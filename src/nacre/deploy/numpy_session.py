@@ -154,10 +154,6 @@ class Layers:
         return np.dot(x, matrix, y)
 
 
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return np.float32(0.5) * np.tanh(np.float32(0.5) * x) + np.float32(0.5)
-
-
 class Cell:
     """An LSTM or GRU; `hidden` is its output, `state` all that it remembers."""
 
@@ -166,19 +162,29 @@ class Cell:
         self._is_lstm, self.input, self.hidden = about["kind"] == "lstm", self._of_input.input, self._of_hidden.input
         self.memory = np.zeros(len(self.hidden) if self._is_lstm else 0, np.float32)
         self.state = {"hidden": self.hidden, "memory": self.memory}
+        # All gates are tanh at once: a sigmoid is 0.5 tanh(0.5 x) + 0.5; an LSTM's new content, third of four, is tanh.
+        names = ("enter", "keep", "new", "leave") if self._is_lstm else ("reset", "keep", "new")
+        num, size = len(self.hidden), len(names) * len(self.hidden)
+        self._gates = dict(zip(names, np.split(self._of_input.output, len(names)), strict=True))
+        self._kept_new, self._num_gates = self._of_hidden.output[2 * num :], size if self._is_lstm else 2 * num
+        self._slope, self._shift = np.full((2, size), 0.5, np.float32)
+        self._slope[2 * num : 3 * num], self._shift[2 * num : 3 * num] = 1, 0
 
     def step(self) -> np.ndarray:
         """Takes in what `input` holds; the new `hidden`."""
-        seen, kept = self._of_input.run(), self._of_hidden.run()
+        seen, kept, gates, end = self._of_input.run(), self._of_hidden.run(), self._gates, self._num_gates
+        together = seen[:end]
+        np.add(together, kept[:end], together)
+        np.multiply(together, self._slope[:end], together)
+        np.tanh(together, together)
+        np.multiply(together, self._slope[:end], together)
+        np.add(together, self._shift[:end], together)
         if self._is_lstm:
-            enter, keep, new, leave = np.split(seen + kept, 4)
-            self.memory[:] = _sigmoid(keep) * self.memory + _sigmoid(enter) * np.tanh(new)
-            self.hidden[:] = _sigmoid(leave) * np.tanh(self.memory)
-            return self.hidden
-        (seen_reset, seen_keep, seen_new), (reset, keep, kept_new) = np.split(seen, 3), np.split(kept, 3)
-        new = np.tanh(seen_new + _sigmoid(seen_reset + reset) * kept_new)
-        self.hidden[:] = new + _sigmoid(seen_keep + keep) * (self.hidden - new)
-        return self.hidden
+            np.multiply(self.memory, gates["keep"], self.memory)
+            np.add(self.memory, np.multiply(gates["enter"], gates["new"], gates["enter"]), self.memory)
+            return np.multiply(gates["leave"], np.tanh(self.memory), self.hidden)
+        new = np.tanh(gates["new"] + gates["reset"] * self._kept_new)
+        return np.add(new, gates["keep"] * (self.hidden - new), self.hidden)
 
 
 class Policy:

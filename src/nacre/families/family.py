@@ -54,6 +54,12 @@ class Family(ABC):
     """Whether an episode may end before its horizon."""
     disjoint: ClassVar[bool] = True
     """Whether train and test tasks are different tasks."""
+    observation_names: ClassVar[tuple[str, ...]] = ()
+    """What each number of an observation is, for who acts on a robot; () where nobody says."""
+    action_names: ClassVar[tuple[str, ...]] = ()
+    """What each number of an action drives; () where nobody says: a MuJoCo robot's actuators then."""
+    control_period: ClassVar[float | None] = None
+    """Seconds between two actions; None where nobody says: a MuJoCo robot's then."""
     parameters: ClassVar[dict[str, int]]
     """Task parameter -> number of its components (0: a plain number)."""
     task_range: ClassVar[str]

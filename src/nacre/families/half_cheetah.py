@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 TORSO = 1
 """Body index of the torso in Gymnasium's half_cheetah.xml."""
 CONTROL_COST = 0.05
+JOINTS = ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")
+"""The driven joints of half_cheetah.xml, in its order."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,10 @@ class HalfCheetah(MujocoFamily):
     obs_dim: ClassVar[int] = 20
     action_dim: ClassVar[int] = 6
     horizon: ClassVar[int] = 200
+    observation_names: ClassVar[tuple[str, ...]] = (
+        "rootz", "rooty", *JOINTS, "rootx velocity", "rootz velocity", "rooty velocity",
+        *(f"{joint} velocity" for joint in JOINTS), "torso x", "torso y", "torso z",
+    )  # fmt: skip
     model_file: ClassVar[str] = "half_cheetah.xml"
     frame_skip: ClassVar[int] = 5
     physics_fields: ClassVar[tuple[str, ...]] = ("qpos", "qvel", "xpos")

@@ -27,6 +27,8 @@ class PointRobot(JaxFamily):
     obs_dim: ClassVar[int] = 2
     action_dim: ClassVar[int] = 2
     horizon: ClassVar[int] = 20
+    observation_names: ClassVar[tuple[str, ...]] = ("x", "y")
+    action_names: ClassVar[tuple[str, ...]] = ("x", "y")
     parameters: ClassVar[dict[str, int]] = {"goal": 2}
     task_range: ClassVar[str] = "goal=x,y with both in [-1, 1]"
 
