@@ -15,7 +15,8 @@ from command_line import Capture, json_output, output, refusal
 def test_evaluate_as_json_gives_returns_tasks_the_scored_episode_and_the_score(point_run: str, capsys: Capture) -> None:
     result = json_output(capsys, "evaluate", point_run, "--json")
     usual = {"returns", "tasks", "scored_episode", "exploration_episodes", "exploration", "score"}
-    assert set(result) == usual | {"protocol", "context_transitions"}
+    assert set(result) == usual | {"protocol", "context_transitions", "forgetting", "resample"}
+    assert (result["forgetting"], result["resample"]) == (1.0, "episode")
     assert result["protocol"] == "online-prior" and result["context_transitions"] == [[40] * 3]  # two episodes
     returns = np.array(result["returns"])
     tasks = json.loads((Path(point_run) / "tasks.json").read_text())["test"]

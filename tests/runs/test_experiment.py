@@ -60,6 +60,8 @@ PAPER = {
     "use_information_bottleneck": (True,) * 9,
     # later than the paper
     "use_prior_factor": (False,) * 9,
+    "forgetting": (1.0,) * 9,
+    "resample": ("episode",) * 9,
     "use_value_network": (True,) * 9,
     "num_critics": (2,) * 9,
     "normalise_critics": (False,) * 9,

@@ -152,11 +152,17 @@ def belief(memory: Memory, config: PearlSettings) -> Belief:
     return posterior(Factors(precision, memory.factors.weighted_mean), config)
 
 
+def faded(total: Factors, config: PearlSettings) -> Factors:
+    """What the belief keeps of the factors so far when another comes; all of them in the paper."""
+    return total if config.forgetting == 1.0 else jax.tree.map(lambda x: config.forgetting * x, total)
+
+
 def make_agent(family: Family, config: PearlSettings) -> Agent:
     """PEARL as an Agent. Agents that act alike are made of the same functions, so that compiled code is reused.
 
     Logged transitions are absorbed as an episode of them would be: a factor each, then z is drawn from their product.
-    By the protocols that infer z at every step, that z is the belief's mean: 0 before the first step.
+    By the protocols that infer z at every step, that z is the belief's mean: 0 before the first step. `resample` infers
+    it at every step of the episodes that do not explore. nacre's own, as is `forgetting`: `faded`.
     """
     return _agent(family, config.of_agent())
 
@@ -183,6 +189,8 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
     def act(params: Params, memory: Memory, obs: Array, key: Key, explore: bool) -> tuple[Array, Memory]:
         if protocol.re_infers and (explore or protocol.one_episode):
             memory = memory._replace(z=belief(memory, config).mean)
+        elif config.resample != "episode" and not explore:
+            memory = memory._replace(z=select(memory.num_episodes < num_exploring, memory.z, z_now(memory, key)))
         output = params.policy(obs, memory.z)
         if not explore:
             return jnp.tanh(output.mean), memory
@@ -193,13 +201,19 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
             action = select(memory.num_transitions < num_uniform_steps, uniform, action)
         return action, memory
 
+    def z_now(memory: Memory, key: Key) -> Array:
+        inferred = belief(memory, config)
+        if config.resample == "mean":
+            return inferred.mean
+        return sample_z(inferred, jax.random.normal(key, memory.z.shape))
+
     def observe(params: Params, memory: Memory, transition: Transition) -> Memory:
         seen = memory._replace(num_transitions=memory.num_transitions + 1)
         if isinstance(params.encoder, RecurrentEncoder):
             raw, hidden = params.encoder.step(what_is_seen(transition, config), memory.hidden)
             return seen._replace(factors=as_factors(raw, config), hidden=hidden)
         factors = encode(params.encoder, transition, config)
-        return seen._replace(factors=jax.tree.map(jnp.add, memory.factors, factors))
+        return seen._replace(factors=jax.tree.map(jnp.add, faded(memory.factors, config), factors))
 
     def end_episode(params: Params, memory: Memory, key: Key) -> Memory:
         num_episodes = memory.num_episodes + 1
@@ -226,6 +240,7 @@ def _num_uniform_steps(family: Family, config: PearlSettings) -> int:
 
 def export(params: Params, family: Family, config: PearlSettings) -> Exported:
     """The agent for programs without JAX."""
+    config.check_exported()
     protocol = protocols.parse(config.protocol)
     policy, policy_arrays = exporting.squashed_policy(params.policy)
     encoder, encoder_arrays = exporting.encoder(params.encoder)

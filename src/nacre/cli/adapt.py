@@ -26,6 +26,11 @@ class Command:
     exploration: str | None = None
     """What these episodes act on: 'prior', or 'hypotheses': beliefs about train tasks (PEARL); as configured unless
     given."""
+    forgetting: float | None = None
+    """What the belief keeps of itself at every step, above 0 and at most 1 (PEARL); as configured unless given."""
+    resample: str | None = None
+    """When z is drawn anew, once the belief is used: after every 'episode', after every 'step', or 'mean': the belief's
+    mean is acted on at every step (PEARL); as configured unless given."""
     protocol: str | None = None
     """What the agent is given of the task before the scored episode, as for `evaluate`; as configured unless given."""
     context_transitions: int | None = None
@@ -57,8 +62,8 @@ def run(args: list[str], started: float) -> None:
     agent = load(command.run, command.checkpoint)
     options: dict[str, Any] = dict(
         allow_ood=command.allow_ood, seed=command.seed, exploration_episodes=command.exploration_episodes,
-        exploration=command.exploration, protocol=command.protocol, data=command.data,
-        context_transitions=command.context_transitions,
+        exploration=command.exploration, forgetting=command.forgetting, resample=command.resample,
+        protocol=command.protocol, data=command.data, context_transitions=command.context_transitions,
     )  # fmt: skip
     if command.video is None:
         trial = agent.meet(command.task, command.episodes, **options)

@@ -23,6 +23,11 @@ class Command:
     exploration: str | None = None
     """What these episodes act on: 'prior', or 'hypotheses': beliefs about train tasks (PEARL); as configured unless
     given."""
+    forgetting: float | None = None
+    """What the belief keeps of itself at every step, above 0 and at most 1 (PEARL); as configured unless given."""
+    resample: str | None = None
+    """When z is drawn anew, once the belief is used: after every 'episode', after every 'step', or 'mean': the belief's
+    mean is acted on at every step (PEARL); as configured unless given."""
     protocol: str | None = None
     """What the agent is given of a task before the scored episode: online-prior, online-np, offline-own-context,
     offline-other-context, zero-shot or gradient-steps:K (docs/protocols.md); as the run was configured unless given."""
@@ -58,7 +63,8 @@ def run(args: list[str], started: float) -> None:
     agent = load(command.run, command.checkpoint)
     trials: dict[str, Any] = dict(
         exploration_episodes=command.exploration_episodes, exploration=command.exploration,
-        protocol=command.protocol, context_transitions=command.context_transitions,
+        forgetting=command.forgetting, resample=command.resample, protocol=command.protocol,
+        context_transitions=command.context_transitions,
     )  # fmt: skip
     evaluation, tasks = agent.evaluation(
         command.tasks, command.episodes, command.repeats, command.seed, data=command.data, **trials

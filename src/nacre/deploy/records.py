@@ -26,6 +26,8 @@ def recorded(
         "scored_episode": returns.shape[2],
         "exploration_episodes": trials.exploration_episodes,
         "exploration": trials.exploration,
+        "forgetting": trials.forgetting,
+        "resample": trials.resample,
         "score": score(returns),
     }
     if success is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from nacre.errors import NacreError
 from nacre.families.family import Family
@@ -14,7 +14,7 @@ from nacre.presets.soft_actor_critic import SoftActorCriticSettings
 
 ACTING = (
     "latent_dim", "use_next_obs_in_context", "encoder", "use_information_bottleneck", "use_prior_factor",
-    "num_exploration_episodes", "exploration", "protocol",
+    "num_exploration_episodes", "exploration", "forgetting", "resample", "protocol",
 )  # fmt: skip
 """Settings that the agent depends on."""
 
@@ -72,6 +72,12 @@ class PearlSettings(SoftActorCriticSettings):
     exploration: Literal["prior", "hypotheses"] = "prior"
     """What they act on. prior: a z from N(0, I) each, as in the paper. hypotheses: what the agent believed of train
     tasks (the belief's means), a random one first, then always the one that is farthest from those tried."""
+    forgetting: float = 1.0
+    """What the belief keeps of itself at every step: its factors so far are multiplied by it before the new one is
+    added. 1, as in the paper: all of it. Below 1 old transitions fade, for tasks that change."""
+    resample: Literal["episode", "step", "mean"] = "episode"
+    """When z is drawn anew, once the belief is used. episode: after every episode, as in the paper. step: after every
+    step. mean: never, the belief's mean is acted on, updated at every step."""
     protocol: str = "online-prior"
     """What the agent is given of a task before the scored episode, when it is tested: online-prior, as in the paper,
     online-np or zero-shot; `evaluate` has more. See docs/protocols.md."""
@@ -101,7 +107,8 @@ class PearlSettings(SoftActorCriticSettings):
 
     def of_collection(self) -> PearlSettings:
         """The settings of the agent that collects: as in Algorithm 1, however the run is tested."""
-        return dataclasses.replace(self, protocol="online-prior", exploration="prior")
+        as_published: dict[str, Any] = dict(exploration="prior", forgetting=1.0, resample="episode")
+        return dataclasses.replace(self, protocol="online-prior", **as_published)
 
     @property
     def keeps_all_context(self) -> bool:
@@ -138,6 +145,14 @@ class PearlSettings(SoftActorCriticSettings):
             return 0
         return max(1, self.num_exploration_episodes) * family.horizon
 
+    def check_exported(self) -> None:
+        """Raises NacreError where trials go in a way that programs without JAX do not follow."""
+        if self.forgetting < 1.0 or self.resample != "episode":
+            raise NacreError(
+                "an exported agent forgets nothing and draws z after every episode; give forgetting=1.0 and "
+                "resample='episode' to agent.export."
+            )
+
     def check_family(self, family: Family) -> None:
         super().check_family(family)
         if protocols.parse(self.protocol).logs is not None:
@@ -152,6 +167,16 @@ class PearlSettings(SoftActorCriticSettings):
             raise NacreError(
                 "a point estimate of the task has no prior to be a factor of it; set --no-use-prior-factor, or "
                 "--use-information-bottleneck."
+            )
+        if not 0.0 < self.forgetting <= 1.0:
+            raise NacreError(
+                f"forgetting is {self.forgetting}, but a belief keeps more than 0 and at most 1 of itself at a step; "
+                "change --forgetting."
+            )
+        if self.forgetting < 1.0 and self.encoder == "recurrent":
+            raise NacreError(
+                f"forgetting is {self.forgetting}, but a recurrent encoder decides itself what it forgets; leave out "
+                "--forgetting."
             )
         if self.num_exploration_episodes >= self.num_evaluation_episodes:
             raise NacreError(

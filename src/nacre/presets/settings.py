@@ -11,6 +11,8 @@ from nacre.presets import protocols
 
 HYPOTHESES = "hypotheses"
 """Exploration by what the agent believed of train tasks."""
+RESAMPLES = ("episode", "step", "mean")
+"""When a belief's z is drawn anew: after every episode, after every step, or never: its mean at every step."""
 DISCOUNT = 0.99
 """Discount factor where a method's settings say nothing else."""
 
@@ -57,6 +59,16 @@ class MethodSettings:
     def explorations(self) -> tuple[str, ...]:
         """All that they can act on."""
         return ("prior",)
+
+    @property
+    def forgetting(self) -> float:
+        """What the belief keeps of itself at every step; a method whose belief can fade has a field of this name."""
+        return 1.0
+
+    @property
+    def resample(self) -> str:
+        """When z is drawn anew: 'episode', or what a method's field of this name says, which is one of RESAMPLES."""
+        return "episode"
 
     @property
     def protocol(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any, TypedDict, Unpack
 from nacre.errors import NacreError, unknown
 from nacre.presets import protocols
 from nacre.presets.protocols import Protocol
-from nacre.presets.settings import HYPOTHESES, MethodSettings
+from nacre.presets.settings import HYPOTHESES, RESAMPLES, MethodSettings
 
 AT_MOST = 999_999
 
@@ -21,6 +21,10 @@ class TrialOptions(TypedDict, total=False):
     """Episodes, from the first on, that explore."""
     exploration: str | None
     """What they act on: 'prior', or 'hypotheses' (PEARL)."""
+    forgetting: float | None
+    """What the belief keeps of itself at every step, at most 1 (PEARL)."""
+    resample: str | None
+    """When z is drawn anew: 'episode', 'step', or 'mean': the belief's mean is acted on (PEARL)."""
     protocol: str | None
     """What the agent is given of a task before the scored episode: a name of docs/protocols.md."""
     context_transitions: int | None
@@ -43,6 +47,10 @@ class TrialSettings:
     """Logged transitions of a task that the agent is given, in the protocols that give it some."""
     exploration: str = "prior"
     """What episodes that explore act on."""
+    forgetting: float = 1.0
+    """What the belief keeps of itself at every step."""
+    resample: str = "episode"
+    """When z is drawn anew, once the belief is used."""
     settings: MethodSettings | None = field(default=None, compare=False, repr=False)
     """The method's settings that these follow from: they say what may be changed."""
 
@@ -61,7 +69,8 @@ class TrialSettings:
             episodes = 1
         return cls(
             max(episodes, asked.least_episodes(exploration)), exploration, settings.num_evaluation_repeats, str(asked),
-            settings.num_context_transitions, settings.exploration if asked.acts_on_prior else "prior", settings,
+            settings.num_context_transitions, settings.exploration if asked.acts_on_prior else "prior",
+            settings.forgetting, "episode" if asked.one_episode else settings.resample, settings,
         )  # fmt: skip
 
     @property
@@ -88,7 +97,7 @@ class TrialSettings:
         given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
         protocol = given.pop("protocol", None)
         for name, value in given.items():
-            if name != "exploration":
+            if name not in ("exploration", "forgetting", "resample"):
                 _check_number(name, value)
         before = self if protocol is None else self._by(protocol)
         before._check_allowed(given)
@@ -120,6 +129,10 @@ class TrialSettings:
             )
         if "exploration" in given:
             self._check_exploration(given["exploration"])
+        if "forgetting" in given:
+            self._check_forgetting(given["forgetting"])
+        if "resample" in given:
+            self._check_resample(given["resample"])
         if "context_transitions" in given and self.meets.logs is None:
             raise NacreError(
                 f"context_transitions was given, but protocol {self.protocol} gives the agent no logged transitions; "
@@ -136,6 +149,26 @@ class TrialSettings:
             raise NacreError(
                 f"exploration was given, but by protocol {self.protocol} no episode acts on the prior; leave out "
                 "--exploration, or set --protocol online-prior."
+            )
+
+    def _check_forgetting(self, forgetting: float) -> None:
+        if self.settings is not None and "forgetting" in _fields(self.settings):
+            wanted: dict[str, Any] = {"forgetting": forgetting}
+            dataclasses.replace(self.settings, **wanted)  # raises for what the method cannot do
+        elif forgetting != 1.0:
+            raise NacreError("this method has no belief that could fade; leave out --forgetting.")
+
+    def _check_resample(self, resample: str) -> None:
+        if resample not in RESAMPLES:
+            raise unknown("resample", resample, RESAMPLES)
+        if resample == "episode":
+            return
+        if self.settings is None or "resample" not in _fields(self.settings):
+            raise NacreError("this method has no belief to draw from; leave out --resample.")
+        if self.meets.one_episode:
+            raise NacreError(
+                f"resample was given, but protocol {self.protocol} infers z at every step already; leave out "
+                "--resample."
             )
 
     def _check_episodes(self, as_said: str) -> None:
@@ -182,11 +215,17 @@ class TrialSettings:
             wanted["num_exploration_episodes"] = self.exploration_episodes
         if self.meets.acts_on_prior:
             wanted["exploration"] = self.exploration
+        wanted |= {"forgetting": self.forgetting, "resample": self.resample}
         if self.meets.logs is not None:
             wanted["num_context_transitions"] = self.context_transitions
-        own = {one.name for one in dataclasses.fields(settings)}
+        own = _fields(settings)
         different = {name: value for name, value in wanted.items() if name in own and getattr(settings, name) != value}
         return dataclasses.replace(settings, **different) if different else settings
+
+
+def _fields(settings: MethodSettings) -> set[str]:
+    """Names of a method's own settings, beside the properties that all have."""
+    return {one.name for one in dataclasses.fields(settings)}
 
 
 def _check_number(name: str, value: int) -> None:
