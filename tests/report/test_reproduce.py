@@ -107,3 +107,9 @@ def test_a_figure_is_made_and_gone_on_with(tmp_path: Path, capsys: pytest.Captur
     capsys.readouterr()
     assert cli.main([*arguments, "--dry-run"]) == 0
     assert capsys.readouterr().out.count("done") == len(runs)
+
+
+@pytest.mark.parametrize("figure", ["sparse", "deterministic"])
+def test_figures_on_sparse_goals_explore_as_the_paper_does(figure: str, tmp_path: Path):
+    runs = [run for run in planned(figure, "short", [0], tmp_path) if run.line.algorithm == "pearl"]
+    assert [run.experiment.settings.exploration for run in runs] == ["prior", "prior"]

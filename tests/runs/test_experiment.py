@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nacre.algorithms import registry
 from nacre.algorithms.registry import ALGORITHMS
 from nacre.errors import NacreError
 from nacre.families.catalog import FAMILIES, OPTIONAL
@@ -195,9 +196,12 @@ def test_fewer_train_tasks_can_keep_the_test_tasks_of_more() -> None:
     assert refusal("pearl", "cheetah-vel", test_tasks_from=99).startswith("test_tasks_from is 99, so test tasks would")
 
 
-def test_a_preset_that_a_family_lacks_is_answered_with_those_that_it_has() -> None:
-    assert refusal("pearl", "cheetah-vel", "demo") == (
-        "pearl has no preset 'demo' for cheetah-vel; choose one of: paper, fast, smoke."
+def test_a_preset_that_a_family_lacks_is_answered_with_those_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    pearl = ALGORITHMS["pearl"]
+    fewer = pearl.presets | {"fast": {"point-robot": pearl.presets["fast"]["point-robot"]}}
+    monkeypatch.setitem(registry._BUILT_IN, "pearl", dataclasses.replace(pearl, presets=fewer))
+    assert refusal("pearl", "cheetah-vel", "fast") == (
+        "pearl has no preset 'fast' for cheetah-vel; choose one of: paper, smoke."
     )
 
 

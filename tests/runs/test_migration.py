@@ -15,7 +15,7 @@ import nacre
 from nacre.errors import NacreError
 from nacre.families.half_cheetah import CheetahVel
 from nacre.families.walker_hopper import WalkerParams
-from nacre.runs.experiment import from_json, resolve
+from nacre.runs.experiment import from_json, resolve, to_json
 from nacre.runs.migration import SCHEMA, migrated
 
 MADE = Path(__file__).parent / "made-by-0.1.0"
@@ -110,3 +110,10 @@ def test_three_fields_of_the_context_become_one_choice(before: dict[str, Any], n
 def test_a_schema_of_the_future_is_refused() -> None:
     with pytest.raises(NacreError, match="its schema is 3"):
         migrated({"schema": 3}, CheetahVel)
+
+
+def test_a_run_of_a_preset_that_is_gone_keeps_its_settings() -> None:
+    resolved = resolve("pearl", "point-robot", "fast", iterations=3)
+    before = json.loads(to_json(resolved, {})) | {"preset": "demo"}
+    again = from_json(json.dumps(before))
+    assert (again.preset, again.settings) == ("demo", resolved.settings)

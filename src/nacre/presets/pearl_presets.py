@@ -1,7 +1,7 @@
 """PEARL's presets: for every family the fields that differ from PearlSettings's defaults.
 
-paper: Rakelly et al. 2019 and its reference. fast: most return for wall-clock time on a CPU. demo: the two point
-robots in minutes. smoke: everything that a run does, as small as it can be.
+paper: Rakelly et al. 2019 and its reference. fast: most return for wall-clock time on a CPU. smoke: everything that a
+run does, as small as it can be.
 """
 
 from __future__ import annotations
@@ -69,31 +69,6 @@ ANY_FAMILY = "*"
 """The row of a preset for families that people have registered: the values that the paper's domains share."""
 _PAPER[ANY_FAMILY] = {}
 
-# The demo's departures from the paper, for a laptop's CPU: smaller batches and networks, a larger learning rate.
-_DEMO_DEPARTURES: dict[str, object] = dict(
-    batch_size=64, hidden_dim=64, encoder_hidden_dim=64, learning_rate=1e-3, learning_rate_decay=0.1,
-    num_train_steps_per_iteration=200,
-)  # fmt: skip
-_DEMO: dict[str, dict[str, object]] = {
-    "point-robot": _DEMO_DEPARTURES | dict(iterations=100),
-    # Sparse goals also need straight paths, which find rewards for the context, and a belief that sweeps over the half
-    # circle until a goal is found: one latent dimension and a heavier KL.
-    "sparse-point-robot": _DEMO_DEPARTURES
-    | dict(
-        iterations=240,
-        num_initial_episodes=100,
-        num_tasks_sample=5,
-        num_straight_episodes=30,
-        num_prior_episodes=20,
-        num_posterior_episodes=0,
-        num_extra_rl_episodes=20,
-        context_batch_size=256,
-        latent_dim=1,
-        kl_weight=5.0,
-        num_exploration_episodes=15,
-    ),
-}
-
 # Chosen for wall-clock on a CPU: small batches and networks, a larger learning rate that falls, critics that bear it
 # (normalised, their own slow copies instead of V, learnt temperature), a shorter horizon of credit. One critic takes
 # two thirds of the work of two. The encoder sees the next observation. With rewards a fifth of the paper's, its weight
@@ -138,9 +113,9 @@ _TUNED_FAST: dict[str, dict[str, object]] = {
         kl_weight=0.001,
         discount=0.9,
     ),
-    # What the demo needs besides sizes (see there), with the KL as much lighter as the Bellman error is
-    # smaller: a 400th for the rewards, half of that for the one critic. Two latent dimensions: a first guess of the
-    # goals on one axis is mostly folded, and in few updates stays so.
+    # Straight paths find rewards for the context. The light KL is for small rewards and one critic. Two latent
+    # dimensions: a first guess of the goals on one axis is mostly folded, and in few updates stays so. Hypotheses find
+    # more goals than draws from the prior, with the same training.
     "sparse-point-robot": _FAST_POINT
     | dict(
         iterations=75,
@@ -157,6 +132,7 @@ _TUNED_FAST: dict[str, dict[str, object]] = {
         kl_weight=0.00625,
         soft_target_tau=0.005,
         num_exploration_episodes=15,
+        exploration="hypotheses",
     ),
 }
 
@@ -198,7 +174,6 @@ _SMOKE_EPISODES["ml10"] |= dict(num_train_tasks=10, num_test_tasks=5)
 PRESETS: dict[str, dict[str, dict[str, object]]] = {
     "paper": _PAPER,
     "fast": {family: _PAPER[family] | settings for family, settings in _FAST.items()},
-    "demo": {family: _PAPER[family] | settings for family, settings in _DEMO.items()},
     "smoke": {family: _PAPER[family] | _SMOKE | settings for family, settings in _SMOKE_EPISODES.items()},
 }
 """preset -> family -> the fields that differ from PearlSettings's defaults."""

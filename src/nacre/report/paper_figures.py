@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nacre.algorithms.registry import find_algorithm
 from nacre.report import curves, profiles
@@ -39,6 +39,10 @@ class PaperFigure(NamedTuple):
         profiles.draw(compared, picture.with_stem(f"{picture.stem}-profile"))
 
 
+PAPER_EXPLORATION: dict[str, Any] = {"exploration": "prior"}
+"""The paper's agents explore with z from the prior, which its figures on sparse goals are about."""
+
+
 def _six_domains() -> Iterator[Line]:
     for family in ("cheetah-dir", "cheetah-vel", "ant-dir", "ant-goal", "humanoid-dir", "walker-params"):
         for algorithm in ("pearl", "promp", "maml-trpo", "rl2", "oracle", "random"):
@@ -48,10 +52,13 @@ def _six_domains() -> Iterator[Line]:
 def _sparse_navigation() -> Iterator[Line]:
     for radius in (0.2, 0.8):
         for algorithm in ("pearl", "maesn"):
-            yield Line(f"{algorithm}-radius-{radius}", algorithm, "sparse-point-robot", {"goal_radius": radius})
+            fields = PAPER_EXPLORATION if algorithm == "pearl" else {}
+            yield Line(
+                f"{algorithm}-radius-{radius}", algorithm, "sparse-point-robot", {"goal_radius": radius, **fields}
+            )
 
 
-PAPER_CONTEXT = {"context": "recent"}
+PAPER_CONTEXT: dict[str, Any] = {"context": "recent"}
 """The paper's contexts, at every scale: the ablations of encoder and context are about these, and `fast` has others."""
 PAPER_FIGURES: dict[str, PaperFigure] = {
     "domains": PaperFigure(
@@ -88,8 +95,13 @@ PAPER_FIGURES: dict[str, PaperFigure] = {
         "A point estimate of the task",
         "Without a belief, sparse rewards are not found.",
         (
-            Line("belief", "pearl", "sparse-point-robot"),
-            Line("point-estimate", "pearl", "sparse-point-robot", {"use_information_bottleneck": False}),
+            Line("belief", "pearl", "sparse-point-robot", PAPER_EXPLORATION),
+            Line(
+                "point-estimate",
+                "pearl",
+                "sparse-point-robot",
+                PAPER_EXPLORATION | {"use_information_bottleneck": False},
+            ),
         ),
     ),
 }
