@@ -14,6 +14,10 @@ class NacreError(Exception):
     """One sentence that says what is wrong and what to do; the command line prints it and exits with status 2."""
 
 
+class DivergedError(NacreError):
+    """An agent's actions are not finite: its networks diverged, in training or in adaptation."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str], otherwise: str = "") -> NacreError:
     """The error for a name that is not in a table, with the nearest name that is.
 

@@ -8,6 +8,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,10 +18,12 @@ from command_line import output, refusal
 from nacre.cli import main as cli
 from nacre.data.dataset import LoggedEpisode, Writer
 from nacre.data.layout import folder_of
+from nacre.deploy.trained_agent import TrainedAgent
+from nacre.errors import DivergedError
 from nacre.presets.macaw import MacawSettings
 from nacre.presets.multitask import BcSettings
 from nacre.presets.trials import TrialSettings
-from nacre.report import offline_figures, reproduce
+from nacre.report import offline_figures, reproduce, score_picture
 from nacre.report.data_step import DataStep
 from nacre.report.known import known_scores
 from nacre.report.offline_figures import OFFLINE_FIGURES, Row
@@ -178,3 +181,26 @@ def test_a_table_has_means_seeds_and_what_is_known() -> None:
         "0.875",
         "-5.0",
     )
+
+
+def test_what_diverges_is_a_row_and_a_picture_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Diverging:
+        def evaluation(self, *asked: Any, **how: Any) -> Any:
+            raise DivergedError("its networks diverged")
+
+    data = next(iter(reproduce.planned("offline", "smoke", [0], tmp_path)))
+    assert isinstance(data, DataStep)
+    identity = {"grad_steps": 5000, "data": "nacre/a/mixed-v0"}
+    monkeypatch.setattr(ScoredRun, "_identity", lambda self: identity)
+    run = ScoredRun(Line("macaw", "macaw", FAMILY), "fast", 0, tmp_path / "seed-0", ("gradient-steps:5",), 4, data)
+    told = run._evaluated(cast(TrainedAgent, Diverging()), "gradient-steps:5")
+    run.record_of("gradient-steps:5").write_text(json.dumps(told))
+    scores = [scored(0, -6.0, 0.875), *run.scores()]
+    rows = rows_of(scores, FAMILY)
+    text = as_markdown("A title", {FAMILY: rows}, {FAMILY: []})
+    assert "| macaw | gradient-steps:5 |  | diverged | 0: diverged |  | 5,000 |" in text
+    assert [row["score"] for row in csv.DictReader(as_csv(scores).splitlines())] == ["-6.0", "nan"]
+    score_picture.draw("A title", {FAMILY: rows}, {FAMILY: []}, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -63,9 +64,10 @@ def _draw_row(axes: Axes, place: int, row: Row, left: float | None) -> None:
     if "data mean" in lines and "data best" in lines:
         axes.barh(place, lines["data best"] - lines["data mean"], left=lines["data mean"], height=0.7, color=DATA)
     for one in row.scores:
-        below = left is not None and one.score < left
-        at = one.score if left is None else max(one.score, left)
-        axes.plot(at, place, "<" if below else "o", color=SEED, ms=5, alpha=0.8, clip_on=False, zorder=3)
+        at, shape = one.score, "o"
+        if left is not None and (one.score < left or isnan(one.score)):
+            at, shape = left, "<"
+        axes.plot(at, place, shape, color=SEED, ms=5, alpha=0.8, clip_on=False, zorder=3)
     if left is None or row.mean >= left:
         axes.plot([row.mean] * 2, [place - 0.35, place + 0.35], color=MEAN, lw=2, zorder=3)
 
@@ -76,7 +78,8 @@ def _left(rows: Sequence[Row]) -> float | None:
     if random is None or alone is None or alone <= random:
         return None
     left = random - BELOW * (alone - random)
-    return left if min(one.score for row in rows for one in row.scores) < left else None
+    reached = [one.score for row in rows for one in row.scores]
+    return left if any(isnan(score) or score < left for score in reached) else None
 
 
 def _reference(rows: Sequence[Row], name: str) -> float | None:
@@ -90,7 +93,7 @@ def _others(known: Sequence[KnownScore]) -> list[KnownScore]:
 
 def _legend() -> list[Line2D]:
     return [
-        Line2D([], [], color=SEED, ms=5, label="a seed (an arrow: further left)", ls="", marker="o"),
+        Line2D([], [], color=SEED, ms=5, label="a seed (an arrow: further left, or diverged)", ls="", marker="o"),
         Line2D([], [], color=MEAN, lw=2, label="mean over seeds"),
         Line2D([], [], mec=PUBLISHED, mfc="none", ls="", marker="D", label="published, on other data"),
         Line2D([], [], color=DATA, lw=6, label="data: mean to best"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from math import isnan
 
 import numpy as np
 
@@ -20,7 +21,7 @@ COLUMNS = (
 
 
 def as_csv(scores: Sequence[Scored]) -> str:
-    """A row for every run and protocol; numbers to the last bit, '' for what is not known."""
+    """A row for every run and protocol; numbers to the last bit, '' for what is not known, nan for what diverged."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -52,12 +53,12 @@ def _table(rows: Sequence[Row], known: Sequence[KnownScore]) -> Iterator[str]:
     yield "| method | protocol | context | return | by seed | normalised | updates | published |"
     yield "|---|---|---|---|---|---|---|---|"
     for row in rows:
-        context = np.mean([one.context_transitions for one in row.scores])
+        context = "" if isnan(row.mean) else f"{np.mean([one.context_transitions for one in row.scores]):.0f}"
         by_seed = ", ".join(f"{one.seed}: {number(one.score)}" for one in row.scores)
         updates = " to ".join(f"{steps:,}" for steps in sorted({one.grad_steps for one in row.scores}))
         published = "; ".join(f"{number(one.score)} ({one.source})" for one in published_of(row, known))
         yield _cells(
-            row.name, row.protocol, f"{context:.0f}", number(row.mean), by_seed, _share(row.normalised), updates,
+            row.name, row.protocol, context, number(row.mean), by_seed, _share(row.normalised), updates,
             published,
         )  # fmt: skip
     for name, value in lines_of(rows).items():

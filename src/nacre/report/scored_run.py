@@ -8,6 +8,7 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from nacre.deploy.records import recorded
 from nacre.deploy.trained_agent import TrainedAgent, load
-from nacre.errors import NacreError
+from nacre.errors import DivergedError, NacreError
 from nacre.presets.trials import TrialSettings
 from nacre.report.data_step import DataStep, is_there
 from nacre.report.estimates import evaluation_steps, num_updates, steps_per_second
@@ -35,7 +36,7 @@ class Scored(NamedTuple):
     protocol: str
     grad_steps: int
     context_transitions: float  # that the agent had seen of a task before the scored episode, mean
-    score: float
+    score: float  # NaN, as is the context: the agent diverged when it adapted
     normalised: float | None  # 0: random actions, 1: single-task soft actor-critic; None where these are not known
     lines: dict[str, float]  # what others earn in the same tasks, by the names of `logged_tasks.Lines`
 
@@ -146,11 +147,17 @@ class ScoredRun:
         return None
 
     def _evaluated(self, agent: TrainedAgent, protocol: str) -> dict[str, Any]:
-        evaluation, tasks = agent.evaluation("test", repeats=self.repeats, protocol=protocol)
+        """What an evaluation comes to; that an agent diverges is an outcome too."""
+        try:
+            evaluation, tasks = agent.evaluation("test", repeats=self.repeats, protocol=protocol)
+        except DivergedError as error:
+            return {"diverged": str(error)} | self._identity()
         trials = TrialSettings.of(agent.experiment.settings, protocol)
         return recorded(evaluation, tasks, trials, agent.lines()) | self._identity()
 
     def _scored(self, protocol: str, told: dict[str, Any]) -> Scored:
+        if "diverged" in told:
+            return Scored(self.line, self.seed, told["data"], protocol, int(told["grad_steps"]), nan, nan, None, {})
         lines = {name: float(np.mean(values)) for name, values in told.get("lines", {}).items()}
         normalised = told.get("normalised_score")
         return Scored(

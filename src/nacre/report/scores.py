@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ class Row(NamedTuple):
 
     @property
     def mean(self) -> float:
-        """Return, over seeds."""
+        """Return, over seeds; NaN where one diverged."""
         return float(np.mean([one.score for one in self.scores]))
 
     @property
@@ -59,4 +60,6 @@ def lines_of(rows: Sequence[Row]) -> dict[str, float]:
 
 def number(value: float) -> str:
     """A return in as many digits as mean something."""
+    if isnan(value):
+        return "diverged"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"

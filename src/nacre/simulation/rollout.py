@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nacre.errors import NacreError
+from nacre.errors import DivergedError, NacreError
 from nacre.families.blame import short, undeclared_end
 from nacre.families.family import Family, JaxFamily, num_tasks, take
 from nacre.simulation import jax as jax_lanes
@@ -256,7 +256,7 @@ def _check(family: Family, result: Episode) -> None:
     if found:
         time, name, lane, value = min(found, key=lambda fault: fault[0])
         if name == "action":
-            raise NacreError(
+            raise DivergedError(
                 f"the agent's actions in {family.name} are not finite: its networks diverged, in training or in "
                 "adaptation; train anew, or adapt by fewer gradient steps."
             )
