@@ -21,7 +21,7 @@ INSTALL = $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env test test-slow test-metaworld demo lock clean
+.PHONY: help env test test-slow test-metaworld docs demo lock clean
 .NOTPARALLEL:
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo "make test        lint, format, types and tests (PYTEST_ARGS='-k belief' chooses among the tests, WORKERS= runs them in one process)"
 	@echo "make test-slow   the tests that train until something is learned, minutes"
 	@echo "make test-metaworld  the tests of Meta-World, in an environment of its own (.venv-metaworld)"
+	@echo "make docs        build the documentation site, in an environment of its own (.venv-docs): build/docs/index.html"
 	@echo "make demo        meta-train on sparse-point-robot, meet new goals, draw pictures; goes on where it was stopped"
 	@echo "make lock        rewrite requirements.lock from pyproject.toml (LOCK_ARGS=--upgrade takes the newest); needs uv"
 	@echo "make clean       remove .venv, caches, builds and $(DEMO)/; runs/ stays"
@@ -74,6 +75,13 @@ test-metaworld:
 	@$(MAKE) --no-print-directory env VENV=.venv-metaworld LOCK=requirements-metaworld.lock
 	MUJOCO_GL=$${MUJOCO_GL:-egl} .venv-metaworld/bin/python -m pytest tests -k "metaworld or ml1" $(PYTEST_ARGS)
 
+# Warnings are errors, dead links and anchors among them. The site needs no network, neither to be built nor to be read.
+docs:
+	@$(MAKE) --no-print-directory env VENV=.venv-docs LOCK=requirements-docs.lock
+	.venv-docs/bin/python docs/stage.py build/docs-source
+	.venv-docs/bin/python -m sphinx -c docs -b html -E -W --keep-going --quiet build/docs-source build/docs
+	@echo "Ready: build/docs/index.html"
+
 demo: env
 	@if [ -e $(DEMO)/run ]; then \
 	    $(BIN)/nacre resume $(DEMO)/run; \
@@ -95,7 +103,8 @@ lock:
 	@test -n "$(LOCK_UV)" || { echo "make lock needs uv: pip install uv, then run it again." >&2; exit 1; }
 	$(COMPILE) --extra dev --extra offline --output-file requirements.lock
 	$(COMPILE) --extra dev --extra metaworld --output-file requirements-metaworld.lock
+	$(COMPILE) --extra dev --extra docs --output-file requirements-docs.lock
 
 clean:
-	rm -rf $(VENV) .venv-metaworld $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-metaworld .venv-docs $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+import nacre
+from nacre.algorithms.registry import ALGORITHMS
+from nacre.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -44,6 +52,29 @@ def test_every_page_is_in_the_index() -> None:
     index = ROOT / "docs" / "index.md"
     listed = {link for link in links(index) if "/" not in link}
     assert {page.name for page in ROOT.glob("docs/*.md")} - {"index.md"} == listed
+
+
+@pytest.fixture(scope="module")
+def reference() -> Iterator[ModuleType]:
+    """docs/reference.py, which writes the pages that follow from the code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "docs"))
+        yield importlib.import_module("reference")
+    for name in ("reference", "fields"):
+        sys.modules.pop(name, None)
+
+
+def test_the_reference_has_every_command_method_and_public_name(reference: ModuleType) -> None:
+    assert {f"## nacre {name}" for name in COMMANDS} <= set(reference.commands().splitlines())
+    assert {f"## {name}" for name in ALGORITHMS} <= set(reference.settings().splitlines())
+    assert {f"### nacre.{name}" for name in nacre.__all__} <= set(reference.api().splitlines())
+
+
+def test_the_reference_says_what_every_flag_and_setting_means(reference: ModuleType) -> None:
+    rows = (reference.commands() + reference.settings()).splitlines()
+    assert [row for row in rows if row.startswith("| `") and row.endswith("|  |")] == []
+    assert "| `num_train_tasks` | `100` | Tasks to meta-train on. |" in rows
+    assert "| `-o, --out PATH` | `policy` | Folder to write. |" in rows
 
 
 def test_the_readme_is_short() -> None:
