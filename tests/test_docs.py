@@ -77,5 +77,34 @@ def test_the_reference_says_what_every_flag_and_setting_means(reference: ModuleT
     assert "| `-o, --out PATH` | `policy` | Folder to write. |" in rows
 
 
+GLOSSARY = ROOT / "docs" / "glossary.md"
+ALLOWED: set[tuple[str, str]] = set()
+"""(page, word) where the word means something else."""
+
+
+def unwanted(text: str) -> set[str]:
+    """Words of a text that the glossary's last table advises against, in the singular or the plural."""
+    rows = [row.split("|")[1] for row in GLOSSARY.read_text().split("| not | but |")[1].splitlines()[2:]]
+    words = [word.strip() for row in rows for word in row.split(",")]
+    flat = re.sub(r"\s+", " ", text.lower())
+    return {word for word in words if re.search(rf"\b{word}s?\b", flat)}
+
+
+def test_unwanted_words_are_found() -> None:
+    assert unwanted("Two\nprocessors, of\ncourse, and a step size") == {"processor", "of course", "step size"}
+    assert unwanted("A core processes what is adjusted.") == set()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "reports" not in page.parts], ids=lambda page: page.name)
+def test_pages_use_the_words_of_the_glossary(page: Path) -> None:
+    text = prose(page).split("## Words that nacre does not use")[0]
+    assert {(page.name, word) for word in unwanted(text)} <= ALLOWED
+
+
+@pytest.mark.parametrize("part", ["commands", "settings", "api"])
+def test_help_texts_use_the_words_of_the_glossary(reference: ModuleType, part: str) -> None:
+    assert unwanted(getattr(reference, part)()) == set()
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120

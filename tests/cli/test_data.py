@@ -58,7 +58,7 @@ def test_show_tells_tasks_returns_recipe_and_sizes(root: Path, capsys: Capture) 
     lines = output(capsys, "data", "show", ID).splitlines()
     assert max(len(line) for line in lines if str(root) not in line) <= 80
     shown = "\n".join(lines)
-    assert all(word in shown for word in (ID, "training tasks", "goal=", "normalised", "algorithm: none", "test tasks"))
+    assert all(word in shown for word in (ID, "train tasks", "goal=", "normalised", "algorithm: none", "test tasks"))
     assert f"{mean:.1f}" in shown
 
 

@@ -55,7 +55,7 @@ class Command:
     hidden_dim: int | None = None
     """sac: units in a hidden layer of policy and critics."""
     num_train_tasks: int = 30
-    """Training tasks, without --benchmark."""
+    """Train tasks, without --benchmark."""
     num_test_tasks: int = 10
     """Test tasks, without --benchmark."""
     task_seed: int = 1337
@@ -196,7 +196,7 @@ def _check(command: Command) -> None:
     if command.episodes < 1:
         raise NacreError(f"--episodes is {command.episodes}, but must be at least 1.")
     if min(command.num_train_tasks, command.num_test_tasks) < 1:
-        raise NacreError("there must be training tasks and test tasks; raise --num-train-tasks and --num-test-tasks.")
+        raise NacreError("there must be train tasks and test tasks; raise --num-train-tasks and --num-test-tasks.")
 
 
 def _check_from_run(command: Command, qualities: Sequence[str]) -> None:

@@ -36,7 +36,7 @@ class Command:
     quality: str | None = None
     """slice: keep these qualities only, as in random,medium. import: what the episodes are called."""
     train_tasks: str | None = None
-    """slice: keep these training tasks only, 0:5 (0 to 4) or 0,3."""
+    """slice: keep these train tasks only, 0:5 (0 to 4) or 0,3."""
     test_tasks: str | None = None
     """slice: keep these test tasks only."""
     policy_steps: str | None = None
@@ -118,7 +118,7 @@ def _show(command: Command) -> None:
     print(textwrap.fill(versions, 80, initial_indent="  by ", subsequent_indent="     "))
     for name, value in data.recipe.items():
         print(f"  {name}: {shown(value, 74 - len(name))}")
-    titles = {"train": "training tasks", "test": "test tasks", "other": "test tasks, by policies of other tasks"}
+    titles = {"train": "train tasks", "test": "test tasks", "other": "test tasks, by policies of other tasks"}
     for split, statistics in data.statistics.items():
         if not any(statistics["episodes"]):
             continue

@@ -17,7 +17,7 @@ class RandomSettings(MethodSettings):
     """How often it is scored."""
     action_scale: float = 1.0
     """Numbers of an action are uniform within this, at most 1, of 0. At 0 it does nothing, which for a robot that is
-    paid for not falling is a higher line."""
+    rewarded for not falling is a higher line."""
 
     def __post_init__(self) -> None:
         check_numbers(self, may_be_zero=("action_scale",), at_most_one=("action_scale",))

@@ -37,7 +37,7 @@ class Rl2Settings(MethodSettings):
     # Objective
     credit: Literal["trial", "episode"] = "trial"
     """What an action is credited with: the rewards of the rest of the trial, as the paper's text wants it, or of its
-    own episode, as the public code has it, so that nothing is paid for what one episode reveals to the next."""
+    own episode, as the public code has it, which gives no credit for what one episode reveals to the next."""
     discount: float = 0.99
     """Discount factor gamma."""
     gae_lambda: float = 1.0
