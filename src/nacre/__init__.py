@@ -15,6 +15,7 @@ from nacre.families import gymnasium_ids as _gymnasium_ids
 if TYPE_CHECKING:
     from nacre.algorithms.protocol import Algorithm
     from nacre.algorithms.registry import ALGORITHMS, register_algorithm
+    from nacre.deploy.changing_tasks import ChangeReport, evaluate_change
     from nacre.deploy.session import Session
     from nacre.deploy.trained_agent import EpisodeReport, TrainedAgent, TrialReport, load
     from nacre.errors import NacreError
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "algorithms.protocol": ("Algorithm",),
     "algorithms.registry": ("ALGORITHMS", "register_algorithm"),
+    "deploy.changing_tasks": ("ChangeReport", "evaluate_change"),
     "deploy.session": ("Session",),
     "deploy.trained_agent": ("EpisodeReport", "TrainedAgent", "TrialReport", "load"),
     "errors": ("NacreError",),
@@ -66,6 +68,7 @@ __all__ = [
     "Agent",
     "Algorithm",
     "Belief",
+    "ChangeReport",
     "Comparison",
     "Episode",
     "EpisodeReport",
@@ -89,6 +92,7 @@ __all__ = [
     "check_family",
     "compare",
     "evaluate",
+    "evaluate_change",
     "fine_tune",
     "load",
     "make_family",

@@ -78,6 +78,8 @@ class Agent(NamedTuple):
     explores: Callable[[int, int], bool]  # (episode, scored_episode) -> stochastic actions in this episode?
     absorb: Callable[..., Any] | None = None  # (params, memory, logged [lane, number], key) -> memory; takes logged
     # transitions of the task in before the first episode; None: observes each of them, then ends an episode
+    restart: Callable[..., Any] | None = None  # (params, memory, task, key) -> memory; knows nothing again, inside an
+    # episode whose task has changed; None: `begin`
 
 
 def with_fixed_memory(

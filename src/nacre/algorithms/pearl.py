@@ -226,8 +226,11 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
         source = select(explores, prior(memory.z.shape, config), belief(memory, config))
         return memory._replace(num_episodes=num_episodes, z=sample_z(source, noise))
 
+    def restart(params: Params, memory: Memory, task: Any, key: Key) -> Memory:
+        return begin(params, task, key)._replace(num_episodes=memory.num_episodes)
+
     return Agent(
-        begin, act, observe, end_episode,
+        begin, act, observe, end_episode, restart=restart,
         explores=lambda index, scored_episode: protocol.re_infers and index < num_exploring,
     )  # fmt: skip
 

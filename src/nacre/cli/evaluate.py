@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nacre.cli.parsing import Positional, parse
+from nacre.errors import NacreError
+
+if TYPE_CHECKING:
+    from nacre.deploy.trained_agent import TrainedAgent
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,17 @@ class Command:
     """Seed of the trials and of fresh tasks."""
     checkpoint: str = "latest"
     """Which checkpoint: 'latest', 'best' (by the test score that the run had at it), or its number of updates."""
+    change_at: int | None = None
+    """Steps of the scored episode after which every task becomes another one (docs/changing-tasks.md)."""
+    change_window: int | None = None
+    """Steps of the returns before, at and after the change; unless given, half of the steps after it, or all before it
+    if these are fewer."""
+    episodes_after: int = 0
+    """Further episodes in the new task, after the one in which the task changes."""
+    oracle: Path | None = None
+    """Run of the oracle on the same family, to set beside the agent when the task changes."""
+    csv: Path | None = None
+    """File to write with a row a trial, when the task changes."""
     json: bool = False
     """Print one JSON object instead of a table."""
 
@@ -60,12 +75,16 @@ def run(args: list[str], started: float) -> None:
     from nacre.deploy.trained_agent import load
     from nacre.simulation.rollout import score, score_success
 
+    _check_change(command)
     agent = load(command.run, command.checkpoint)
     trials: dict[str, Any] = dict(
         exploration_episodes=command.exploration_episodes, exploration=command.exploration,
         forgetting=command.forgetting, resample=command.resample, protocol=command.protocol,
         context_transitions=command.context_transitions,
     )  # fmt: skip
+    if command.change_at is not None:
+        _evaluate_change(command, agent, trials)
+        return
     evaluation, tasks = agent.evaluation(
         command.tasks, command.episodes, command.repeats, command.seed, data=command.data, **trials
     )
@@ -94,6 +113,33 @@ def run(args: list[str], started: float) -> None:
         print(f"normalised (random actions 0, single-task SAC 1{left_out}): {np.mean(known):.3f}")
     if success is not None:
         print(f"solved in episode {returns.shape[2]}: {score_success(success):.1%} of trials")
+
+
+def _check_change(command: Command) -> None:
+    """Raises NacreError where flags do not go together."""
+    of_change = {
+        "--change-window": command.change_window, "--oracle": command.oracle, "--csv": command.csv,
+        "--episodes-after": command.episodes_after or None,
+    }  # fmt: skip
+    given = [flag for flag, value in of_change.items() if value is not None]
+    if command.change_at is None and given:
+        raise NacreError(f"{given[0]} is for a task that changes; set --change-at as well.")
+    if command.change_at is not None and command.data is not None:
+        raise NacreError("tasks that change are the run's own; leave out --data, or --change-at.")
+
+
+def _evaluate_change(command: Command, agent: TrainedAgent, trials: dict[str, Any]) -> None:
+    from nacre.cli.changing import show
+    from nacre.deploy.changing_tasks import evaluate_change
+    from nacre.deploy.trained_agent import load
+
+    assert command.change_at is not None
+    report = evaluate_change(
+        agent, command.change_at, command.tasks, window=command.change_window, episodes_after=command.episodes_after,
+        oracle=None if command.oracle is None else load(command.oracle), episodes=command.episodes,
+        repeats=command.repeats, seed=command.seed, **trials,
+    )  # fmt: skip
+    show(report, f"returns, {command.tasks} tasks that change", as_json=command.json, csv_file=command.csv)
 
 
 def _seen_text(seen: Any) -> str:

@@ -17,6 +17,7 @@ from nacre.families.blame import failure
 from nacre.families.checked_environment import CheckedEnvironment
 from nacre.families.family import num_tasks
 from nacre.families.gymnasium import GymnasiumFamily, task_of_lane
+from nacre.simulation.change import check_change
 from nacre.simulation.lane_step import LaneStep
 from nacre.simulation.rendering import prepare_mujoco_rendering
 from nacre.types import Tasks
@@ -132,6 +133,10 @@ class GymnasiumLanes:
             obs[lane], reward[lane], training_reward[lane], terminated[lane], success[lane] = values
         return LaneStep(obs, reward, training_reward, terminated, success if self.family.reports_success else None)
 
+    def change(self, task: Tasks) -> None:
+        """As `Lanes.change`."""
+        check_change(self.family)
+
     def close(self) -> None:
         """Closes the environments and ends the workers."""
         _close(self._groups)
@@ -174,6 +179,10 @@ class DrawnEnvironment:
         results = self._environments.step({0: np.clip(action[0], -1.0, 1.0)})[0]
         step = LaneStep(*(np.array([value]) for value in results))
         return step if self._family.reports_success else step._replace(success=None)
+
+    def change(self, task: Tasks) -> None:
+        """As `Lanes.change`."""
+        check_change(self._family)
 
     def render(self, task: Tasks, mode: str) -> Any:
         """As `DrawnLane.render`: the picture is the environment's own."""

@@ -84,6 +84,9 @@ class JaxLanes:
         self._state = result.state
         return LaneStep(*map(np.array, (result.obs, result.reward, result.training_reward, result.terminated)))
 
+    def change(self, task: Tasks) -> None:
+        """As `Lanes.change`: a step is given the task, so nothing is to be done."""
+
     def render(self, task: Tasks, mode: str) -> Any:
         """As `DrawnLane.render`: the first two numbers of the state are where the point is."""
         if self._picture is None:

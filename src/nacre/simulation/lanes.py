@@ -37,6 +37,10 @@ class Lanes(Protocol):
         """One control step with actions [lane, action_dim], which are clipped to [-1, 1], of all lanes or of those
         listed (the others stand still and their rows mean nothing)."""
 
+    def change(self, task: Tasks) -> None:
+        """The physics of all lanes becomes that of these tasks, in mid-episode: states stay. NacreError where the
+        environments are told their task at a reset only."""
+
     def close(self) -> None:
         """Frees threads, windows, environments and processes. What is closed is not used again."""
 

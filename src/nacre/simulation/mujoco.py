@@ -38,7 +38,7 @@ class PhysicsEngine(Protocol):
     def set_parameters(self, parameters: dict[str, np.ndarray], lanes: np.ndarray) -> None:
         """Gives fields of the listed lanes' models values of their own; what MuJoCo derives from them follows.
 
-        The values are those of all lanes [lane, ...]."""
+        The values are those of all lanes [lane, ...]. States stay as they are, also in mid-episode."""
 
     def reset(self, qpos: np.ndarray, qvel: np.ndarray, lanes: np.ndarray | None = None) -> None:
         """All lanes, or the listed ones, to their defaults, then to these positions and velocities [lane, ...], with
@@ -92,6 +92,7 @@ class SerialEngine:
     def __init__(self, model: mujoco.MjModel, num_lanes: int, fields: tuple[str, ...], current: bool):
         self._models = [copy.copy(model) for _ in range(num_lanes)]
         self._data = [mujoco.MjData(model) for model in self._models]
+        self._scratch = mujoco.MjData(model)  # what MuJoCo derives constants in
         self._fields = fields
         self._current = current
 
@@ -101,11 +102,11 @@ class SerialEngine:
 
     def set_parameters(self, parameters: dict[str, np.ndarray], lanes: np.ndarray) -> None:
         for lane in lanes.tolist():
-            model, data = self.lane(lane)
+            model = self._models[lane]
             for field, values in parameters.items():
                 owner, _, name = field.rpartition(".")  # "opt.gravity" is a field of model.opt
                 getattr(getattr(model, owner) if owner else model, name)[:] = values[lane]
-            mujoco.mj_setConst(model, data)
+            mujoco.mj_setConst(model, self._scratch)
 
     def reset(self, qpos: np.ndarray, qvel: np.ndarray, lanes: np.ndarray | None = None) -> None:
         starting = range(len(self._data)) if lanes is None else lanes.tolist()
@@ -181,6 +182,15 @@ class MujocoLanes:
             return array_of(family.name, what, obs, (self.num_lanes, family.obs_dim), np.float32)
         except (Exception, SystemExit) as error:
             raise failure(family.name, what, error) from error
+
+    def change(self, task: Tasks) -> None:
+        """As `Lanes.change`."""
+        try:
+            parameters = self.family.model_parameters(self.model, task)
+            if parameters:
+                self.engine.set_parameters(parameters, np.arange(self.num_lanes))
+        except (Exception, SystemExit) as error:
+            raise failure(self.family.name, "model_parameters", error) from error
 
     def step(self, action: np.ndarray, task: Tasks, lanes: np.ndarray | None = None) -> LaneStep:
         """One control step of all lanes, or of those listed (the others stand still and their rows mean nothing).

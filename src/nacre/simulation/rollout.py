@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -11,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nacre.errors import DivergedError, NacreError
-from nacre.families.blame import short, undeclared_end
+from nacre.errors import NacreError
 from nacre.families.family import Family, JaxFamily, num_tasks, take
 from nacre.simulation import jax as jax_lanes
+from nacre.simulation.change import RESTARTING, Change, restarted, task_at
+from nacre.simulation.episode_check import check_episode
 from nacre.simulation.lanes import Lanes, is_compiled, lent_lanes
 from nacre.types import Agent, Episode, Key, Logged, Tasks, Transition, fold_in, select, split, stacked
 
@@ -49,23 +49,32 @@ def side_by_side(agent: Agent, num_seeds: int) -> Agent:
     def take_in(params: Any, memory: Any, logged: Any, key: Key) -> Any:
         return joined(jax.vmap(functools.partial(_absorbed, agent))(params, apart(memory), apart(logged), key))
 
-    return Agent(begin, act, observe, end_episode, agent.explores, take_in)
+    def restart(params: Any, memory: Any, task: Any, key: Key) -> Any:
+        begins_anew = functools.partial(restarted, agent)
+        return joined(jax.vmap(begins_anew)(params, apart(memory), apart(task), key))
+
+    return Agent(begin, act, observe, end_episode, agent.explores, take_in, restart)
 
 
 def episode(
-    family: Family, agent: Agent, params: Any, memory: Any, task: Tasks, key: Key, *, explore: bool
-) -> tuple[Any, Episode]:
+    family: Family, agent: Agent, params: Any, memory: Any, task: Tasks, key: Key, *, explore: bool,
+    change: Change | None = None,
+) -> tuple[Any, Episode]:  # fmt: skip
     """One episode in every lane: lane i acts with lane i of `memory` in task i. Returns (memory after it, episode).
 
-    With agents side by side `key` is an array of keys [seed]; else it is one key.
+    `change`: the tasks change in its midst. With agents side by side `key` is an array of keys [seed]; else one key.
 
     Raises NacreError when the environment returns a number that is not finite, or ends an episode undeclared.
     """
     if is_compiled(family):
-        memory, result = _compiled_episode(family, agent, params, memory, task, key, explore=explore)
+        new = None if change is None else (change.at, change.task)
+        restart = change is not None and change.restart
+        memory, result = _compiled_episode(
+            family, agent, params, memory, task, key, new, explore=explore, restart=restart
+        )
     else:
-        memory, result = _stepped_episode(family, agent, params, memory, task, key, explore=explore)
-    _check(family, result)
+        memory, result = _stepped_episode(family, agent, params, memory, task, key, change, explore=explore)
+    check_episode(family, result)
     return memory, result
 
 
@@ -83,18 +92,23 @@ def play(
     return jax.tree.map(np.asarray, played)
 
 
-@functools.partial(jax.jit, static_argnames=("family", "agent", "explore"))
+@functools.partial(jax.jit, static_argnames=("family", "agent", "explore", "restart"))
 def _compiled_episode(
-    family: JaxFamily, agent: Agent, params: Any, memory: Any, task: Any, key: Key, *, explore: bool
-) -> tuple[Any, Episode]:
+    family: JaxFamily, agent: Agent, params: Any, memory: Any, task: Any, key: Key, new: tuple[Any, Any] | None,
+    *, explore: bool, restart: bool,
+) -> tuple[Any, Episode]:  # fmt: skip
     reset_key, act_key = split(key)
     num_lanes = num_tasks(task)
     state, obs = jax_lanes.reset(family, num_lanes, reset_key)
 
     def control_step(carry: Any, time: jax.Array) -> tuple[Any, tuple[Transition, jax.Array]]:
         state, obs, alive, memory = carry
+        now = task_at(time, task, new)
+        if new is not None and restart:
+            anew = restarted(agent, params, memory, now, fold_in(act_key, RESTARTING))
+            memory = jax.tree.map(lambda old, fresh: jnp.where(time == new[0], fresh, old), memory, anew)
         action, acted = agent.act(params, memory, obs, fold_in(act_key, time), explore)
-        result = jax_lanes.step(family, state, action, task)
+        result = jax_lanes.step(family, state, action, now)
         discount = 1.0 - result.terminated
         transition = Transition(obs, action, result.reward, result.training_reward, discount, result.obs)
         memory = select(alive, agent.observe(params, acted, transition), memory)
@@ -106,16 +120,18 @@ def _compiled_episode(
 
 
 def _stepped_episode(
-    family: Family, agent: Agent, params: Any, memory: Any, task: Tasks, key: Key, *, explore: bool
-) -> tuple[Any, Episode]:
+    family: Family, agent: Agent, params: Any, memory: Any, task: Tasks, key: Key, change: Change | None,
+    *, explore: bool,
+) -> tuple[Any, Episode]:  # fmt: skip
     """Physics outside compiled code, in lanes that are this episode's while it lasts."""
     with lent_lanes(family, num_tasks(task)) as lanes:
-        return _played_in(lanes, family, agent, params, memory, task, key, explore=explore)
+        return _played_in(lanes, family, agent, params, memory, task, key, change, explore=explore)
 
 
 def _played_in(
-    lanes: Lanes, family: Family, agent: Agent, params: Any, memory: Any, task: Tasks, key: Key, *, explore: bool
-) -> tuple[Any, Episode]:
+    lanes: Lanes, family: Family, agent: Agent, params: Any, memory: Any, task: Tasks, key: Key,
+    change: Change | None, *, explore: bool,
+) -> tuple[Any, Episode]:  # fmt: skip
     """Observing the last step and choosing the next action is one compiled call."""
     reset_key, act_key = split(key)
     params, memory, act_key = on_host((params, memory, act_key))
@@ -145,10 +161,15 @@ def _played_in(
         if time == family.horizon or not alive.any():
             memory = observe(agent, params, memory, transition, before)
             break
+        told = None
+        if change is not None and time == change.at:
+            task = change.task
+            lanes.change(task)
+            told = (task, fold_in(act_key, RESTARTING)) if change.restart else None
         all_alive = not family.can_terminate and alive.all()  # a program of its own: falling robots need the other
         mask = None if all_alive else np.stack([before, alive])
         device_action, memory = _observe_act(
-            agent, params, memory, transition, mask, obs, act_key, time, explore=explore
+            agent, params, memory, transition, mask, obs, act_key, time, told, explore=explore
         )
     padding = family.horizon - len(transitions)
     stacked = Transition(*(_pad_time(np.stack(field, axis=1), padding) for field in zip(*transitions, strict=True)))
@@ -217,72 +238,21 @@ def _absorbed(agent: Agent, params: Any, memory: Any, logged: Any, key: Key) -> 
 
 @functools.partial(jax.jit, static_argnames=("agent", "explore"), donate_argnames="memory")
 def _observe_act(
-    agent: Agent, params: Any, memory: Any, transition: Any, alive: Any, obs: Any, key: Key, time: Any, *, explore: bool
-) -> tuple[Any, Any]:
+    agent: Agent, params: Any, memory: Any, transition: Any, alive: Any, obs: Any, key: Key, time: Any, told: Any,
+    *, explore: bool,
+) -> tuple[Any, Any]:  # fmt: skip
     """Observes a step, then acts. `alive` [2, lane]: the lanes that took the step, and those that go on after it; None
-    where all did and do.
+    where all did and do. `told`: (task, key) where the agent is told in between that the task has changed, else None.
 
     The memory given is used up and changed in place: what does not change is not copied, however large (MAML keeps all
     episodes of a trial).
     """
     seen = agent.observe(params, memory, transition)
     memory = seen if alive is None else select(alive[0], seen, memory)
+    if told is not None:
+        memory = restarted(agent, params, memory, *told)
     action, acted = agent.act(params, memory, obs, fold_in(key, time), explore)
     return action, acted if alive is None else select(alive[1], acted, memory)
-
-
-def _check(family: Family, result: Episode) -> None:
-    """The environment's numbers, padding aside: a NaN that reached replay would spoil a run without a word.
-
-    Whichever number is the first that is not finite is to blame for the others.
-    """
-    transitions = result.transitions
-    real = np.arange(family.horizon) < np.asarray(result.length)[:, None]
-    first = np.asarray(transitions.obs)[:, 0]
-    if not np.isfinite(first).all():
-        lane = np.flatnonzero(~np.isfinite(first).all(axis=-1))[0]
-        raise NacreError(
-            f"{family.name} returned a first observation that is not finite, {short(first[lane])}, at a reset "
-            f"(lane {lane}); mend the environment."
-        )
-    _report_divergence(family, result)
-    found = []
-    for name in ("action", "reward", "training_reward", "next_obs"):
-        values = np.asarray(getattr(transitions, name))
-        bad = real & ~np.isfinite(values.reshape(*real.shape, -1)).all(axis=-1)
-        if bad.any():
-            lane, time = np.argwhere(bad)[np.argmin(np.nonzero(bad)[1])]
-            found.append((int(time), name, int(lane), values[lane, time]))
-    if found:
-        time, name, lane, value = min(found, key=lambda fault: fault[0])
-        if name == "action":
-            raise DivergedError(
-                f"the agent's actions in {family.name} are not finite: its networks diverged, in training or in "
-                "adaptation; train anew, or adapt by fewer gradient steps."
-            )
-        raise NacreError(
-            f"{family.name} returned a {name} that is not finite at step {time + 1} of an episode (lane {lane}): "
-            f"{short(value)}; check the environment and the actions that it was sent."
-        )
-    if not family.can_terminate:
-        ended = real & (np.asarray(transitions.discount) == 0)
-        if ended.any():
-            raise undeclared_end(family.name, int(np.nonzero(ended)[1].min()) + 1)
-
-
-def _report_divergence(family: Family, result: Episode) -> None:
-    """Tells how many episodes the physics ended. NacreError where nothing but that happened: nobody would go on."""
-    if result.diverged is None or not np.asarray(result.diverged).any():
-        return
-    number, num_lanes = int(np.sum(result.diverged)), len(result.diverged)
-    if not np.asarray(result.length).any():
-        raise NacreError(
-            f"the physics of {family.name} diverged at the first step of every episode; check the robot, its time step "
-            "and what the task changes of it."
-        )
-    logging.getLogger("nacre").warning(
-        "%s: the physics diverged in %d of %d episodes, which end before that step", family.name, number, num_lanes
-    )
 
 
 class Played(NamedTuple):
@@ -298,22 +268,27 @@ ABSORBING = 2**31 - 1
 
 
 def trial(
-    family: Family, agent: Agent, params: Any, task: Tasks, key: Key, num_episodes: int, logged: Logged | None = None
-) -> Iterator[Played]:
+    family: Family, agent: Agent, params: Any, task: Tasks, key: Key, num_episodes: int, logged: Logged | None = None,
+    change: Change | None = None, num_after: int = 0,
+) -> Iterator[Played]:  # fmt: skip
     """One trial in every lane, from knowing nothing, episode by episode. The last episode is the scored one.
 
     `logged` [lane, number]: transitions of each lane's task that the agent absorbs before its first episode.
+    `change`: in the scored episode the tasks change, and `num_after` further episodes are played in the new ones.
     """
     begin_key, key = split(key)
     memory = begin(agent, params, task, begin_key)
     if logged is not None:
         memory = absorb(agent, params, memory, logged, fold_in(key, ABSORBING))
-    for index in range(num_episodes):
+    for index in range(num_episodes + num_after):
         episode_key, end_key = split(fold_in(key, index))
         explore = agent.explores(index, num_episodes - 1)
-        after, result = episode(family, agent, params, memory, task, episode_key, explore=explore)
+        changes = change if index == num_episodes - 1 else None
+        after, result = episode(family, agent, params, memory, task, episode_key, explore=explore, change=changes)
         yield Played(result, memory, after)
-        if index + 1 < num_episodes:
+        if changes is not None:
+            task = changes.task
+        if index + 1 < num_episodes + num_after:
             memory = end_episode(agent, params, after, end_key)
 
 
