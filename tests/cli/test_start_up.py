@@ -21,7 +21,17 @@ REFUSED = [
     ["train", "pearl", "cheetah"],
     *(
         [command, "x", "--lr", "1"]
-        for command in ("resume", "evaluate", "adapt", "finetune", "report", "compare", "reproduce", "benchmark")
+        for command in (
+            "resume",
+            "evaluate",
+            "adapt",
+            "export",
+            "finetune",
+            "report",
+            "compare",
+            "reproduce",
+            "benchmark",
+        )
     ),
 ]
 LISTS = [["list"], ["list", "pearl"], ["list", "cheetah-vel", "--json"]]

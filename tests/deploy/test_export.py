@@ -253,6 +253,16 @@ def test_the_oracle_is_told_its_task_and_logs_are_absorbed(tmp_path: Path) -> No
         assert done.returncode == 0, done.stderr
 
 
+def test_a_run_in_bfloat16_acts_in_float32(tmp_path: Path) -> None:
+    rounded = untrained("pearl", encoder_hidden_dim=8, precision="bfloat16")
+    exact = untrained("pearl", encoder_hidden_dim=8)
+    session = rounded.export(tmp_path / "policy")
+    obs = np.array([0.3, -0.4])
+    action = session.act(obs)
+    assert np.allclose(action, exact.session().act(obs), atol=1e-6)
+    assert not np.allclose(action, rounded.session().act(obs), atol=1e-6)
+
+
 def test_a_bundle_names_what_the_robot_sees_and_does() -> None:
     words = bundles.robot_words(nacre.make_family("cheetah-vel"))
     assert len(words["observations"]) == 20 and words["observations"][2] == words["actions"][0] == "bthigh"
