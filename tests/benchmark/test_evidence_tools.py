@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from nacre.runs.tables import EVAL_COLUMNS
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import ablation
+import agreement
 import contexts
 import gather
 import restore
@@ -175,6 +177,13 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     Checkpoints(run.checkpoints).save(0, fresh(run))
     return run.path
+
+
+def test_an_exported_agent_is_compared_with_its_run_over_whole_trials(smoke_run, capsys):
+    agreement.main([str(smoke_run("point-robot")), "--trials", "2", "--first", "1"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["trials"] == 2 and found["steps"] % (2 * 20) == 0
+    assert found["share_apart"] == 0 and 0 < found["action"] < 1e-5 < found["std_of_actions"]
 
 
 def test_contexts_are_learnt_by_regression_on_the_true_speed(untrained):

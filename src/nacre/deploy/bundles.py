@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, Unpack
 
+import jax
 import numpy as np
 
 from nacre.deploy import NumpySession, load, numpy_session
@@ -238,6 +239,12 @@ def export(
 ) -> NumpySession:  # fmt: skip
     """As `TrainedAgent.export`."""
     path = check_place(Path(path), overwrite=overwrite)
+    generator = getattr(jax.config, "jax_default_prng_impl", "threefry2x32")
+    if generator != "threefry2x32" or not getattr(jax.config, "jax_threefry_partitionable", True):
+        raise NacreError(
+            "JAX is set to another generator of random numbers than its usual one, which exported agents have; unset "
+            "JAX_DEFAULT_PRNG_IMPL and JAX_THREEFRY_PARTITIONABLE."
+        )
     trials, family = agent.trials.changed(episodes, **options), agent.experiment.family
     about, arrays = described(agent, trials)
     task, params = first_task([agent.tasks.test, agent.tasks.train]), in_float32(agent.params_for(trials))

@@ -429,6 +429,7 @@ class LatentAgent(TaskAgent):
         super().__init__(about, arrays)
         self.rates, latent_dim, kept = (arrays["rates.mean"], arrays["rates.log_std"]), len(self.z), about["kept"]
         self.mean, self.log_std = np.zeros((2, latent_dim), np.float32)
+        self._discount = float(np.float32(about["discount"]))
         self.past_z, self.past = np.zeros((kept, latent_dim), np.float32), np.zeros((kept, 2), np.float32)
         self.reward = np.zeros(1, np.float32)  # discounted, of the episode that goes on; counts[0] are its steps
         self.state |= {"mean": self.mean, "log_std": self.log_std, "past_z": self.past_z, "past": self.past}
@@ -439,7 +440,7 @@ class LatentAgent(TaskAgent):
         self.z[:] = normal(key, len(self.z))
 
     def observe(self, obs: np.ndarray, action: np.ndarray, reward: float, next_obs: np.ndarray) -> None:
-        self.reward += np.float32(self.about["discount"] ** int(self.counts[0])) * np.float32(reward)
+        self.reward += np.float32(self._discount ** int(self.counts[0])) * np.float32(reward)
         self.counts[0] += 1
 
     def end_episode(self, key: np.ndarray) -> None:
