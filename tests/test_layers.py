@@ -92,6 +92,17 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     list(TopologicalSorter(graph).static_order())  # raises CycleError
 
 
+MOST_LINES = 400
+SMALLER = {"algorithms.pearl": 350, "algorithms.oracle": 120, "presets.pearl": 250}
+LARGER = {"deploy.numpy_session": 900}  # lies in every bundle as one file, which needs nothing else
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_file_can_be_read_at_a_sitting(module: str) -> None:
+    most = (SMALLER | LARGER).get(module, MOST_LINES)
+    assert len(MODULES[module].read_text().splitlines()) <= most
+
+
 def test_no_module_imports_the_package_as_a_whole() -> None:
     assert [module for module, file in MODULES.items() if module and "" in set(imported(file))] == []
 

@@ -168,7 +168,7 @@ def make_agent(family: Family, config: OfflineContextSettings, objective: Encode
     encoding, protocol = (objective or objective_of(config)).encode, protocols.parse(config.protocol)
     num_exploration = config.num_exploration_episodes if protocol.explores else 0
     is_np, is_zero_shot = protocol.explores and protocol.re_infers, protocol.one_episode
-    num_random_steps = _num_random_steps(family, config)
+    num_random_steps = protocol.num_uniform_steps(config.num_exploration_episodes, family.horizon)
 
     def begin(params: Params, task: Any, key: Key) -> Memory:
         return _empty(num_tasks(task), config)
@@ -213,12 +213,6 @@ def make_agent(family: Family, config: OfflineContextSettings, objective: Encode
     return Agent(begin, act, observe, end_episode, explores, absorb)
 
 
-def _num_random_steps(family: Family, config: OfflineContextSettings) -> int:
-    """Steps of a trial, from the first on, whose actions are uniformly random."""
-    protocol = protocols.parse(config.protocol)
-    return config.num_exploration_episodes * family.horizon // 2 if protocol.explores and protocol.re_infers else 0
-
-
 def export(
     params: Params, family: Family, config: OfflineContextSettings, objective: EncoderObjective | None = None
 ) -> Exported:
@@ -234,7 +228,8 @@ def export(
     words = {
         "kind": "embedding", "obs_dim": family.obs_dim, "latent_dim": config.latent_dim, "policy": policy,
         "encoder": encoder, "explores": protocol.explores, "re_infers": protocol.re_infers,
-        "one_episode": protocol.one_episode, "uniform_steps": _num_random_steps(family, config),
+        "one_episode": protocol.one_episode,
+        "uniform_steps": protocol.num_uniform_steps(config.num_exploration_episodes, family.horizon),
         "exploration_episodes": config.num_exploration_episodes if protocol.explores else 0,
     }  # fmt: skip
     return Exported(words, policy_arrays | encoder_arrays)

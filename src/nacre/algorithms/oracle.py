@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from nacre.algorithms.protocol import Exported
@@ -74,7 +73,7 @@ def init(family: Family, config: OracleSettings, seed: int) -> State:
     network_key, run_key = jax.random.split(jax.random.key(seed))
     networks, optimisers = _init_learner(family, config, network_key)
     sizes = (config.num_trained, config.replay_capacity, config.env_steps(family), family.obs_dim, family.action_dim)
-    return State(networks, optimisers, rings.empty(*sizes), None, run_key, np.int64(0), np.int64(0), np.int64(0))
+    return off_policy.fresh_state(networks, optimisers, rings.empty(*sizes), None, run_key)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from nacre.algorithms.protocol import Algorithm, Exported
@@ -22,7 +21,8 @@ from nacre.families.family import Family, TaskSet, num_tasks
 from nacre.learning import exporting, hypotheses, off_policy, soft_actor_critic
 from nacre.learning import replay as rings
 from nacre.learning.buffer_sizes import buffer_sizes, initial_phases
-from nacre.learning.collection import Buffers, Phases
+from nacre.learning.collection import Buffers, Phases, without_observing
+from nacre.learning.encoder_contexts import draw_context
 from nacre.learning.networks import MLP, RecurrentEncoder, TanhGaussianPolicy, sample_action
 from nacre.learning.off_policy import Procedure, State, transfer
 from nacre.learning.replay import Replay
@@ -171,17 +171,14 @@ def make_agent(family: Family, config: PearlSettings) -> Agent:
 def _agent(family: Family, config: PearlSettings) -> Agent:
     protocol = protocols.parse(config.protocol)
     num_exploring = config.num_exploration_episodes if protocol.explores else 0
-    num_uniform_steps = _num_uniform_steps(family, config)
+    num_uniform_steps = protocol.num_uniform_steps(config.num_exploration_episodes, family.horizon)
     by_hypotheses = config.exploration == HYPOTHESES and num_exploring > 0
 
     def begin(params: Params, task: Any, key: Key) -> Memory:
         num_lanes = num_tasks(task)
         empty = jnp.zeros((num_lanes, config.latent_dim))
-        z = sample_z(prior(empty.shape, config), jax.random.normal(key, empty.shape))
-        tried: Any = ()
-        if by_hypotheses:
-            tried = hypotheses.first(params.hypotheses, num_lanes, key)
-            z = tried.z
+        tried: Any = hypotheses.first(params.hypotheses, num_lanes, key) if by_hypotheses else ()
+        z = tried.z if by_hypotheses else sample_z(prior(empty.shape, config), jax.random.normal(key, empty.shape))
         zero = jnp.zeros(num_lanes, jnp.int32)
         hidden = params.encoder.start((num_lanes,)) if isinstance(params.encoder, RecurrentEncoder) else ()
         return Memory(Factors(empty, empty), zero, zero, z, hidden, tried)
@@ -235,29 +232,10 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
     )  # fmt: skip
 
 
-def _num_uniform_steps(family: Family, config: PearlSettings) -> int:
-    """Steps of a trial, from the first on, whose actions are uniformly random."""
-    protocol = protocols.parse(config.protocol)
-    return config.num_exploration_episodes * family.horizon // 2 if protocol.explores and protocol.re_infers else 0
-
-
 def export(params: Params, family: Family, config: PearlSettings) -> Exported:
     """The agent for programs without JAX."""
     config.check_exported()
-    protocol = protocols.parse(config.protocol)
-    policy, policy_arrays = exporting.squashed_policy(params.policy)
-    encoder, encoder_arrays = exporting.encoder(params.encoder)
-    num_exploring = config.num_exploration_episodes if protocol.explores else 0
-    words = {
-        "kind": "belief", "obs_dim": family.obs_dim, "latent_dim": config.latent_dim, "policy": policy,
-        "encoder": encoder, "bottleneck": config.use_information_bottleneck, "min_variance": MIN_VARIANCE,
-        "prior_factor": config.use_prior_factor, "re_infers": protocol.re_infers, "one_episode": protocol.one_episode,
-        "exploration_episodes": num_exploring, "uniform_steps": _num_uniform_steps(family, config),
-    }  # fmt: skip
-    arrays = policy_arrays | encoder_arrays
-    if config.exploration == HYPOTHESES and num_exploring > 0:
-        arrays["hypotheses"] = np.array(params.hypotheses, np.float32)
-    return Exported(words, arrays)
+    return Exported(*exporting.posterior_sampling(params, family, config, MIN_VARIANCE))
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -268,14 +246,9 @@ def init(family: Family, config: PearlSettings, seed: int) -> State:
     """The state before the first environment step, buffers sized for the whole run."""
     network_key, run_key = jax.random.split(jax.random.key(seed))
     networks, optimisers = init_learner(family.obs_dim, family.action_dim, config, network_key)
-    rl, context = buffer_sizes(family, config)
-    dims = (family.obs_dim, family.action_dim)
-    return State(
-        networks, optimisers,
-        rl_buffer=rings.empty(config.num_train_tasks, *rl, *dims),
-        context_buffer=rings.empty(config.num_train_tasks, *context, *dims),
-        key=run_key, env_steps=np.int64(0), grad_steps=np.int64(0), meta_iterations=np.int64(0),
-    )  # fmt: skip
+    number, dims = config.num_train_tasks, (family.obs_dim, family.action_dim)
+    rl_buffer, context_buffer = (rings.empty(number, *size, *dims) for size in buffer_sizes(family, config))
+    return off_policy.fresh_state(networks, optimisers, rl_buffer, context_buffer, run_key)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -284,13 +257,13 @@ def init_learner(obs_dim: int, action_dim: int, config: PearlSettings, key: Key)
     seen = obs_dim * (2 if config.use_next_obs_in_context else 1) + action_dim + 1
     encoded = config.latent_dim * (2 if config.use_information_bottleneck else 1)
     kind = RecurrentEncoder if config.encoder == "recurrent" else MLP
-    make_encoder = functools.partial(
-        kind, seen, config.encoder_hidden_dim, config.num_hidden_layers, encoded, 3e-3,
-        scaled=0 if config.normalise_inputs == "none" else seen, precision=config.precision,
-    )  # fmt: skip
-    networks = soft_actor_critic.init_networks(
-        obs_dim, action_dim, config.latent_dim, config, key, lambda key: make_encoder(key=key)
-    )
+    scaled = 0 if config.normalise_inputs == "none" else seen
+    sizes = (seen, config.encoder_hidden_dim, config.num_hidden_layers, encoded)
+
+    def make_encoder(key: Key) -> MLP | RecurrentEncoder:
+        return kind(*sizes, 3e-3, scaled=scaled, precision=config.precision, key=key)
+
+    networks = soft_actor_critic.init_networks(obs_dim, action_dim, config.latent_dim, config, key, make_encoder)
     return networks, soft_actor_critic.init_optimisers(networks, config)
 
 
@@ -301,15 +274,10 @@ def agent_params(state: State) -> Params:
 
 def exploring_params(state: State, family: Family, config: PearlSettings) -> Params:
     """The same with what a fresh context of every train task, drawn from the replay, makes the agent believe of it."""
-    buffers = Buffers(state.rl_buffer, state.context_buffer)
-    return _exploring_params(agent_params(state), buffers, state.key, family, config)
-
-
-@functools.partial(jax.jit, static_argnames=("family", "config"))
-def _exploring_params(params: Params, buffers: Buffers, key: Key, family: Family, config: PearlSettings) -> Params:
-    source = buffers.rl if config.context in ("replay", "batch") else buffers.context
-    context = draw_context(source, jnp.arange(config.num_train_tasks), stream(key, "evaluate"), family, config)
-    return params._replace(hypotheses=infer_posterior(params.encoder, context, config).mean)
+    ring = state.rl_buffer if config.context in ("replay", "batch") else state.context_buffer
+    tasks, key = jnp.arange(config.num_train_tasks), stream(state.key, "evaluate")
+    means = _believed(state.networks.encoder, ring, tasks, key, family, config).mean
+    return agent_params(state)._replace(hypotheses=means)
 
 
 def compile_update(family: Family, config: PearlSettings, num_seeds: int, objective: Objective = OBJECTIVE) -> None:
@@ -329,7 +297,7 @@ def meta_train(
 def procedure(family: Family, config: PearlSettings, objective: Objective = OBJECTIVE) -> Procedure:
     """What PEARL adds to the loop of off-policy methods."""
     return Procedure(
-        agent=_collecting_agent(make_agent(family, config.of_collection())),
+        agent=without_observing(make_agent(family, config.of_collection())),
         params=agent_params,
         posterior_z=functools.partial(_posterior_z, family=family, config=config),
         keep_all_context=config.keeps_all_context, num_tasks=config.num_train_tasks,
@@ -352,28 +320,18 @@ def draw(buffers: Buffers, key: Key, family: Family, config: PearlSettings) -> t
     return batch, context, off_policy.draw_noise(noise_key, batch.action.shape, config.latent_dim, config)
 
 
-def draw_context(ring: Replay, task: Any, key: Key, family: Family, config: PearlSettings) -> Transition:
-    """A context of each of these rings: single transitions, of all or of a window, or a stretch in their order."""
-    num, window = config.context_batch_size, config.context_window(family)
-    if window > 0:
-        return rings.sample_window(ring, task, num, window, family.obs_dim, key)
-    sample = rings.sample_sequences if config.context_in_order else rings.sample
-    return sample(ring, task, num, family.obs_dim, key)
-
-
-@functools.cache
-def _collecting_agent(agent: Agent) -> Agent:
-    """The agent without its observing: meta-training takes the belief from the context buffer, not from a trial."""
-    return agent._replace(observe=lambda params, memory, transition: memory)
-
-
 @functools.partial(jax.jit, static_argnames=("family", "config"))
 def _posterior_z(params: Params, own: Replay, lane: Any, key: Key, family: Family, config: PearlSettings) -> Array:
     """z drawn from the posterior of a fresh context batch of each lane's draw, [lane, latent_dim]."""
     context_key, z_key = jax.random.split(key)
-    context = draw_context(own, lane, context_key, family, config)
-    inferred = infer_posterior(params.encoder, context, config)
+    inferred = _believed(params.encoder, own, lane, context_key, family, config)
     return sample_z(inferred, jax.random.normal(z_key, inferred.mean.shape))
+
+
+@functools.partial(jax.jit, static_argnames=("family", "config"))
+def _believed(encoder: Any, ring: Replay, task: Any, key: Key, family: Family, config: PearlSettings) -> Belief:
+    """What a fresh context of each of these tasks makes the agent believe."""
+    return infer_posterior(encoder, draw_context(ring, task, key, family, config), config)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

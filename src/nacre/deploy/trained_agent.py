@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
@@ -13,6 +12,7 @@ import numpy as np
 
 from nacre.data import contexts
 from nacre.deploy import NumpySession, logged_tasks
+from nacre.deploy.persons_environment import check_spaces, warn_of_cut_episodes
 from nacre.deploy.session import Session, seed_key
 from nacre.errors import NacreError
 from nacre.families.checked_environment import refuse_running_statistics
@@ -284,9 +284,9 @@ class TrainedAgent:
                 f"protocol {trials.protocol} gives the agent logged transitions of the environment's task; give them "
                 "as logged=..."
             )
-        self._check_spaces(env)
+        check_spaces(env, self.family)
         refuse_running_statistics(env, self.family.name)
-        self._warn_of_cut_episodes(env)
+        warn_of_cut_episodes(env, self.family)
         session, reports = self.session(seed, episodes, task=task, **options), []
         if logged is not None:
             session.absorb(logged)
@@ -349,30 +349,6 @@ class TrainedAgent:
         return EpisodeReport(
             index + 1, episode_return, length, np.asarray(mean[0]).tolist(), np.sqrt(np.asarray(variance[0])).tolist()
         )
-
-    def _check_spaces(self, env: Any) -> None:
-        wanted = (("observation_space", (self.family.obs_dim,)), ("action_space", (self.family.action_dim,)))
-        for name, shape in wanted:
-            space = getattr(env, name, None)
-            if space is not None and getattr(space, "shape", None) != shape:
-                raise NacreError(
-                    f"the environment's {name} is {space}, but an agent of {self.family.name} needs shape {shape}."
-                )
-        actions = getattr(env, "action_space", None)
-        bounds = (getattr(actions, "low", np.nan), getattr(actions, "high", np.nan))
-        if actions is not None and not (np.allclose(bounds[0], -1.0) and np.allclose(bounds[1], 1.0)):
-            raise NacreError(
-                "the environment's actions are not in [-1, 1]; wrap it in gymnasium.wrappers.RescaleAction."
-            )
-
-    def _warn_of_cut_episodes(self, env: Any) -> None:
-        limit, horizon = getattr(getattr(env, "spec", None), "max_episode_steps", None), self.family.horizon
-        if limit is not None and limit > horizon:
-            warnings.warn(
-                f"the environment's episodes may take {limit} steps, but are cut after {horizon}, the horizon of "
-                f"{self.family.name}: returns are of {horizon} steps.",
-                stacklevel=3,
-            )
 
 
 def load(path: str | Path, checkpoint: str | int = "latest") -> TrainedAgent:

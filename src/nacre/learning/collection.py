@@ -147,5 +147,11 @@ def _straight_agent(action_dim: int) -> Agent:
     return with_fixed_memory(lambda params, memory, *given: memory, begin, explores=True)
 
 
+@functools.cache
+def without_observing(agent: Agent) -> Agent:
+    """The agent, which takes its belief from the context buffer and not from what it meets."""
+    return agent._replace(observe=lambda params, memory, transition: memory)
+
+
 _insert = jax.jit(rings.insert, donate_argnums=0)
 _clear = jax.jit(rings.clear, donate_argnums=0)

@@ -13,6 +13,7 @@ import equinox as eqx
 import numpy as np
 
 from nacre.errors import NacreError
+from nacre.families.family import Family
 from nacre.learning.networks import (
     LOG_STD_MAX,
     LOG_STD_MIN,
@@ -25,6 +26,9 @@ from nacre.learning.networks import (
     Scale,
     TanhGaussianPolicy,
 )
+from nacre.presets import protocols
+from nacre.presets.pearl import PearlSettings
+from nacre.presets.settings import HYPOTHESES
 
 Words = dict[str, Any]
 Arrays = dict[str, np.ndarray]
@@ -89,6 +93,25 @@ def squashed_policy(
     words, arrays = mlp("policy", network.mlp)
     action_dim = words["sizes"][-1] // 2
     return {"layers": words, "head": head, "action_dim": action_dim, "log_std_range": list(log_std_range)}, arrays
+
+
+def posterior_sampling(params: Any, family: Family, config: PearlSettings, min_variance: float) -> tuple[Words, Arrays]:
+    """PEARL's agent. `params`: its encoder, policy and hypotheses."""
+    protocol = protocols.parse(config.protocol)
+    policy, policy_arrays = squashed_policy(params.policy)
+    encoder_words, encoder_arrays = encoder(params.encoder)
+    num_exploring = config.num_exploration_episodes if protocol.explores else 0
+    words = {
+        "kind": "belief", "obs_dim": family.obs_dim, "latent_dim": config.latent_dim, "policy": policy,
+        "encoder": encoder_words, "bottleneck": config.use_information_bottleneck, "min_variance": min_variance,
+        "prior_factor": config.use_prior_factor, "re_infers": protocol.re_infers, "one_episode": protocol.one_episode,
+        "exploration_episodes": num_exploring,
+        "uniform_steps": protocol.num_uniform_steps(config.num_exploration_episodes, family.horizon),
+    }  # fmt: skip
+    arrays = policy_arrays | encoder_arrays
+    if config.exploration == HYPOTHESES and num_exploring > 0:
+        arrays["hypotheses"] = _array(params.hypotheses)
+    return words, arrays
 
 
 def gaussian_policy(network: GaussianPolicy) -> tuple[Words, Arrays]:

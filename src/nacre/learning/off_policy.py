@@ -39,6 +39,14 @@ class State(NamedTuple):
     meta_iterations: np.int64  # completed
 
 
+def fresh_state(
+    networks: Networks, optimisers: Optimisers, rl_buffer: Replay, context_buffer: Replay | None, key: Key
+) -> State:
+    """The state before the first environment step."""
+    zero = np.int64(0)
+    return State(networks, optimisers, rl_buffer, context_buffer, key, zero, zero, zero)
+
+
 Draw = Callable[[Any, Key], Any]
 """(data, key) -> (batch, context, noise) that one update of one run learns from."""
 Learn = Callable[[Any, Any], tuple[Any, Metrics]]

@@ -75,6 +75,10 @@ class Protocol(NamedTuple):
         """Exploration episodes at least: online-np has nothing to infer z from without one."""
         return 1 if self.explores and self.re_infers else 0
 
+    def num_uniform_steps(self, exploration_episodes: int, horizon: int) -> int:
+        """Steps of a trial, from the first on, whose actions are uniformly random."""
+        return exploration_episodes * horizon // 2 if self.explores and self.re_infers else 0
+
     def least_episodes(self, exploration_episodes: int | None) -> int:
         """Episodes of a trial at least, the scored one included."""
         return 1 + (exploration_episodes or 0 if self.explores else 0)

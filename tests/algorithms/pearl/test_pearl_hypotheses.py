@@ -16,6 +16,7 @@ from command_line import Capture, output, refusal
 from nacre.algorithms import pearl
 from nacre.deploy.trained_agent import TrainedAgent
 from nacre.learning import hypotheses
+from nacre.learning.encoder_contexts import draw_context
 from nacre.learning.hypotheses import Tried
 from nacre.runs.loading import load_state
 from nacre.simulation import rollout
@@ -64,7 +65,7 @@ def test_they_are_what_contexts_of_the_train_tasks_make_the_agent_believe(run: P
     settings, state = agent.experiment.settings, load_state(nacre.RunDirectory(run))
     params = agent.experiment.algorithm.exploring_params(state, agent.family, settings)
     assert params.hypotheses.shape == (settings.num_train_tasks, settings.latent_dim)
-    contexts = pearl.draw_context(
+    contexts = draw_context(
         state.context_buffer, jnp.arange(settings.num_train_tasks), pearl.stream(state.key, "evaluate"), agent.family,
         settings,
     )  # fmt: skip
