@@ -108,9 +108,8 @@ def kl_to_prior(belief: Belief) -> Float[Array, ""]:
 def infer_z(encoder: MLP | RecurrentEncoder, context: Transition, noise: Noise, config: PearlSettings) -> Inferred:
     """z [task, 1, latent_dim] drawn from the belief about each task, and the belief's weighted KL."""
     belief = infer_posterior(encoder, context, config)
-    bottleneck = config.use_information_bottleneck
-    z = sample_z(belief, noise.z) if bottleneck else belief.mean
-    kl = kl_to_prior(belief) if bottleneck else jnp.zeros((), z.dtype)
+    z = sample_z(belief, noise.z) if config.use_information_bottleneck else belief.mean
+    kl = kl_to_prior(belief) if config.use_information_bottleneck else jnp.zeros((), z.dtype)
     mean_abs, variance = jnp.mean(jnp.abs(belief.mean)), jnp.mean(belief.variance)
     metrics = {"kl": kl, "posterior_mean_abs": mean_abs, "posterior_variance": variance}
     return Inferred(z[:, None], config.kl_weight * kl, metrics)
@@ -160,9 +159,8 @@ def faded(total: Factors, config: PearlSettings) -> Factors:
 def make_agent(family: Family, config: PearlSettings) -> Agent:
     """PEARL as an Agent. Agents that act alike are made of the same functions, so that compiled code is reused.
 
-    Logged transitions are absorbed as an episode of them would be: a factor each, then z is drawn from their product.
-    By the protocols that infer z at every step, that z is the belief's mean: 0 before the first step. `resample` infers
-    it at every step of the episodes that do not explore. nacre's own, as is `forgetting`: `faded`.
+    Logged transitions are absorbed as an episode of them would be. By the protocols that infer z at every step, it is
+    the belief's mean: 0 before the first step. `resample` does so in episodes that do not explore (nacre's own).
     """
     return _agent(family, config.of_agent())
 
@@ -214,8 +212,7 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
 
     def end_episode(params: Params, memory: Memory, key: Key) -> Memory:
         num_episodes = memory.num_episodes + 1
-        explores = num_episodes < num_exploring
-        noise = jax.random.normal(key, memory.z.shape)
+        explores, noise = num_episodes < num_exploring, jax.random.normal(key, memory.z.shape)
         if by_hypotheses:
             tried = hypotheses.following(params.hypotheses, memory.tried)
             z = select(explores, tried.z, sample_z(belief(memory, config), noise))
@@ -256,11 +253,11 @@ def init_learner(obs_dim: int, action_dim: int, config: PearlSettings, key: Key)
     """Fresh networks, encoder included, and Adam before its first step."""
     seen = obs_dim * (2 if config.use_next_obs_in_context else 1) + action_dim + 1
     encoded = config.latent_dim * (2 if config.use_information_bottleneck else 1)
-    kind = RecurrentEncoder if config.encoder == "recurrent" else MLP
-    scaled = 0 if config.normalise_inputs == "none" else seen
     sizes = (seen, config.encoder_hidden_dim, config.num_hidden_layers, encoded)
+    scaled = 0 if config.normalise_inputs == "none" else seen
 
     def make_encoder(key: Key) -> MLP | RecurrentEncoder:
+        kind = RecurrentEncoder if config.encoder == "recurrent" else MLP
         return kind(*sizes, 3e-3, scaled=scaled, precision=config.precision, key=key)
 
     networks = soft_actor_critic.init_networks(obs_dim, action_dim, config.latent_dim, config, key, make_encoder)
@@ -282,8 +279,8 @@ def exploring_params(state: State, family: Family, config: PearlSettings) -> Par
 
 def compile_update(family: Family, config: PearlSettings, num_seeds: int, objective: Objective = OBJECTIVE) -> None:
     """Compiles a whole block of updates, before the buffers are made, so that memory does not hold both at once."""
-    fresh, num_updates = functools.partial(init, family, config, 0), config.num_train_steps_per_iteration
-    off_policy.compile_block(fresh, procedure(family, config, objective), num_seeds, num_updates)
+    fresh, updates = functools.partial(init, family, config, 0), config.num_train_steps_per_iteration
+    off_policy.compile_block(fresh, procedure(family, config, objective), num_seeds, updates)
 
 
 def meta_train(
@@ -311,8 +308,8 @@ def draw(buffers: Buffers, key: Key, family: Family, config: PearlSettings) -> t
     """What one update of one run learns from: (batch, context, noise)."""
     task_key, batch_key, context_key, noise_key = jax.random.split(key, 4)
     task = rings.uniform_index(task_key, (config.meta_batch,), config.num_train_tasks)
-    sample_batch = rings.sample_sequences if config.batch_in_order else rings.sample
-    batch = sample_batch(buffers.rl, task, config.batch_size, family.obs_dim, batch_key)
+    sample = rings.sample_sequences if config.batch_in_order else rings.sample
+    batch = sample(buffers.rl, task, config.batch_size, family.obs_dim, batch_key)
     context = batch
     if config.context != "batch":
         source = buffers.rl if config.context == "replay" else buffers.context
