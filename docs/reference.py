@@ -163,9 +163,10 @@ def _class(name: str, kind: type[Any]) -> str:
     rows = [(f"`{field.name}`", f"`{field.type}`", prose(field.doc)) for field in fields(kind).values()]
     if rows:
         parts.append(_table(("field", "type", "meaning"), rows))
+    source = inspect.getsource(kind)
     for method, member in vars(kind).items():
         doc = inspect.getdoc(member)
-        if method.startswith("_") or not doc or f"def {method}(" not in inspect.getsource(kind):
+        if method.startswith("_") or not doc or f"def {method}(" not in source:
             continue
         if isinstance(member, property):
             parts.append(f"**{method}** (property): {prose(doc)}")
