@@ -51,6 +51,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "no-straight-episodes": ("num_straight_episodes",),
     "latent-dim": ("latent_dim",),
     "exploration": ("num_exploration_episodes",),
+    "no-hypotheses": ("exploration",),
     "context-size": ("context_batch_size",),
     "context": ("context",),
     "no-next-obs": ("use_next_obs_in_context",),

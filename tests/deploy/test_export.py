@@ -48,7 +48,7 @@ def with_weights(folder: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def test_a_bundle_has_three_files_and_says_where_it_comes_from(bundle: Path) -> None:
-    assert {file.name for file in bundle.iterdir()} == {"agent.json", "weights.npz", "session.py"}
+    assert {file.name for file in bundle.iterdir() if file.is_file()} == {"agent.json", "weights.npz", "session.py"}
     about = json.loads((bundle / "agent.json").read_text())
     assert (about["method"], about["family"], about["licence"]) == ("pearl", "point-robot", "MIT")
     assert (about["obs_dim"], about["action_dim"], about["trial"]["protocol"]) == (2, 2, "online-prior")
@@ -101,7 +101,7 @@ def test_the_shipped_file_tests_and_times_itself(copied: Path) -> None:
 
 def test_bad_bundles_are_refused_in_a_sentence(copied: Path) -> None:
     arrays = dict(np.load(copied / "weights.npz"))
-    whole = {file.name: file.read_bytes() for file in copied.iterdir()}
+    whole = {file.name: file.read_bytes() for file in copied.iterdir() if file.is_file()}
     first = arrays["policy.0.weight"]
 
     def refused(words: str) -> None:
