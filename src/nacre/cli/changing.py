@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 from pathlib import Path
@@ -13,6 +11,7 @@ from rich.table import Table
 
 from nacre.cli.tables import print_table, task_text
 from nacre.deploy.changing_tasks import AGENT, ChangeReport, mean_of, recorded
+from nacre.runs import tables
 
 
 def show(report: ChangeReport, title: str, *, as_json: bool, csv_file: Path | None) -> None:
@@ -37,13 +36,8 @@ def show(report: ChangeReport, title: str, *, as_json: bool, csv_file: Path | No
 
 def as_csv(report: ChangeReport) -> str:
     """A row an agent, repeat and task."""
-    text = io.StringIO()
-    rows = report.rows()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow(row | {"task": _exact(row["task"]), "then": _exact(row["then"])})
-    return text.getvalue()
+    rows = [row | {"task": _exact(row["task"]), "then": _exact(row["then"])} for row in report.rows()]
+    return tables.as_text([list(rows[0]), *(list(row.values()) for row in rows)])
 
 
 def _exact(task: dict[str, Any]) -> str:

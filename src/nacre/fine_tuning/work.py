@@ -10,8 +10,6 @@ Every file is written whole or not at all.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -24,7 +22,7 @@ import numpy as np
 from nacre.errors import NacreError
 from nacre.fine_tuning.loop import Round, State
 from nacre.learning.fine_tuning import Replay
-from nacre.runs import arrays, files
+from nacre.runs import arrays, files, tables
 
 FORMAT = 1
 COLUMNS = ("round", "env_steps", "task", "return", "noisy_return")
@@ -147,9 +145,7 @@ class Directory:
 
 
 def _write(file: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([columns, *rows])
-    arrays.replace(file, out.getvalue().encode())
+    arrays.replace(file, tables.as_text([columns, *rows]).encode())
 
 
 def _flat(told: dict[str, Any], before: str = "") -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -19,6 +18,7 @@ from nacre.report.comparison import Comparison, Improvement, Row
 from nacre.report.picture import steps_text
 from nacre.report.short_names import short_names
 from nacre.report.statistics import Estimate
+from nacre.runs import tables
 
 WIDTH, HEAD_WIDTH, NAME_WIDTH = 80, 11, 13
 """Characters of a line of text, of the head of a column of numbers at most, of a column of names at least."""
@@ -128,13 +128,8 @@ def as_latex(comparison: Comparison) -> str:
 
 def as_csv(comparison: Comparison) -> str:
     """A line for each row, numbers to the last bit, '' for what is not known."""
-    records = comparison.records()
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    for record in records:
-        writer.writerow(record | {"seeds": " ".join(map(str, record["seeds"]))})
-    return out.getvalue()
+    records = [record | {"seeds": " ".join(map(str, record["seeds"]))} for record in comparison.records()]
+    return tables.as_text([list(records[0]), *(list(record.values()) for record in records)])
 
 
 def as_json(comparison: Comparison) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from math import isnan
 
@@ -12,6 +10,7 @@ import numpy as np
 from nacre.report.known import KnownScore
 from nacre.report.scored_run import Scored
 from nacre.report.scores import Row, lines_of, number, published_of
+from nacre.runs import tables
 
 LINES = ("random", "single-task SAC", "data mean", "data best")
 COLUMNS = (
@@ -22,18 +21,15 @@ COLUMNS = (
 
 def as_csv(scores: Sequence[Scored]) -> str:
     """A row for every run and protocol; numbers to the last bit, '' for what is not known, nan for what diverged."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for one in scores:
-        normalised = "" if one.normalised is None else one.normalised
-        writer.writerow(
-            [
-                one.line.family, one.line.name, one.line.algorithm, one.data, one.protocol, one.seed, one.grad_steps,
-                one.context_transitions, one.score, normalised, *(one.lines.get(name, "") for name in LINES),
-            ]
-        )  # fmt: skip
-    return text.getvalue()
+    rows = [
+        [
+            one.line.family, one.line.name, one.line.algorithm, one.data, one.protocol, one.seed, one.grad_steps,
+            one.context_transitions, one.score, "" if one.normalised is None else one.normalised,
+            *(one.lines.get(name, "") for name in LINES),
+        ]
+        for one in scores
+    ]  # fmt: skip
+    return tables.as_text([COLUMNS, *rows])
 
 
 def as_markdown(title: str, families: Mapping[str, Sequence[Row]], known: Mapping[str, Sequence[KnownScore]]) -> str:

@@ -19,6 +19,7 @@ from nacre.learning.replay import Replay
 from nacre.runs.directory import RunDirectory
 from nacre.runs.files import reason_of
 from nacre.runs.pace import duration
+from nacre.runs.shown import Shown
 from nacre.runs.tables import COUNTERS, EVAL_COLUMNS, EXTRA_COLUMNS, SUCCESS_COLUMNS, eval_rows
 from nacre.simulation.rollout import Evaluation, score, score_success
 
@@ -38,7 +39,7 @@ class Sinks:
         self._run = run
         self._settings = run.experiment.settings
         self._prefix = f"seed {run.experiment.options.seed}: " if named else ""
-        self._watched = True
+        self._watch = Shown()
         self._tensorboard: TensorBoard | None = None
         self._wandb: Any = None
         self._attempt("TensorBoard", lambda: self._start_tensorboard(grad_steps))
@@ -169,14 +170,6 @@ class Sinks:
 
     def _say(self, text: str) -> None:
         self._watch(lambda: console.print(self._prefix + text, markup=False))
-
-    def _watch(self, action: Callable[[], object]) -> None:
-        """Where stderr is gone (a closed terminal, a pipe whose reader ended), the run goes on unwatched."""
-        if self._watched:
-            try:
-                action()
-            except (OSError, ValueError):
-                self._watched = False
 
 
 class TensorBoard:

@@ -36,13 +36,13 @@ def append(file: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) ->
     nacre) is first rewritten with the columns of both, empty where a row has none."""
     header = _header(file)
     if header is None:
-        text = _csv([columns, *rows])
+        text = as_text([columns, *rows])
     else:
         more = [name for name in columns if name not in header]
         if more:
             _add_columns(file, more)
         named = (dict(zip(columns, row, strict=True)) for row in rows)
-        text = _csv([[row.get(name, "") for name in (*header, *more)] for row in named])
+        text = as_text([[row.get(name, "") for name in (*header, *more)] for row in named])
     with writing(file), file.open("a", newline="") as handle:
         handle.write(text)
 
@@ -162,7 +162,8 @@ def _add_columns(file: Path, names: Sequence[str]) -> None:
     replace(file, "".join(lines).encode())
 
 
-def _csv(rows: Iterable[Sequence[Any]]) -> str:
+def as_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows of cells, the header among them, as the text of a CSV file."""
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows(rows)
     return out.getvalue()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from nacre.runs.shown import Shown
 from nacre.sweeps.engine import Outcome, Running
 from nacre.sweeps.job import Job, progress_of, score_of
 
@@ -33,7 +34,7 @@ class StderrView:
         self._lines: dict[Path, TaskID] = {}
         self._scores: dict[Path, tuple[int, float | None]] = {}
         self._num_jobs = self._num_done = 0
-        self._shared, self._watched = "", True
+        self._shared, self._show = "", Shown()
         self._last_look = self._last_line = time.monotonic()
 
     def __enter__(self) -> StderrView:
@@ -114,11 +115,3 @@ class StderrView:
 
     def _say(self, text: str) -> None:
         self._show(lambda: self._console.print(text, markup=False))
-
-    def _show(self, action: Callable[[], object]) -> None:
-        """Where stderr is gone (a closed terminal, a pipe whose reader ended), the jobs go on unwatched."""
-        if self._watched:
-            try:
-                action()
-            except (OSError, ValueError):
-                self._watched = False
