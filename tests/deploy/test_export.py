@@ -47,8 +47,9 @@ def with_weights(folder: Path, arrays: dict[str, np.ndarray]) -> None:
     rewritten(folder, files=files)
 
 
-def test_a_bundle_has_three_files_and_says_where_it_comes_from(bundle: Path) -> None:
-    assert {file.name for file in bundle.iterdir() if file.is_file()} == {"agent.json", "weights.npz", "session.py"}
+def test_a_bundle_has_four_files_and_says_where_it_comes_from(bundle: Path) -> None:
+    names = {file.name for file in bundle.iterdir() if file.is_file()}
+    assert names == {"agent.json", "weights.npz", "session.py", "guards.py"}
     about = json.loads((bundle / "agent.json").read_text())
     assert (about["method"], about["family"], about["licence"]) == ("pearl", "point-robot", "MIT")
     assert (about["obs_dim"], about["action_dim"], about["trial"]["protocol"]) == (2, 2, "online-prior")
@@ -119,8 +120,8 @@ def test_bad_bundles_are_refused_in_a_sentence(copied: Path) -> None:
     refused("agent.json is no JSON")
     (copied / "agent.json").write_text('{"format": "else"}')
     refused("not of a bundle")
-    rewritten(copied, schema=2)
-    refused("has schema 2, but this program reads schema 1")
+    rewritten(copied, schema=3)
+    refused("has schema 3, but this program reads schemas 1 to 2")
     (copied / "weights.npz").write_bytes(whole["weights.npz"][:-1] + b"x")
     refused("not what was exported")
     with_weights(copied, arrays | {"policy.0.weight": first[1:]})

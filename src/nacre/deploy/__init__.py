@@ -31,9 +31,13 @@ class NumpySession(numpy_session.Session):
     error = BundleError
 
 
-def load(folder: str | Path, seed: int = 0, task: str | Mapping[str, Any] | None = None) -> NumpySession:
+def load(
+    folder: str | Path, seed: int = 0, task: str | Mapping[str, Any] | None = None,
+    guards: Mapping[str, Any] | None = None,
+) -> NumpySession:  # fmt: skip
     """A session of the bundle in a folder, at the beginning of a trial; `task`, as in 'velocity=1.3', is for the
-    oracle, which is told it.
+    oracle, which is told it. `guards`, as in {"observation": "hold"}: what is done with what should not be
+    (docs/export.md).
 
     Raises BundleError, a NacreError, for a bundle that is damaged, changed or of another version.
     """
@@ -41,4 +45,4 @@ def load(folder: str | Path, seed: int = 0, task: str | Mapping[str, Any] | None
         bundle = numpy_session.read_bundle(folder)
     except numpy_session.SessionError as error:
         raise BundleError(str(error)) from error
-    return NumpySession(bundle, seed, task)
+    return NumpySession(bundle, seed, task, guards)

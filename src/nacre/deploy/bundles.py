@@ -1,6 +1,7 @@
-"""Writing bundles: an agent as a folder that acts without nacre, with agent.json, weights.npz and session.py in it.
+"""Writing bundles: an agent as a folder that acts without nacre.
 
-deploy/numpy_session.py reads them, and is session.py. What an agent is in words and arrays, its method says
+agent.json and weights.npz say what the agent is; deploy/numpy_session.py reads them, and is session.py;
+deploy/numpy_guards.py is guards.py. What an agent is in words and arrays, its method says
 (`Algorithm.export`).
 """
 
@@ -19,7 +20,7 @@ from typing import Any, Protocol, Unpack
 import jax
 import numpy as np
 
-from nacre.deploy import NumpySession, load, numpy_session
+from nacre.deploy import NumpySession, load, numpy_guards, numpy_session
 from nacre.deploy.session import Session
 from nacre.errors import NacreError
 from nacre.families.family import Family, MujocoFamily, TaskSet, num_tasks, take
@@ -34,7 +35,7 @@ from nacre.types import Agent, Logged, Tasks, Transition
 
 MOST_EPISODES, MOST_STEPS = 4, 10
 """Of the trial that is recorded for the self-test."""
-FILES = {"agent.json", "weights.npz", "session.py", "__pycache__"}
+FILES = {"agent.json", "weights.npz", "session.py", "guards.py", "__pycache__"}
 """What may lie in a bundle."""
 MOST_SAMPLED = 1000
 """An agent that samples its actions in so many episodes samples them in all."""
@@ -138,7 +139,9 @@ def write(path: Path, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> N
     """Writes a bundle that passes its self-test, whole or not at all, in place of what `check_place` lets go."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    files = {"weights.npz": buffer.getvalue(), "session.py": Path(numpy_session.__file__).read_bytes()}
+    shipped = {"session.py": numpy_session, "guards.py": numpy_guards}
+    files = {"weights.npz": buffer.getvalue()}
+    files |= {name: Path(str(module.__file__)).read_bytes() for name, module in shipped.items()}
     about = about | {"files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
     files["agent.json"] = (as_text(about | {"seal": numpy_session.seal_of(about)}) + "\n").encode()
     draft = None
@@ -232,6 +235,8 @@ class Trained(Protocol):
 
     def params_for(self, trials: TrialSettings) -> Any: ...
 
+    def training_statistics(self, trials: TrialSettings) -> dict[str, Any] | None: ...
+
 
 def export(
     agent: Trained, path: str | Path, *, overwrite: bool = False, licence: str | None = None, seed: int = 0,
@@ -250,6 +255,7 @@ def export(
     task, params = first_task([agent.tasks.test, agent.tasks.train]), in_float32(agent.params_for(trials))
     session = Session(about["name"], family, agent.functions_for(trials), params, trials, seed, task)
     recorded = record(family, session, task, seed, trials)
+    about |= {"training": agent.training_statistics(trials)}
     write(path, about | {"licence": licence, "provenance": provenance(agent), "self_test": recorded}, arrays)
     return load(path, task=recorded["task"])
 

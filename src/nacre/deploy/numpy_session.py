@@ -31,11 +31,14 @@ if __name__ == "__main__":  # before NumPy is loaded: products of a step are too
 
 import numpy as np
 
-FORMAT, SCHEMA = "nacre-policy", 1
+FORMAT, SCHEMA = "nacre-policy", 2
+"""Bundles of schema 1, which say nothing of what training saw, are read as well."""
 TOLERANCE = 1e-5
 """How far actions of the self-test may be from the recorded ones."""
 ABSORBING = 2**31 - 1
 """Folded into a trial's key for what absorbing draws; no episode has this number."""
+RESTARTING = 2**31 - 1
+"""Folded into the key of a trial's actions for what going back to the prior draws; no step has this number."""
 
 
 class SessionError(ValueError):
@@ -224,6 +227,8 @@ class TaskAgent:
         self.obs, self.z = self.policy.input[: about["obs_dim"]], self.policy.input[about["obs_dim"] :]
         self.counts = np.zeros(2, np.int64)  # of transitions and of episodes
         self.state: dict[str, np.ndarray] = {"z": self.z, "counts": self.counts}
+        self.most: np.ndarray | None = None  # what a factor's precision is capped at, where the method has factors
+        self.was_capped = False  # whether the last one was
 
     def begin(self, key: np.ndarray, task: np.ndarray) -> None:
         """A trial of which nothing is known but, in the oracle's case, the task."""
@@ -249,6 +254,10 @@ class TaskAgent:
         for row in rows:
             self.observe(*row)
         self.end_episode(key)
+
+    def restart(self, key: np.ndarray, task: np.ndarray) -> None:
+        """Nothing is known of the task again, inside an episode."""
+        self.begin(key, task)
 
     def belief(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of z; empty where the method has no belief."""
@@ -303,6 +312,11 @@ class BeliefAgent(TaskAgent):
             self.distance[:] = 3e38
             self._try(randint(key, len(self.hypotheses)))
 
+    def restart(self, key: np.ndarray, task: np.ndarray) -> None:
+        num_episodes = int(self.counts[1])  # those that explored count as done
+        self.begin(key, task)
+        self.counts[1] = num_episodes
+
     def act(self, obs: np.ndarray, key: np.ndarray | None) -> np.ndarray:
         if self.about["re_infers"] and (key is not None or self.about["one_episode"]):
             self.z[:] = self.belief()[0]
@@ -322,6 +336,9 @@ class BeliefAgent(TaskAgent):
         if self.about["bottleneck"]:
             np.logaddexp(output[len(factor) :], self._zero, factor)  # softplus
             np.reciprocal(np.maximum(factor, self._least, out=factor), factor)
+        if self.most is not None:
+            self.was_capped = bool((factor > self.most).any())
+            np.minimum(factor, self.most, out=factor)
         np.add(self.precision, factor, self.precision)
         np.add(self.weighted_mean, np.multiply(factor, mean, mean), self.weighted_mean)
 
@@ -506,7 +523,8 @@ def read_bundle(folder: str | Path) -> Bundle:
 
 def seal_of(about: dict[str, Any]) -> str:
     """The SHA-256 of all that sessions read in agent.json."""
-    names = ("family", "obs_dim", "action_dim", "horizon", "trial", "agent", "arrays", "files", "self_test")
+    names = ["family", "obs_dim", "action_dim", "horizon", "trial", "agent", "arrays", "files", "self_test"]
+    names += [] if about.get("schema") == 1 else ["training"]
     return hashlib.sha256(json.dumps([about.get(name) for name in names], sort_keys=True).encode()).hexdigest()
 
 
@@ -517,10 +535,10 @@ def _read_about(file: Path) -> dict[str, Any]:
         raise SessionError(f"{file} is no JSON ({error}); copy the bundle anew.") from error
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise SessionError(f"{file} is not of a bundle that 'nacre export' wrote; name such a folder.")
-    if about.get("schema") != SCHEMA:
+    if about.get("schema") not in (1, SCHEMA):
         raise SessionError(
-            f"{file} has schema {about.get('schema')!r}, but this program reads schema {SCHEMA}; use the session.py "
-            "that lies beside it."
+            f"{file} has schema {about.get('schema')!r}, but this program reads schemas 1 to {SCHEMA}; use the "
+            "session.py that lies beside it."
         )
     if about.get("seal") != seal_of(about):
         raise SessionError(f"{file} is not what was exported: its seal is another; copy the bundle anew.")
@@ -572,7 +590,10 @@ class Session:
 
     error: type[ValueError] = SessionError
 
-    def __init__(self, bundle: Bundle, seed: int = 0, task: str | Mapping[str, Any] | None = None):
+    def __init__(
+        self, bundle: Bundle, seed: int = 0, task: str | Mapping[str, Any] | None = None,
+        guards: Mapping[str, Any] | None = None,
+    ):  # fmt: skip
         self.bundle, self.about = bundle, bundle.about
         self._agent = AGENTS[self.about["agent"]["kind"]](self.about["agent"], bundle.arrays)
         self._obs, self._next_obs = np.zeros((2, self.about["obs_dim"]), np.float32)
@@ -581,6 +602,9 @@ class Session:
         words = [self.about["agent"], self.about["trial"], self.about["files"]["weights.npz"]]
         described = json.dumps(words, sort_keys=True)
         self._identity = np.frombuffer(hashlib.sha256(described.encode()).digest(), np.uint8)
+        self._guarding: Any = None
+        if guards is not None:
+            self._guard(guards)
         self.begin(seed, task)
 
     def __repr__(self) -> str:
@@ -592,14 +616,27 @@ class Session:
         oracle, which is told it; SessionError where it needs one."""
         if not 0 <= seed < 2**32:
             raise self.error(f"seed is {seed}, but must be from 0 to 2^32 - 1; choose another.")
-        told = self._parsed(task)
+        self._told = self._parsed(task)
         begin_key, self._act_key, self._end_key = split(key_of(seed), 3)
-        self._agent.begin(begin_key, told)
+        self._agent.begin(begin_key, self._told)
         self.num_steps = self.num_episodes = self.num_absorbed = 0
         self._has_acted = False
+        if self._guarding is not None:
+            self._guarding.begin()
+
+    @property
+    def guard_counts(self) -> dict[str, int]:
+        """How often each guard has tripped since the session was made."""
+        return {} if self._guarding is None else dict(self._guarding.counts)
 
     def act(self, obs: Any) -> np.ndarray:
         """The action [action_dim] in [-1, 1] for an observation [obs_dim]."""
+        if self._guarding is None:
+            return self.act_unguarded(obs)
+        return self._guarded(self._guarding.act, obs)
+
+    def act_unguarded(self, obs: Any) -> np.ndarray:
+        """As `act`, whatever guards there are."""
         if self._needs_logs and self.num_absorbed == 0:
             raise self.error(
                 f"protocol {self.about['trial']['protocol']} gives the agent logged transitions of the task; call "
@@ -617,6 +654,13 @@ class Session:
 
         `action` [action_dim]: what was carried out, where that is not the action that `act` gave.
         """
+        if self._guarding is None:
+            self.observe_unguarded(next_obs, reward, terminated, action)
+        else:
+            self._guarded(self._guarding.observe, next_obs, reward, terminated, action)
+
+    def observe_unguarded(self, next_obs: Any, reward: Any, terminated: bool, action: Any) -> None:
+        """As `observe`, whatever guards there are."""
         if not self._has_acted:
             raise self.error("observe was called before act; call act first, then observe what it led to.")
         if not isinstance(reward, float) or not -3e38 < reward < 3e38:
@@ -632,6 +676,14 @@ class Session:
         """Ends the episode: the agent settles what it will believe and try in the next one."""
         self._agent.end_episode(fold_in(self._end_key, self.num_episodes))
         self.num_episodes += 1
+        self._has_acted = False
+        if self._guarding is not None:
+            self._guarding.end_episode()
+
+    def forget(self) -> None:
+        """Goes back to the prior inside an episode; those that explored count as done."""
+        key = fold_in(fold_in(self._act_key, RESTARTING), self.num_steps)
+        self._agent.restart(key, self._told)
         self._has_acted = False
 
     def absorb(self, logged: Any) -> None:
@@ -685,6 +737,46 @@ class Session:
         if not np.array_equal(saved["agent"], self._identity):
             raise self.error(f"{path} is of another agent or other weights; restore what this bundle's session saved.")
         self._set(saved)
+        if self._guarding is not None:
+            self._guarding.begin()
+
+    def kept(self) -> Any:
+        """What `put_back` takes: what is known now."""
+        return self.state()
+
+    def put_back(self, kept: Any) -> None:
+        """Knows again what it knew then."""
+        self._set(kept)
+
+    def drop(self) -> None:
+        """The last action led to nothing that is to be learnt from."""
+        self._has_acted = False
+
+    @property
+    def was_capped(self) -> bool:
+        """Whether the last transition said more of the task than the guard 'factor' allows."""
+        return self._agent.was_capped
+
+    def _guard(self, guards: Mapping[str, Any]) -> None:
+        if __package__:
+            from nacre.deploy import numpy_guards as module
+        else:  # in a bundle
+            import guards as module  # type: ignore[import-not-found,no-redef]
+        self._tripped = module.Tripped
+        try:
+            has_factors = self.about["agent"]["kind"] == "belief"
+            self._guarding = module.Guarding(guards, self.about | {"has_factors": has_factors})
+        except ValueError as error:
+            raise self.error(str(error)) from error
+        if "factor" in self._guarding.counts:
+            most = np.array(self._guarding.most_precision, np.float32)
+            self._agent.most = np.broadcast_to(most, self._agent.z.shape)
+
+    def _guarded(self, call: Any, *values: Any) -> Any:
+        try:
+            return call(self, *values)
+        except self._tripped as trip:
+            raise self.error(str(trip)) from None
 
     def _set(self, state: dict[str, np.ndarray]) -> None:
         self.num_steps, self.num_episodes, self.num_absorbed = map(int, state["counters"])
@@ -695,9 +787,10 @@ class Session:
 
     def warm_up(self, num_steps: int = 100) -> None:
         """Takes steps that are forgotten again, so that the first real one is as fast as the others."""
-        before = self.state()
+        before, guarding, self._guarding = self.state(), self._guarding, None
         step_times(self, num_steps)
         self._set(before)
+        self._guarding = guarding
 
     def self_test(self) -> float:
         """Replays the trial that was recorded at export: the largest difference of an action. SessionError where it is
@@ -770,12 +863,16 @@ class Session:
 _LOW, _HIGH = np.array(-1.0, np.float32), np.array(1.0, np.float32)
 
 
-def load(folder: str | Path, seed: int = 0, task: str | Mapping[str, Any] | None = None) -> Session:
+def load(
+    folder: str | Path, seed: int = 0, task: str | Mapping[str, Any] | None = None,
+    guards: Mapping[str, Any] | None = None,
+) -> Session:  # fmt: skip
     """A session of the bundle in a folder, at the beginning of a trial; `task` is for the oracle, which is told it.
 
-    Raises SessionError for a bundle that is damaged, changed or of another version.
+    `guards`: what is done with what should not be, as in {"observation": "hold"}: guards.py has them. Raises
+    SessionError for a bundle that is damaged, changed or of another version, and for guards that it cannot have.
     """
-    return Session(read_bundle(folder), seed, task)
+    return Session(read_bundle(folder), seed, task, guards)
 
 
 def step_times(session: Session, num_steps: int) -> np.ndarray:

@@ -9,11 +9,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from nacre.deploy.numpy_guards import Guarding, Tripped
 from nacre.errors import NacreError
 from nacre.families.family import Family
 from nacre.presets.trials import TrialSettings
 from nacre.runs.experiment import check_seed
 from nacre.simulation import rollout
+from nacre.simulation.change import RESTARTING
 from nacre.types import Agent, Belief, Logged, Tasks, Transition
 
 
@@ -22,21 +24,23 @@ class Session:
 
     def __init__(
         self, name: str, family: Family, functions: Agent, params: Any, trials: TrialSettings, seed: int, told: Tasks,
-        believes: Callable[[Any], Belief] | None = None,
+        believes: Callable[[Any], Belief] | None = None, guarding: Guarding | None = None,
     ):  # fmt: skip
         """`TrainedAgent.session` makes them. `told` [1, ...]: the task, for a method that is told it. `believes`: the
-        belief in a memory, of a method that has one."""
+        belief in a memory, of a method that has one. `guarding`: its guards."""
         self._name = name
         self._family = family
         self._functions, self._params = functions, rollout.on_host(params)
         self._trials, self._believes = trials, believes
         begin_key, self._act_key, self._end_key = rollout.on_host(jax.random.split(seed_key(seed), 3))
+        self._told = told
         self.memory = rollout.begin(functions, self._params, told, begin_key)
         self.num_steps = 0
         self.num_episodes = 0
         self.num_absorbed = 0
         self._obs: np.ndarray | None = None
         self._action: np.ndarray | None = None
+        self._guarding = guarding
 
     def __repr__(self) -> str:
         return (
@@ -66,6 +70,15 @@ class Session:
 
     def act(self, obs: Any) -> np.ndarray:
         """The action [action_dim] in [-1, 1] for an observation [obs_dim]."""
+        if self._guarding is None:
+            return self.act_unguarded(obs)
+        try:
+            return self._guarding.act(self, obs)
+        except Tripped as trip:
+            raise NacreError(str(trip)) from None
+
+    def act_unguarded(self, obs: Any) -> np.ndarray:
+        """As `act`, whatever guards there are."""
         if self.num_absorbed == 0 and self._trials.needs_logs:
             raise NacreError(
                 f"protocol {self._trials.protocol} gives the agent logged transitions of the task; call absorb before "
@@ -84,6 +97,16 @@ class Session:
 
         `action` [action_dim]: what was carried out, where that is not the action that `act` gave.
         """
+        if self._guarding is None:
+            self.observe_unguarded(next_obs, reward, terminated, action)
+            return
+        try:
+            self._guarding.observe(self, next_obs, reward, terminated, action)
+        except Tripped as trip:
+            raise NacreError(str(trip)) from None
+
+    def observe_unguarded(self, next_obs: Any, reward: float, terminated: bool, action: Any) -> None:
+        """As `observe`, whatever guards there are."""
         if self._action is None:
             raise NacreError("observe was called before act; call act first, then observe what it led to.")
         rewards = self._checked_reward(reward)
@@ -101,6 +124,32 @@ class Session:
         self.memory = rollout.end_episode(self._functions, self._params, self.memory, key)
         self.num_episodes += 1
         self._action = None
+        if self._guarding is not None:
+            self._guarding.end_episode()
+
+    def forget(self) -> None:
+        """Goes back to the prior inside an episode; those that explored count as done."""
+        key = jax.random.fold_in(jax.random.fold_in(self._act_key, RESTARTING), self.num_steps)
+        self.memory = rollout.restart(self._functions, self._params, self.memory, self._told, key)
+        self._action = None
+
+    def kept(self) -> Any:
+        """What `put_back` takes: what is known now."""
+        return self.memory, self.num_steps
+
+    def put_back(self, kept: Any) -> None:
+        """Knows again what it knew then."""
+        self.memory, self.num_steps = kept
+        self._action = None
+
+    def drop(self) -> None:
+        """The last action led to nothing that is to be learnt from."""
+        self._action = None
+
+    @property
+    def guard_counts(self) -> dict[str, int]:
+        """How often each guard has tripped."""
+        return {} if self._guarding is None else dict(self._guarding.counts)
 
     @property
     def belief(self) -> tuple[np.ndarray, np.ndarray]:

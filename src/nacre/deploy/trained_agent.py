@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from nacre.data import contexts
 from nacre.deploy import NumpySession, logged_tasks
+from nacre.deploy.numpy_guards import Guarding, needs_training, parsed
 from nacre.deploy.persons_environment import check_spaces, warn_of_cut_episodes
 from nacre.deploy.session import Session, seed_key
 from nacre.errors import NacreError
@@ -310,12 +311,14 @@ class TrainedAgent:
 
     def session(
         self, seed: int = 0, episodes: int | None = None, *, task: str | None = None,
-        **options: Unpack[TrialOptions],
+        guards: Mapping[str, Any] | None = None, **options: Unpack[TrialOptions],
     ) -> Session:  # fmt: skip
         """The same, one step at a time, for a loop that is not nacre's.
 
         Methods that sample their actions until the scored episode need to know which that is: the last of `episodes`.
         A session may go on after it. By a protocol that gives the agent logged transitions, it `absorb`s them first.
+        `guards`, as in {"observation": "hold"}: what is done with what should not be (docs/export.md); those that go
+        by what training saw play trials in the train tasks first.
         """
         trials = self.trials.changed(episodes, **options)
         told = {"unknown": np.zeros(1)}
@@ -326,7 +329,32 @@ class TrainedAgent:
                 )
             told = self.family.parse_task(task, allow_ood=True)
         functions, params = self.functions_for(trials), self.params_for(trials)
-        return Session(self._name, self.family, functions, params, trials, seed, told, self._believes)
+        guarding = None if guards is None else self._guarding(guards, trials)
+        return Session(self._name, self.family, functions, params, trials, seed, told, self._believes, guarding)
+
+    def _guarding(self, guards: Mapping[str, Any], trials: TrialSettings) -> Guarding:
+        """Guards of a session, which cannot cap a factor with JAX. Raises NacreError for guards that there are not."""
+        from nacre.deploy.bundles import robot_words
+
+        robot = robot_words(self.family)
+        about = {"obs_dim": self.family.obs_dim, "action_dim": self.family.action_dim, "has_factors": False, **robot}
+        try:
+            training = self.training_statistics(trials) if needs_training(parsed(guards)) else None
+            return Guarding(guards, about | {"training": training})
+        except ValueError as error:
+            raise NacreError(str(error)) from error
+
+    def training_statistics(self, trials: TrialSettings) -> dict[str, Any] | None:
+        """What it sees, does and believes in trials of its train tasks (training_statistics.py); None where the
+        protocol gives it logged transitions."""
+        from nacre.deploy.training_statistics import statistics
+
+        if trials.meets.logs is not None:
+            return None
+        return statistics(
+            self.family, self.functions_for(trials), self.params_for(trials), self.tasks.train, seed_key(0),
+            trials.episodes, self._believes,
+        )  # fmt: skip
 
     def export(
         self, path: str | Path, *, overwrite: bool = False, licence: str | None = None, seed: int = 0,

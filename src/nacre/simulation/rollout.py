@@ -222,6 +222,12 @@ def end_episode(agent: Agent, params: Any, memory: Any, key: Key) -> Any:
 
 
 @functools.partial(jax.jit, static_argnames=("agent",))
+def restart(agent: Agent, params: Any, memory: Any, task: Any, key: Key) -> Any:
+    """The memory of an agent that knows nothing of the task again, inside an episode."""
+    return restarted(agent, params, memory, task, key)
+
+
+@functools.partial(jax.jit, static_argnames=("agent",))
 def absorb(agent: Agent, params: Any, memory: Any, logged: Any, key: Key) -> Any:
     """The memory after logged transitions of the task, `Logged` [lane, number], before the first episode."""
     return _absorbed(agent, params, memory, logged, key)

@@ -1,0 +1,260 @@
+"""Guards of a session: what it does with an observation, an action, a delay or a belief that should not be.
+
+This file is nacre's, and lies as guards.py in every bundle that `nacre export` writes; it needs NumPy alone.
+
+    session = load("policy", guards={"finite": "hold", "observation": "prior", "rate": "clip"})
+    session.guard_counts                   # {"finite": 0, "observation": 2, "rate": 11}
+
+A guard that trips counts one, and follows its policy. docs/export.md has all guards, policies and numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Guards(NamedTuple):
+    """The policy of each guard ('' for none), and the numbers that they go by."""
+
+    finite: str = ""  # observations, rewards and actions carried out are finite numbers
+    observation: str = ""  # observations lie within what training saw
+    lateness: str = ""  # `act` comes no later after the `act` before it than the control period allows
+    bounds: str = ""  # actions lie within low and high
+    rate: str = ""  # actions change by no more than `change` a step
+    factor: str = ""  # a transition says no more of the task than `precision`, that of its factor
+    belief: str = ""  # the belief's mean lies within what training's beliefs were
+    low: Any = -1.0  # a number, or one for each of the action's numbers
+    high: Any = 1.0
+    change: Any = None  # likewise; None: the largest change of training
+    precision: Any = None  # a number, or one for each of the belief's; None: the upper quartile of training's factors
+    period: float | None = None  # seconds between two calls of `act`; None: the bundle's control_period
+    late: float = 1.5  # periods after which `act` is late
+    margin: float = 0.1  # what training saw is widened by this share of itself, at either end
+
+
+OF_ACTIONS = ("bounds", "rate")
+NAMES = ("finite", "observation", "lateness", *OF_ACTIONS, "factor", "belief")
+POLICIES = ("raise", "hold", "prior", "clip")
+CLIPPED = (*OF_ACTIONS, "factor")
+"""Guards that may also bring a number to the nearest one that is allowed."""
+
+
+class Tripped(Exception):
+    """A guard whose policy is 'raise' has tripped; its text is the sentence that a session's error says."""
+
+
+def parsed(guards: Guards | Mapping[str, Any]) -> Guards:
+    """Guards, of a mapping as well. Raises ValueError, with a sentence, for a guard or a policy that there is not."""
+    words = guards._asdict() if isinstance(guards, Guards) else dict(guards)
+    strange = sorted(set(words) - set(Guards._fields))
+    if strange:
+        raise ValueError(f"there is no guard '{strange[0]}'; choose among {', '.join(Guards._fields)}.")
+    given = Guards(**words)
+    for name in NAMES:
+        policy, allowed = getattr(given, name), POLICIES if name in CLIPPED else POLICIES[:3]
+        if policy and policy not in allowed:
+            raise ValueError(f"guard '{name}' cannot '{policy}'; choose {', '.join(allowed[:-1])} or {allowed[-1]}.")
+    if not (given.margin >= 0 and given.late > 0):
+        raise ValueError("a guard's margin must be at least 0, and late above 0; change them.")
+    return given
+
+
+def needs_training(guards: Guards) -> list[str]:
+    """The guards among these that go by what training saw."""
+    names = ["observation", "belief"] + (["rate"] if guards.change is None else [])
+    names += ["factor"] if guards.precision is None else []
+    return [name for name in names if getattr(guards, name)]
+
+
+class Guarding:
+    """The guards of one session, which calls `act` and `observe` here in the place of its own.
+
+    The session gives its own as `act_unguarded` and `observe_unguarded`, and `forget`, `belief`, `kept` and `put_back`.
+    """
+
+    def __init__(
+        self, guards: Guards | Mapping[str, Any], about: Mapping[str, Any], clock: Callable[[], float] = time.monotonic
+    ):
+        """`about`: obs_dim, action_dim, control_period, and what `training` saw (None where nobody knows). Raises
+        ValueError, with a sentence, for guards that need what is not known."""
+        self.guards, self._clock = parsed(guards), clock
+        self._size = (about["action_dim"],)
+        self.counts = {name: 0 for name in NAMES if getattr(self.guards, name)}
+        training = about.get("training")
+        needed = needs_training(self.guards)
+        if needed and training is None:
+            raise ValueError(
+                f"guard '{needed[0]}' goes by what training saw, which this agent does not tell; export its run anew, "
+                "by a protocol whose trials can be played in train tasks."
+            )
+        training = training or {}
+        if "belief" in self.counts and training.get("belief") is None:
+            raise ValueError("guard 'belief' is for methods with a belief; leave it out.")
+        self._seen = self._range(training.get("obs"))
+        self._believed = self._range(training.get("belief"))
+        change = training.get("action_change") if self.guards.change is None else self.guards.change
+        self._change = None if change is None else self._wide(change)
+        self.most_precision = training.get("factor") if self.guards.precision is None else self.guards.precision
+        if "factor" in self.counts and (self.most_precision is None or not about.get("has_factors", True)):
+            raise ValueError("guard 'factor' is for exported agents whose belief is made of factors; leave it out.")
+        self._low, self._high = self._wide(self.guards.low), self._wide(self.guards.high)
+        if not (self._low <= self._high).all():
+            raise ValueError("a guard's low is above its high; change them.")
+        period = about.get("control_period") if self.guards.period is None else self.guards.period
+        if "lateness" in self.counts and not (isinstance(period, float | int) and period > 0):
+            raise ValueError("guard 'lateness' needs the seconds between two actions; set the guards' period.")
+        self._most_wait = self.guards.late * (period or 0.0)
+        self.begin()
+
+    def _wide(self, values: Any) -> np.ndarray:
+        return np.broadcast_to(np.array(values, np.float32), self._size)
+
+    def _range(self, of: Mapping[str, Any] | None) -> tuple[np.ndarray, np.ndarray] | None:
+        if of is None:
+            return None
+        low, high = np.array(of["low"], np.float32), np.array(of["high"], np.float32)
+        more = self.guards.margin * (high - low)
+        return low - more, high + more
+
+    def begin(self) -> None:
+        """Forgets the last action and when it was; of a new trial, and of one that was restored."""
+        self._last = np.clip(np.zeros(self._size, np.float32), self._low, self._high)
+        self._is_first = True  # nothing is known of how the action changed
+        self._acted_at: float | None = None
+        self._instead: np.ndarray | None = None  # what `act` gave in the place of the session's action
+        self._is_blind = False  # `act` had no observation to go by: what follows tells nothing
+        self._holds_next = False
+        self._odd: np.ndarray | None = None  # the observation that was counted last
+
+    def end_episode(self) -> None:
+        """Between two episodes nobody waits for an action."""
+        self._acted_at = None
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def act(self, session: Any, obs: Any) -> np.ndarray:
+        """As the session's."""
+        name, what = self._fault(obs), ""
+        is_counted = name != "" and self._odd is not None and np.array_equal(self._odd, obs, equal_nan=True)
+        late = self._wait()
+        self._is_blind, self._instead, self._odd = False, None, None
+        holds, self._holds_next = self._holds_next, False
+        if name:
+            what = f"the observation at step {session.num_steps + 1} {_WORDS[name]}"
+            policy = self._trip(session, name, what, counts=not is_counted)
+            if policy == "hold" or name == "finite":
+                self._is_blind = True
+                return self._last.copy()
+        if late:
+            holds |= self._trip(session, "lateness", f"act came {late:.3g} s after the one before it") == "hold"
+        wanted = session.act_unguarded(obs)
+        action = self._last if holds else self._allowed(session, obs, wanted)
+        self._instead = None if action is wanted else action
+        self._last, self._is_first = np.array(action, np.float32), False
+        return action if action is wanted else action.copy()
+
+    def observe(self, session: Any, next_obs: Any, reward: Any, terminated: bool, action: Any) -> None:
+        """As the session's. A transition that trips a guard is not learnt from."""
+        if self._is_blind:
+            self._is_blind = False
+            return
+        name = self._fault(next_obs) or ("" if self._is_finite(reward) and self._is_finite(action) else "finite")
+        if name and name in self.counts:
+            self._odd = np.array(next_obs, np.float32)
+            session.drop()
+            self._trip(session, name, f"what followed step {session.num_steps + 1} {_WORDS[name]}")
+            return
+        before = session.kept() if "belief" in self.counts or "factor" in self.counts else None
+        session.observe_unguarded(next_obs, reward, terminated, self._instead if action is None else action)
+        if "factor" in self.counts and session.was_capped and self.guards.factor == "clip":
+            self.counts["factor"] += 1
+        elif "factor" in self.counts and session.was_capped:
+            self._undo(session, "factor", before)
+            return
+        if "belief" in self.counts and not _within(session.belief[0], self._believed):
+            self._undo(session, "belief", before)
+
+    def _undo(self, session: Any, name: str, before: Any) -> None:
+        session.put_back(before)
+        self._holds_next = self._trip(session, name, f"step {session.num_steps} {_WORDS[name]}") == "hold"
+
+    def _allowed(self, session: Any, obs: Any, wanted: np.ndarray) -> np.ndarray:
+        """The action, or what the guards of actions put in its place."""
+        action = wanted
+        for name in OF_ACTIONS:
+            nearest = self._nearest(name, action)
+            if nearest is None or np.array_equal(nearest, action):
+                continue
+            policy = self._trip(session, name, f"the action at step {session.num_steps + 1} {_WORDS[name]}")
+            if policy == "hold":
+                return self._last
+            if policy == "prior":
+                again = session.act_unguarded(obs)
+                nearest = self._nearest(name, again)
+            assert nearest is not None
+            action = nearest
+        return action
+
+    def _nearest(self, name: str, action: np.ndarray) -> np.ndarray | None:
+        """The nearest action that the guard allows; None where there is no such guard."""
+        if name not in self.counts or (name == "rate" and self._is_first):
+            return None
+        if name == "bounds":
+            return np.clip(action, self._low, self._high)
+        assert self._change is not None
+        low, high = self._last - self._change, self._last + self._change
+        return np.where((action < low) | (action > high), np.clip(action, low, high), action)
+
+    def _fault(self, obs: Any) -> str:
+        """The guard that an observation trips; '' where it trips none, and where it is no array of the right shape."""
+        try:
+            values = np.asarray(obs, np.float32)
+        except (TypeError, ValueError):
+            return ""
+        if "finite" in self.counts and not np.isfinite(values).all():
+            return "finite"
+        if "observation" in self.counts and self._seen is not None and values.shape == self._seen[0].shape:
+            return "" if _within(values, self._seen) else "observation"
+        return ""
+
+    @staticmethod
+    def _is_finite(values: Any) -> bool:
+        try:
+            return values is None or bool(np.isfinite(np.asarray(values, np.float32)).all())
+        except (TypeError, ValueError):
+            return True  # no number at all: the session says so
+
+    def _wait(self) -> float:
+        """Seconds since the last `act` of the episode where that is too long, else 0."""
+        if "lateness" not in self.counts:
+            return 0.0
+        now = self._clock()
+        before, self._acted_at = self._acted_at, now
+        return 0.0 if before is None or now - before <= self._most_wait else now - before
+
+    def _trip(self, session: Any, name: str, what: str, *, counts: bool = True) -> str:
+        """Counts, and does what all guards of this policy do; the policy."""
+        policy: str = getattr(self.guards, name)
+        self.counts[name] += counts
+        if policy == "raise":
+            session.drop()
+            raise Tripped(f"{what} (guard '{name}'); stop the robot, or choose another policy than 'raise'.")
+        if policy == "prior":
+            session.forget()
+        return policy
+
+
+_WORDS = {
+    "finite": "is not finite", "observation": "lies outside of what training saw", "bounds": "is out of bounds",
+    "rate": "changes too fast", "factor": "says more of the task than a transition may",
+    "belief": "took the belief outside of what training saw",
+}  # fmt: skip
+
+
+def _within(values: Any, limits: tuple[np.ndarray, np.ndarray] | None) -> bool:
+    """Whether all numbers lie between these; not so where one is NaN."""
+    return limits is None or bool(((values >= limits[0]) & (values <= limits[1])).all())
