@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from nacre.algorithms.registry import ALGORITHMS, register_algorithm
     from nacre.deploy.changing_tasks import ChangeReport, evaluate_change
     from nacre.deploy.session import Session
-    from nacre.deploy.trained_agent import EpisodeReport, TrainedAgent, TrialReport, load
+    from nacre.deploy.trained_agent import TrainedAgent, load
+    from nacre.deploy.trial_reports import EpisodeReport, TrialReport
     from nacre.errors import NacreError
     from nacre.families.catalog import FAMILIES, make_family
     from nacre.families.family import Family, JaxFamily, JaxStep, MujocoFamily, TaskSet
@@ -41,7 +42,8 @@ _MODULES = {
     "algorithms.registry": ("ALGORITHMS", "register_algorithm"),
     "deploy.changing_tasks": ("ChangeReport", "evaluate_change"),
     "deploy.session": ("Session",),
-    "deploy.trained_agent": ("EpisodeReport", "TrainedAgent", "TrialReport", "load"),
+    "deploy.trained_agent": ("TrainedAgent", "load"),
+    "deploy.trial_reports": ("EpisodeReport", "TrialReport"),
     "errors": ("NacreError",),
     "families.catalog": ("FAMILIES", "make_family"),
     "families.family": ("Family", "JaxFamily", "JaxStep", "MujocoFamily", "TaskSet"),

@@ -82,7 +82,7 @@ def test_a_guard_may_raise_and_may_go_back_to_the_prior(make: Callable[..., Nump
 
 def test_actions_keep_their_bounds_and_their_rate(make: Callable[..., NumpySession]) -> None:
     wanted = make().act(GOOD)
-    low, high = wanted + [0.1, -1], wanted + [1, 1]
+    low, high = wanted + np.array([0.1, -1]), wanted + 1
     clipped = make(bounds="clip", low=low, high=high)
     np.testing.assert_allclose(clipped.act(GOOD), [wanted[0] + 0.1, wanted[1]], atol=1e-6)
     clipped.observe(GOOD, -1.0)
@@ -116,7 +116,7 @@ def test_what_is_learnt_is_the_action_that_was_given(make: Callable[..., NumpySe
 
 def test_a_late_step_repeats_the_last_action(make: Callable[..., NumpySession]) -> None:
     session, now = make(lateness="hold"), [0.0]
-    session._guarding = Guarding({"lateness": "hold"}, session.about, clock=lambda: now[0])
+    session._guarding = Guarding({"lateness": "hold"}, session.about, nacre.NacreError, clock=lambda: now[0])
     first = session.act(GOOD)
     session.observe(-GOOD, -1.0)
     now[0] += 0.1499  # one and a half periods are allowed

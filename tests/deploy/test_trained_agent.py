@@ -15,7 +15,7 @@ from walking import Walk
 
 import nacre
 from nacre.algorithms import pearl
-from nacre.deploy.trained_agent import EpisodeReport
+from nacre.deploy.trial_reports import EpisodeReport
 from nacre.simulation import rollout
 from nacre.types import Transition
 

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 
 import nacre
 from nacre.cli import main as cli
-from nacre.deploy.trained_agent import EpisodeReport
+from nacre.deploy.trial_reports import EpisodeReport
 from nacre.errors import NacreError
 from nacre.report import video
 

@@ -43,23 +43,19 @@ CLIPPED = (*OF_ACTIONS, "factor")
 """Guards that may also bring a number to the nearest one that is allowed."""
 
 
-class Tripped(Exception):
-    """A guard whose policy is 'raise' has tripped; its text is the sentence that a session's error says."""
-
-
-def parsed(guards: Guards | Mapping[str, Any]) -> Guards:
-    """Guards, of a mapping as well. Raises ValueError, with a sentence, for a guard or a policy that there is not."""
+def parsed(guards: Guards | Mapping[str, Any], error: type[Exception]) -> Guards:
+    """Guards, of a mapping as well. Raises `error`, with a sentence, for a guard or a policy that there is not."""
     words = guards._asdict() if isinstance(guards, Guards) else dict(guards)
     strange = sorted(set(words) - set(Guards._fields))
     if strange:
-        raise ValueError(f"there is no guard '{strange[0]}'; choose among {', '.join(Guards._fields)}.")
+        raise error(f"there is no guard '{strange[0]}'; choose among {', '.join(Guards._fields)}.")
     given = Guards(**words)
     for name in NAMES:
         policy, allowed = getattr(given, name), POLICIES if name in CLIPPED else POLICIES[:3]
         if policy and policy not in allowed:
-            raise ValueError(f"guard '{name}' cannot '{policy}'; choose {', '.join(allowed[:-1])} or {allowed[-1]}.")
+            raise error(f"guard '{name}' cannot '{policy}'; choose {', '.join(allowed[:-1])} or {allowed[-1]}.")
     if not (given.margin >= 0 and given.late > 0):
-        raise ValueError("a guard's margin must be at least 0, and late above 0; change them.")
+        raise error("a guard's margin must be at least 0, and late above 0; change them.")
     return given
 
 
@@ -77,41 +73,49 @@ class Guarding:
     """
 
     def __init__(
-        self, guards: Guards | Mapping[str, Any], about: Mapping[str, Any], clock: Callable[[], float] = time.monotonic
-    ):
-        """`about`: obs_dim, action_dim, control_period, and what `training` saw (None where nobody knows). Raises
-        ValueError, with a sentence, for guards that need what is not known."""
-        self.guards, self._clock = parsed(guards), clock
-        self._size = (about["action_dim"],)
+        self, guards: Guards | Mapping[str, Any], about: Mapping[str, Any], error: type[Exception],
+        clock: Callable[[], float] = time.monotonic,
+    ):  # fmt: skip
+        """`about`: agent (its kind), action_dim, control_period, and what `training` saw, as in agent.json. Raises
+        `error`, with a sentence, for guards that there are not, and for what a guard that raises has to tell."""
+        self.guards, self._error, self._clock = parsed(guards, error), error, clock
+        self._size, training = (about["action_dim"],), about.get("training") or {}
         self.counts = {name: 0 for name in NAMES if getattr(self.guards, name)}
-        training = about.get("training")
+        self._check(about, training)
+        self._seen, self._believed = self._range(training.get("obs")), self._range(training.get("belief"))
+        self._change = self._wide(self._number("change", training.get("action_change")))
+        self._low, self._high = self._wide(self.guards.low), self._wide(self.guards.high)
+        if not (self._low <= self._high).all():
+            raise error("a guard's low is above its high; change them.")
+        self._most_wait = self.guards.late * (self._number("period", about.get("control_period")) or 0.0)
+        most = self._number("precision", training.get("factor"))
+        self.most_precision = np.array(most, np.float32) if "factor" in self.counts else None
+        self.begin()
+
+    def _check(self, about: Mapping[str, Any], training: Mapping[str, Any]) -> None:
+        """Raises where a guard lacks what it goes by."""
         needed = needs_training(self.guards)
-        if needed and training is None:
-            raise ValueError(
+        if needed and not training:
+            raise self._error(
                 f"guard '{needed[0]}' goes by what training saw, which this agent does not tell; export its run anew, "
                 "by a protocol whose trials can be played in train tasks."
             )
-        training = training or {}
         if "belief" in self.counts and training.get("belief") is None:
-            raise ValueError("guard 'belief' is for methods with a belief; leave it out.")
-        self._seen = self._range(training.get("obs"))
-        self._believed = self._range(training.get("belief"))
-        change = training.get("action_change") if self.guards.change is None else self.guards.change
-        self._change = None if change is None else self._wide(change)
-        self.most_precision = training.get("factor") if self.guards.precision is None else self.guards.precision
-        if "factor" in self.counts and (self.most_precision is None or not about.get("has_factors", True)):
-            raise ValueError("guard 'factor' is for exported agents whose belief is made of factors; leave it out.")
-        self._low, self._high = self._wide(self.guards.low), self._wide(self.guards.high)
-        if not (self._low <= self._high).all():
-            raise ValueError("a guard's low is above its high; change them.")
-        period = about.get("control_period") if self.guards.period is None else self.guards.period
+            raise self._error("guard 'belief' is for methods with a belief; leave it out.")
+        most = self._number("precision", training.get("factor"))
+        if "factor" in self.counts and (about["agent"]["kind"] != "belief" or most is None):
+            raise self._error("guard 'factor' is for exported agents whose belief is made of factors; leave it out.")
+        period = self._number("period", about.get("control_period"))
         if "lateness" in self.counts and not (isinstance(period, float | int) and period > 0):
-            raise ValueError("guard 'lateness' needs the seconds between two actions; set the guards' period.")
-        self._most_wait = self.guards.late * (period or 0.0)
-        self.begin()
+            raise self._error("guard 'lateness' needs the seconds between two actions; set the guards' period.")
+
+    def _number(self, name: str, otherwise: Any) -> Any:
+        """A number of the guards; another where it was not given."""
+        given = getattr(self.guards, name)
+        return otherwise if given is None else given
 
     def _wide(self, values: Any) -> np.ndarray:
-        return np.broadcast_to(np.array(values, np.float32), self._size)
+        return np.broadcast_to(np.array(np.inf if values is None else values, np.float32), self._size)
 
     def _range(self, of: Mapping[str, Any] | None) -> tuple[np.ndarray, np.ndarray] | None:
         if of is None:
@@ -138,7 +142,7 @@ class Guarding:
 
     def act(self, session: Any, obs: Any) -> np.ndarray:
         """As the session's."""
-        name, what = self._fault(obs), ""
+        name = self._fault(obs)
         is_counted = name != "" and self._odd is not None and np.array_equal(self._odd, obs, equal_nan=True)
         late = self._wait()
         self._is_blind, self._instead, self._odd = False, None, None
@@ -205,7 +209,6 @@ class Guarding:
             return None
         if name == "bounds":
             return np.clip(action, self._low, self._high)
-        assert self._change is not None
         low, high = self._last - self._change, self._last + self._change
         return np.where((action < low) | (action > high), np.clip(action, low, high), action)
 
@@ -242,7 +245,7 @@ class Guarding:
         self.counts[name] += counts
         if policy == "raise":
             session.drop()
-            raise Tripped(f"{what} (guard '{name}'); stop the robot, or choose another policy than 'raise'.")
+            raise self._error(f"{what} (guard '{name}'); stop the robot, or choose another policy than 'raise'.")
         if policy == "prior":
             session.forget()
         return policy

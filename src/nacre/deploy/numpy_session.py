@@ -604,7 +604,12 @@ class Session:
         self._identity = np.frombuffer(hashlib.sha256(described.encode()).digest(), np.uint8)
         self._guarding: Any = None
         if guards is not None:
-            self._guard(guards)
+            if __package__:
+                from nacre.deploy.numpy_guards import Guarding
+            else:  # in a bundle
+                from guards import Guarding  # type: ignore[import-not-found,no-redef]
+            self._guarding = Guarding(guards, self.about, self.error)
+            self._agent.most = self._guarding.most_precision
         self.begin(seed, task)
 
     def __repr__(self) -> str:
@@ -631,9 +636,7 @@ class Session:
 
     def act(self, obs: Any) -> np.ndarray:
         """The action [action_dim] in [-1, 1] for an observation [obs_dim]."""
-        if self._guarding is None:
-            return self.act_unguarded(obs)
-        return self._guarded(self._guarding.act, obs)
+        return self.act_unguarded(obs) if self._guarding is None else self._guarding.act(self, obs)
 
     def act_unguarded(self, obs: Any) -> np.ndarray:
         """As `act`, whatever guards there are."""
@@ -657,7 +660,7 @@ class Session:
         if self._guarding is None:
             self.observe_unguarded(next_obs, reward, terminated, action)
         else:
-            self._guarded(self._guarding.observe, next_obs, reward, terminated, action)
+            self._guarding.observe(self, next_obs, reward, terminated, action)
 
     def observe_unguarded(self, next_obs: Any, reward: Any, terminated: bool, action: Any) -> None:
         """As `observe`, whatever guards there are."""
@@ -740,14 +743,6 @@ class Session:
         if self._guarding is not None:
             self._guarding.begin()
 
-    def kept(self) -> Any:
-        """What `put_back` takes: what is known now."""
-        return self.state()
-
-    def put_back(self, kept: Any) -> None:
-        """Knows again what it knew then."""
-        self._set(kept)
-
     def drop(self) -> None:
         """The last action led to nothing that is to be learnt from."""
         self._has_acted = False
@@ -757,33 +752,14 @@ class Session:
         """Whether the last transition said more of the task than the guard 'factor' allows."""
         return self._agent.was_capped
 
-    def _guard(self, guards: Mapping[str, Any]) -> None:
-        if __package__:
-            from nacre.deploy import numpy_guards as module
-        else:  # in a bundle
-            import guards as module  # type: ignore[import-not-found,no-redef]
-        self._tripped = module.Tripped
-        try:
-            has_factors = self.about["agent"]["kind"] == "belief"
-            self._guarding = module.Guarding(guards, self.about | {"has_factors": has_factors})
-        except ValueError as error:
-            raise self.error(str(error)) from error
-        if "factor" in self._guarding.counts:
-            most = np.array(self._guarding.most_precision, np.float32)
-            self._agent.most = np.broadcast_to(most, self._agent.z.shape)
-
-    def _guarded(self, call: Any, *values: Any) -> Any:
-        try:
-            return call(self, *values)
-        except self._tripped as trip:
-            raise self.error(str(trip)) from None
-
     def _set(self, state: dict[str, np.ndarray]) -> None:
         self.num_steps, self.num_episodes, self.num_absorbed = map(int, state["counters"])
         self._act_key, self._end_key = state["keys"].astype(np.uint32)
         for name, values in self._agent.state.items():
             values[...] = state[f"memory.{name}"]
         self._has_acted = False
+
+    kept, put_back = state, _set  # what is known now, and how it is known again
 
     def warm_up(self, num_steps: int = 100) -> None:
         """Takes steps that are forgotten again, so that the first real one is as fast as the others."""

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nacre.deploy.numpy_guards import Guarding, Tripped
+from nacre.deploy.numpy_guards import Guarding
 from nacre.errors import NacreError
 from nacre.families.family import Family
 from nacre.presets.trials import TrialSettings
@@ -70,12 +70,7 @@ class Session:
 
     def act(self, obs: Any) -> np.ndarray:
         """The action [action_dim] in [-1, 1] for an observation [obs_dim]."""
-        if self._guarding is None:
-            return self.act_unguarded(obs)
-        try:
-            return self._guarding.act(self, obs)
-        except Tripped as trip:
-            raise NacreError(str(trip)) from None
+        return self.act_unguarded(obs) if self._guarding is None else self._guarding.act(self, obs)
 
     def act_unguarded(self, obs: Any) -> np.ndarray:
         """As `act`, whatever guards there are."""
@@ -99,11 +94,8 @@ class Session:
         """
         if self._guarding is None:
             self.observe_unguarded(next_obs, reward, terminated, action)
-            return
-        try:
+        else:
             self._guarding.observe(self, next_obs, reward, terminated, action)
-        except Tripped as trip:
-            raise NacreError(str(trip)) from None
 
     def observe_unguarded(self, next_obs: Any, reward: float, terminated: bool, action: Any) -> None:
         """As `observe`, whatever guards there are."""

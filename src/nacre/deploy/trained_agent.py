@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ from nacre.deploy import NumpySession, logged_tasks
 from nacre.deploy.numpy_guards import Guarding, needs_training, parsed
 from nacre.deploy.persons_environment import check_spaces, warn_of_cut_episodes
 from nacre.deploy.session import Session, seed_key
+from nacre.deploy.trial_reports import EpisodeReport, TrialReport
 from nacre.errors import NacreError
 from nacre.families.checked_environment import refuse_running_statistics
 from nacre.families.family import TaskSet, num_tasks, take
@@ -33,50 +34,6 @@ if TYPE_CHECKING:
 
 OOD_STREAM, FRESH_STREAM = 1, 2
 """Beside a seed, which tasks are drawn from it; train and test tasks follow from the seed alone."""
-
-
-class EpisodeReport(NamedTuple):
-    """What one episode of a trial gave, and what the agent believes after it."""
-
-    episode: int  # from 1
-    episode_return: float
-    length: int
-    belief_mean: list[float]  # [latent_dim]; empty for a method without a belief
-    belief_std: list[float]
-    success: bool | None = None  # None where the family does not tell
-    ended_by: str = "horizon"  # "terminated", "truncated" (by the environment), or "horizon": the family's, at which
-    # the agent's episodes are cut
-
-    def __repr__(self) -> str:
-        solved = {None: "", True: ", solved", False: ", not solved"}[self.success]
-        return (
-            f"EpisodeReport({self.episode}: return {self.episode_return:.4g} in {self.length} steps, "
-            f"ended by {self.ended_by}{solved}{_belief_text(self)})"
-        )
-
-
-def _belief_text(report: EpisodeReport, most: int = 3) -> str:
-    beliefs = [f"{m:.2f}±{s:.2f}" for m, s in zip(report.belief_mean, report.belief_std, strict=True)]
-    more = f" ... ({len(beliefs)})" if len(beliefs) > most else ""
-    return f", belief {' '.join(beliefs[:most])}{more}" if beliefs else ""
-
-
-class TrialReport(NamedTuple):
-    """One trial: the agent knew nothing of the task before its first episode."""
-
-    task: dict[str, Any]  # empty when the environment was the caller's
-    episodes: list[EpisodeReport]
-
-    @property
-    def returns(self) -> list[float]:
-        """Return of every episode."""
-        return [episode.episode_return for episode in self.episodes]
-
-    def __repr__(self) -> str:
-        task = f"task {self.task}, " if self.task else ""
-        shown = [f"{value:.4g}" for value in self.returns]
-        shown = shown if len(shown) <= 6 else [*shown[:2], "...", *shown[-2:]]
-        return f"TrialReport({task}{len(self.episodes)} episodes, returns {', '.join(shown)})"
 
 
 class TrainedAgent:
@@ -336,13 +293,12 @@ class TrainedAgent:
         """Guards of a session, which cannot cap a factor with JAX. Raises NacreError for guards that there are not."""
         from nacre.deploy.bundles import robot_words
 
-        robot = robot_words(self.family)
-        about = {"obs_dim": self.family.obs_dim, "action_dim": self.family.action_dim, "has_factors": False, **robot}
-        try:
-            training = self.training_statistics(trials) if needs_training(parsed(guards)) else None
-            return Guarding(guards, about | {"training": training})
-        except ValueError as error:
-            raise NacreError(str(error)) from error
+        needs = needs_training(parsed(guards, NacreError))
+        about = {
+            "agent": {"kind": "of JAX"}, "action_dim": self.family.action_dim, **robot_words(self.family),
+            "training": self.training_statistics(trials) if needs else None,
+        }  # fmt: skip
+        return Guarding(guards, about, NacreError)
 
     def training_statistics(self, trials: TrialSettings) -> dict[str, Any] | None:
         """What it sees, does and believes in trials of its train tasks (training_statistics.py); None where the

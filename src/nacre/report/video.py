@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from nacre.deploy.session import Session
-from nacre.deploy.trained_agent import EpisodeReport, TrainedAgent, TrialReport
+from nacre.deploy.trained_agent import TrainedAgent
+from nacre.deploy.trial_reports import EpisodeReport, TrialReport
 from nacre.errors import NacreError
 from nacre.presets.trials import TrialOptions
 from nacre.report import picture
