@@ -11,12 +11,14 @@ import pytest
 from nacre.errors import NacreError
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import resolve
+from nacre.runs.files import is_locked, locked
 from nacre.runs.tables import EVAL_COLUMNS, eval_rows
 from nacre.sweeps import engine, training
-from nacre.sweeps.engine import Finished, Outcome, Running, run_jobs
+from nacre.sweeps.engine import Finished, Running, run_jobs
 from nacre.sweeps.executor import Ended
 from nacre.sweeps.job import Job, Progress, progress_of, saved_at, score_of
 from nacre.sweeps.local import LocalExecutor, shared_out
+from nacre.sweeps.source import Listed, Outcome
 
 Capture = pytest.CaptureFixture[str]
 KILLED, DONE, REFUSED, FAULT = Ended(-9, ""), Ended(0, ""), Ended(2, "no such thing."), Ended(1, "ValueError: x")
@@ -54,10 +56,10 @@ class FakeExecutor:
     def is_free(self) -> bool:
         return sum(handle.looks < 2 for handle in self.handles) < self.places
 
-    def start(self, arguments: Sequence[str]) -> FakeHandle:
-        path = Path(arguments[1])
-        self.started.append([arguments[0], path.name, *arguments[2:]])
-        self.handles.append(FakeHandle(path, self.ends.get(path.name, [DONE]).pop(0)))
+    def start(self, job: Job, flags: Sequence[str] = ()) -> FakeHandle:
+        command, path, *rest = job.command()
+        self.started.append([command, Path(path).name, *rest, *flags])
+        self.handles.append(FakeHandle(job.path, self.ends.get(job.path.name, [DONE]).pop(0)))
         return self.handles[-1]
 
 
@@ -68,8 +70,11 @@ class Told:
         self.lines: list[str] = []
         self._look, self.most = look, 0
 
-    def begun(self, jobs: Sequence[Job], num_done: int) -> None:
-        self.lines.append(f"{len(jobs)} jobs, {num_done} done")
+    def begun(self, jobs: Sequence[Job], num_jobs: int, num_done: int) -> None:
+        self.lines.append(f"{num_jobs} jobs, {num_done} done")
+
+    def held(self, job: Job) -> None:
+        self.lines.append(f"{job.path.name} held")
 
     def started(self, job: Job) -> None:
         self.lines.append(f"{job.path.name} started")
@@ -93,10 +98,14 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "POLL_SECONDS", 0.0)
 
 
-def jobs(folder: Path, names: str) -> list[Job]:
+def listed(folder: Path, names: str) -> list[Job]:
     """A job of one update for each name."""
     experiment = resolve("random", "point-robot", "smoke")
     return [Job(folder / name, experiment, ("train", str(folder / name))) for name in names.split()]
+
+
+def jobs(folder: Path, names: str) -> Listed:
+    return Listed(listed(folder, names))
 
 
 def states(finished: Finished) -> dict[str, str]:
@@ -152,27 +161,27 @@ def test_however_it_is_left_nothing_goes_on(tmp_path: Path):
 def test_the_exit_status_tells_of_faults_before_refusals_before_signals(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    a, b = jobs(tmp_path, "a b")
+    a, b = listed(tmp_path, "a b")
     done, failed, refused = Outcome(a, "done"), Outcome(a, "failed", "killed"), Outcome(b, "refused", "no.")
-    assert training._told(Finished([done], None)) == 0
-    assert training._told(Finished([done, failed, refused], "Ctrl-C")) == 1
+    assert training.told(Finished([done], None)) == 0
+    assert training.told(Finished([done, failed, refused], "Ctrl-C")) == 1
     assert str(a.path) in capsys.readouterr().err
-    assert training._told(Finished([refused], "SIGTERM")) == 2
-    assert training._told(Finished([done], "Ctrl-C")) == 130 and training._told(Finished([], "SIGTERM")) == 143
-    assert training._told(Finished([], "the time limit")) == 0
+    assert training.told(Finished([refused], "SIGTERM")) == 2
+    assert training.told(Finished([done], "Ctrl-C")) == 130 and training.told(Finished([], "SIGTERM")) == 143
+    assert training.told(Finished([], "the time limit")) == 0
 
 
 def test_something_else_in_a_runs_place_is_refused_before_anything_begins(tmp_path: Path):
     experiment = resolve("random", "point-robot", "smoke")
     RunDirectory.create(tmp_path / "b", experiment)
-    (job,) = jobs(tmp_path, "b")
+    (job,) = listed(tmp_path, "b")
     job.check()
     assert job.command() == ["resume", str(job.path)] and not job.is_done()
     with pytest.raises(NacreError, match="other settings"):
         training.train_jobs([job._replace(experiment=resolve("random", "point-robot", "smoke", seed=1))], 1)
     (tmp_path / "c").mkdir()
     with pytest.raises(NacreError):
-        training.train_jobs(jobs(tmp_path, "c"), 1)
+        training.train_jobs(listed(tmp_path, "c"), 1)
     with pytest.raises(NacreError, match="at least 1"):
         training.train_jobs([job], 0)
 
@@ -204,3 +213,39 @@ def test_cores_are_shared_out(cores: list[int], jobs: int, expected: list[list[i
 
 def test_there_is_room_for_as_many_processes_as_jobs():
     assert LocalExecutor(2).is_free()
+
+
+def test_a_run_that_another_process_trains_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(engine, "HELD_SECONDS", 0.0)
+    source = jobs(tmp_path, "a b c")
+    held = {"a": 3, "b": 3}  # at so many looks
+
+    def is_held(job: Job) -> bool:
+        held[job.path.name] = held.get(job.path.name, 0) - 1
+        if held["b"] == 0:
+            (tmp_path / "b" / "checkpoints" / "1").mkdir(parents=True, exist_ok=True)  # the other process was quicker
+        return held[job.path.name] >= 0
+
+    monkeypatch.setattr(Job, "is_held", is_held)
+    executor, told = FakeExecutor(1, {}), Told()
+    finished = run_jobs(source, executor, told)
+    assert states(finished) == dict.fromkeys("abc", "done") and finished.stopped_by is None
+    assert [name for _, name in executor.started] == ["c", "a"]
+    assert told.lines[:4] == ["3 jobs, 0 done", "a held", "b held", "c started"]
+
+
+def test_a_folder_is_locked_while_somebody_has_locked_it(tmp_path: Path):
+    assert not is_locked(tmp_path)
+    with locked(tmp_path, "no"):
+        assert is_locked(tmp_path)
+    assert not is_locked(tmp_path)
+
+
+def test_a_job_that_its_source_gives_up_is_stopped_and_not_taken_up_again(tmp_path: Path):
+    class Strict(Listed):
+        def gives_up(self, job: Job) -> bool:
+            return job.path.name == "b"
+
+    executor = FakeExecutor(1, {})
+    finished = run_jobs(Strict(listed(tmp_path, "a b c")), executor, Told())
+    assert states(finished) == {"a": "done", "b": "pruned", "c": "done"} and finished.stopped_by is None

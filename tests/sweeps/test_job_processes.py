@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from nacre.runs.experiment import resolve
 from nacre.sweeps.executor import Ended
-from nacre.sweeps.job import progress_of, saved_at
+from nacre.sweeps.job import Job, progress_of, saved_at
 from nacre.sweeps.local import LocalExecutor, available_cores, shared_out
 
 PATIENCE = 120.0
@@ -73,13 +74,14 @@ def wait_until(happened: Callable[[], bool]) -> None:
 
 def test_a_process_leaves_no_file_open_and_its_last_words_are_kept():
     executor, before = LocalExecutor(1), len(os.listdir("/proc/self/fd"))
+    job = Job(Path("nowhere"), resolve("random", "point-robot", "smoke"), ("trian",))
     for number in range(3):
-        process = executor.start(["trian"])
+        process = executor.start(job)
         assert not executor.is_free() or process.poll() is not None
         wait_until(lambda process=process: process.poll() is not None)
         ended = process.poll()
         assert ended is not None and ended.status == 2 and "did you mean 'train'?" in ended.told, number
-    process = executor.start(["list"])
+    process = executor.start(job._replace(begin=("list",)))
     process.kill()
     assert process.poll() == Ended(-signal.SIGKILL, "") and executor.is_free()
     assert len(os.listdir("/proc/self/fd")) == before

@@ -76,3 +76,17 @@ def locked(folder: Path, refusal: str, then: str = "go on with 'nacre resume'") 
         except OSError as error:
             raise NacreError(refusal) from error
         yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether another process has locked the folder, by `locked`."""
+    import fcntl
+
+    try:
+        with (folder / "lock").open() as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False

@@ -6,11 +6,12 @@ import signal
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from nacre.runs.stopping import StopRequest
-from nacre.sweeps.executor import Ended, Executor, Handle
+from nacre.sweeps.executor import LOST, Ended, Executor, Handle
 from nacre.sweeps.job import Job
+from nacre.sweeps.source import Outcome, Source
 
 RETRIES = 2
 """How often a job whose process died is taken up again."""
@@ -20,15 +21,8 @@ REFUSED = 2
 BY_SIGNAL = {128 + signal.SIGINT, 128 + signal.SIGTERM}
 """Exit statuses of a command that saved a checkpoint when a signal asked it to stop."""
 
-State = Literal["done", "stopped", "refused", "failed"]
-
-
-class Outcome(NamedTuple):
-    """What became of a job."""
-
-    job: Job
-    state: State  # stopped: the same call goes on. refused: a sentence says why. failed: its processes died, or a fault
-    told: str = ""
+HELD_SECONDS = 1.0
+"""Between looks at runs that other processes train, which are waited for."""
 
 
 class Running(NamedTuple):
@@ -37,19 +31,23 @@ class Running(NamedTuple):
     job: Job
     handle: Handle
     deaths: int  # of processes before this one
+    given_up: bool = False  # the source asked it to stop for good
 
 
 class View(Protocol):
     """Who is shown what happens."""
 
-    def begun(self, jobs: Sequence[Job], num_done: int) -> None:
-        """All jobs, some of which were done before."""
+    def begun(self, jobs: Sequence[Job], num_jobs: int, num_done: int) -> None:
+        """The jobs that are known, of how many, some of which were done before."""
 
     def started(self, job: Job) -> None:
         """A process does it from now on."""
 
     def died(self, job: Job, told: str) -> None:
         """Its process died, and it is taken up again."""
+
+    def held(self, job: Job) -> None:
+        """A process that is not of this call trains its run, and is waited for."""
 
     def ended(self, outcome: Outcome) -> None:
         """No process will do it any more."""
@@ -69,26 +67,35 @@ class Finished(NamedTuple):
 
 
 def run_jobs(
-    jobs: Sequence[Job], executor: Executor, view: View, *, time_limit: float | None = None, retries: int = RETRIES
+    source: Source, executor: Executor, view: View, *, time_limit: float | None = None, retries: int = RETRIES
 ) -> Finished:
-    """Does all jobs that are not done, in their order, as many at a time as the executor takes.
+    """Does all jobs of the source that are not done, in their order, as many at a time as the executor takes.
 
     `time_limit` in minutes, for everything. The first Ctrl-C or SIGTERM asks all processes to save a checkpoint and
-    end, and waits for them; a second ends them at once. However this function is left, none of its processes goes on.
+    end, and waits for them; a second ends them at once. However this function is left, none of its processes goes on,
+    except where the executor leaves them to a cluster.
     """
     stop = StopRequest(time_limit)
     deadline = None if time_limit is None else time.monotonic() + 60 * time_limit
-    outcomes = [Outcome(job, "done") for job in jobs if job.is_done()]
-    done = {outcome.job.path for outcome in outcomes}
-    waiting = deque((job, 0) for job in jobs if job.path not in done)
+    outcomes = [Outcome(job, "done") for job in source.done]
+    queue = _Queue(source, view)
     running: list[Running] = []
     asked = False
-    view.begun(jobs, len(outcomes))
+
+    def end(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        source.ended(outcome)
+        view.ended(outcome)
+
+    view.begun(source.known, source.total, len(outcomes))
     try:
         with stop.listening():
-            while running or (waiting and stop.reason is None):
-                while waiting and stop.reason is None and executor.is_free():
-                    running.append(_started(*waiting.popleft(), executor, view, deadline))
+            while running or (queue.waits() and stop.reason is None):
+                while stop.reason is None and executor.is_free() and (taken := queue.next()) is not None:
+                    if taken[0].is_done():  # by the process that was waited for
+                        end(Outcome(taken[0], "done"))
+                    else:
+                        running.append(_started(*taken, executor, view, deadline))
                 if _is_signal(stop.reason) and not asked:
                     asked = True
                     view.stopping(str(stop.reason), len(running))
@@ -96,24 +103,66 @@ def run_jobs(
                         one.handle.stop()
                 for one, ended in _ended(running):
                     running.remove(one)
-                    if _has_died(ended) and not asked and one.deaths < retries:
+                    if _has_died(ended) and not asked and not one.given_up and one.deaths < retries:
                         view.died(one.job, how(ended))
-                        waiting.appendleft((one.job, one.deaths + 1))
+                        queue.again(one.job, one.deaths + 1)
                     else:
-                        outcomes.append(_outcome(one, ended, asked))
-                        view.ended(outcomes[-1])
+                        end(_outcome(one, ended, asked))
+                running = [_given_up(one) if source.gives_up(one.job) else one for one in running]
                 view.look(running)
                 time.sleep(POLL_SECONDS)
     finally:
         for one in running:
             one.handle.kill()
-    if asked or waiting or any(outcome.state == "stopped" for outcome in outcomes):
+    if asked or queue.waits() or any(outcome.state == "stopped" for outcome in outcomes):
         return Finished(outcomes, stop.reason or "the time limit")
     return Finished(outcomes, None)
 
 
+class _Queue:
+    """What is to be started next: jobs whose process died, those that were waited for, and then new ones."""
+
+    def __init__(self, source: Source, view: View):
+        self._source, self._view = source, view
+        self._again: deque[tuple[Job, int]] = deque()
+        self._held: deque[tuple[Job, int]] = deque()
+        self._looked = 0.0
+
+    def waits(self) -> bool:
+        """Whether there are jobs left to start."""
+        return bool(self._again or self._held) or self._source.has_more()
+
+    def again(self, job: Job, deaths: int) -> None:
+        """The job is the next one."""
+        self._again.appendleft((job, deaths))
+
+    def next(self) -> tuple[Job, int] | None:
+        """A job and how often its process has died; None where none can be started now."""
+        while self._again or self._source.has_more():
+            if self._again:
+                taken = self._again.popleft()
+            else:
+                job = self._source.take()
+                if job is None:
+                    break
+                taken = job, 0
+            if not taken[0].is_held():
+                return taken
+            self._view.held(taken[0])
+            self._held.append(taken)
+        if self._held and time.monotonic() - self._looked > HELD_SECONDS:
+            self._looked = time.monotonic()
+            for taken in self._held:
+                if not taken[0].is_held():
+                    self._held.remove(taken)
+                    return taken
+        return None
+
+
 def how(ended: Ended) -> str:
     """How a process ended, in words."""
+    if ended.status == LOST:
+        return f"lost: {ended.told}"
     if ended.status < 0:
         return f"killed by {signal.Signals(-ended.status).name}"
     if ended.status in BY_SIGNAL:
@@ -123,9 +172,15 @@ def how(ended: Ended) -> str:
 
 def _started(job: Job, deaths: int, executor: Executor, view: View, deadline: float | None) -> Running:
     limit = [] if deadline is None else ["--time-limit", str(max(deadline - time.monotonic(), 1e-3) / 60)]
-    running = Running(job, executor.start([*job.command(), *limit]), deaths)
+    running = Running(job, executor.start(job, limit), deaths)
     view.started(job)
     return running
+
+
+def _given_up(one: Running) -> Running:
+    if not one.given_up:
+        one.handle.stop()
+    return one._replace(given_up=True)
 
 
 def _ended(running: Iterable[Running]) -> list[tuple[Running, Ended]]:
@@ -145,6 +200,8 @@ def _has_died(ended: Ended) -> bool:
 def _outcome(one: Running, ended: Ended, asked: bool) -> Outcome:
     if ended.status == 0:
         return Outcome(one.job, "done" if one.job.is_done() else "stopped")
+    if one.given_up and _has_died(ended):
+        return Outcome(one.job, "pruned")
     if ended.status == REFUSED:
         return Outcome(one.job, "refused", ended.told)
     if asked and _has_died(ended):

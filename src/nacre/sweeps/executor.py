@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from nacre.sweeps.job import Job
+
+LOST = -1000
+"""In place of an exit status: the machine that did the command is gone, or whoever knew of it."""
+
 
 class Ended(NamedTuple):
     """How a command ended."""
@@ -32,5 +37,5 @@ class Executor(Protocol):
     def is_free(self) -> bool:
         """Whether another command can be started now."""
 
-    def start(self, arguments: Sequence[str]) -> Handle:
-        """Starts `nacre ARGUMENTS`."""
+    def start(self, job: Job, flags: Sequence[str] = ()) -> Handle:
+        """Starts the command of nacre with which the job goes on, with these flags besides."""

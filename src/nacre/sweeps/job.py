@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from nacre.errors import NacreError
 from nacre.runs import tables
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import Experiment
-from nacre.runs.files import reading
+from nacre.runs.files import is_locked, reading
 
 LAST_LINES = 4_000
 """Bytes at the end of metrics.csv in which its last row lies."""
@@ -45,13 +46,22 @@ class Job(NamedTuple):
         """Whether the run has its last checkpoint."""
         return saved_at(self.path) == self.total
 
+    def is_held(self) -> bool:
+        """Whether some process trains the run now."""
+        return self.path.exists() and is_locked(self.path)
+
     def command(self) -> list[str]:
         """The arguments of nacre with which the job goes on from where its run directory stands."""
-        if not self.path.exists():
-            return [*self.begin, *self.flags]
-        if saved_at(self.path) is None and RunDirectory(self.path).started_from is not None:
-            return [*self.begin, "--overwrite", *self.flags]  # the other run's networks were not saved in it yet
-        return ["resume", str(self.path), *self.flags]
+        return command_for(self.path, self.begin, self.flags)
+
+
+def command_for(path: Path, begin: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """`Job.command` of a job with this path, this beginning and these flags."""
+    if not path.exists():
+        return [*begin, *flags]
+    if saved_at(path) is None and RunDirectory(path).started_from is not None:
+        return [*begin, "--overwrite", *flags]  # the other run's networks were not saved in it yet
+    return ["resume", str(path), *flags]
 
 
 class Progress(NamedTuple):

@@ -14,6 +14,7 @@ from typing import IO
 from nacre.errors import NacreError
 from nacre.sweeps.driver_watch import VARIABLE
 from nacre.sweeps.executor import Ended
+from nacre.sweeps.job import Job
 
 TAIL = 4_000
 """Bytes of what a command wrote to stderr that are looked at when it has ended."""
@@ -78,12 +79,12 @@ class LocalExecutor:
         """Whether fewer processes than that are running."""
         return self._free() is not None
 
-    def start(self, arguments: Sequence[str]) -> LocalProcess:
-        """Starts `nacre ARGUMENTS` on cores that no other of these processes is kept to, if there are enough."""
+    def start(self, job: Job, flags: Sequence[str] = ()) -> LocalProcess:
+        """Starts the job's command on cores that no other of these processes is kept to, if there are enough."""
         place = self._free()
         if place is None:
             raise RuntimeError("no place is free")
-        process = LocalProcess(arguments, self._cores[place])
+        process = LocalProcess([*job.command(), *flags], self._cores[place])
         self._processes[place] = process
         return process
 

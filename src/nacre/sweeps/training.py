@@ -13,6 +13,7 @@ from nacre.runs.stopping import exit_status
 from nacre.sweeps.engine import Finished, run_jobs
 from nacre.sweeps.job import Job
 from nacre.sweeps.local import LocalExecutor
+from nacre.sweeps.source import Listed
 from nacre.sweeps.view import StderrView
 
 
@@ -32,18 +33,18 @@ def train_jobs(jobs: Sequence[Job], num_jobs: int, *, time_limit: float | None =
         if overwrite and job.path.exists():
             RunDirectory(job.path).remove()
     with StderrView() as view:
-        finished = run_jobs([_with_plugins(job) for job in jobs], executor, view, time_limit=time_limit)
-    return _told(finished)
+        finished = run_jobs(Listed([with_plugins(job) for job in jobs]), executor, view, time_limit=time_limit)
+    return told(finished)
 
 
-def _with_plugins(job: Job) -> Job:
+def with_plugins(job: Job) -> Job:
     """The job, whose process imports what this one has imported to know the run's method and family."""
     experiment = job.experiment
     modules = plugins.remembered([registered_by(experiment.algorithm_name), family_by(experiment.family.name)])
     return job._replace(begin=(*job.begin, *(part for module in modules for part in ("--plugin", module))))
 
 
-def _told(finished: Finished) -> int:
+def told(finished: Finished) -> int:
     """Says on stderr which runs are not done and what to do; the exit status."""
     for outcome in finished.outcomes:
         if outcome.state in ("failed", "refused"):
