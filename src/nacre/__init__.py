@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from nacre.runs.watching import Iteration
     from nacre.simulation.check import check_family
     from nacre.simulation.rollout import evaluate, score
+    from nacre.sweeps.running import Swept, sweep
     from nacre.types import Agent, Belief, Episode, Transition
 
 _MODULES = {
@@ -60,6 +61,7 @@ _MODULES = {
     "runs.registration": ("register_family",),
     "simulation.check": ("check_family",),
     "simulation.rollout": ("evaluate", "score"),
+    "sweeps.running": ("Swept", "sweep"),
     "types": ("Agent", "Belief", "Episode", "Transition"),
 }
 """Module -> the public names in it; the imports above say the same to type checkers."""
@@ -86,6 +88,7 @@ __all__ = [
     "NacreError",
     "RunDirectory",
     "Session",
+    "Swept",
     "TaskSet",
     "TrainedAgent",
     "Transition",
@@ -104,6 +107,7 @@ __all__ = [
     "resume",
     "resume_seeds",
     "score",
+    "sweep",
     "train",
     "train_seeds",
 ]

@@ -2,95 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fake_executor import DONE, FAULT, KILLED, REFUSED, FakeExecutor, Told
 from nacre.errors import NacreError
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import resolve
 from nacre.runs.files import is_locked, locked
 from nacre.runs.tables import EVAL_COLUMNS, eval_rows
 from nacre.sweeps import engine, training
-from nacre.sweeps.engine import Finished, Running, run_jobs
+from nacre.sweeps.engine import Finished, run_jobs
 from nacre.sweeps.executor import Ended
 from nacre.sweeps.job import Job, Progress, progress_of, saved_at, score_of
 from nacre.sweeps.local import LocalExecutor, shared_out
 from nacre.sweeps.source import Listed, Outcome
 
 Capture = pytest.CaptureFixture[str]
-KILLED, DONE, REFUSED, FAULT = Ended(-9, ""), Ended(0, ""), Ended(2, "no such thing."), Ended(1, "ValueError: x")
-
-
-class FakeHandle:
-    """A command that ends as it was told to, when it is looked at for the second time."""
-
-    def __init__(self, path: Path, ends: Ended):
-        self.path, self.ends, self.looks, self.killed = path, ends, 0, False
-
-    def poll(self) -> Ended | None:
-        self.looks += 1
-        if self.looks < 2:
-            return None
-        saved = self.path / "checkpoints" / ("1" if self.ends is DONE else "0")
-        saved.mkdir(parents=True, exist_ok=True)
-        return self.ends
-
-    def stop(self) -> None:
-        self.ends = Ended(143, "")
-
-    def kill(self) -> None:
-        self.killed = True
-
-
-class FakeExecutor:
-    """Takes `places` commands at once; `ends`: how the commands of each run end, one after another."""
-
-    def __init__(self, places: int, ends: dict[str, list[Ended]]):
-        self.places, self.ends = places, ends
-        self.started: list[list[str]] = []
-        self.handles: list[FakeHandle] = []
-
-    def is_free(self) -> bool:
-        return sum(handle.looks < 2 for handle in self.handles) < self.places
-
-    def start(self, job: Job, flags: Sequence[str] = ()) -> FakeHandle:
-        command, path, *rest = job.command()
-        self.started.append([command, Path(path).name, *rest, *flags])
-        self.handles.append(FakeHandle(job.path, self.ends.get(job.path.name, [DONE]).pop(0)))
-        return self.handles[-1]
-
-
-class Told:
-    """A view that keeps what it was told."""
-
-    def __init__(self, look: Callable[[], object] = lambda: None):
-        self.lines: list[str] = []
-        self._look, self.most = look, 0
-
-    def begun(self, jobs: Sequence[Job], num_jobs: int, num_done: int) -> None:
-        self.lines.append(f"{num_jobs} jobs, {num_done} done")
-
-    def held(self, job: Job) -> None:
-        self.lines.append(f"{job.path.name} held")
-
-    def started(self, job: Job) -> None:
-        self.lines.append(f"{job.path.name} started")
-
-    def died(self, job: Job, told: str) -> None:
-        self.lines.append(f"{job.path.name} {told}")
-
-    def ended(self, outcome: Outcome) -> None:
-        self.lines.append(f"{outcome.job.path.name} {outcome.state}")
-
-    def stopping(self, reason: str, num_running: int) -> None:
-        self.lines.append(f"{reason}, {num_running} running")
-
-    def look(self, running: Sequence[Running]) -> None:
-        self.most = max(self.most, len(running))
-        self._look()
 
 
 @pytest.fixture(autouse=True)

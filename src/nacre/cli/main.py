@@ -17,8 +17,8 @@ from nacre.families.plugins import import_plugin
 from nacre.sweeps.driver_watch import VARIABLE, watch_driver
 
 NAMES = (
-    "list", "train", "resume", "evaluate", "adapt", "finetune", "report", "compare", "reproduce", "check", "benchmark",
-    "collect", "data", "export",
+    "list", "train", "sweep", "resume", "evaluate", "adapt", "finetune", "report", "compare", "reproduce", "check",
+    "benchmark", "collect", "data", "export",
 )  # fmt: skip
 COMMANDS = {name: f"nacre.cli.{name}" for name in NAMES}
 """Command -> its module, which is imported when the command is used: `Command` describes it, `run` carries it out."""

@@ -17,6 +17,7 @@ GRACE_SECONDS = 300.0
 def watch_driver() -> None:
     """From now on this process is asked to stop, by SIGTERM, when its stdin ends."""
     os.environ.pop(VARIABLE, None)  # not for processes that this one starts
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM warns all processes of a job; who started this one stops it
     threading.Thread(target=_wait, args=(sys.stdin.fileno(),), name="driver-watch", daemon=True).start()
 
 

@@ -77,7 +77,7 @@ def run_jobs(
     """
     stop = StopRequest(time_limit)
     deadline = None if time_limit is None else time.monotonic() + 60 * time_limit
-    outcomes = [Outcome(job, "done") for job in source.done]
+    outcomes = list(source.before)
     queue = _Queue(source, view)
     running: list[Running] = []
     asked = False

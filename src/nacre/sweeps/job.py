@@ -91,9 +91,15 @@ def progress_of(path: Path) -> Progress:
     return Progress()
 
 
-def score_of(path: Path) -> float | None:
-    """The score of a run's last evaluation on test tasks, which another process may be writing; None before one."""
+def scores_of(path: Path) -> list[float]:
+    """The scores of a run's evaluations on test tasks so far, which another process may be adding to."""
     with suppress(NacreError, KeyError):
         scores = tables.scores_by_update(tables.read(path / "eval.csv"))
-        return scores[max(scores)] if scores else None
-    return None
+        return [scores[update] for update in sorted(scores)]
+    return []
+
+
+def score_of(path: Path) -> float | None:
+    """The score of the last of them; None before one."""
+    scores = scores_of(path)
+    return scores[-1] if scores else None

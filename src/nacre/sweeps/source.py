@@ -27,8 +27,8 @@ class Source(Protocol):
     """Jobs, one after another."""
 
     known: list[Job]  # those that are known in advance
-    total: int  # how many there will be, the done ones among them
-    done: list[Job]  # before anything is started
+    total: int  # how many there will be, those done before among them
+    before: list[Outcome]  # of jobs that are done already
 
     def has_more(self) -> bool:
         """Whether there are jobs left to take."""
@@ -48,8 +48,8 @@ class Listed:
 
     def __init__(self, jobs: Sequence[Job]):
         self.known, self.total = list(jobs), len(jobs)
-        self.done = [job for job in jobs if job.is_done()]
-        done = {job.path for job in self.done}
+        self.before = [Outcome(job, "done") for job in jobs if job.is_done()]
+        done = {outcome.job.path for outcome in self.before}
         self._waiting = deque(job for job in jobs if job.path not in done)
 
     def has_more(self) -> bool:
