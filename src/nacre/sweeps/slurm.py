@@ -24,6 +24,8 @@ LOOK_SECONDS = 5.0
 """Between questions to SLURM about a job of which its folder tells nothing."""
 MOST_JOBS = 1000
 """In the queue at a time, unless another number is given."""
+MOST_TIMEOUTS = 1000
+"""How often a job that came to its time limit is queued again."""
 STOPPED = 128 + signal.SIGTERM
 WAITING = ("PENDING", "READY", "REQUEUED")
 
@@ -124,7 +126,9 @@ class SlurmExecutor:
             {"gpus_per_node": int(gpus)} if gpus else {}
         )
         try:
-            self._executor = self._submitit.AutoExecutor(str(self._folder), cluster=cluster or "slurm")
+            self._executor = self._submitit.AutoExecutor(
+                str(self._folder), cluster=cluster or "slurm", slurm_max_num_timeout=MOST_TIMEOUTS
+            )  # fmt: skip
             self._executor.update_parameters(**(asked | dict(settings)))
         except (Exception, AssertionError) as error:
             raise NacreError(f"[slurm] is not as submitit has it ({reason_of(error)}); correct it.") from error
@@ -157,9 +161,13 @@ class SlurmExecutor:
         if files.with_suffix(".ended").exists() or files.with_suffix(".stop").exists():
             return None
         with suppress(OSError):
-            found = self._executor.job_class(self._folder, files.with_suffix(".job").read_text())
-            return None if found.done() else found
+            found = self._find(files.with_suffix(".job").read_text())
+            return None if found is None or found.done() else found
         return None
+
+    def _find(self, job_id: str) -> Any:
+        """The job that SLURM knows by this number. Processes on this machine are known to who started them alone."""
+        return self._submitit.SlurmJob(self._folder, job_id) if self._executor.cluster == "slurm" else None
 
 
 def _check_slurm() -> None:
