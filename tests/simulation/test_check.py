@@ -234,7 +234,8 @@ def test_the_command_prints_a_line_each_and_exits_with_2_at_a_fault(capsys: Any)
     assert cli.main(["check", "--json", "taskless-point"]) == 2
     out, err = capsys.readouterr()
     told = json.loads(out)
-    assert told["family"] == "taskless-point" and told["ok"] is False and told["lines"][-1]["fault"]
+    assert told["family"] == "taskless-point" and told["ok"] is False and told["lines"][-2]["fault"]
+    assert not told["lines"][-1]["checked"]
     assert err == "nacre: taskless-point breaks its contract (difference); see docs/add-a-family.md.\n"
     for arguments in (["check"], ["check", "no-such"], ["check", "point-robot", "--goal-radius", "1"]):
         assert cli.main(arguments) == 2

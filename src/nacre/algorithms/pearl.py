@@ -18,11 +18,11 @@ from jaxtyping import Array, Float, Int
 
 from nacre.algorithms.protocol import Algorithm, Exported
 from nacre.families.family import Family, TaskSet, num_tasks
-from nacre.learning import exporting, hypotheses, off_policy, soft_actor_critic
+from nacre.learning import exporting, hypotheses, off_policy, relabelling, soft_actor_critic
 from nacre.learning import replay as rings
 from nacre.learning.buffer_sizes import buffer_sizes, initial_phases
 from nacre.learning.collection import Buffers, Phases, without_observing
-from nacre.learning.encoder_contexts import draw_context
+from nacre.learning.encoder_contexts import draw_context, fresh_encoder
 from nacre.learning.networks import MLP, RecurrentEncoder, TanhGaussianPolicy, sample_action
 from nacre.learning.off_policy import Procedure, State, transfer
 from nacre.learning.replay import Replay
@@ -251,15 +251,7 @@ def init(family: Family, config: PearlSettings, seed: int) -> State:
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def init_learner(obs_dim: int, action_dim: int, config: PearlSettings, key: Key) -> tuple[Networks, Optimisers]:
     """Fresh networks, encoder included, and Adam before its first step."""
-    seen = obs_dim * (2 if config.use_next_obs_in_context else 1) + action_dim + 1
-    encoded = config.latent_dim * (2 if config.use_information_bottleneck else 1)
-    sizes = (seen, config.encoder_hidden_dim, config.num_hidden_layers, encoded)
-    scaled = 0 if config.normalise_inputs == "none" else seen
-
-    def make_encoder(key: Key) -> MLP | RecurrentEncoder:
-        kind = RecurrentEncoder if config.encoder == "recurrent" else MLP
-        return kind(*sizes, 3e-3, scaled=scaled, precision=config.precision, key=key)
-
+    make_encoder = functools.partial(fresh_encoder, obs_dim=obs_dim, action_dim=action_dim, config=config)
     networks = soft_actor_critic.init_networks(obs_dim, action_dim, config.latent_dim, config, key, make_encoder)
     return networks, soft_actor_critic.init_optimisers(networks, config)
 
@@ -280,14 +272,17 @@ def exploring_params(state: State, family: Family, config: PearlSettings) -> Par
 def compile_update(family: Family, config: PearlSettings, num_seeds: int, objective: Objective = OBJECTIVE) -> None:
     """Compiles a whole block of updates, before the buffers are made, so that memory does not hold both at once."""
     fresh, updates = functools.partial(init, family, config, 0), config.num_train_steps_per_iteration
-    off_policy.compile_block(fresh, procedure(family, config, objective), num_seeds, updates)
+    tasks = family.task_set(0, config.num_train_tasks, config.num_test_tasks)  # of the right shapes
+    p = relabelling.with_relabelling(procedure(family, config, objective), family, config.num_relabelled_tasks, tasks)
+    off_policy.compile_block(fresh, p, num_seeds, updates)
 
 
 def meta_train(
     family: Family, config: PearlSettings, tasks: TaskSet, states: Sequence[State], objective: Objective = OBJECTIVE
 ) -> Iterator[tuple[list[State], list[Metrics]]]:
     """Continues the runs of one or more seeds: (states, metrics [update] of each) after every block of updates."""
-    return off_policy.meta_train(family, config, tasks.train, states, procedure(family, config, objective))
+    p = relabelling.with_relabelling(procedure(family, config, objective), family, config.num_relabelled_tasks, tasks)
+    return off_policy.meta_train(family, config, tasks.train, states, p)
 
 
 @functools.cache
@@ -299,14 +294,15 @@ def procedure(family: Family, config: PearlSettings, objective: Objective = OBJE
         posterior_z=functools.partial(_posterior_z, family=family, config=config),
         keep_all_context=config.keeps_all_context, num_tasks=config.num_train_tasks,
         initial=initial_phases(config), collection=Phases(*config.episodes_per_draw),
-        data=lambda state: Buffers(state.rl_buffer, state.context_buffer),
+        data=lambda state: (Buffers(state.rl_buffer, state.context_buffer), None),
         draw=functools.partial(draw, family=family, config=config), learn=off_policy.learner(config, objective),
     )  # fmt: skip
 
 
-def draw(buffers: Buffers, key: Key, family: Family, config: PearlSettings) -> tuple[Transition, Transition, Noise]:
-    """What one update of one run learns from: (batch, context, noise)."""
-    task_key, batch_key, context_key, noise_key = jax.random.split(key, 4)
+def draw(data: Any, key: Key, family: Family, config: PearlSettings) -> tuple[Transition, Transition, Noise]:
+    """What one update of one run learns from: (batch, context, noise). data: (Buffers, RelabellingTasks or None)."""
+    buffers, tasks = data
+    task_key, batch_key, context_key, noise_key, relabelling_key = jax.random.split(key, 5)
     task = rings.uniform_index(task_key, (config.meta_batch,), config.num_train_tasks)
     sample = rings.sample_sequences if config.batch_in_order else rings.sample
     batch = sample(buffers.rl, task, config.batch_size, family.obs_dim, batch_key)
@@ -314,6 +310,8 @@ def draw(buffers: Buffers, key: Key, family: Family, config: PearlSettings) -> t
     if config.context != "batch":
         source = buffers.rl if config.context == "replay" else buffers.context
         context = draw_context(source, task, context_key, family, config)
+    number = config.num_relabelled_tasks
+    batch, context = relabelling.relabel(family, tasks, task, number, relabelling_key, batch, context)
     return batch, context, off_policy.draw_noise(noise_key, batch.action.shape, config.latent_dim, config)
 
 

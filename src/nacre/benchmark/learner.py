@@ -13,7 +13,7 @@ import numpy as np
 from nacre.algorithms import pearl
 from nacre.benchmark import sizes
 from nacre.benchmark.result import Result, pearl_settings
-from nacre.learning import off_policy
+from nacre.learning import off_policy, relabelling
 from nacre.learning import replay as rings
 from nacre.learning.collection import Phases
 from nacre.learning.networks import product
@@ -28,9 +28,11 @@ def update(experiment: Experiment, seeds: int) -> Result:
     config = paper.shortened(iterations=1)
     states = [pearl.init(family, config, seed) for seed in range(seeds)]
     everything, phases = np.tile(np.arange(config.num_train_tasks), (seeds, 1)), Phases(prior=1)
-    procedure = pearl.procedure(family, config)
-    tasks = experiment.draw_tasks().train
-    states = off_policy.collect(family, config, tasks, states, everything, phases, procedure)
+    tasks = experiment.draw_tasks()
+    procedure = relabelling.with_relabelling(
+        pearl.procedure(family, config), family, config.num_relabelled_tasks, tasks
+    )
+    states = off_policy.collect(family, config, tasks.train, states, everything, phases, procedure)
     flops = seeds * config.update_flops(family.obs_dim, family.action_dim)
     ceiling = _product_rate(config.meta_batch * config.batch_size, config.hidden_dim, config.precision)
     seconds_of_one = _update_seconds(states, procedure)
@@ -73,8 +75,9 @@ def scaling(experiment: Experiment) -> Result:
     updates: dict[int, Callable[[], float]] = {}
     for num_train in sizes.SCALING_TASKS:
         config = dataclasses.replace(
-            preset, num_train_tasks=num_train, test_tasks_from=0, iterations=1, num_initial_episodes=1
-        )
+            preset, num_train_tasks=num_train, test_tasks_from=0, iterations=1, num_initial_episodes=1,
+            num_relabelled_tasks=0,
+        )  # fmt: skip
         dims = (num_train, rings.PAGE, num_train * rings.PAGE, family.obs_dim, family.action_dim)
         networks, optimisers = pearl.init_learner(family.obs_dim, family.action_dim, config, jax.random.key(0))
         buffers = [_made_up_replay(rings.empty(*dims), seed) for seed in range(2)]

@@ -13,7 +13,7 @@ from nacre.families.distributions import Gravities, Headings
 from nacre.families.family import MujocoFamily, Physics, TaskSet
 
 if TYPE_CHECKING:
-    from nacre.types import Tasks
+    from nacre.types import Tasks, Transition
 
 HEIGHT_RANGE = (0.2, 1.0)
 """Heights of the torso, in metres, between which a running ant has not fallen over."""
@@ -144,6 +144,11 @@ class AntGoal(Ant):
         """(reward, training reward) of a control step, for clipped actions [lane, 8]."""
         reward = -np.abs(after.qpos[:, :2] - task["goal"]).sum(-1) - self.costs(after, action)
         return reward, reward
+
+    def rewards_under(self, transition: Transition, was: Any, task: Any) -> tuple[Any, Any]:
+        position = transition.next_obs[..., :2]
+        change = abs(position - was["goal"]).sum(-1) - abs(position - task["goal"]).sum(-1)
+        return transition.reward + change, transition.training_reward + change
 
     def terminated(self, after: Physics) -> np.ndarray:
         """Never: an ant on its back goes on."""

@@ -12,7 +12,7 @@ from nacre.errors import NacreError
 
 CONTRACT = (
     "declarations", "tasks", "range", "task sets", "text", "exceptions", "shapes", "finite numbers", "actions", "ends",
-    "seeds", "difference",
+    "seeds", "difference", "relabelling",
 )  # fmt: skip
 """The lines of the contract in docs/add-a-family.md, in their order."""
 

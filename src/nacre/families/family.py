@@ -13,7 +13,7 @@ from nacre.errors import NacreError
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float
 
-    from nacre.types import ArrayLike, Key, Tasks
+    from nacre.types import ArrayLike, Key, Tasks, Transition
 
 TASK_SET_VERSION = 1
 """Rises when the same task_seed would give other tasks; saved with every run."""
@@ -82,6 +82,16 @@ class Family(ABC):
     def sample_ood_tasks(self, rng: np.random.Generator, num: int) -> Tasks:
         """`num` tasks from outside the distribution, as the family defines them; NacreError where it does not."""
         raise NacreError(f"{self.name} has no out-of-distribution tasks; choose test, train or fresh:N.")
+
+    def rewards_under(self, transition: Transition, was: Any, task: Any) -> tuple[Any, Any]:
+        """(reward, training reward), each [time], that transitions [time, ...] of the task `was` would have had in
+        another; in JAX, both tasks without the leading axis. For families whose tasks differ in their rewards alone."""
+        raise NacreError(f"{self.name} does not say what a transition of one task earns in another.")
+
+    @property
+    def can_relabel(self) -> bool:
+        """Whether it says what transitions earn in other tasks."""
+        return type(self).rewards_under is not Family.rewards_under
 
     @abstractmethod
     def in_range(self, task: Tasks) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,10 +14,12 @@ from nacre.families.distributions import Gravities
 from nacre.families.family import MujocoFamily, Physics, TaskSet, take
 
 if TYPE_CHECKING:
-    from nacre.types import Tasks
+    from nacre.types import Tasks, Transition
 
 TORSO = 1
 """Body index of the torso in Gymnasium's half_cheetah.xml."""
+ROOT_SPEED, TORSO_X = 8, 17
+"""Indices in an observation of the root's velocity and the torso's position along the way."""
 CONTROL_COST = 0.05
 JOINTS = ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")
 """The driven joints of half_cheetah.xml, in its order."""
@@ -55,6 +58,11 @@ class HalfCheetah(MujocoFamily):
         reward = self.progress(velocity, task) - CONTROL_COST * (action**2).sum(-1)
         return reward, reward
 
+    def moved(self, transition: Transition) -> Any:
+        """Metres that the root moved, out of observations, whose torso is that of one model step before."""
+        change = transition.next_obs - transition.obs
+        return change[..., TORSO_X] + change[..., ROOT_SPEED] * self.time_step / self.frame_skip
+
     def terminated(self, after: Physics) -> np.ndarray:
         """The half-cheetah cannot fall out of an episode."""
         return np.zeros(after.qpos.shape[:-1], dtype=bool)
@@ -62,6 +70,18 @@ class HalfCheetah(MujocoFamily):
     @abstractmethod
     def progress(self, velocity: Any, task: Tasks) -> Any:
         """The task's share of the reward, from the forward velocity in m/s."""
+
+
+def retold(transition: Transition, velocity: Callable[[Any], Any], progress: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """(reward, training reward) with another task's `progress` at the `velocity` that the task's own progress tells."""
+    control = CONTROL_COST * (clipped(transition.action) ** 2).sum(-1)
+    reward = progress(velocity(transition.reward + control)) - control
+    return reward, reward
+
+
+def clipped(action: Any) -> Any:
+    """Actions as the robot carries them out."""
+    return action.clip(-1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -91,6 +111,9 @@ class CheetahDir(HalfCheetah):
     def progress(self, velocity: Any, task: Tasks) -> Any:
         return task["direction"] * velocity
 
+    def rewards_under(self, transition: Transition, was: Any, task: Any) -> tuple[Any, Any]:
+        return retold(transition, lambda progress: was["direction"] * progress, lambda v: self.progress(v, task))
+
 
 @dataclass(frozen=True)
 class CheetahVel(HalfCheetah):
@@ -113,6 +136,11 @@ class CheetahVel(HalfCheetah):
 
     def progress(self, velocity: Any, task: Tasks) -> Any:
         return -abs(velocity - task["velocity"])
+
+    def rewards_under(self, transition: Transition, was: Any, task: Any) -> tuple[Any, Any]:
+        """The reward tells how far the velocity was from the wanted one; the torso's positions, to which side."""
+        side = 1.0 - 2.0 * (self.moved(transition) < was["velocity"] * self.time_step)
+        return retold(transition, lambda progress: was["velocity"] - side * progress, lambda v: self.progress(v, task))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from nacre.families.family import JaxFamily, JaxStep, TaskSet, take
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
-    from nacre.types import Key, Tasks
+    from nacre.types import Key, Tasks, Transition
 
 STEP_SIZE = 0.1
 """Distance per axis and control step of a full action."""
@@ -53,6 +53,9 @@ class PointRobot(JaxFamily):
         """(reward, training reward) at positions obs [..., 2]."""
         reward = -distance(obs, task["goal"])
         return reward, reward
+
+    def rewards_under(self, transition: Transition, was: Any, task: Any) -> tuple[Any, Any]:
+        return self.rewards(transition.next_obs, task)
 
     def step(self, state: Any, action: Float[Array, 2], task: Any) -> JaxStep:
         """Position control without walls; the reward is that of the position reached."""

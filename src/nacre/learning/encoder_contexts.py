@@ -1,4 +1,4 @@
-"""The contexts that PEARL's encoder is trained on, out of the replay."""
+"""PEARL's encoder before its first step, and the contexts that it is trained on, out of the replay."""
 
 from __future__ import annotations
 
@@ -6,9 +6,20 @@ from typing import Any
 
 from nacre.families.family import Family
 from nacre.learning import replay as rings
+from nacre.learning.networks import MLP, RecurrentEncoder
 from nacre.learning.replay import Replay
 from nacre.presets.pearl import PearlSettings
 from nacre.types import Key, Transition
+
+
+def fresh_encoder(key: Key, obs_dim: int, action_dim: int, config: PearlSettings) -> MLP | RecurrentEncoder:
+    """A network from a transition, or from a context of them, to the numbers of a belief."""
+    seen = obs_dim * (2 if config.use_next_obs_in_context else 1) + action_dim + 1
+    encoded = config.latent_dim * (2 if config.use_information_bottleneck else 1)
+    sizes = (seen, config.encoder_hidden_dim, config.num_hidden_layers, encoded)
+    scaled = 0 if config.normalise_inputs == "none" else seen
+    kind = RecurrentEncoder if config.encoder == "recurrent" else MLP
+    return kind(*sizes, 3e-3, scaled=scaled, precision=config.precision, key=key)
 
 
 def draw_context(ring: Replay, task: Any, key: Key, family: Family, config: PearlSettings) -> Transition:

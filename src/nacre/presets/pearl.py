@@ -47,6 +47,11 @@ class PearlSettings(SoftActorCriticSettings):
     batch_order: Literal["transitions", "trajectories"] = "transitions"
     """What the critics' batch is drawn as: single transitions, or transitions in the order of their collection."""
 
+    num_relabelled_tasks: int = 0
+    """Tasks of the meta-batch whose batch and context get the rewards of a fresh task of the family's distribution: so
+    the encoder cannot learn its train tasks by heart. For families that say what a transition earns in another task.
+    0, as in the paper: none. nacre's own."""
+
     # Inference
     latent_dim: int = 5
     """Dimension of the latent task variable z."""
@@ -155,6 +160,12 @@ class PearlSettings(SoftActorCriticSettings):
 
     def check_family(self, family: Family) -> None:
         super().check_family(family)
+        if self.num_relabelled_tasks > 0 and not family.can_relabel:
+            raise NacreError(
+                f"num_relabelled_tasks is {self.num_relabelled_tasks}, but {family.name} does not say what a "
+                "transition of one task earns in another; set --num-relabelled-tasks 0, or give the family "
+                "rewards_under."
+            )
         if protocols.parse(self.protocol).logs is not None:
             raise NacreError(
                 f"a run of this method has no logged transitions for protocol {self.protocol}; train with --protocol "
@@ -167,6 +178,11 @@ class PearlSettings(SoftActorCriticSettings):
             raise NacreError(
                 "a point estimate of the task has no prior to be a factor of it; set --no-use-prior-factor, or "
                 "--use-information-bottleneck."
+            )
+        if self.num_relabelled_tasks > self.meta_batch:
+            raise NacreError(
+                f"num_relabelled_tasks is {self.num_relabelled_tasks}, but an update has {self.meta_batch} tasks "
+                "(meta_batch); set --num-relabelled-tasks to that or less."
             )
         if not 0.0 < self.forgetting <= 1.0:
             raise NacreError(
@@ -190,5 +206,5 @@ class PearlSettings(SoftActorCriticSettings):
 
     def _may_be_zero(self) -> tuple[str, ...]:
         collections = ("straight_episodes", "prior_episodes", "posterior_episodes", "extra_rl_episodes")
-        exploration = ("kl_weight", "num_exploration_episodes")
+        exploration = ("kl_weight", "num_exploration_episodes", "num_relabelled_tasks")
         return (*super()._may_be_zero(), *(f"num_{name}" for name in collections), *exploration)
