@@ -66,7 +66,7 @@ check_shapes()
 gc.set_threshold(100_000, 50, 100)
 
 
-MAX_MAPPINGS = 20_000
+MAX_MAPPINGS = 30_000
 """Of the 65,530 that Linux allows a process, unless it is told otherwise."""
 
 
@@ -95,6 +95,14 @@ def garbage_is_left_to_the_module() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nacre.runs.trainer.release_memory", memory.hand_back_memory)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def an_empty_working_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests see nothing of the runs/ and the data that lie where they were started."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("working-directory"))
         yield
 
 

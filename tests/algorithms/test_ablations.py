@@ -169,8 +169,8 @@ def test_a_context_of_a_window_is_of_transitions_collected_one_after_another():
     "changes",
     [
         dict(encoder="recurrent", batch_order="trajectories", context="batch"),
-        dict(context="replay", num_critics=1, use_prior_factor=True),
-        dict(context="batch", use_value_network=False, num_critics=1),
+        pytest.param(dict(context="replay", num_critics=1, use_prior_factor=True), marks=pytest.mark.slow),
+        pytest.param(dict(context="batch", use_value_network=False, num_critics=1), marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -194,7 +194,9 @@ def assert_plays(state: pearl.State, config: PearlSettings) -> None:
     [
         dict(normalise_inputs="encoder", encoder="recurrent"),
         dict(normalise_inputs="all", context="collected-windows"),
-        dict(normalise_inputs="all", context="recent-in-order", use_value_network=False),
+        pytest.param(
+            dict(normalise_inputs="all", context="recent-in-order", use_value_network=False), marks=pytest.mark.slow
+        ),
     ],
     ids=["encoder", "V", "no V"],
 )

@@ -140,7 +140,7 @@ def test_the_outer_step_lowers_its_loss_within_its_divergence():
     assert 0 < new.kl <= SMALL.max_kl and metrics["step_accepted"].tolist() == [1.0]
 
 
-@pytest.mark.parametrize("num_steps", [1, 3])
+@pytest.mark.parametrize("num_steps", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_the_agent_begins_at_the_prior_and_adapts_on_all_episodes_so_far(num_steps: int):
     config = dataclasses.replace(SMALL, num_adaptation_steps=num_steps)
     agent, state = maesn.make_agent(FAMILY, config), maesn.init(FAMILY, config, 0)

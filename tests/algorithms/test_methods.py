@@ -47,7 +47,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], nacre.R
     )
 
 
-@pytest.fixture(scope="module", params=METHODS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow) if name == "promp" else name for name in METHODS],
+)
 def whole(request: pytest.FixtureRequest, trained: Callable[[str], nacre.RunDirectory]) -> nacre.RunDirectory:
     return trained(request.param)
 
@@ -108,7 +111,7 @@ def test_products_of_on_policy_learning_ask_for_full_precision():
         assert products > 1 and str(program).count("Precision.HIGHEST") == 2 * products, name
 
 
-@pytest.mark.parametrize("method", ["rl2", "promp"])
+@pytest.mark.parametrize("method", ["rl2", pytest.param("promp", marks=pytest.mark.slow)])
 def test_seeds_that_go_side_by_side_are_those_that_go_alone(method: str, tmp_path: Path):
     settings: dict[str, Any] = dict(preset="smoke", iterations=1)
     alone = nacre.train(method, "point-robot", out=tmp_path / "alone", seed=4, **settings)
@@ -123,7 +126,7 @@ def test_a_session_knows_which_episode_is_scored_and_acts_within_the_box(
 ):
     """Actions are sampled before the scored episode, which is the last of two that were asked for, not of the run's
     three; the Gaussian has no bounds, what the caller gets has."""
-    agent = nacre.load(trained("promp").path)
+    agent = nacre.load(trained("maml-trpo").path)
     session, sampled = agent.session(0, 2), []
     for _ in range(2):
         actions = []

@@ -157,10 +157,22 @@ def test_the_program_of_an_update_computes_what_is_counted_and_less_than_1_perce
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize(
     ("what", "family"),
-    [("update", "point-robot"), ("scaling", "point-robot"), ("collect", "point-robot"), ("collect", "cheetah-dir"),
-     ("evaluate", "cheetah-dir"), ("act", "cheetah-dir"), ("simulation", "hopper-params"),
-     ("simulation", "point-robot"), ("simulation", "ant-goal"), ("iteration", "hopper-params")],
-)  # fmt: skip
+    [
+        *((what, "point-robot") for what in ("update", "scaling", "collect", "evaluate", "act", "simulation")),
+        ("iteration", "point-robot"),
+        ("collect", "cheetah-dir"),
+        ("simulation", "ant-goal"),
+        *(
+            pytest.param(what, family, marks=pytest.mark.slow)
+            for what, family in (
+                ("evaluate", "cheetah-dir"),
+                ("act", "cheetah-dir"),
+                ("simulation", "hopper-params"),
+                ("iteration", "hopper-params"),
+            )
+        ),
+    ],
+)
 def test_a_benchmark_gives_the_figures_of_its_contract(what: str, family: str):
     result = benchmark.run(what, family, "smoke", lanes=4)
     figures = FIGURES[what]
@@ -211,7 +223,11 @@ def test_a_made_up_replay_gives_every_task_its_own_page():
 @pytest.mark.parametrize(
     ("method", "control_steps", "updates", "lanes"),
     # Tasks x episodes x horizon; ProMP before and after adaptation; PEARL from the prior and the posterior.
-    [("rl2", 2 * 2 * 20, 2, 2), ("promp", 2 * 2 * 2 * 20, 5, 4), ("pearl", 2 * (40 + 40), 10, 4)],
+    [
+        ("rl2", 2 * 2 * 20, 2, 2),
+        pytest.param("promp", 2 * 2 * 2 * 20, 5, 4, marks=pytest.mark.slow),
+        ("pearl", 2 * (40 + 40), 10, 4),
+    ],
 )
 def test_an_iteration_is_one_of_the_method_asked_for(method: str, control_steps: int, updates: int, lanes: int):
     players = rollout._compiled_episode, rollout._stepped_episode

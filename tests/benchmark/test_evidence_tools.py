@@ -149,9 +149,13 @@ def test_a_signal_ends_the_ablation_and_not_only_its_line(tmp_path, monkeypatch)
     assert not (tmp_path / "point-robot" / "discount").exists()
 
 
-def test_signs_set_a_familys_runs_beside_random_actions_on_the_same_tasks(tmp_path, capsys):
+def test_signs_set_a_familys_runs_beside_random_actions_on_the_same_tasks(tmp_path, capsys, monkeypatch):
+    def of_six_test_tasks(*names: str, **settings: Any) -> Any:
+        return resolve(*names, **settings | {"num_test_tasks": 6})
+
+    monkeypatch.setattr(signs, "resolve", of_six_test_tasks)
     folder = tmp_path / "cheetah-vel"
-    RunDirectory.create(folder / "pearl", resolve("pearl", "cheetah-vel", "fast", seed=30, iterations=6))
+    RunDirectory.create(folder / "pearl", of_six_test_tasks("pearl", "cheetah-vel", "fast", seed=30, iterations=6))
     returns = [(2, 10, 1, "test", 0, 0, 3, -60), (2, 10, 1, "test", 1, 0, 3, -40)]
     with (folder / "pearl" / "eval.csv").open("w", newline="") as handle:
         csv.writer(handle).writerows([EVAL_COLUMNS, *returns])
@@ -186,6 +190,7 @@ def test_an_exported_agent_is_compared_with_its_run_over_whole_trials(smoke_run,
     assert found["share_apart"] == 0 and 0 < found["action"] < 1e-5 < found["std_of_actions"]
 
 
+@pytest.mark.slow
 def test_contexts_are_learnt_by_regression_on_the_true_speed(untrained):
     """What is always 1.5 m/s is 0.75 m/s off on the average."""
     agent = nacre.load(untrained)

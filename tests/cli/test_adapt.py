@@ -16,11 +16,11 @@ from nacre.families.catalog import FAMILIES
 @pytest.mark.parametrize(
     ("family", "task", "expected"),
     [
-        ("point-wind", "wind=0.03,-0.02", {"wind": [0.03, -0.02]}),
-        ("point-wind", "wind=0,0", {"wind": [0.0, 0.0]}),
+        pytest.param("point-wind", "wind=0.03,-0.02", {"wind": [0.03, -0.02]}, marks=pytest.mark.slow),
+        pytest.param("point-wind", "wind=0,0", {"wind": [0.0, 0.0]}, marks=pytest.mark.slow),
         ("cheetah-dir", "direction=-1", {"direction": -1.0}),
         ("point-robot", "goal=0.6,-0.8", {"goal": [0.6, -0.8]}),
-        ("sparse-point-robot", "goal=0.6,0.8", {"goal": [0.6, 0.8]}),
+        pytest.param("sparse-point-robot", "goal=0.6,0.8", {"goal": [0.6, 0.8]}, marks=pytest.mark.slow),
     ],
 )
 def test_adapt_as_json_gives_return_and_belief_episode_by_episode(
@@ -56,7 +56,11 @@ def test_adapt_for_a_person_is_a_table_with_a_row_for_every_episode(point_run: s
 
 @pytest.mark.parametrize(
     ("family", "task"),
-    [("point-robot", "goal=1.5,0"), ("point-wind", "wind=0.5,0"), ("cheetah-dir", "direction=0.5")],
+    [
+        ("point-robot", "goal=1.5,0"),
+        pytest.param("point-wind", "wind=0.5,0", marks=pytest.mark.slow),
+        ("cheetah-dir", "direction=0.5"),
+    ],
 )
 def test_a_task_out_of_range_needs_a_word_more(
     family: str, task: str, smoke_run: Callable[[str], Path], capsys: Capture

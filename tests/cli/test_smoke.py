@@ -20,7 +20,8 @@ Capture = pytest.CaptureFixture[str]
 TRIALS = ("--episodes", "2", "--exploration-episodes", "1")
 
 
-WHOLE_RUNS = ("point-robot", "point-wind", "cheetah-dir", "hopper-params", "reacher-inversion")
+USUAL = ("point-robot", "point-wind", "cheetah-dir")
+SLOW = ("hopper-params", "reacher-inversion")
 """In JAX and in MuJoCo, with and without tasks out of distribution; tasks that change rewards, actions or the model;
 episodes that end early. The other families' numbers are held to the contract in tests/families."""
 
@@ -32,10 +33,10 @@ def kind(family: type[Family]) -> tuple[bool, bool, bool]:
 
 
 def test_every_kind_of_family_has_a_whole_run() -> None:
-    assert {kind(FAMILIES[name]) for name in WHOLE_RUNS} == {kind(family) for family in FAMILIES.values()}
+    assert {kind(FAMILIES[name]) for name in USUAL + SLOW} == {kind(family) for family in FAMILIES.values()}
 
 
-@pytest.fixture(params=WHOLE_RUNS)
+@pytest.fixture(params=[*USUAL, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def family(request: pytest.FixtureRequest) -> str:
     return request.param
 

@@ -31,7 +31,13 @@ AGENTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", AGENTS)
+SLOW = ("pearl", "focal, samples", "offline pearl, one episode")
+"""Of PEARL as it is, and of these protocols, others of the list and test_export.py have the parts."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in AGENTS]
+)
 def test_a_numpy_session_follows_the_jax_session(name: str) -> None:
     method, settings, options = AGENTS[name]
     agent = untrained(method, **settings)

@@ -249,7 +249,7 @@ def test_a_registered_family_trains_resumes_and_is_evaluated(tmp_path: Path):
 def test_the_command_line_knows_it_from_a_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
     monkeypatch.delitem(FAMILIES, "balls")
     run = tmp_path / "run"
-    train = ["train", "pearl", "balls", "--preset", "smoke", "--out", str(run)]
+    train = ["train", "random", "balls", "--preset", "smoke", "--out", str(run)]
     assert cli.main(train) == 2
     assert "unknown family 'balls'" in capsys.readouterr().err
     monkeypatch.chdir(tmp_path)

@@ -101,9 +101,14 @@ def test_the_three_ways_are_on_the_page_and_short(folder: Path):
 
 SCALE = {"--preset": "smoke", "--num-train-tasks": "4", "--num-test-tasks": "3"}
 """What is changed in a printed command: the preset and the numbers of tasks."""
+IN_TURN = [
+    pytest.param(number, id=name, marks=[] if name == "turned-point" else pytest.mark.slow)
+    for number, name in enumerate(NAMES)
+]
+"""The family in JAX by default: test_gymnasium_family.py and test_own_robots.py train the two other kinds."""
 
 
-@pytest.mark.parametrize("number", range(len(NAMES)), ids=NAMES)
+@pytest.mark.parametrize("number", IN_TURN)
 def test_the_printed_commands_train_evaluate_and_adapt(
     number: int, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ):

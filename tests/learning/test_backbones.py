@@ -141,7 +141,9 @@ def on_two_arms(config: OfflineContextSettings, num_updates: int = 400) -> Netwo
     return jax.jit(run)((nets, backbones.init_optimisers(nets)))
 
 
-@pytest.mark.parametrize("backbone", ["iql", "awac", "brac"])  # sac is brac without a part
+@pytest.mark.parametrize(  # sac is brac without a part
+    "backbone", ["iql", *(pytest.param(name, marks=pytest.mark.slow) for name in ("awac", "brac"))]
+)
 def test_every_backbone_finds_the_better_arm_of_each_task(backbone: str) -> None:
     config = dataclasses.replace(
         SMALL, backbone=backbone, learning_rate=1e-2, soft_target_tau=0.05, expectile=0.99, inverse_temperature=5.0,

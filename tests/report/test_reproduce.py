@@ -13,7 +13,7 @@ from nacre.algorithms.registry import ALGORITHMS
 from nacre.cli import main as cli
 from nacre.report import estimates, reproduce
 from nacre.report.paper_figures import PAPER_FIGURES, SHORT_ITERATIONS
-from nacre.report.steps import RunStep
+from nacre.report.steps import Line, RunStep
 
 
 def planned(figure: str, scale: str, seeds: list[int], out: Path) -> list[RunStep]:
@@ -89,7 +89,12 @@ def test_an_estimate_counts_what_a_line_computes(tmp_path: Path, monkeypatch: py
     np.testing.assert_allclose(found[1] - found[0], more, rtol=1e-9)
 
 
-def test_a_figure_is_made_and_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_figure_is_made_and_gone_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    belief, _ = PAPER_FIGURES["deterministic"].lines
+    lines = (belief, Line("chance", "random", belief.family))
+    monkeypatch.setitem(PAPER_FIGURES, "deterministic", PAPER_FIGURES["deterministic"]._replace(lines=lines))
     arguments = ["reproduce", "deterministic", "--scale", "smoke", "--seeds", "0", "--out", str(tmp_path)]
     assert cli.main([*arguments, "--time-limit", "1e-9"]) == 0
     assert "the same command goes on" in capsys.readouterr().err

@@ -18,6 +18,8 @@ from nacre.cli import main as cli
 from nacre.errors import NacreError
 from nacre.families.point import half_circle
 from nacre.report import trials
+from nacre.runs.checkpoints import Checkpoints
+from nacre.runs.loading import fresh
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +91,10 @@ def test_the_last_episode_is_drawn_boldest_and_exploration_faintest():
     assert max(widths[:5]) < min(widths[5:])
 
 
-def test_sparse_goals_have_their_radius(smoke_run: Callable[[str], Path], drawn: list[Figure]):
-    trials.draw(smoke_run("sparse-point-robot"), Path("trials.png"))
+def test_sparse_goals_have_their_radius(tmp_path: Path, drawn: list[Figure]):
+    run = nacre.RunDirectory.create(tmp_path / "run", nacre.resolve("pearl", "sparse-point-robot", "smoke"))
+    Checkpoints(run.checkpoints).save(0, fresh(run))
+    trials.draw(run.path, Path("trials.png"))
     for axes in drawn[0].axes[:3]:
         (circle,) = [patch for patch in axes.patches if isinstance(patch, Circle)]
         assert circle.radius == 0.2

@@ -241,7 +241,7 @@ def test_without_a_library_to_render_with_the_command_line_says_what_to_install(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("library", ["nonsense", "osmesa"])
+@pytest.mark.parametrize("library", [pytest.param("nonsense", marks=pytest.mark.slow), "osmesa"])
 def test_a_library_that_is_not_there_is_told_by_who_renders_not_by_the_import(
     smoke_run: SmokeRun, tmp_path: Path, library: str
 ):

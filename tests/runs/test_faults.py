@@ -161,4 +161,4 @@ def test_a_reward_that_is_not_finite_stops_the_run_and_names_the_family_and_the_
 ) -> None:
     monkeypatch.setattr(CheetahVel, "progress", lambda self, velocity, task: np.full_like(velocity, np.nan))
     with pytest.raises(nacre.NacreError, match="cheetah-vel returned a reward that is not finite at step 1"):
-        nacre.train("pearl", "cheetah-vel", preset="smoke", out=tmp_path / "run")
+        nacre.train("random", "cheetah-vel", preset="smoke", out=tmp_path / "run")

@@ -1,4 +1,4 @@
-"""Runs in processes of their own: killed during a save, asked to stop by a signal."""
+"""Runs that end from outside: a process killed during a save, and signals that ask to stop."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
 from small_runs import assert_same_run, flags, rows, saved_steps
 
 import nacre
+from nacre.cli import main as cli
 
 # Enough blocks, of the length that `nacre train` has, for a process to be stopped several times on its way.
 LONG = dict(preset="smoke", iterations=12, num_train_steps_per_iteration=100)
@@ -76,30 +79,42 @@ def killed_during_a_save(process: subprocess.Popen[str], run: Path) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
-def stopped_by(number: signal.Signals, process: subprocess.Popen[str], run: Path, logged: int) -> str:
-    """What it says when it is asked to stop after the next update that it logs."""
-    wait_until(lambda: len(rows(run / "metrics.csv")) > logged, process)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=PATIENCE)
-    assert out == ""
-    return err
+def resumed_until(number: signal.Signals, run: Path) -> int:
+    """The exit status of `nacre resume`, here, when this process gets a signal after the next update that it logs."""
+    logged, over = len(rows(run / "metrics.csv")), threading.Event()
+
+    def send() -> None:
+        while not over.wait(0.01):
+            if len(rows(run / "metrics.csv")) > logged:
+                return os.kill(os.getpid(), number)
+
+    before = signal.signal(number, signal.SIG_IGN)  # where the run listens no more
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        return cli.main(["resume", str(run)])
+    finally:
+        over.set()
+        sender.join()
+        signal.signal(number, before)
 
 
 def test_a_run_killed_during_a_save_and_stopped_by_sigterm_and_ctrl_c_goes_on_to_the_same_numbers(
-    tmp_path: Path,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "run"
+    unkilled = nacre.train("pearl", "point-robot", **LONG, out=tmp_path / "unkilled")
     saving = ["--checkpoint-minutes", "0", "--out", str(path)]
     with nacre_process("train", "pearl", "point-robot", *flags(LONG), *saving) as process:
         killed_during_a_save(process, path)
     assert checkpoints(path, complete=False)
     for number, name, status in ((signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "Ctrl-C", 130)):
-        logged = len(rows(path / "metrics.csv"))
-        with nacre_process("resume", str(path)) as process:
-            assert f"stopped by {name}" in stopped_by(number, process, path, logged)
-        assert process.returncode == status
+        capsys.readouterr()
+        assert resumed_until(number, path) == status
+        out, err = capsys.readouterr()
+        assert out == "" and f"stopped by {name}" in err
         last = int(rows(path / "metrics.csv")[-1]["grad_steps"])
         assert saved_steps(nacre.RunDirectory(path))[-1] == last < LAST_UPDATE
     nacre.resume(path)
     assert checkpoints(path, complete=False) == []
-    assert_same_run(nacre.RunDirectory(path), nacre.train("pearl", "point-robot", **LONG, out=tmp_path / "unkilled"))
+    assert_same_run(nacre.RunDirectory(path), unkilled)

@@ -101,12 +101,13 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
     assert_same_run(run, uninterrupted)
 
 
-def test_a_mujoco_run_with_straight_episodes_scaled_inputs_and_a_decaying_step_size_resumes_bit_for_bit_too(
-    small_blocks: None, tmp_path: Path
+@pytest.mark.parametrize("family", ["point-robot", pytest.param("cheetah-dir", marks=pytest.mark.slow)])
+def test_a_run_with_straight_episodes_scaled_inputs_and_a_decaying_step_size_resumes_bit_for_bit_too(
+    family: str, small_blocks: None, tmp_path: Path
 ) -> None:
     fields = dict(preset="smoke", num_straight_episodes=1, learning_rate_decay=0.1, normalise_inputs="all")
-    whole = nacre.train("pearl", "cheetah-dir", **fields, out=tmp_path / "whole")
-    run = nacre.train("pearl", "cheetah-dir", **fields, time_limit=AT_ONCE, out=tmp_path / "run")
+    whole = nacre.train("pearl", family, **fields, out=tmp_path / "whole")
+    run = nacre.train("pearl", family, **fields, time_limit=AT_ONCE, out=tmp_path / "run")
     assert saved_steps(run) == [5]
     first, last = (nacre.load(one.path).params.policy.mlp.scale.std for one in (run, whole))
     assert (first != last).any() and np.abs(last - 1).max() > 0.1

@@ -61,7 +61,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(("context", "works"), [("fork", False), ("spawn", True)])
+@pytest.mark.parametrize(("context", "works"), [("fork", False), pytest.param("spawn", True, marks=pytest.mark.slow)])
 def test_a_process_forked_after_jax_was_used_is_told_to_spawn_and_does_not_hang(context, works, tmp_path):
     (tmp_path / "forks.py").write_text(FORKS)
     run = subprocess.run(

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-
-@pytest.mark.parametrize(
-    ("backend", "used"), [("module://not_there.backend_inline", None), ("inline", None), ("svg", "svg"), ("", None)]
-)
-def test_a_picture_is_saved_whatever_the_backend_and_the_variable_stays(
-    backend: str, used: str | None, tmp_path: Path
-) -> None:
-    code = f"""
-import os
-from nacre.report import curves
-from matplotlib import rcParams
-from matplotlib.figure import Figure
-Figure().savefig("picture.png")
-assert os.environ["MPLBACKEND"] == {backend!r}
-if {used!r}:
-    assert rcParams["backend"] == {used!r}
+BACKENDS = {"module://not_there.backend_inline": None, "inline": None, "svg": "svg", "": None}
+"""MPLBACKEND -> the backend that is used, where it is one."""
+PROGRAM = f"""
+import os, sys
+import jax, mujoco  # what takes long, once
+assert "matplotlib" not in sys.modules
+for number, (backend, used) in enumerate({BACKENDS}.items()):
+    child = os.fork()
+    if child:
+        assert os.waitpid(child, 0)[1] == 0, backend
+        continue
+    os.environ["MPLBACKEND"] = backend
+    from nacre.report import curves
+    from matplotlib import rcParams
+    from matplotlib.figure import Figure
+    Figure().savefig(f"picture-{{number}}.png")
+    assert os.environ["MPLBACKEND"] == backend
+    assert used is None or rcParams["backend"] == used
+    break
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path, env=os.environ | {"MPLBACKEND": backend}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+def test_a_picture_is_saved_whatever_the_backend_and_the_variable_stays(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "picture.png").stat().st_size > 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"picture-{n}.png" for n in range(len(BACKENDS))]
+    assert all(path.stat().st_size > 0 for path in tmp_path.iterdir())

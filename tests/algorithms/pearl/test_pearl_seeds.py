@@ -29,7 +29,11 @@ SEEDS_DRAWN = np.array([[0, 2, 0], [1, 1, 2]])
 
 
 @pytest.mark.parametrize(
-    ("family", "source"), [(FAMILY, "collected"), (Falling(), "recent")], ids=["to the horizon", "falling"]
+    ("family", "source"),
+    [
+        pytest.param(FAMILY, "collected", id="to the horizon", marks=pytest.mark.slow),
+        pytest.param(Falling(), "recent", id="falling"),
+    ],
 )
 def test_seeds_side_by_side_collect_what_each_collects_alone(family, source):
     """With their own parameters, tasks and random numbers. Where episodes end early, they need different numbers."""
@@ -51,11 +55,12 @@ def test_seeds_side_by_side_collect_what_each_collects_alone(family, source):
 
 
 LEARNING: dict[str, Any] = dict(learning_rate=1e-3, num_train_steps_per_iteration=20)
-PAPER, WITHOUT_V = change(SMALL, **LEARNING), change(DOUBLE_Q, normalise_critics=True, **LEARNING)
+WITHOUT_V = change(DOUBLE_Q, normalise_critics=True, **LEARNING)
+"""The paper's networks learn side by side in tests/runs/test_seeds.py."""
 
 
 def test_seeds_side_by_side_learn_what_each_learns_alone(collected):
-    """Over 20 updates from equal states; rounding grows with every update. The paper's networks learn below."""
+    """Over 20 updates from equal states; rounding grows with every update."""
     config = WITHOUT_V
     buffers = dict(rl_buffer=collected.after.rl_buffer, context_buffer=collected.after.context_buffer)
     starts = [pearl.init(FAMILY, config, seed)._replace(**buffers) for seed in (1, 2)]
@@ -68,11 +73,11 @@ def test_seeds_side_by_side_learn_what_each_learns_alone(collected):
 
 
 def test_seeds_side_by_side_go_through_a_run_together():
-    starts = [pearl.init(FAMILY, PAPER, seed) for seed in (1, 2)]
-    for states, metrics in pearl.meta_train(FAMILY, PAPER, TASKS, copied(starts)):  # noqa: B007
+    starts = [pearl.init(FAMILY, WITHOUT_V, seed) for seed in (1, 2)]
+    for states, metrics in pearl.meta_train(FAMILY, WITHOUT_V, TASKS, copied(starts)):  # noqa: B007
         assert [len(values["kl"]) for values in metrics] == [20, 20]
     assert [(s.env_steps, s.grad_steps, s.meta_iterations) for s in states] == [(60 + 2 * 240, 40, 2)] * 2
     for start, state in zip(starts, states, strict=True):
-        (alone,) = list(pearl.meta_train(FAMILY, PAPER, TASKS, [copied(start)]))[-1][0]
+        (alone,) = list(pearl.meta_train(FAMILY, WITHOUT_V, TASKS, [copied(start)]))[-1][0]
         np.testing.assert_array_equal(state.rl_buffer.written, alone.rl_buffer.written)
         assert_trees_close(state.networks, alone.networks, rtol=1e-2, atol=1e-3)

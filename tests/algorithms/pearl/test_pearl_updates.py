@@ -113,6 +113,7 @@ def test_critics_learn_from_the_rl_buffer_and_the_encoder_from_the_context_buffe
     assert first_metrics(context_buffer=raised(blocks.start.context_buffer, 1)) == start
 
 
+@pytest.mark.slow
 def test_a_deterministic_encoder_of_next_observations_trains(collected):
     """Both switches of the context at once; each alone is compared with the reference in test_golden.py."""
     config = change(SMALL, use_next_obs_in_context=True, use_information_bottleneck=False)

@@ -138,7 +138,10 @@ def test_the_temperature_rises_while_the_entropy_is_below_minus_action_dim(log_p
     assert (gradient < 0) == rises
 
 
-@pytest.mark.parametrize(("use_value_network", "automatic"), [(True, True), (False, True), (False, False)])
+@pytest.mark.parametrize(
+    ("use_value_network", "automatic"),
+    [(True, True), pytest.param(False, True, marks=pytest.mark.slow), (False, False)],
+)
 def test_every_network_that_the_settings_ask_for_learns_and_no_other_is_there(collected, use_value_network, automatic):
     config = change(SMALL, use_value_network=use_value_network, automatic_temperature=automatic)
     fresh = pearl.init(FAMILY, config, seed=1)
