@@ -27,7 +27,7 @@ endif
 help:
 	@echo "make env         create .venv with nacre in it (PYTHON=python3.12 chooses the interpreter)"
 	@echo "make test        lint, format, types and tests (PYTEST_ARGS='-k belief' chooses among the tests, WORKERS= runs them in one process)"
-	@echo "make test-slow   the tests that train until something is learned, minutes"
+	@echo "make test-slow   the tests that train until something is learned, and whole runs of further families, minutes"
 	@echo "make test-metaworld  the tests of Meta-World, in an environment of its own (.venv-metaworld)"
 	@echo "make docs        build the documentation site, in an environment of its own (.venv-docs): build/docs/index.html"
 	@echo "make demo        meta-train on sparse-point-robot, meet new goals, draw pictures; goes on where it was stopped"

@@ -143,7 +143,7 @@ def _played_in(
     success: np.ndarray | None = None
     diverged: np.ndarray | None = None
     device_action, memory = act(agent, params, memory, obs, act_key, 0, explore=explore)
-    memory = jax.tree.map(jnp.copy, memory)  # of this episode alone: its steps change it in place
+    memory = _copied(memory)  # of this episode alone: its steps change it in place
     for time in range(1, family.horizon + 1):
         action = np.asarray(device_action)
         result = lanes.step(action, task, None if alive.all() else np.flatnonzero(alive))
@@ -174,6 +174,11 @@ def _played_in(
     padding = family.horizon - len(transitions)
     stacked = Transition(*(_pad_time(np.stack(field, axis=1), padding) for field in zip(*transitions, strict=True)))
     return memory, Episode(stacked, np.stack(alive_at).sum(axis=0), success, diverged)
+
+
+@jax.jit
+def _copied(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)
 
 
 def on_host(tree: Any) -> Any:
