@@ -47,7 +47,13 @@ def returns(family: Family, tasks: Tasks) -> np.ndarray:
     return np.stack([reward[:, :OPENING].sum(axis=1), reward.sum(axis=1)])
 
 
-@pytest.mark.parametrize("name", NAMES)
+SIBLINGS = {"ant-dir-360", "ant-gravity", "cheetah-vel-wide", "hopper-gravity", "humanoid-gravity", "walker-gravity"}
+"""Their robots, their rewards and what is new in their tasks are those of other families of the list."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SIBLINGS else name for name in NAMES]
+)
 def test_a_random_policy_earns_what_it_always_has(name: str):
     recorded = read_record()[name]
     family = make_family(name)
