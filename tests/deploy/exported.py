@@ -14,6 +14,28 @@ from nacre.deploy.numpy_session import Bundle
 from nacre.runs.experiment import from_preset
 
 TASK = {"oracle": "goal=0.6,0.8"}
+PEARL = dict(encoder_hidden_dim=8)
+OFFLINE = dict(encoder_hidden_dim=8, backbone="iql")
+AGENTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "pearl": ("pearl", PEARL, {}),
+    "pearl, all that is told": (
+        "pearl", PEARL | dict(use_next_obs_in_context=True, normalise_inputs="all", use_prior_factor=True),
+        dict(protocol="online-np"),
+    ),
+    "pearl, recurrent": ("pearl", PEARL | dict(encoder="recurrent", use_information_bottleneck=False), {}),
+    "pearl, hypotheses": ("pearl", PEARL, dict(exploration="hypotheses", exploration_episodes=3, episodes=4)),
+    "pearl, one episode": ("pearl", PEARL, dict(protocol="zero-shot")),
+    "rl2, lstm": ("rl2", dict(cell="lstm"), {}),
+    "rl2, gru, samples": ("rl2", dict(cell="gru", sample_in_trials=True), {}),
+    "maesn": ("maesn", dict(num_adaptation_steps=2), dict(episodes=4)),
+    "oracle": ("oracle", {}, {}),
+    "focal, of logs": ("focal", OFFLINE, {}),
+    "focal, samples": ("focal", OFFLINE, dict(protocol="online-prior", exploration_episodes=2, episodes=3)),
+    "offline pearl": ("offline-pearl", OFFLINE | dict(backbone="sac"), dict(protocol="online-np")),
+    "offline pearl, one episode": ("offline-pearl", OFFLINE, dict(protocol="zero-shot")),
+    "bc": ("bc", dict(meta=False), dict(protocol="gradient-steps:0")),
+}  # fmt: skip
+"""What is compared: method, settings, options of its trials."""
 
 
 def untrained(method: str, **settings: Any) -> nacre.TrainedAgent:

@@ -19,6 +19,11 @@ class Command:
     """Folder to write."""
     overwrite: bool = False
     """Replace the bundle that stands there."""
+    onnx: bool = False
+    """Write ONNX graphs beside the rest: act, observe, end_episode, and a whole step (extra 'onnx': pip install
+    'nacre[onnx]')."""
+    c: bool = False
+    """Write C99 code beside the rest: one header and its weights, without allocation or dependencies."""
     licence: str | None = None
     """Licence of the agent, for agent.json, such as MIT or CC-BY-4.0."""
     checkpoint: str = "latest"
@@ -42,9 +47,12 @@ def run(args: list[str], started: float) -> None:
 
     check_place(command.out, overwrite=command.overwrite)
     session = load(command.run, command.checkpoint).export(
-        command.out, overwrite=command.overwrite, licence=command.licence, episodes=command.episodes,
-        exploration_episodes=command.exploration_episodes, exploration=command.exploration, protocol=command.protocol,
+        command.out, overwrite=command.overwrite, licence=command.licence, onnx=command.onnx, c=command.c,
+        episodes=command.episodes, exploration_episodes=command.exploration_episodes, exploration=command.exploration,
+        protocol=command.protocol,
     )  # fmt: skip
     size = sum(file.stat().st_size for file in command.out.iterdir())
     print(f"wrote {command.out} ({size / 1e6:.2f} MB): {session}")
     print(f"test it where it is to act, with 'python {command.out}/session.py'")
+    if command.c:
+        print(f"and in {command.out}: cc -std=c99 -O3 -march=native policy_test.c -o policy_test -lm && ./policy_test")

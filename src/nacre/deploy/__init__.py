@@ -31,6 +31,14 @@ class NumpySession(numpy_session.Session):
     error = BundleError
 
 
+def read_bundle(folder: str | Path) -> numpy_session.Bundle:
+    """The bundle in a folder, checked. Raises BundleError, a NacreError, where it is damaged or of another version."""
+    try:
+        return numpy_session.read_bundle(folder)
+    except numpy_session.SessionError as error:
+        raise BundleError(str(error)) from error
+
+
 def load(
     folder: str | Path, seed: int = 0, task: str | Mapping[str, Any] | None = None,
     guards: Mapping[str, Any] | None = None,
@@ -41,8 +49,4 @@ def load(
 
     Raises BundleError, a NacreError, for a bundle that is damaged, changed or of another version.
     """
-    try:
-        bundle = numpy_session.read_bundle(folder)
-    except numpy_session.SessionError as error:
-        raise BundleError(str(error)) from error
-    return NumpySession(bundle, seed, task, guards)
+    return NumpySession(read_bundle(folder), seed, task, guards)

@@ -20,7 +20,8 @@ from typing import Any, Protocol, Unpack
 import jax
 import numpy as np
 
-from nacre.deploy import NumpySession, load, numpy_guards, numpy_session
+from nacre.deploy import NumpySession, c_files, load, numpy_guards, numpy_session, onnx_files
+from nacre.deploy.onnx_graph import IR_VERSION, OPSET, onnx_module
 from nacre.deploy.session import Session
 from nacre.errors import NacreError
 from nacre.families.family import Family, MujocoFamily, TaskSet, num_tasks, take
@@ -35,7 +36,9 @@ from nacre.types import Agent, Logged, Tasks, Transition
 
 MOST_EPISODES, MOST_STEPS = 4, 10
 """Of the trial that is recorded for the self-test."""
-FILES = {"agent.json", "weights.npz", "session.py", "guards.py", "__pycache__"}
+_GRAPHS = tuple(f"{name}.onnx" for name in onnx_files.NAMES)
+_BUILT = ("__pycache__", "policy_test")
+FILES = {"agent.json", "weights.npz", "session.py", "guards.py", *_GRAPHS, *c_files.NAMES, *_BUILT}
 """What may lie in a bundle."""
 MOST_SAMPLED = 1000
 """An agent that samples its actions in so many episodes samples them in all."""
@@ -135,13 +138,19 @@ def shortest(values: np.ndarray) -> list[Any]:
     return [shortest(row) if row.ndim else float(str(row)) for row in np.asarray(values, np.float32)]
 
 
-def write(path: Path, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+def write(
+    path: Path, about: dict[str, Any], arrays: dict[str, np.ndarray], *, onnx: bool = False, c: bool = False
+) -> None:
     """Writes a bundle that passes its self-test, whole or not at all, in place of what `check_place` lets go."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     shipped = {"session.py": numpy_session, "guards.py": numpy_guards}
     files = {"weights.npz": buffer.getvalue()}
     files |= {name: Path(str(module.__file__)).read_bytes() for name, module in shipped.items()}
+    models = onnx_files.models(about, arrays) if onnx else {}
+    files |= models | (c_files.files(about, arrays) if c else {})
+    if onnx:
+        about = about | {"onnx": {"opset": OPSET, "ir_version": IR_VERSION}}
     about = about | {"files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
     files["agent.json"] = (as_text(about | {"seal": numpy_session.seal_of(about)}) + "\n").encode()
     draft = None
@@ -150,7 +159,10 @@ def write(path: Path, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> N
         draft = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}-", dir=path.parent))
         for name, data in files.items():
             (draft / name).write_bytes(data)
-        load(draft, task=about["self_test"]["task"]).self_test()
+        session = load(draft, task=about["self_test"]["task"])
+        session.self_test()
+        if onnx:
+            onnx_files.check(session.bundle, models, about["self_test"]["task"])
         draft.chmod(0o755)
         _put(draft, path)
     except OSError as error:
@@ -240,10 +252,12 @@ class Trained(Protocol):
 
 def export(
     agent: Trained, path: str | Path, *, overwrite: bool = False, licence: str | None = None, seed: int = 0,
-    episodes: int | None = None, **options: Unpack[TrialOptions],
+    onnx: bool = False, c: bool = False, episodes: int | None = None, **options: Unpack[TrialOptions],
 ) -> NumpySession:  # fmt: skip
     """As `TrainedAgent.export`."""
     path = check_place(Path(path), overwrite=overwrite)
+    if onnx:
+        onnx_module()
     generator = getattr(jax.config, "jax_default_prng_impl", "threefry2x32")
     if generator != "threefry2x32" or not getattr(jax.config, "jax_threefry_partitionable", True):
         raise NacreError(
@@ -256,7 +270,8 @@ def export(
     session = Session(about["name"], family, agent.functions_for(trials), params, trials, seed, task)
     recorded = record(family, session, task, seed, trials)
     about |= {"training": agent.training_statistics(trials)}
-    write(path, about | {"licence": licence, "provenance": provenance(agent), "self_test": recorded}, arrays)
+    about |= {"licence": licence, "provenance": provenance(agent), "self_test": recorded}
+    write(path, about, arrays, onnx=onnx, c=c)
     return load(path, task=recorded["task"])
 
 

@@ -511,14 +511,22 @@ def read_bundle(folder: str | Path) -> Bundle:
     """The bundle in a folder, checked. Raises SessionError where a file is missing, of another version or changed."""
     folder = Path(folder)
     about = _read_about(folder / "agent.json")
+    content = {name: _exported(folder / name, digest) for name, digest in about["files"].items()}
     file = folder / "weights.npz"
-    data = _read(file)
-    found, wanted = hashlib.sha256(data).hexdigest(), about["files"][file.name]
-    if found != wanted:
-        raise SessionError(f"{file} is not what was exported (SHA-256 {found[:12]}, not {wanted[:12]}); copy it anew.")
-    arrays = _arrays_of(file, data)
+    arrays = _arrays_of(file, content[file.name])
     _check_arrays(file, arrays, {name: tuple(shape) for name, shape in about["arrays"].items()})
     return Bundle(folder, about, arrays)
+
+
+def _exported(file: Path, wanted: str) -> bytes:
+    """What is in a file, if its SHA-256 is this one. What other programs act by need not be there."""
+    if file.suffix == ".py" or (file.name != "weights.npz" and not file.exists()):
+        return b""
+    data = read(file)
+    found = hashlib.sha256(data).hexdigest()
+    if found != wanted:
+        raise SessionError(f"{file} is not what was exported (SHA-256 {found[:12]}, not {wanted[:12]}); copy it anew.")
+    return data
 
 
 def seal_of(about: dict[str, Any]) -> str:
@@ -530,7 +538,7 @@ def seal_of(about: dict[str, Any]) -> str:
 
 def _read_about(file: Path) -> dict[str, Any]:
     try:
-        about = json.loads(_read(file))
+        about = json.loads(read(file))
     except ValueError as error:
         raise SessionError(f"{file} is no JSON ({error}); copy the bundle anew.") from error
     if not isinstance(about, dict) or about.get("format") != FORMAT:
@@ -545,7 +553,7 @@ def _read_about(file: Path) -> dict[str, Any]:
     return about
 
 
-def _read(file: Path) -> bytes:
+def read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
@@ -595,7 +603,7 @@ class Session:
         guards: Mapping[str, Any] | None = None,
     ):  # fmt: skip
         self.bundle, self.about = bundle, bundle.about
-        self._agent = AGENTS[self.about["agent"]["kind"]](self.about["agent"], bundle.arrays)
+        self._agent = self._agent_of(bundle)
         self._obs, self._next_obs = np.zeros((2, self.about["obs_dim"]), np.float32)
         self._action = np.zeros(self.about["action_dim"], np.float32)
         self._num_sampled, self._needs_logs = self.about["trial"]["sampled"], self.about["trial"]["needs_logs"]
@@ -611,6 +619,9 @@ class Session:
             self._guarding = Guarding(guards, self.about, self.error)
             self._agent.most = self._guarding.most_precision
         self.begin(seed, task)
+
+    def _agent_of(self, bundle: Bundle) -> TaskAgent:
+        return AGENTS[self.about["agent"]["kind"]](self.about["agent"], bundle.arrays)
 
     def __repr__(self) -> str:
         episode = f"episode {self.num_episodes + 1} of {self.about['trial']['episodes']}"
@@ -733,7 +744,7 @@ class Session:
     def restore(self, path: str | Path) -> None:
         """Goes on where a session of the same bundle was saved; act comes next. SessionError for anything else."""
         try:
-            saved, now = _arrays_of(Path(path), _read(Path(path))), self.state()
+            saved, now = _arrays_of(Path(path), read(Path(path))), self.state()
             _check_arrays(Path(path), saved, {name: values.shape for name, values in now.items()})
         except SessionError as error:
             raise self.error(f"the session cannot be restored: {error}") from error

@@ -314,16 +314,19 @@ class TrainedAgent:
 
     def export(
         self, path: str | Path, *, overwrite: bool = False, licence: str | None = None, seed: int = 0,
-        episodes: int | None = None, **options: Unpack[TrialOptions],
+        onnx: bool = False, c: bool = False, episodes: int | None = None, **options: Unpack[TrialOptions],
     ) -> NumpySession:  # fmt: skip
         """Writes a folder with which the agent acts where there is no JAX (docs/export.md); a session of it.
 
         `overwrite`: replace the bundle that stands there. `licence`: for agent.json. `seed`: of the trial that is
-        recorded for the self-test. Raises NacreError for a method that adapts by gradient steps.
+        recorded for the self-test. `onnx`, `c`: with ONNX graphs, with C99 code. Raises NacreError for a method that
+        adapts by gradient steps.
         """
-        from nacre.deploy.bundles import export
+        from nacre.deploy import bundles
 
-        return export(self, path, overwrite=overwrite, licence=licence, seed=seed, episodes=episodes, **options)
+        return bundles.export(
+            self, path, overwrite=overwrite, licence=licence, seed=seed, onnx=onnx, c=c, episodes=episodes, **options
+        )
 
     def report_episode(self, index: int, episode_return: float, length: int, memory: Any) -> EpisodeReport:
         """What is told of an episode, given what the agent remembers after it. `index` counts from 0."""

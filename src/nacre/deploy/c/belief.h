@@ -1,0 +1,114 @@
+/* ---------------------------------------------------------------------------------------------------------------------
+   The agent: PEARL. z is drawn, after every episode, from a product of one Gaussian factor a transition */
+
+/* Mean and variance of z, each [NACRE_LATENT_DIM]. */
+static inline void nacre_belief(const nacre_session *s, float *mean, float *variance)
+{
+    const nacre_memory *memory = &s->state.memory;
+    const int is_prior = NACRE_PRIOR_FACTOR || memory->num_transitions == 0;
+    int i;
+    for (i = 0; i < NACRE_LATENT_DIM; i++) {
+        const float found = 1.0f / (is_prior ? memory->precision[i] + 1.0f : memory->precision[i]);
+        mean[i] = found * memory->weighted_mean[i];
+        variance[i] = NACRE_BOTTLENECK ? found : 0.0f;
+    }
+}
+
+static inline void nacre_draw(nacre_session *s, int is_prior, nacre_key key)
+{
+    float mean[NACRE_LATENT_DIM], variance[NACRE_LATENT_DIM];
+    uint32_t i;
+    nacre_belief(s, mean, variance);
+    for (i = 0; i < NACRE_LATENT_DIM; i++) {
+        if (is_prior) mean[i] = 0.0f, variance[i] = NACRE_BOTTLENECK;
+        s->state.memory.z[i] = mean[i] + sqrtf(variance[i]) * nacre_normal(key, i);
+    }
+}
+
+#if NACRE_NUM_HYPOTHESES
+/* Acts on a hypothesis: what was believed of a train task. */
+static inline void nacre_try(nacre_session *s, uint32_t number)
+{
+    const float *hypotheses = s->weights + NACRE_AT_HYPOTHESES;
+    nacre_memory *memory = &s->state.memory;
+    int i, j;
+    memcpy(memory->z, hypotheses + number * NACRE_LATENT_DIM, sizeof memory->z);
+    for (j = 0; j < NACRE_NUM_HYPOTHESES; j++) {
+        float away = 0.0f;
+        for (i = 0; i < NACRE_LATENT_DIM; i++) {
+            const float difference = hypotheses[j * NACRE_LATENT_DIM + i] - memory->z[i];
+            away += difference * difference;
+        }
+        memory->distance[j] = fminf(memory->distance[j], away);
+    }
+    memory->distance[number] = -1.0f;
+}
+#endif
+
+static inline void nacre_agent_begin(nacre_session *s, nacre_key key, const float *task)
+{
+    (void)task;
+#if NACRE_NUM_HYPOTHESES
+    {
+        int j;
+        for (j = 0; j < NACRE_NUM_HYPOTHESES; j++) s->state.memory.distance[j] = 3e38f;
+        nacre_try(s, nacre_randint(key, NACRE_NUM_HYPOTHESES));
+    }
+#else
+    nacre_draw(s, 1, key);
+#endif
+}
+
+static inline void nacre_agent_act(nacre_session *s, const float *obs, const nacre_key *key, float *action)
+{
+    nacre_key own;
+    if (NACRE_RE_INFERS && (key || NACRE_ONE_EPISODE)) {
+        float variance[NACRE_LATENT_DIM];
+        nacre_belief(s, s->state.memory.z, variance);
+    }
+    if (key && NACRE_UNIFORM_STEPS > 0) {
+        if (s->state.memory.num_transitions < NACRE_UNIFORM_STEPS) {
+            uint32_t i;
+            for (i = 0; i < NACRE_ACTION_DIM; i++) action[i] = nacre_uniform(nacre_fold_in(*key, 0), i, -1.0f, 1.0f);
+            return;
+        }
+        own = nacre_fold_in(*key, 1);
+        key = &own;
+    }
+    nacre_act_on(s, obs, key, action);
+}
+
+static inline void nacre_agent_observe(
+    nacre_session *s, const float *obs, const float *action, float reward, const float *next_obs)
+{
+    const float *output = nacre_encode(s, obs, action, reward, next_obs);
+    nacre_memory *memory = &s->state.memory;
+    int i;
+    memory->num_transitions++;
+    for (i = 0; i < NACRE_LATENT_DIM; i++) {
+        float factor = 1.0f;
+        if (NACRE_BOTTLENECK) {
+            const float raw = output[NACRE_LATENT_DIM + i];
+            factor = 1.0f / fmaxf(fmaxf(raw, 0.0f) + log1pf(expf(-fabsf(raw))), NACRE_MIN_VARIANCE);
+        }
+        if (NACRE_UNITS) memory->precision[i] = memory->weighted_mean[i] = 0.0f; /* what it says is of all transitions */
+        memory->precision[i] += factor;
+        memory->weighted_mean[i] += factor * output[i];
+    }
+}
+
+static inline void nacre_agent_end_episode(nacre_session *s, nacre_key key)
+{
+    const int explores = ++s->state.memory.num_episodes < NACRE_EXPLORATION_EPISODES;
+#if NACRE_NUM_HYPOTHESES
+    if (explores) {
+        uint32_t j, farthest = 0;
+        for (j = 1; j < NACRE_NUM_HYPOTHESES; j++)
+            if (s->state.memory.distance[j] > s->state.memory.distance[farthest]) farthest = j;
+        nacre_try(s, farthest);
+        return;
+    }
+#endif
+    nacre_draw(s, explores, key);
+}
+
