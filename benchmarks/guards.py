@@ -53,14 +53,14 @@ def rows(path: str) -> list[dict[str, Any]]:
     agent = nacre.load(path)
     family, tasks, params, episodes = agent.family, agent.tasks, agent.params, agent.trials.episodes
     key = jax.random.key(0)
-    seen = statistics(family, agent.functions, params, tasks.train, key, episodes, agent._believes)
+    seen = statistics(family, agent.functions, params, tasks.train, key, episodes, agent.believes)
     played = list(rollout.trial(family, agent.functions, params, tasks.train, key, episodes))
     added = np.concatenate(
-        [np.diff(beliefs(agent.functions, params, one, agent._believes).precision, axis=1) for one in played]
+        [np.diff(beliefs(agent.functions, params, one, agent.believes).precision, axis=1) for one in played]
     )
     tripped = {"observation": [], "belief": []}
     for one in rollout.trial(family, agent.functions, params, tasks.test, jax.random.key(1), episodes):
-        believed = beliefs(agent.functions, params, one, agent._believes).mean
+        believed = beliefs(agent.functions, params, one, agent.believes).mean
         for name, values in (("observation", one.episode.transitions.next_obs), ("belief", believed)):
             low, high = (np.array(seen[{"observation": "obs"}.get(name, name)][end]) for end in ("low", "high"))
             more = MARGIN * (high - low)

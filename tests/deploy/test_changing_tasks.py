@@ -102,3 +102,39 @@ def test_what_cannot_be_is_refused_in_a_sentence(agent: TrainedAgent, capsys: Ca
     assert "change --episodes-after" in refusal(capsys, "evaluate", run, "--change-at", "5", "--episodes-after", "-1")
     logged = ("--protocol", "offline-own-context")
     assert "a task that changes has two" in refusal(capsys, "evaluate", run, "--change-at", "5", *logged)
+
+
+def test_a_detector_stands_beside_the_agent_and_acts_as_it_does_until_it_fires(
+    agent: TrainedAgent, capsys: Capture
+) -> None:
+    assert agent.run is not None
+    line = ("evaluate", str(agent.run.path), "--change-at", "10", "--detect", "0.4")
+    told = json_output(capsys, *line, "--json")
+    assert list(told["agents"]) == ["agent", "reset by hand", "detector"]
+    detected = told["detected"]
+    assert detected["wanted"] == 0.4 and detected["early"] + detected["found"] <= 1
+    assert len(detected["delays"]) == round(3 * detected["found"]) and all(1 <= n <= 10 for n in detected["delays"])
+    if detected["early"] == 0:
+        assert told["agents"]["detector"]["before"] == told["agents"]["agent"]["before"]
+    assert "set for 40%" in output(capsys, *line)
+
+
+def test_a_session_with_a_detector_acts_as_one_without_until_it_fires(agent: TrainedAgent) -> None:
+    watching, plain = agent.session(detect=0.01), agent.session()
+    for _ in range(2):
+        for step in range(20):
+            obs = np.array([0.02 * step, 0.0])
+            np.testing.assert_allclose(watching.act(obs), plain.act(obs), atol=1e-6)
+            for session in (watching, plain):
+                session.observe(obs, -0.5)
+        watching.end_episode()
+        plain.end_episode()
+    np.testing.assert_allclose(watching.belief[0], plain.belief[0], rtol=1e-5)
+    assert watching.num_detected == plain.num_detected == 0
+    watching.act(np.zeros(2))
+    watching.observe(np.zeros(2), 1e6)  # nothing that a critic could expect
+    assert watching.num_detected == 1
+    watching.act(np.zeros(2))
+    assert not watching.belief[0].any() and (watching.belief[1] == 1).all()
+    with pytest.raises(nacre.NacreError, match="above 0 and below 1"):
+        agent.session(detect=1.0)

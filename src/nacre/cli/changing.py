@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from nacre.cli.tables import print_table, task_text
-from nacre.deploy.changing_tasks import AGENT, ChangeReport, mean_of, recorded
+from nacre.deploy.changing_tasks import AGENT, ChangeReport, Detected, mean_of, recorded
 from nacre.runs import tables
 
 
@@ -31,6 +32,17 @@ def show(report: ChangeReport, title: str, *, as_json: bool, csv_file: Path | No
     print(
         f"the task changes after step {at} of episode {report.trials.episodes}; returns of {window} steps each: before "
         f"the change, at it (steps {at + 1} to {at + window}), after it (the last of the episode)"
+    )
+    if report.detected is not None:
+        print(_detected_text(report.detected))
+
+
+def _detected_text(detected: Detected) -> str:
+    median = f", {statistics.median(detected.delays):g} steps later (median)" if detected.delays else ""
+    return (
+        f"the detector found {detected.found:.0%} of changes{median}; it fired before the change in "
+        f"{detected.early:.0%} of trials, and in {detected.false:.0%} of trials whose task stayed (it was set for "
+        f"{detected.wanted:.0%} of those in train tasks)"
     )
 
 

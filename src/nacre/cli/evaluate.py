@@ -58,6 +58,9 @@ class Command:
     """Further episodes in the new task, after the one in which the task changes."""
     oracle: Path | None = None
     """Run of the oracle on the same family, to set beside the agent when the task changes."""
+    detect: float | None = None
+    """Also an agent that begins anew when it thinks that the task has changed: the share of trials in train tasks in
+    which it may be wrong, such as 0.1 (PEARL)."""
     csv: Path | None = None
     """File to write with a row a trial, when the task changes."""
     json: bool = False
@@ -119,6 +122,7 @@ def _check_change(command: Command) -> None:
     """Raises NacreError where flags do not go together."""
     of_change = {
         "--change-window": command.change_window, "--oracle": command.oracle, "--csv": command.csv,
+        "--detect": command.detect,
         "--episodes-after": command.episodes_after or None,
     }  # fmt: skip
     given = [flag for flag, value in of_change.items() if value is not None]
@@ -137,7 +141,7 @@ def _evaluate_change(command: Command, agent: TrainedAgent, trials: dict[str, An
     report = evaluate_change(
         agent, command.change_at, command.tasks, window=command.change_window, episodes_after=command.episodes_after,
         oracle=None if command.oracle is None else load(command.oracle), episodes=command.episodes,
-        repeats=command.repeats, seed=command.seed, **trials,
+        repeats=command.repeats, seed=command.seed, detect=command.detect, **trials,
     )  # fmt: skip
     show(report, f"returns, {command.tasks} tasks that change", as_json=command.json, csv_file=command.csv)
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
 
+from nacre.deploy.change_detector import with_detector
 from nacre.deploy.session import seed_key
 from nacre.errors import NacreError
 from nacre.families.family import num_tasks, take
 from nacre.presets.trials import TrialOptions, TrialSettings
 from nacre.simulation import rollout
 from nacre.simulation.change import Change, check_change
+from nacre.types import Agent
 
 if TYPE_CHECKING:
     from nacre.deploy.trained_agent import TrainedAgent
 
-AGENT, RESET, ORACLE = "agent", "reset by hand", "oracle"
+AGENT, RESET, DETECTOR, ORACLE = "agent", "reset by hand", "detector", "oracle"
+ORDER = (AGENT, RESET, DETECTOR, ORACLE)
 WINDOWS = ("before", "at", "after")
 
 
@@ -34,14 +38,26 @@ class Earned(NamedTuple):
         return {name: self.rewards[:, :, part].sum(axis=2) for name, part in zip(WINDOWS, parts, strict=True)}
 
 
+class Detected(NamedTuple):
+    """When a detector fired for the first time in the trials."""
+
+    wanted: float  # the share of trials with a false alarm for which it was set, in train tasks
+    false: float  # the share in these tasks, of trials whose task stayed
+    early: float  # of trials whose task changed, the share in which it fired before
+    found: float  # of these, the share in which it fired after, and not before
+    delays: list[int]  # [found trial] steps from the change until it fired
+
+
 class ChangeReport(NamedTuple):
     """Trials whose task changes inside the scored episode."""
 
     at: int  # steps of the episode in the first task
     window: int  # steps that each of the three returns is a sum of
     pairs: list[list[tuple[dict[str, Any], dict[str, Any]]]]  # [repeat][task]: the first task, and what it becomes
-    agents: dict[str, Earned]  # AGENT; RESET, whose belief goes back to the prior then; ORACLE, where one is given
+    agents: dict[str, Earned]  # AGENT; RESET, whose belief goes back to the prior then; DETECTOR and ORACLE, where
+    # they are asked for
     trials: TrialSettings
+    detected: Detected | None = None
 
     def rows(self) -> list[dict[str, Any]]:
         """A row an agent, repeat and task: agent, repeat, task, then, before, at, after, episode_after_1 ..."""
@@ -58,15 +74,16 @@ class ChangeReport(NamedTuple):
 def evaluate_change(
     agent: TrainedAgent, at: int, tasks: str = "test", *, window: int | None = None, episodes_after: int = 0,
     oracle: TrainedAgent | None = None, episodes: int | None = None, repeats: int | None = None, seed: int = 0,
-    **options: Unpack[TrialOptions],
+    detect: float | None = None, **options: Unpack[TrialOptions],
 ) -> ChangeReport:  # fmt: skip
     """Trials in which every task becomes another one of these after `at` steps of the scored episode.
 
     Beside the agent, the same agent whose belief goes back to the prior at the change (`Agent.restart`), and an oracle
     of the same family, which is told the new task. In repeat r, a task becomes the one that stands r + 1 places behind
     it. `window`: steps of each return; None: half of the steps after the change, or all before it if these are fewer.
-    `episodes_after`: further episodes in the new task. `tasks`, `episodes`, `repeats`, `seed` and `options` as in
-    `TrainedAgent.evaluate`. Raises NacreError where the family's task cannot change inside an episode.
+    `episodes_after`: further episodes in the new task. `detect`: also an agent that begins anew when it thinks that the
+    task has changed; in this share of trials in train tasks, whose task stays, it does so too.
+    `tasks`, `episodes`, `repeats`, `seed` and `options` as in `TrainedAgent.evaluate`. Raises NacreError where the family's task cannot change inside an episode.
     """
     family, trials = agent.family, agent.trials.changed(episodes, repeats, **options)
     check_change(family)
@@ -81,13 +98,19 @@ def evaluate_change(
         players[RESET] = (agent, trials, True)
     if oracle is not None:
         players[ORACLE] = (oracle, oracle.trials.changed(repeats=trials.repeats), True)
-    earned = {
-        name: _played(one, own, chosen, then, Change(at, {}, restart), episodes_after, seed)
-        for name, (one, own, restart) in players.items()
-    }
+    earned, play = {}, functools.partial(_played, tasks=chosen, then=then, after=episodes_after, seed=seed)
+    for name, (one, own, restart) in players.items():
+        earned[name], _ = play(one, own, _acting(one, own, episodes_after), change=Change(at, {}, restart))
+    detected = None
+    if detect is not None:
+        longer = _with_episodes(trials, episodes_after)
+        acting = with_detector(agent, longer, detect)
+        earned[DETECTOR], fired = play(agent, trials, acting, change=Change(at, {}))
+        _, fired_anyway = play(agent, trials, acting, change=None)
+        detected = _detected(detect, fired, fired_anyway, at)
     described = [{name: value.tolist() for name, value in take(chosen, i).items()} for i in range(num_tasks(chosen))]
     pairs = [[(described[task], described[new]) for task, new in enumerate(row)] for row in then.tolist()]
-    return ChangeReport(at, window, pairs, earned, trials)
+    return ChangeReport(at, window, pairs, {name: earned[name] for name in ORDER if name in earned}, trials, detected)
 
 
 def changed_to(number: int, repeats: int) -> np.ndarray:
@@ -98,22 +121,54 @@ def changed_to(number: int, repeats: int) -> np.ndarray:
     return np.asarray((np.arange(number) + by[:, None]) % number)
 
 
+def _with_episodes(trials: TrialSettings, after: int) -> TrialSettings:
+    """Trials with further episodes: an agent remembers so many."""
+    return trials if after == 0 else trials.changed(episodes=trials.episodes + after)
+
+
+def _acting(agent: TrainedAgent, trials: TrialSettings, after: int) -> tuple[Agent, Any]:
+    longer = _with_episodes(trials, after)
+    return agent.functions_for(longer), agent.params_for(longer)
+
+
+class Fired(NamedTuple):
+    """When the detector of every trial fired for the first time, [trial]."""
+
+    step: np.ndarray  # of the trial, counted from 1; -1: never
+    before: np.ndarray  # steps of the episodes before the scored one
+
+
 def _played(
-    agent: TrainedAgent, trials: TrialSettings, tasks: Any, then: np.ndarray, change: Change, after: int, seed: int
-) -> Earned:
-    longer = trials if after == 0 else trials.changed(episodes=trials.episodes + after)  # an agent remembers so many
+    agent: TrainedAgent, trials: TrialSettings, acting: tuple[Agent, Any], *, tasks: Any, then: np.ndarray,
+    change: Change | None, after: int, seed: int,
+) -> tuple[Earned, Fired]:  # fmt: skip
     repeats, number = then.shape
-    change = change._replace(task=take(tasks, then.ravel()))
-    played = rollout.trial(
-        agent.family, agent.functions_for(longer), agent.params_for(longer),
-        take(tasks, np.tile(np.arange(number), repeats)), seed_key(seed), trials.episodes, change=change,
-        num_after=after,
+    lanes = take(tasks, np.tile(np.arange(number), repeats))
+    change = None if change is None else change._replace(task=take(tasks, then.ravel()))
+    num_episodes = trials.episodes if change is not None else trials.episodes + after
+    num_after = after if change is not None else 0
+    played = list(
+        rollout.trial(
+            agent.family, *acting, lanes, seed_key(seed), num_episodes, change=change, num_after=num_after
+        )
     )  # fmt: skip
-    episodes = [one.episode for one in played][trials.episodes - 1 :]
+    scored = trials.episodes - 1
+    before = np.sum([one.episode.length for one in played[:scored]], axis=0) + np.zeros(len(then.ravel()))
+    fired = Fired(np.asarray(getattr(played[-1].memory_after, "first_fired", before * 0 - 1)), before)
+    episodes = [one.episode for one in played[scored:]]
     rewards = np.asarray(episodes[0].transitions.reward, np.float64)
     rewards = np.where(np.arange(rewards.shape[1]) < np.asarray(episodes[0].length)[:, None], rewards, 0.0)
     later = np.array([one.returns() for one in episodes[1:]]).reshape(after, repeats, number)
-    return Earned(rewards.reshape(repeats, number, -1), np.moveaxis(later, 0, -1))
+    return Earned(rewards.reshape(repeats, number, -1), np.moveaxis(later, 0, -1)), fired
+
+
+def _detected(wanted: float, fired: Fired, fired_anyway: Fired, at: int) -> Detected:
+    since = fired.step - (fired.before + at)
+    has_fired = fired.step >= 0
+    found = has_fired & (since > 0)
+    early = has_fired & (since <= 0)
+    false = float((fired_anyway.step >= 0).mean())
+    return Detected(wanted, false, float(early.mean()), float(found.mean()), since[found].astype(int).tolist())
 
 
 def _checked_window(at: int, window: int | None, horizon: int) -> int:
@@ -161,6 +216,7 @@ def recorded(report: ChangeReport) -> dict[str, Any]:
         "exploration": trials.exploration, "forgetting": trials.forgetting, "resample": trials.resample,
         "pairs": [[{"task": task, "then": then} for task, then in row] for row in report.pairs],
         "agents": {name: of_agent(earned) for name, earned in report.agents.items()},
+        "detected": None if report.detected is None else report.detected._asdict(),
     }  # fmt: skip
 
 

@@ -139,6 +139,11 @@ class Session:
         self._action = None
 
     @property
+    def num_detected(self) -> int:
+        """How often a detector has said that the task has changed; 0 without one."""
+        return int(getattr(self.memory, "num_fired", np.zeros(1))[0])
+
+    @property
     def guard_counts(self) -> dict[str, int]:
         """How often each guard has tripped."""
         return {} if self._guarding is None else dict(self._guarding.counts)

@@ -46,21 +46,23 @@ class TrainedAgent:
 
     def __init__(
         self, experiment: Experiment, tasks: TaskSet, params: Any, grad_steps: int | None = None,
-        exploring_params: Callable[[], Any] | None = None, run: RunDirectory | None = None,
+        exploring_params: Callable[[], Any] | None = None, run: RunDirectory | None = None, networks: Any = None,
     ):  # fmt: skip
         """`grad_steps`: the number of the checkpoint; None where the parameters are of none. `exploring_params` reads
-        those with hypotheses about tasks, which are asked for once they are needed. `run`: whose checkpoint it is."""
+        those with hypotheses about tasks, which are asked for once they are needed. `run`: whose checkpoint it is.
+        `networks`: all of the checkpoint's, critics too, for a detector of changes."""
         self.experiment = experiment
         self.family = experiment.family
         self.tasks = tasks
         self.params = params
         self.grad_steps = grad_steps
         self.run = run
+        self.networks = networks
         self._read_exploring_params, self._exploring_params = exploring_params, None
         self.trials = TrialSettings.of(experiment.settings)
         self.functions = self.functions_for(self.trials)
         belief, settings = experiment.algorithm.belief, experiment.settings
-        self._believes = None if belief is None else lambda memory: belief(memory, settings)
+        self.believes = None if belief is None else lambda memory: belief(memory, settings)
 
     def __repr__(self) -> str:
         run, trials = self.experiment, self.trials
@@ -268,14 +270,15 @@ class TrainedAgent:
 
     def session(
         self, seed: int = 0, episodes: int | None = None, *, task: str | None = None,
-        guards: Mapping[str, Any] | None = None, **options: Unpack[TrialOptions],
+        guards: Mapping[str, Any] | None = None, detect: float | None = None, **options: Unpack[TrialOptions],
     ) -> Session:  # fmt: skip
         """The same, one step at a time, for a loop that is not nacre's.
 
         Methods that sample their actions until the scored episode need to know which that is: the last of `episodes`.
         A session may go on after it. By a protocol that gives the agent logged transitions, it `absorb`s them first.
         `guards`, as in {"observation": "hold"}: what is done with what should not be (docs/export.md); those that go
-        by what training saw play trials in the train tasks first.
+        by what training saw play trials in the train tasks first. So does `detect`: the session begins anew when the
+        task seems to have changed, in this share of trials in which it has not (docs/changing-tasks.md).
         """
         trials = self.trials.changed(episodes, **options)
         told = {"unknown": np.zeros(1)}
@@ -285,9 +288,14 @@ class TrainedAgent:
                     f"{self.experiment.algorithm_name} is told its task; give one, as in task='velocity=1'."
                 )
             told = self.family.parse_task(task, allow_ood=True)
-        functions, params = self.functions_for(trials), self.params_for(trials)
+        functions, params, believes = self.functions_for(trials), self.params_for(trials), self.believes
+        if detect is not None:
+            from nacre.deploy.change_detector import believes_of_agent, with_detector
+
+            functions, params = with_detector(self, trials, detect)
+            believes = believes_of_agent(self)
         guarding = None if guards is None else self._guarding(guards, trials)
-        return Session(self._name, self.family, functions, params, trials, seed, told, self._believes, guarding)
+        return Session(self._name, self.family, functions, params, trials, seed, told, believes, guarding)
 
     def _guarding(self, guards: Mapping[str, Any], trials: TrialSettings) -> Guarding:
         """Guards of a session, which cannot cap a factor with JAX. Raises NacreError for guards that there are not."""
@@ -309,7 +317,7 @@ class TrainedAgent:
             return None
         return statistics(
             self.family, self.functions_for(trials), self.params_for(trials), self.tasks.train, seed_key(0),
-            trials.episodes, self._believes,
+            trials.episodes, self.believes,
         )  # fmt: skip
 
     def export(
@@ -330,9 +338,9 @@ class TrainedAgent:
 
     def report_episode(self, index: int, episode_return: float, length: int, memory: Any) -> EpisodeReport:
         """What is told of an episode, given what the agent remembers after it. `index` counts from 0."""
-        if self._believes is None:
+        if self.believes is None:
             return EpisodeReport(index + 1, episode_return, length, [], [])
-        mean, variance = self._believes(memory)
+        mean, variance = self.believes(memory)
         return EpisodeReport(
             index + 1, episode_return, length, np.asarray(mean[0]).tolist(), np.sqrt(np.asarray(variance[0])).tolist()
         )
@@ -358,7 +366,8 @@ def agent_of(run: RunDirectory, state: Any) -> TrainedAgent:
         return experiment.algorithm.exploring_params(whole, experiment.family, experiment.settings)
 
     params = experiment.algorithm.agent_params(state)
-    return TrainedAgent(experiment, run.tasks, params, grad_steps, exploring_params, run)
+    networks = getattr(state, "networks", None)
+    return TrainedAgent(experiment, run.tasks, params, grad_steps, exploring_params, run, networks)
 
 
 def describe(tasks: Tasks, index: int) -> dict[str, Any]:

@@ -1,0 +1,89 @@
+"""A detector of changes of the task for a trained agent, set by trials in its train tasks."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nacre.deploy.session import seed_key
+from nacre.errors import NacreError
+from nacre.families.family import num_tasks, take
+from nacre.learning import change_detection
+from nacre.learning.change_detection import Params, Usual, Wrong
+from nacre.learning.soft_actor_critic import Networks
+from nacre.presets.trials import TrialSettings
+from nacre.simulation import rollout
+from nacre.types import Agent
+
+if TYPE_CHECKING:
+    from nacre.deploy.trained_agent import TrainedAgent
+
+REPEATS = 2
+"""Trials in each train task that say what is usual."""
+
+
+def with_detector(agent: TrainedAgent, trials: TrialSettings, false_alarms: float) -> tuple[Agent, Params]:
+    """Functions and parameters of the agent with a detector. `false_alarms`: the share of trials in train tasks,
+    whose task stays, in which it fires; above 0 and below 1.
+
+    Raises NacreError for methods without a belief or without the critics of a soft actor-critic.
+    """
+    if not 0 < false_alarms < 1:
+        raise NacreError(
+            f"the share of trials with a false alarm is {false_alarms}, but must be above 0 and below 1; change "
+            "--detect."
+        )
+    settings: Any = agent.experiment.settings
+    networks = agent.networks
+    if not isinstance(networks, Networks) or agent.believes is None or not hasattr(settings, "reward_scale"):
+        raise NacreError(
+            f"{agent!r} has no detector of changes: that takes a belief, and critics of a checkpoint; leave out "
+            "--detect, or give a run of pearl."
+        )
+    if trials.meets.logs is not None:
+        raise NacreError(
+            f"protocol {trials.protocol} gives the agent logged transitions, by which no detector is set; choose "
+            "another, such as --protocol online-prior."
+        )
+    wrong = change_detection.wrong(agent.believes, settings.reward_scale, settings.discount)
+    first = min(trials.exploration_episodes or 0, trials.episodes - 1)
+    usual = _usual(agent, trials, wrong, networks, first, false_alarms)
+    watching = change_detection.watching(agent.functions_for(trials), wrong, first)
+    return watching, Params(agent.params_for(trials), networks, usual)
+
+
+def believes_of_agent(agent: TrainedAgent) -> Any:
+    """The belief in the memory of the agent with a detector."""
+    believes = agent.believes
+    assert believes is not None
+    return lambda memory: believes(memory.of_agent)
+
+
+def _usual(
+    agent: TrainedAgent, trials: TrialSettings, wrong: Wrong, networks: Networks, first: int, false_alarms: float
+) -> Usual:
+    functions, params, train = agent.functions_for(trials), agent.params_for(trials), agent.tasks.train
+    tasks = take(train, np.tile(np.arange(num_tasks(train)), REPEATS))
+    errors, real = [], []
+    for one in list(rollout.trial(agent.family, functions, params, tasks, seed_key(0), trials.episodes))[first:]:
+        errors.append(_errors(functions, wrong, params, networks, one.memory_before, one.episode.transitions))
+        real.append(np.arange(agent.family.horizon) < np.asarray(one.episode.length)[:, None])
+    return change_detection.usual(np.concatenate(errors, axis=1), np.concatenate(real, axis=1), false_alarms)
+
+
+def _errors(functions: Agent, wrong: Wrong, params: Any, networks: Networks, memory: Any, transitions: Any) -> Any:
+    """How far the critics were wrong at every step of an episode, [lane, time]."""
+    by_time = jax.tree.map(lambda x: jnp.asarray(x).swapaxes(0, 1), transitions)
+    return np.asarray(_scanned(functions, wrong, params, networks, memory, by_time), np.float64).T
+
+
+@functools.partial(jax.jit, static_argnames=("functions", "wrong"))
+def _scanned(functions: Agent, wrong: Wrong, params: Any, networks: Networks, memory: Any, by_time: Any) -> jax.Array:
+    def step(memory: Any, transition: Any) -> tuple[Any, jax.Array]:
+        return functions.observe(params, memory, transition), wrong(networks, memory, transition)
+
+    return jax.lax.scan(step, memory, by_time)[1]
