@@ -188,11 +188,6 @@ def test_tasks_out_of_distribution_lie_outside_it_and_follow_from_their_generato
         assert set(sign) == {-1.0, 1.0}
 
 
-def test_a_family_without_tasks_out_of_distribution_says_so():
-    with pytest.raises(NacreError, match="cheetah-vel has no out-of-distribution tasks"):
-        make_family("cheetah-vel").sample_ood_tasks(np.random.default_rng(0), 3)
-
-
 @ENGINES
 def test_gravity_pulls_as_much_harder(engine):
     """A hopper in the air: after one model step from rest it falls at g times the step."""

@@ -83,7 +83,8 @@ def evaluate_change(
     it. `window`: steps of each return; None: half of the steps after the change, or all before it if these are fewer.
     `episodes_after`: further episodes in the new task. `detect`: also an agent that begins anew when it thinks that the
     task has changed; in this share of trials in train tasks, whose task stays, it does so too.
-    `tasks`, `episodes`, `repeats`, `seed` and `options` as in `TrainedAgent.evaluate`. Raises NacreError where the family's task cannot change inside an episode.
+    `tasks`, `episodes`, `repeats`, `seed` and `options` as in `TrainedAgent.evaluate`. Raises NacreError where
+    the family's task cannot change inside an episode.
     """
     family, trials = agent.family, agent.trials.changed(episodes, repeats, **options)
     check_change(family)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from nacre.errors import NacreError
+from nacre.families import beyond
 from nacre.families.distributions import Gravities, Headings
 from nacre.families.family import MujocoFamily, Physics, TaskSet
 
@@ -109,6 +110,10 @@ class AntDir(Headings, RunningAnt):
 
     def in_range(self, task: Tasks) -> np.ndarray:
         return np.asarray((np.abs(task["angle"]) < 1e-4) | (np.abs(task["angle"] - np.pi) < 1e-4))
+
+    def tasks_beyond(self, rng: np.random.Generator, distance: np.ndarray) -> Tasks:
+        """Headings between forward and backward."""
+        return beyond.tasks_beyond(self, rng, distance)
 
 
 @dataclass(frozen=True)

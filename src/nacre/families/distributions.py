@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from nacre.errors import NacreError
 from nacre.families.family import MujocoFamily
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ class Headings(MujocoFamily):
 
     def in_range(self, task: Tasks) -> np.ndarray:
         return np.asarray((task["angle"] >= 0.0) & (task["angle"] <= 2 * np.pi + 1e-4))
+
+    def tasks_beyond(self, rng: np.random.Generator, distance: np.ndarray) -> Tasks:
+        raise NacreError(f"{self.name} has no out-of-distribution tasks: its headings are all there are.")
 
     def progress(self, velocity: Any, task: Tasks) -> Any:
         """The component of velocities [lane, 2] along each task's heading."""

@@ -29,6 +29,10 @@ def take(tasks: Tasks, index: Any) -> Tasks:
     return {name: values[index] for name, values in tasks.items()}
 
 
+MOST_BEYOND = 0.5
+"""Out-of-distribution tasks lie beyond the range by at most this share of its radius."""
+
+
 class TaskSet(NamedTuple):
     """The tasks a run trains and is scored on. Drawn once from a seed of its own and saved with the run."""
 
@@ -80,8 +84,16 @@ class Family(ABC):
         return TaskSet(take(tasks, slice(num_train)), take(tasks, slice(num_train, None)), task_seed)
 
     def sample_ood_tasks(self, rng: np.random.Generator, num: int) -> Tasks:
-        """`num` tasks from outside the distribution, as the family defines them; NacreError where it does not."""
-        raise NacreError(f"{self.name} has no out-of-distribution tasks; choose test, train or fresh:N.")
+        """`num` tasks from outside the distribution: up to MOST_BEYOND beyond its range, unless the family has tasks of
+        its own. NacreError where the range has no outside."""
+        return self.tasks_beyond(rng, MOST_BEYOND * (1.0 - rng.uniform(size=num)))
+
+    def tasks_beyond(self, rng: np.random.Generator, distance: np.ndarray) -> Tasks:
+        """Tasks at these distances [task] from the range, in units of its radius (docs/families.md); at 0,
+        tasks of the distribution. NacreError where the range has no outside."""
+        from nacre.families.beyond import tasks_beyond
+
+        return tasks_beyond(self, rng, distance)
 
     def rewards_under(self, transition: Transition, was: Any, task: Any) -> tuple[Any, Any]:
         """(reward, training reward), each [time], that transitions [time, ...] of the task `was` would have had in

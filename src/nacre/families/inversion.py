@@ -43,6 +43,12 @@ class Inversion(MujocoFamily):
         shorter, longer = TRAINING_LENGTHS[0] - 0.4 + beyond, LENGTHS[1] - beyond
         return self._tasks(np.where(rng.integers(2, size=num) == 0, shorter, longer), rng)
 
+    def tasks_beyond(self, rng: np.random.Generator, distance: np.ndarray) -> Tasks:
+        """Limbs shorter or longer by so many times 0.2."""
+        inside = rng.uniform(*TRAINING_LENGTHS, len(distance))
+        further = 1.0 + 0.2 * (1.0 + distance) * rng.choice([-1.0, 1.0], len(distance))
+        return self._tasks(np.where(distance > 0, further, inside), rng)
+
     def _tasks(self, lengths: np.ndarray, rng: np.random.Generator) -> Tasks:
         return {"robot": np.stack([lengths, rng.choice([-1.0, 1.0], len(lengths))], axis=1)}
 

@@ -47,6 +47,9 @@ class _MetaWorld(GymnasiumFamily):
     num_workers: ClassVar[int] = min(8, os.cpu_count() or 1)
     parameters: ClassVar[dict[str, int]] = {"environment": 0, "rand_vec": VECTOR_SIZE}
 
+    def tasks_beyond(self, rng: np.random.Generator, distance: np.ndarray) -> Tasks:
+        raise NacreError(f"{self.name} has no out-of-distribution tasks; choose test, train or fresh:N.")
+
     @abstractmethod
     def benchmark(self, seed: int) -> Any:
         """Meta-World's own object, with its train and test tasks drawn from this seed."""
