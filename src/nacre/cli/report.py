@@ -19,8 +19,10 @@ class Command:
     """Run directories."""
     out: Annotated[Path, "-o"]
     """Page (.html) or picture (.png, .svg or .pdf) to write. A page opens without network and holds everything."""
-    kind: Literal["curves", "trials"] = "curves"
-    """Of a picture: learning curves of all runs, or paths and beliefs of one run's trials on test tasks."""
+    kind: Literal["curves", "trials", "calibration", "ood"] = "curves"
+    """Of a picture: learning curves of all runs; or of one run paths and beliefs of trials on test tasks, how often its
+    beliefs hold the true task ('calibration'), or return and belief beyond the range of training ('ood'). The last two
+    write a table beside the picture (.csv)."""
     videos: int = 0
     """Trials of each run to show as moving pictures (page)."""
 
@@ -35,7 +37,7 @@ def run(args: list[str], started: float) -> None:
     if command.videos < 0:
         raise NacreError(f"videos is {command.videos}, but must be at least 0; change --videos.")
 
-    from nacre.report import curves, page, trials
+    from nacre.report import calibration, curves, out_of_distribution, page, trials
     from nacre.runs.compilation_cache import use_compilation_cache
 
     use_compilation_cache()
@@ -43,8 +45,11 @@ def run(args: list[str], started: float) -> None:
         page.write(command.runs, command.out, command.videos)
     elif command.kind == "curves":
         curves.draw(command.runs, command.out)
-    elif len(command.runs) == 1:
+    elif len(command.runs) != 1:
+        raise NacreError(f"--kind {command.kind} draws one run, but {len(command.runs)} were named; name one.")
+    elif command.kind == "trials":
         trials.draw(command.runs[0], command.out)
     else:
-        raise NacreError(f"--kind trials draws one run, but {len(command.runs)} were named; name one.")
+        of_kind = {"calibration": calibration.draw, "ood": out_of_distribution.draw}[command.kind]
+        print(f"wrote {of_kind(command.runs[0], command.out)}", file=sys.stderr)
     print(f"wrote {command.out}", file=sys.stderr)
