@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,22 +12,34 @@ import numpy as np
 
 from nacre.deploy.session import seed_key
 from nacre.errors import NacreError
-from nacre.families.family import num_tasks, take
+from nacre.families.family import Family, TaskSet, num_tasks, take
 from nacre.learning import change_detection
 from nacre.learning.change_detection import Params, Usual, Wrong
 from nacre.learning.soft_actor_critic import Networks
 from nacre.presets.trials import TrialSettings
+from nacre.runs.experiment import Experiment
 from nacre.simulation import rollout
-from nacre.types import Agent
-
-if TYPE_CHECKING:
-    from nacre.deploy.trained_agent import TrainedAgent
+from nacre.types import Agent, Belief
 
 REPEATS = 2
 """Trials in each train task that say what is usual."""
 
 
-def with_detector(agent: TrainedAgent, trials: TrialSettings, false_alarms: float) -> tuple[Agent, Params]:
+class Watched(Protocol):
+    """What gets a detector: a `TrainedAgent`."""
+
+    experiment: Experiment
+    family: Family
+    tasks: TaskSet
+    networks: Any
+    believes: Callable[[Any], Belief] | None
+
+    def functions_for(self, trials: TrialSettings) -> Agent: ...
+
+    def params_for(self, trials: TrialSettings) -> Any: ...
+
+
+def with_detector(agent: Watched, trials: TrialSettings, false_alarms: float) -> tuple[Agent, Params]:
     """Functions and parameters of the agent with a detector. `false_alarms`: the share of trials in train tasks,
     whose task stays, in which it fires; above 0 and below 1.
 
@@ -56,7 +69,7 @@ def with_detector(agent: TrainedAgent, trials: TrialSettings, false_alarms: floa
     return watching, Params(agent.params_for(trials), networks, usual)
 
 
-def believes_of_agent(agent: TrainedAgent) -> Any:
+def believes_of_agent(agent: Watched) -> Any:
     """The belief in the memory of the agent with a detector."""
     believes = agent.believes
     assert believes is not None
@@ -64,7 +77,7 @@ def believes_of_agent(agent: TrainedAgent) -> Any:
 
 
 def _usual(
-    agent: TrainedAgent, trials: TrialSettings, wrong: Wrong, networks: Networks, first: int, false_alarms: float
+    agent: Watched, trials: TrialSettings, wrong: Wrong, networks: Networks, first: int, false_alarms: float
 ) -> Usual:
     functions, params, train = agent.functions_for(trials), agent.params_for(trials), agent.tasks.train
     tasks = take(train, np.tile(np.arange(num_tasks(train)), REPEATS))

@@ -143,7 +143,8 @@ class Guarding:
     def act(self, session: Any, obs: Any) -> np.ndarray:
         """As the session's."""
         name = self._fault(obs)
-        is_counted = name != "" and self._odd is not None and np.array_equal(self._odd, obs, equal_nan=True)
+        seen = np.asarray(obs, np.float32) if name else None
+        is_counted = self._odd is not None and seen is not None and np.array_equal(self._odd, seen, equal_nan=True)
         late = self._wait()
         self._is_blind, self._instead, self._odd = False, None, None
         holds, self._holds_next = self._holds_next, False
