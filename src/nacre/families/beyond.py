@@ -7,14 +7,13 @@ words.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
 from nacre.errors import NacreError
 
 if TYPE_CHECKING:
-    from nacre.families.family import Family
     from nacre.types import Tasks
 
 NUM_DRAWN = 1000
@@ -25,7 +24,18 @@ POSITIVE = 0.05
 MOST_DOUBLINGS, BISECTIONS = 20, 40
 
 
-def tasks_beyond(family: Family, rng: np.random.Generator, distance: np.ndarray) -> Tasks:
+class Distribution(Protocol):
+    """What the rule needs of a `Family`."""
+
+    name: ClassVar[str]
+    parameters: ClassVar[dict[str, int]]
+
+    def sample_tasks(self, rng: np.random.Generator, num: int) -> Tasks: ...
+
+    def in_range(self, task: Tasks) -> np.ndarray: ...
+
+
+def tasks_beyond(family: Distribution, rng: np.random.Generator, distance: np.ndarray) -> Tasks:
     """Tasks at these distances [task] from the range; at 0, tasks of the distribution.
 
     From the middle of the range, a task of the distribution is moved outwards: to the edge, and on by `distance` times
@@ -78,13 +88,13 @@ def _edge(is_inside: Callable[[np.ndarray], np.ndarray], number: int) -> np.ndar
     return np.where(ends, inside, np.inf)
 
 
-def _rows(family: Family, tasks: Tasks) -> np.ndarray:
+def _rows(family: Distribution, tasks: Tasks) -> np.ndarray:
     """The numbers of tasks, [task, task_dim], in the order of the family's parameters."""
     columns = [np.asarray(tasks[name], np.float64) for name in family.parameters]
     return np.concatenate([values.reshape(len(values), -1) for values in columns], axis=1)
 
 
-def _tasks(family: Family, rows: np.ndarray) -> Tasks:
+def _tasks(family: Distribution, rows: np.ndarray) -> Tasks:
     """The inverse of `_rows`."""
     parts = np.split(rows, np.cumsum([max(1, size) for size in family.parameters.values()])[:-1], axis=1)
     named = zip(family.parameters.items(), parts, strict=True)

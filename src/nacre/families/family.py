@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from nacre.errors import NacreError
+from nacre.families import beyond
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float
@@ -91,9 +92,7 @@ class Family(ABC):
     def tasks_beyond(self, rng: np.random.Generator, distance: np.ndarray) -> Tasks:
         """Tasks at these distances [task] from the range, in units of its radius (docs/families.md); at 0,
         tasks of the distribution. NacreError where the range has no outside."""
-        from nacre.families.beyond import tasks_beyond
-
-        return tasks_beyond(self, rng, distance)
+        return beyond.tasks_beyond(self, rng, distance)
 
     def rewards_under(self, transition: Transition, was: Any, task: Any) -> tuple[Any, Any]:
         """(reward, training reward), each [time], that transitions [time, ...] of the task `was` would have had in
