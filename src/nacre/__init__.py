@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nacre.algorithms.registry import ALGORITHMS, register_algorithm
     from nacre.deploy.changing_tasks import ChangeReport, evaluate_change
     from nacre.deploy.session import Session
+    from nacre.deploy.sharing import push
     from nacre.deploy.trained_agent import TrainedAgent, load
     from nacre.deploy.trial_reports import EpisodeReport, TrialReport
     from nacre.errors import NacreError
@@ -43,6 +44,7 @@ _MODULES = {
     "algorithms.registry": ("ALGORITHMS", "register_algorithm"),
     "deploy.changing_tasks": ("ChangeReport", "evaluate_change"),
     "deploy.session": ("Session",),
+    "deploy.sharing": ("push",),
     "deploy.trained_agent": ("TrainedAgent", "load"),
     "deploy.trial_reports": ("EpisodeReport", "TrialReport"),
     "errors": ("NacreError",),
@@ -101,6 +103,7 @@ __all__ = [
     "fine_tune",
     "load",
     "make_family",
+    "push",
     "register_algorithm",
     "register_family",
     "resolve",

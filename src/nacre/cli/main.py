@@ -18,7 +18,7 @@ from nacre.sweeps.driver_watch import VARIABLE, watch_driver
 
 NAMES = (
     "list", "train", "sweep", "resume", "evaluate", "adapt", "finetune", "report", "compare", "reproduce", "check",
-    "benchmark", "collect", "data", "export",
+    "benchmark", "collect", "data", "export", "push",
 )  # fmt: skip
 COMMANDS = {name: f"nacre.cli.{name}" for name in NAMES}
 """Command -> its module, which is imported when the command is used: `Command` describes it, `run` carries it out."""

@@ -15,6 +15,7 @@ from nacre.deploy import NumpySession, logged_tasks
 from nacre.deploy.numpy_guards import Guarding, needs_training, parsed
 from nacre.deploy.persons_environment import check_spaces, warn_of_cut_episodes
 from nacre.deploy.session import Session, seed_key
+from nacre.deploy.sharing import HUB, fetched
 from nacre.deploy.trial_reports import EpisodeReport, TrialReport
 from nacre.errors import NacreError
 from nacre.families.checked_environment import refuse_running_statistics
@@ -347,13 +348,14 @@ class TrainedAgent:
 
 
 def load(path: str | Path, checkpoint: str | int = "latest") -> TrainedAgent:
-    """The trained agent of a run directory, which needs no replay there. Turns on the compilation cache.
+    """The trained agent of a run directory, which needs no replay there, or of 'hf://USER/NAME' on the Hugging Face
+    Hub, where `nacre push` wrote it ('hf://USER/NAME@REVISION': as it was then). Turns on the compilation cache.
 
     `checkpoint`: 'latest', 'best' (by the test score of the run's evaluation at it) or its number of updates. Where the
     latest or best is damaged, the next good one is taken, with a notice on stderr.
     """
     use_compilation_cache()
-    run = RunDirectory(Path(path))
+    run = RunDirectory(fetched(str(path)) if str(path).startswith(HUB) else Path(path))
     return agent_of(run, load_state(run, with_buffers=False, checkpoint=checkpoint))
 
 

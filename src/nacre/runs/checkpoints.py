@@ -289,6 +289,10 @@ def _read_replay(folder: Path, name: str, template: Replay) -> Arrays:
 def _check_names(where: Path, wanted: set[str], saved: set[str], writer: str, whole: bool) -> None:
     """Refuses a checkpoint of a version of nacre whose state has other leaves. To act, leaves may be left over."""
     here = importlib.metadata.version("nacre")
+    if any(name.startswith("state.optimiser") for name in wanted - saved):
+        raise NacreError(
+            f"the checkpoint {where} has no optimisers, so its run cannot go on, only act; push it anew with --whole."
+        )
     for names, what in ((wanted - saved, "lacks"), (saved - wanted if whole else set(), "has also")):
         if names:
             raise NacreError(

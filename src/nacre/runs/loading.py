@@ -16,6 +16,9 @@ from nacre.runs.checksums import Damaged
 from nacre.runs.directory import RunDirectory
 from nacre.types import Tasks
 
+OF_TRAINING = ("optimisers", "optimiser")
+"""Fields of a method's state that acting does not need, where they are there."""
+
 
 class Saved(NamedTuple):
     """What a checkpoint holds."""
@@ -42,8 +45,8 @@ def shapes(run: RunDirectory) -> Saved:
 def load_state(run: RunDirectory, *, with_buffers: bool = True, checkpoint: str | int = "latest") -> Any:
     """The state at a checkpoint: 'latest', 'best' (by the test score of the evaluation at it) or a number of updates.
 
-    Acting does not need the replay buffers: without, they are None and stay unread. 'latest' and 'best' pass over a
-    damaged checkpoint, with a notice. Raises NacreError where none is good, or where tasks.json has other tasks.
+    Acting does not need the replay buffers: without, they are None and stay unread, and so do optimisers. 'latest' and
+    'best' pass over a damaged checkpoint, with a notice. Raises NacreError where none is good, or where tasks.json has other tasks.
 
     Another process may train the run meanwhile: a checkpoint that it replaces while it is read is left for the newest.
     """
@@ -51,6 +54,8 @@ def load_state(run: RunDirectory, *, with_buffers: bool = True, checkpoint: str 
     template = shapes(run)
     if not with_buffers:
         template = jax.tree.map(lambda x: None if _is_replay(x) else x, template, is_leaf=_is_replay)
+        unread = [name for name in OF_TRAINING if name in getattr(template.state, "_fields", ())]
+        template = template._replace(state=template.state._replace(**dict.fromkeys(unread)))
     while True:
         before = checkpoints.steps()
         try:

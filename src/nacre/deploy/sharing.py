@@ -1,0 +1,169 @@
+"""Runs for other people: a run directory with what is needed to act, and a model card; in a folder, or on the Hugging
+Face Hub."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nacre.deploy.model_card import model_card
+from nacre.errors import NacreError, shown
+from nacre.runs import tables
+from nacre.runs.checkpoints import Checkpoints
+from nacre.runs.directory import RunDirectory
+from nacre.runs.files import reading, reason_of, writing
+from nacre.runs.loading import Saved, load_state
+
+HUB = "hf://"
+PICTURE = "trials.png"
+"""The picture of a run directory that is shared with it, where it is there."""
+
+
+def push(
+    run: str | Path, to: str | Path, *, checkpoint: str | int = "latest", whole: bool = False,
+    picture: str | Path | None = None, licence: str | None = None, private: bool = False, overwrite: bool = False,
+) -> str:  # fmt: skip
+    """Shares a run: `nacre.push("runs/vel/seed-0", "hf://user/name")`, or a folder. Returns where it is.
+
+    It is a run directory with one checkpoint, without optimisers and replay (`whole`: with both, to train on), the
+    tables, and a model card, README.md. `picture` goes into the card: trials.png of the run directory unless given.
+    `licence`: of the agent, such as MIT. `private`: a repository on the Hub that nobody else sees, where it is new.
+    `overwrite`: a folder that was pushed to before is replaced; on the Hub each push is a commit. Raises NacreError.
+    """
+    source, place = RunDirectory(Path(run)), str(to)
+    chosen = picture if picture is not None else source.path / PICTURE
+    drawn = Path(chosen) if picture is not None or Path(chosen).is_file() else None
+    if drawn is not None and not drawn.is_file():
+        raise NacreError(f"there is no picture {shown(drawn)}; draw one by 'nacre report {source.path} --kind trials'.")
+    if place.startswith(HUB):
+        repository, revision = parse_hub(place)
+        if revision is not None:
+            raise NacreError(f"{place} names a revision, and a push is a new one; leave '@{revision}' out.")
+        return _to_hub(source, repository, private, checkpoint, whole, drawn, licence)
+    _check_place(Path(place), overwrite)
+    with writing(Path(place), "push again"):
+        Path(place).parent.mkdir(parents=True, exist_ok=True)
+        with _draft(Path(place).parent) as draft:
+            write_shared(source, draft, place, checkpoint, whole, drawn, licence)
+            if Path(place).exists():
+                shutil.rmtree(place)
+            draft.rename(place)
+    return place
+
+
+def write_shared(
+    run: RunDirectory, folder: Path, place: str, checkpoint: str | int, whole: bool, picture: Path | None,
+    licence: str | None,
+) -> None:  # fmt: skip
+    """Writes what is shared of a run into an empty folder."""
+    state = load_state(run, with_buffers=whole, checkpoint=checkpoint)
+    grad_steps = int(state.grad_steps)
+    files = ["config.json", "tasks.json", *(name for name in tables.TABLES if (run.path / name).exists())]
+    with reading(run.path):
+        for name in files:
+            shutil.copyfile(run.path / name, folder / name)
+        if picture is not None:
+            shutil.copyfile(picture, folder / f"trials{picture.suffix}")
+    copies = run.path / "checkpoints" / str(grad_steps)
+    if whole:
+        shutil.copytree(copies, folder / "checkpoints" / str(grad_steps))
+    else:
+        saved = Saved(state, _wall_seconds(run, grad_steps), run.tasks.train, run.tasks.test)
+        Checkpoints(folder / "checkpoints").save(grad_steps, saved, [folder / name for name in tables.TABLES])
+    named = None if picture is None else f"trials{picture.suffix}"
+    (folder / "README.md").write_text(
+        model_card(run, grad_steps, place=place, picture=named, licence=licence), encoding="utf-8"
+    )
+
+
+def parse_hub(place: str) -> tuple[str, str | None]:
+    """hf://user/name or hf://user/name@revision as (user/name, revision)."""
+    found = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", place)
+    if found is None:
+        raise NacreError(f"{shown(place)} is no place on the Hub; write hf://USER/NAME, or hf://USER/NAME@REVISION.")
+    return found[1], found[2]
+
+
+def fetched(place: str) -> Path:
+    """The run directory of a repository on the Hub, in the Hub's own cache; what is there already is not fetched anew.
+
+    The replay stays where it is. Raises NacreError.
+    """
+    repository, revision = parse_hub(place)
+    hub = import_hub()
+    try:
+        return Path(
+            hub.snapshot_download(repo_id=repository, revision=revision, ignore_patterns=["checkpoints/*/replay/*"])
+        )
+    except Exception as error:
+        raise NacreError(
+            f"{place} cannot be fetched ({reason_of(error)}); check the name, the network, and, for what is private, "
+            "'hf auth login'."
+        ) from error
+
+
+def _to_hub(
+    run: RunDirectory, repository: str, private: bool, checkpoint: str | int, whole: bool, picture: Path | None,
+    licence: str | None,
+) -> str:  # fmt: skip
+    hub, place = import_hub(), f"{HUB}{repository}"
+    with _draft(None) as draft:
+        write_shared(run, draft, place, checkpoint, whole, picture, licence)
+        try:
+            api = hub.HfApi()
+            api.create_repo(repo_id=repository, private=private, exist_ok=True)
+            api.upload_folder(
+                repo_id=repository, folder_path=str(draft), commit_message=f"nacre push {run.path.name}",
+                delete_patterns=["checkpoints/*"],
+            )  # fmt: skip
+        except Exception as error:
+            raise NacreError(
+                f"{place} cannot be pushed to ({reason_of(error)}); check the name, the network, and 'hf auth login'."
+            ) from error
+    return place
+
+
+@contextmanager
+def _draft(beside: Path | None) -> Iterator[Path]:
+    """An empty folder, which is gone afterwards unless it was renamed."""
+    draft = Path(tempfile.mkdtemp(prefix=".nacre-push-", dir=beside))
+    draft.chmod(0o755)
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _check_place(folder: Path, overwrite: bool) -> None:
+    if not folder.exists():
+        return
+    if not overwrite:
+        raise NacreError(f"{folder} exists; choose another place, or replace it with --overwrite.")
+    card = folder / "README.md"
+    if not (folder / "config.json").exists() or not card.exists() or "library_name: nacre" not in card.read_text():
+        raise NacreError(f"{folder} is no run that was pushed, so --overwrite leaves it alone; choose another place.")
+
+
+def _wall_seconds(run: RunDirectory, grad_steps: int) -> Any:
+    import numpy as np
+
+    metrics = run.metrics()
+    until = metrics["wall_seconds"][metrics["grad_steps"] <= grad_steps] if metrics else []
+    return np.float64(until[-1] if len(until) else 0.0)
+
+
+def import_hub() -> Any:
+    """The client of the Hugging Face Hub, or a NacreError where it is not installed."""
+    try:
+        return importlib.import_module("huggingface_hub")
+    except ImportError as error:
+        raise NacreError(
+            "the client of the Hugging Face Hub is not installed; install nacre with its extra: "
+            "pip install 'nacre[hub]'."
+        ) from error

@@ -1,0 +1,124 @@
+"""nacre push and nacre.load of what was pushed: to a folder, and to a made-up Hugging Face Hub."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from fnmatch import fnmatch
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nacre
+from command_line import Capture, output, refusal
+from nacre.deploy.sharing import parse_hub
+from nacre.sweeps.job import saved_at, score_of
+
+
+class FakeHub(ModuleType):
+    """What nacre asks of huggingface_hub, with a folder for the Hub. Like it, it keeps files and no empty folders."""
+
+    def __init__(self, folder: Path):
+        super().__init__("huggingface_hub")
+        self.folder, self.asked = folder, list[tuple[str, dict[str, Any]]]()
+
+    def HfApi(self) -> FakeHub:
+        return self
+
+    def create_repo(self, **asked: Any) -> None:
+        self.asked.append(("create", asked))
+        (self.folder / asked["repo_id"]).mkdir(parents=True, exist_ok=asked["exist_ok"])
+
+    def upload_folder(self, **asked: Any) -> None:
+        self.asked.append(("upload", asked))
+        source = Path(asked["folder_path"])
+        for file in (file for file in source.rglob("*") if file.is_file()):
+            place = self.folder / asked["repo_id"] / file.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place)
+
+    def snapshot_download(self, repo_id: str, revision: str | None, ignore_patterns: list[str]) -> str:
+        there = self.folder / repo_id
+        if not there.exists():
+            raise FileNotFoundError(f"404 for {repo_id}")
+        cache = self.folder / "cache" / repo_id / str(revision)
+        for file in (file for file in there.rglob("*") if file.is_file()):
+            name = file.relative_to(there)
+            if not any(fnmatch(str(name), pattern) for pattern in ignore_patterns):
+                (cache / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, cache / name)
+        return str(cache)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeHub:
+    fake = FakeHub(tmp_path / "hub")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", fake)
+    return fake
+
+
+def first_action(agent: nacre.TrainedAgent) -> np.ndarray:
+    session = agent.session(seed=3)
+    return np.asarray(session.act(np.zeros(agent.experiment.family.obs_dim)))
+
+
+def test_a_pushed_folder_acts_as_the_run_without_optimisers_and_replay(
+    smoke_run: Callable[[str], Path], tmp_path: Path, capsys: Capture
+):
+    run, place = smoke_run("point-robot"), tmp_path / "shared" / "agent"
+    (tmp_path / "drawn.png").write_bytes(b"picture")
+    output(capsys, "push", str(run), "--to", str(place), "--picture", str(tmp_path / "drawn.png"), "--licence", "MIT")
+    agent = nacre.load(place)
+    assert np.array_equal(first_action(agent), first_action(nacre.load(run)))
+    update = saved_at(run)
+    assert agent.grad_steps == update == saved_at(place)
+    assert not any((place / "checkpoints" / str(update) / "replay").iterdir())
+    names = {path.name for path in place.iterdir()}
+    assert {"README.md", "config.json", "tasks.json", "eval.csv", "metrics.csv", "trials.png"} <= names
+    card = (place / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: nacre\n") and 'license: "mit"' in card and "![Trials" in card
+    assert f"| mean | {score_of(run):.4g} |" in card and "| version of nacre | " in card
+    assert "| `latent_dim` | `" in card and f"| update | {update} |" in card
+    with pytest.raises(nacre.NacreError, match="so it cannot go on, only act"):
+        nacre.resume(place)
+    assert "exists; choose another place" in refusal(capsys, "push", str(run), "--to", str(place))
+    output(capsys, "push", str(run), "--to", str(place), "--overwrite", "--whole")
+    assert any((place / "checkpoints" / str(update) / "replay").iterdir()) and not (place / "trials.png").exists()
+    nacre.resume(place)  # is complete
+
+
+def test_the_hub_is_pushed_to_and_loaded_from(smoke_run: Callable[[str], Path], hub: FakeHub):
+    run = smoke_run("point-robot")
+    assert nacre.push(run, "hf://somebody/agent", private=True) == "hf://somebody/agent"
+    (_, created), (_, uploaded) = hub.asked
+    assert created == {"repo_id": "somebody/agent", "private": True, "exist_ok": True}
+    assert uploaded["delete_patterns"] == ["checkpoints/*"] and not Path(uploaded["folder_path"]).exists()
+    agent = nacre.load("hf://somebody/agent@v1")
+    assert np.array_equal(first_action(agent), first_action(nacre.load(run)))
+    assert (hub.folder / "cache/somebody/agent/v1/README.md").exists()
+    with pytest.raises(nacre.NacreError, match=r"hf://somebody/else cannot be fetched \(404 for somebody/else\)"):
+        nacre.load("hf://somebody/else")
+
+
+def test_what_cannot_be_pushed_is_refused(
+    smoke_run: Callable[[str], Path], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+):
+    run = str(smoke_run("point-robot"))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert "pip install 'nacre[hub]'" in refusal(capsys, "push", run, "--to", "hf://somebody/agent")
+    assert "say where" in refusal(capsys, "push", run)
+    assert "leave '@v1' out" in refusal(capsys, "push", run, "--to", "hf://somebody/agent@v1")
+    assert "no place on the Hub" in refusal(capsys, "push", run, "--to", "hf://agent")
+    assert "there is no picture" in refusal(capsys, "push", run, "--to", "x", "--picture", "no.png")
+    (tmp_path / "mine").mkdir()
+    assert "leaves it alone" in refusal(capsys, "push", run, "--to", str(tmp_path / "mine"), "--overwrite")
+    assert "no checkpoint '7'" in refusal(capsys, "push", run, "--to", str(tmp_path / "x"), "--checkpoint", "7")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_places_on_the_hub():
+    assert parse_hub("hf://a/b-c.d") == ("a/b-c.d", None) and parse_hub("hf://a/b@refs/pr/1") == ("a/b", "refs/pr/1")
