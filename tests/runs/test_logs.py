@@ -8,16 +8,18 @@ import sys
 import time
 import types
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from tensorboardX.event_file_writer import EventsWriter
 
 import nacre
+from nacre.families import plugins
 from nacre.runs import logs
-from nacre.runs.logs import TensorBoard
 from nacre.runs.pace import Pace
+from nacre.runs.sinks import TensorBoard
 
 
 def events(folder: Path) -> bytes:
@@ -27,7 +29,7 @@ def events(folder: Path) -> bytes:
 def test_points_are_on_disk_after_a_flush_and_every_file_is_a_new_one(tmp_path: Path) -> None:
     for number in range(2):  # in one second
         board = TensorBoard(tmp_path / "tensorboard", purge_step=number)
-        board.log({f"update/kl{number}": 0.5}, 10)
+        board.log({f"update/kl{number}": 0.5}, 10, 100)
         board.flush()  # and never closed, as in a kill
         assert f"update/kl{number}".encode() in events(tmp_path / "tensorboard")
     assert len(list((tmp_path / "tensorboard").iterdir())) == 2
@@ -40,7 +42,7 @@ def test_a_clock_that_is_set_back_by_years_changes_nothing(tmp_path: Path, monke
     board = TensorBoard(tmp_path / "tensorboard", purge_step=1)
     clock[0] = now - 3e8
     for step in range(100):  # more than a queue would hold
-        board.log({"update/kl": 0.5}, step)
+        board.log({"update/kl": 0.5}, step, step)
     board.close()
     assert events(tmp_path / "tensorboard").count(b"update/kl") == 100
 
@@ -98,6 +100,42 @@ def test_a_sink_that_fails_is_told_of_once_and_the_run_goes_on(
     run = nacre.train("random", "point-robot", preset="smoke", iterations=4, wandb=True, out=tmp_path / "run")
     assert run.metrics()["grad_steps"].tolist() == [1, 2, 3, 4]
     assert capsys.readouterr().err.count(f"{sink} failed (No space left on device); the run goes on without it") == 1
+
+
+class FakeSink:
+    """A sink as a package would offer it."""
+
+    told: ClassVar[list[tuple[Any, ...]]] = []
+
+    def __init__(self, run: nacre.RunDirectory):
+        self.told.append(("run", run.experiment.family.name))
+
+    def log(self, values: dict[str, float], grad_steps: int, env_steps: int) -> None:
+        self.told.append((*values, grad_steps, env_steps))
+
+    def flush(self) -> None:
+        self.told.append(("flush",))
+
+    def close(self) -> None:
+        self.told.append(("close",))
+
+
+def test_sinks_of_installed_packages_are_told_what_the_tables_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered = metadata.EntryPoint("fake", "test_logs:FakeSink", "nacre.sinks")
+    monkeypatch.setattr(plugins, "entry_points", lambda group: {"fake": offered} if group == "nacre.sinks" else {})
+    monkeypatch.setenv("NACRE_SINKS", "fake,")
+    run = nacre.train("random", "point-robot", preset="smoke", iterations=2, out=tmp_path / "run")
+    told, metrics = FakeSink.told, run.metrics()
+    assert told[0] == ("run", "point-robot") and told[-2:] == [("flush",), ("close",)]
+    blocks = [row[-2:] for row in told if str(row[0]).startswith("update/")]
+    assert blocks == list(zip(metrics["grad_steps"].tolist(), metrics["env_steps"].tolist(), strict=True))
+    assert sum(str(row[0]).startswith("test/return_episode_1") for row in told) == 2
+    monkeypatch.setenv("NACRE_SINKS", "fakes")
+    with pytest.raises(nacre.NacreError, match="unknown sink in NACRE_SINKS 'fakes'; did you mean 'fake'"):
+        nacre.train("random", "point-robot", preset="smoke", out=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_closed_stderr_does_not_stop_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

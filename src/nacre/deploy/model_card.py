@@ -33,8 +33,8 @@ def model_card(run: RunDirectory, grad_steps: int, *, place: str, picture: str |
     what = f"meta-trained on `{experiment.family.name}` (preset {experiment.preset}, seed {experiment.options.seed})"
     parts = [
         _head(run, name, scores, licence),
-        f"# {name}\n\nAn agent of nacre, a library for meta-reinforcement learning in JAX: {experiment.algorithm_name}, "
-        f"{what}. It learns a new task within a few episodes.",
+        f"# {name}\n\nAn agent of nacre, a library for meta-reinforcement learning in JAX: "
+        f"{experiment.algorithm_name}, {what}. It learns a new task within a few episodes.",
         _results(run, grad_steps, scores),
         f"![Trials on test tasks]({picture})" if picture else "",
         USED.format(place=place),
@@ -80,7 +80,7 @@ def _results(run: RunDirectory, grad_steps: int, scores: np.ndarray | None) -> s
         f"| mean | {scores.mean():.4g} |\n| standard deviation | {scores.std():.4g} |\n"
         f"| lowest, highest | {scores.min():.4g}, {scores.max():.4g} |\n\n"
         f"{len(scores)} test tasks, that the agent never trained on; {settings.num_evaluation_repeats} trials of each, "
-        f"of {settings.num_evaluation_episodes} episodes, the last of which is scored. All evaluations are in `eval.csv`."
+        f"of {settings.num_evaluation_episodes} episodes, the last of which is scored. `eval.csv` has all evaluations."
     )
 
 

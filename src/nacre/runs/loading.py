@@ -46,7 +46,8 @@ def load_state(run: RunDirectory, *, with_buffers: bool = True, checkpoint: str 
     """The state at a checkpoint: 'latest', 'best' (by the test score of the evaluation at it) or a number of updates.
 
     Acting does not need the replay buffers: without, they are None and stay unread, and so do optimisers. 'latest' and
-    'best' pass over a damaged checkpoint, with a notice. Raises NacreError where none is good, or where tasks.json has other tasks.
+    'best' pass over a damaged checkpoint, with a notice. Raises NacreError where none is good, or where
+    tasks.json has other tasks.
 
     Another process may train the run meanwhile: a checkpoint that it replaces while it is read is left for the newest.
     """

@@ -1,32 +1,29 @@
-"""Where a run's numbers go: the tables, which are its record, and sinks, each of which may fail by itself: TensorBoard,
-Weights & Biases, and the person who watches."""
+"""Where a run's numbers go: the tables, which are its record, sinks, each of which may fail by itself, and the person
+who watches."""
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from nacre.errors import NacreError
 from nacre.learning.replay import Replay
 from nacre.runs.directory import RunDirectory
 from nacre.runs.files import reason_of
 from nacre.runs.pace import duration
 from nacre.runs.shown import Shown
+from nacre.runs.sinks import Sink, TensorBoard, starters
 from nacre.runs.tables import COUNTERS, EVAL_COLUMNS, EXTRA_COLUMNS, SUCCESS_COLUMNS, eval_rows
 from nacre.simulation.rollout import Evaluation, score, score_success
 
 LINE_SECONDS = 10.0
 """Seconds between progress lines where there is no terminal."""
-FLUSH_SECONDS = 60.0
-"""Seconds after which TensorBoard's file is brought to disk, for who watches; it is before every checkpoint too."""
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -40,11 +37,9 @@ class Sinks:
         self._settings = run.experiment.settings
         self._prefix = f"seed {run.experiment.options.seed}: " if named else ""
         self._watch = Shown()
-        self._tensorboard: TensorBoard | None = None
-        self._wandb: Any = None
-        self._attempt("TensorBoard", lambda: self._start_tensorboard(grad_steps))
-        if wandb:
-            self._attempt("Weights & Biases", self._start_wandb)
+        self._sinks: dict[str, Sink] = {}
+        for name, start in starters(run, grad_steps, wandb).items():
+            self._attempt(name, partial(self._start, name, start))
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>5.1f}%"),
             TextColumn("{task.fields[numbers]}"), TimeElapsedColumn(), TextColumn("left {task.fields[left]}"),
@@ -69,10 +64,8 @@ class Sinks:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._watch(self._progress.stop)
-        if self._tensorboard is not None:
-            self._attempt("TensorBoard", self._tensorboard.close)
-        if self._wandb is not None:
-            self._attempt("Weights & Biases", self._wandb.finish)
+        for name, sink in list(self._sinks.items()):
+            self._attempt(name, sink.close)
 
     def started(self, state: Any) -> None:
         """Says what runs, where, and how much memory its buffers take."""
@@ -126,8 +119,8 @@ class Sinks:
 
     def flush(self) -> None:
         """Brings to disk what would be lost by a kill after the checkpoint that follows."""
-        if self._tensorboard is not None:
-            self._attempt("TensorBoard", self._tensorboard.flush)
+        for name, sink in list(self._sinks.items()):
+            self._attempt(name, sink.flush)
 
     def stopped(self, state: Any, reason: str | None) -> None:
         """Says how the run ended and what can be done next."""
@@ -141,18 +134,11 @@ class Sinks:
             )
 
     def _log(self, state: Any, values: dict[str, float]) -> None:
-        step, tensorboard, wandb = int(state.grad_steps), self._tensorboard, self._wandb
-        if tensorboard is not None:
-            self._attempt("TensorBoard", lambda: tensorboard.log(values, step))
-        if wandb is not None:
-            row = values | {"env_steps": int(state.env_steps)}
-            self._attempt("Weights & Biases", lambda: wandb.log(row, step=step))
+        for name, sink in list(self._sinks.items()):
+            self._attempt(name, partial(sink.log, values, int(state.grad_steps), int(state.env_steps)))
 
-    def _start_tensorboard(self, grad_steps: int) -> None:
-        self._tensorboard = TensorBoard(self._run.path / "tensorboard", grad_steps + 1)
-
-    def _start_wandb(self) -> None:
-        self._wandb = start_wandb(self._run)
+    def _start(self, name: str, start: Callable[[], Sink]) -> None:
+        self._sinks[name] = start()
 
     def _attempt(self, name: str, action: Callable[[], object]) -> None:
         """A sink that fails is told of once, and left alone from then on: it never stops a run."""
@@ -160,75 +146,10 @@ class Sinks:
             action()
         except Exception as error:
             self._say(f"{name} failed ({reason_of(error)}); the run goes on without it; its CSV tables hold all.")
-            if name == "TensorBoard":
-                board, self._tensorboard = self._tensorboard, None
-                if board is not None:
-                    with suppress(Exception):
-                        board.close()
-            else:
-                self._wandb = None
+            failed = self._sinks.pop(name, None)
+            if isinstance(failed, TensorBoard):  # others may wait for the network
+                with suppress(Exception):
+                    failed.close()
 
     def _say(self, text: str) -> None:
         self._watch(lambda: console.print(self._prefix + text, markup=False))
-
-
-class TensorBoard:
-    """Scalars in TensorBoard's file format, written by this thread: nothing to wait for, whatever the clock does."""
-
-    def __init__(self, folder: Path, purge_step: int):
-        """Points at `purge_step` and after, which are in files before, are not shown: a run writes them again."""
-        from tensorboardX import summary
-        from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto import event_pb2
-
-        self._event, self._scalar = event_pb2.Event, summary.scalar
-        folder.mkdir(exist_ok=True)
-        number = len(list(folder.iterdir()))  # two files may begin in one second
-        self._writer = EventsWriter(str(folder / "events"), f".{number}")
-        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        for what in ({"file_version": "brain.Event:2"}, {"session_log": start}):
-            self._writer.write_event(self._event(step=purge_step, wall_time=time.time(), **what))
-        self.flush()
-
-    def log(self, values: dict[str, float], step: int) -> None:
-        """One point of each."""
-        for name, value in values.items():
-            self._writer.write_event(self._event(step=step, wall_time=time.time(), summary=self._scalar(name, value)))
-        if time.monotonic() - self._flushed > FLUSH_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        """To the disk."""
-        self._writer.flush()
-        self._flushed = time.monotonic()
-
-    def close(self) -> None:
-        """Flushes for the last time."""
-        self._writer.close()
-
-
-def import_wandb() -> Any:
-    """The module of Weights & Biases, or a NacreError where it is not installed."""
-    try:
-        import wandb
-    except ImportError as error:
-        raise NacreError(
-            "Weights & Biases is not installed; install nacre with its extra: pip install 'nacre[wandb]'."
-        ) from error
-    return wandb
-
-
-def start_wandb(run: RunDirectory) -> Any:
-    """Begins the run at Weights & Biases, or resumes it: its id is kept in the run directory, in wandb-id."""
-    experiment, file = run.experiment, run.path / "wandb-id"
-    before = file.read_text().strip() if file.exists() else None
-    started = import_wandb().init(
-        project="nacre", name=str(run.path), dir=str(run.path), id=before, resume="allow",
-        reinit="create_new",  # seeds side by side are a run each
-        config={"algorithm": experiment.algorithm_name, "family": experiment.family.name, "preset": experiment.preset}
-        | dataclasses.asdict(experiment.family)
-        | dataclasses.asdict(experiment.settings)
-        | dataclasses.asdict(experiment.options),
-    )  # fmt: skip
-    file.write_text(f"{started.id}\n")
-    return started

@@ -18,7 +18,7 @@ from nacre.errors import NacreError
 from nacre.families.family import num_tasks
 from nacre.learning.replay import Replay
 from nacre.presets.trials import TrialSettings
-from nacre.runs import tables
+from nacre.runs import sinks, tables
 from nacre.runs.checkpoints import Arrays, Checkpoints, rebuilt
 from nacre.runs.compilation_cache import use_compilation_cache
 from nacre.runs.data_set import RunData, context_logs, opened, tell_of_tasks, train_logs
@@ -26,7 +26,7 @@ from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import Experiment
 from nacre.runs.files import notice
 from nacre.runs.loading import Saved, fresh, good_arrays
-from nacre.runs.logs import Sinks, import_wandb
+from nacre.runs.logs import Sinks
 from nacre.runs.memory import check_memory, hand_back_memory, memory_errors, release_memory
 from nacre.runs.pace import Pace
 from nacre.runs.stopping import StopRequest
@@ -61,8 +61,7 @@ def train(
     them start from, else fresh ones; `on_iteration` sees every meta-iteration; `started` by time.monotonic().
     """
     stop = StopRequest(time_limit)
-    if wandb:
-        import_wandb()
+    sinks.check(wandb)
     check_memory(experiments)
     for path in paths:
         RunDirectory.check_place(path, overwrite=overwrite)
@@ -85,8 +84,7 @@ def resume(
     nothing but their seed. A run that is complete is left as it is.
     """
     stop = StopRequest(time_limit)
-    if wandb:
-        import_wandb()
+    sinks.check(wandb)
     runs = [RunDirectory(path) for path in paths]
     resumed = []
     for run in runs:
