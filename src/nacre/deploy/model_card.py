@@ -17,7 +17,7 @@ USED = """## Use
 import nacre
 
 agent = nacre.load("{place}")
-print(agent.evaluate().mean())
+print(agent.evaluate().returns[..., -1].mean())
 session = agent.session()  # act, observe, end_episode
 ```
 
