@@ -134,7 +134,7 @@ class Sinks:
             )
 
     def _log(self, state: Any, values: dict[str, float]) -> None:
-        for name, sink in list(self._sinks.items()):
+        for name, sink in list(self._sinks.items()) if values else ():
             self._attempt(name, partial(sink.log, values, int(state.grad_steps), int(state.env_steps)))
 
     def _start(self, name: str, start: Callable[[], Sink]) -> None:
