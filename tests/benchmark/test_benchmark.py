@@ -17,7 +17,7 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 from nacre import benchmark
 from nacre.algorithms import pearl
-from nacre.benchmark import acting, learner, playing, sizes
+from nacre.benchmark import acting, exported, learner, playing, sizes
 from nacre.cli import main as cli
 from nacre.errors import NacreError
 from nacre.families.catalog import FAMILIES, make_family
@@ -51,6 +51,8 @@ FIGURES = {
         "microseconds_p50", "microseconds_p99", "microseconds_p50_long_context", "microseconds_p99_long_context",
         "long_context", "numpy_microseconds_p50", "numpy_microseconds_p99", "numpy_microseconds_p50_long_context",
         "numpy_microseconds_p99_long_context", "numpy_start_seconds", "bundle_bytes",
+        *(f"{runtime}_microseconds_p{percent}{when}" for runtime in exported.runtimes() for percent in (50, 99)
+          for when in ("", "_long_context")),
     },
 }  # fmt: skip
 

@@ -24,6 +24,10 @@ from nacre.deploy import numpy_session as numpy_only
 COMPILER = shutil.which("cc")
 STRICT = ("-std=c99", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
 
+SLOW = ("pearl", "pearl, one episode", "focal, samples", "offline pearl", "offline pearl, one episode", "bc")
+"""Of these, others of the list have the parts."""
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in AGENTS]
+
 
 @functools.cache
 def session_of(name: str) -> NumpySession:
@@ -142,12 +146,12 @@ def by_numpy(name: str) -> np.ndarray:
     return played(session)
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_onnx_graphs_act_as_the_numpy_session_does(name: str) -> None:
     assert np.abs(played(by_onnx(name)) - by_numpy(name)).max() < 1e-5
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_c_code_acts_as_the_numpy_session_does(name: str, tmp_path: Path) -> None:
     assert np.abs(played(CSession(name, tmp_path)) - by_numpy(name)).max() < 1e-5
     assert by_numpy(name).std() > 0.05

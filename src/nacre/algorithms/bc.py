@@ -88,9 +88,12 @@ def export(params: Networks, family: Family, config: BcSettings) -> Exported:
     """The agent for programs without JAX, of a policy that takes no gradient steps at meta-test."""
     if config.num_test_steps > 0:
         return adapts_by_gradient(params, family, config)
-    layers, arrays = exporting.row_layers("policy", all_weights(params.policy), family.obs_dim)
-    policy = {"layers": layers, "head": "tanh", "action_dim": family.action_dim, "log_std_range": [0.0, 0.0]}
-    return Exported({"kind": "task", "obs_dim": family.obs_dim, "policy": policy}, arrays)
+    return Exported(*exporting.plain_policy(all_weights(params.policy), family))
+
+
+def frozen(memory: Any, family: Family, config: BcSettings) -> Exported:
+    """The adapted policy in a memory, for programs without JAX."""
+    return Exported(*exporting.plain_policy([rows[0] for rows in memory.policy], family))
 
 
 def agent_params(state: State) -> Networks:

@@ -18,8 +18,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from nacre.algorithms.protocol import Exported
 from nacre.families.family import Family, TaskSet
-from nacre.learning import fine_tuning, offline
+from nacre.learning import exporting, fine_tuning, offline
 from nacre.learning.advantage_weighting import (
     act_and_features,
     action_weights,
@@ -201,6 +202,11 @@ def make_agent(family: Family, config: MacawSettings) -> Agent:
         lambda networks: all_weights(networks.policy),
         lambda networks, logged: adapt(networks, logged, num_steps, config).policy, config,
     )  # fmt: skip
+
+
+def frozen(memory: Any, family: Family, config: MacawSettings) -> Exported:
+    """The adapted policy in a memory, for programs without JAX."""
+    return Exported(*exporting.plain_policy([rows[0] for rows in memory.policy], family))
 
 
 @functools.cache

@@ -17,8 +17,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from nacre.algorithms.protocol import Exported
 from nacre.families.family import Family, TaskSet, num_tasks
-from nacre.learning import on_policy, trust_region
+from nacre.learning import exporting, on_policy, trust_region
 from nacre.learning.networks import GaussianPolicy, PolicyOutput
 from nacre.learning.on_policy import Rollouts, log_density, masked_mean
 from nacre.learning.trust_region import TrustRegion
@@ -231,6 +232,12 @@ def make_agent(family: Family, config: GradientSettings) -> Agent:
         return Memory(policy, memory.output, past, blank(len(lane)), jnp.zeros_like(slot), num_episodes)
 
     return Agent(begin, act, observe, end_episode, explores=lambda index, scored_episode: index < scored_episode)
+
+
+def frozen(memory: Memory, family: Family, config: GradientSettings) -> Exported:
+    """The adapted policy in a memory, for programs without JAX."""
+    policy, arrays = exporting.gaussian_policy(jax.tree.map(lambda x: x[0], memory.policy))
+    return Exported({"kind": "task", "obs_dim": family.obs_dim, "policy": policy}, arrays)
 
 
 def adapt_to_trial(

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from nacre.algorithms.protocol import Exported
 from nacre.families.family import Family, TaskSet
-from nacre.learning import advantage_weighting, fine_tuning, offline
+from nacre.learning import advantage_weighting, exporting, fine_tuning, offline
 from nacre.learning.advantage_weighting import act_and_features, adam_step
 from nacre.learning.fine_tuning import FineTuning
 from nacre.learning.inner_loop import Memory, acting_agent
@@ -117,6 +118,11 @@ def make_agent(family: Family, config: MultitaskSettings) -> Agent:
         return agent.act(params, memory, beside(obs, nothing), key, explore)
 
     return agent._replace(act=act)
+
+
+def frozen(memory: Any, family: Family, config: MultitaskSettings) -> Exported:
+    """The adapted policy in a memory, for programs without JAX."""
+    return Exported(*exporting.plain_policy([rows[0] for rows in memory.policy], family, config.num_train_tasks))
 
 
 @functools.cache

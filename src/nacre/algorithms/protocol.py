@@ -102,6 +102,12 @@ class Export(Protocol):
     def __call__(self, params: Any, family: Family, settings: Any, /) -> Exported: ...
 
 
+class Frozen(Protocol):
+    """The policy in an agent's memory [1, ...], adapted in a trial, as an agent that learns nothing more."""
+
+    def __call__(self, memory: Any, family: Family, settings: Any, /) -> Exported: ...
+
+
 class MakeFineTuning(Protocol):
     """How the method goes on learning in a task online. Cached, as `MakeAgent`."""
 
@@ -137,8 +143,9 @@ def _not_exported(params: Any, family: Family, settings: Any, /) -> Exported:
 def adapts_by_gradient(params: Any, family: Family, settings: Any, /) -> Exported:
     """In the place of `Algorithm.export`, for methods that take gradient steps at meta-test: refuses."""
     raise NacreError(
-        "this method adapts to a task by gradient steps on its networks, which need JAX, so it cannot be exported; act "
-        "with agent.session(), or train a method that infers the task, such as pearl, rl2, maesn or focal."
+        "this method adapts to a task by gradient steps on its networks, which need JAX; export what it becomes in a "
+        "task with --adapted-from 'velocity=1.3', act with agent.session(), or train a method that infers the task, "
+        "such as pearl, rl2, maesn or focal."
     )
 
 
@@ -164,6 +171,7 @@ class Algorithm:
     fine_tuning: MakeFineTuning | None = None  # of methods that can go on learning from episodes of their own in a task
     compile: Compile = _compiles_as_it_goes
     export: Export = _not_exported  # of methods whose agents act without JAX, too
+    frozen: Frozen | None = None  # of methods that adapt by gradient steps, once adapted
 
     def params_for(self, state: Any, family: Family, settings: Any) -> Any:
         """What acting needs in trials such as the settings say."""

@@ -36,6 +36,11 @@ def _built_in(module: str, presets: Presets, settings: type[MethodSettings], **p
     return Algorithm(settings=settings, presets=presets, **(functions | parts))
 
 
+def _adapting(module: str) -> dict[str, Any]:
+    """How a method that adapts by gradient steps is exported: not, or frozen."""
+    return {"export": adapts_by_gradient, "frozen": _late(module, "frozen")}
+
+
 _BUILT_IN = {
     "pearl": _built_in(
         "pearl", pearl_presets.PRESETS, PearlSettings, belief=_late("pearl", "belief"),
@@ -43,19 +48,22 @@ _BUILT_IN = {
         export=_late("pearl", "export"),
     ),
     "rl2": _built_in("rl2", rl2.PRESETS, rl2.Rl2Settings, export=_late("rl2", "export")),
-    "maml-trpo": _built_in("maml", maml.PRESETS, maml.MamlTrpoSettings, export=adapts_by_gradient),
-    "promp": _built_in("maml", maml.PRESETS, maml.PrompSettings, export=adapts_by_gradient),
+    "maml-trpo": _built_in("maml", maml.PRESETS, maml.MamlTrpoSettings, **_adapting("maml")),
+    "promp": _built_in("maml", maml.PRESETS, maml.PrompSettings, **_adapting("maml")),
     "maesn": _built_in(
         "maesn", maesn.PRESETS, maesn.MaesnSettings, belief=_late("maesn", "belief"), export=_late("maesn", "export")
     ),
     "macaw": _built_in(
         "macaw", macaw.PRESETS, macaw.MacawSettings, offline=True, fine_tuning=_late("macaw", "make_fine_tuning"),
-        export=adapts_by_gradient,
+        **_adapting("macaw"),
     ),
-    "bc": _built_in("bc", multitask.PRESETS["bc"], multitask.BcSettings, offline=True, export=_late("bc", "export")),
+    "bc": _built_in(
+        "bc", multitask.PRESETS["bc"], multitask.BcSettings, offline=True,
+        export=_late("bc", "export"), frozen=_late("bc", "frozen"),
+    ),
     "multitask-awr": _built_in(
         "multitask", multitask.PRESETS["multitask-awr"], multitask.MultitaskSettings, offline=True,
-        fine_tuning=_late("multitask", "make_fine_tuning"), export=adapts_by_gradient,
+        fine_tuning=_late("multitask", "make_fine_tuning"), **_adapting("multitask"),
     ),
     "oracle": _built_in(
         "oracle", oracle.PRESETS, oracle.OracleSettings, needs_task=True, export=_late("oracle", "export")

@@ -1,10 +1,8 @@
-"""Acting, on one core: the session in JAX, and in a process of its own that in NumPy."""
+"""Acting, on one core: the session in JAX, and the runtimes of its bundle, each in a process of its own."""
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,13 +13,16 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from nacre.benchmark import sizes
+from nacre.benchmark import exported, sizes
 from nacre.benchmark.result import Result, untrained
 from nacre.deploy.session import Session
 from nacre.deploy.trained_agent import TrainedAgent
 from nacre.families.family import Family
 from nacre.runs.compilation_cache import num_cores
 from nacre.runs.experiment import Experiment
+
+SHIPPED = ("agent.json", "weights.npz", "session.py", "guards.py")
+"""What the NumPy session needs of a bundle."""
 
 
 def act(experiment: Experiment) -> Result:
@@ -30,47 +31,18 @@ def act(experiment: Experiment) -> Result:
     agent = TrainedAgent(experiment, experiment.draw_tasks(), untrained(experiment))
     session = agent.session()
     with tempfile.TemporaryDirectory() as folder, _one_core():
-        agent.export(Path(folder) / "policy")
-        exported = _of_bundle(Path(folder) / "policy")
+        bundle, runtimes = Path(folder) / "policy", exported.runtimes()
+        agent.export(bundle, onnx="onnx" in runtimes, c="c" in runtimes)
+        figures: Result = {"bundle_bytes": sum((bundle / name).stat().st_size for name in SHIPPED)}
+        for runtime in runtimes:
+            figures |= exported.timed(bundle, runtime)
         _step_microseconds(session, family, rng, 100)  # compiles
         early = _step_microseconds(session, family, rng, sizes.ACTING_STEPS)
         _step_microseconds(session, family, rng, sizes.LONG_CONTEXT - session.num_steps)
         late, cpu_threads = _step_microseconds(session, family, rng, sizes.ACTING_STEPS), num_cores()
-    return _percentiles(early, late) | exported | {"long_context": sizes.LONG_CONTEXT, "cpu_threads": cpu_threads}
-
-
-def _percentiles(early: np.ndarray, late: np.ndarray) -> Result:
-    """Of the microseconds near the beginning, and of those in a long context."""
-    figures: Result = {}
-    for name, microseconds in (("", early), ("_long_context", late)):
-        p50, p99 = np.percentile(microseconds, (50, 99))
-        figures |= {f"microseconds_p50{name}": float(p50), f"microseconds_p99{name}": float(p99)}
-    return figures
-
-
-_BUNDLE = """
-import json, sys, time
-sys.path.insert(0, ".")
-from session import load, step_times
-session = load(".")
-session.act([0.0] * session.about["obs_dim"])
-ready, num_steps, long_context = time.time(), *map(int, sys.argv[1:])
-session.warm_up()
-early = step_times(session, num_steps)
-step_times(session, long_context - session.num_steps)
-print(json.dumps([ready, early.tolist(), step_times(session, num_steps).tolist()]))
-"""
-
-
-def _of_bundle(folder: Path) -> Result:
-    """The figures of the session in a bundle, in a process that has nothing but NumPy, and one thread."""
-    threads = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "OMP", "MKL")}
-    command, started = [sys.executable, "-c", _BUNDLE, str(sizes.ACTING_STEPS), str(sizes.LONG_CONTEXT)], time.time()
-    told = subprocess.run(command, cwd=folder, env=os.environ | threads, stdout=subprocess.PIPE, check=True).stdout
-    ready, early, late = json.loads(told)
-    figures = {f"numpy_{name}": value for name, value in _percentiles(np.array(early), np.array(late)).items()}
-    size = sum((folder / name).stat().st_size for name in ("agent.json", "weights.npz", "session.py"))
-    return figures | {"numpy_start_seconds": ready - started, "bundle_bytes": size}
+    return (
+        exported.percentiles(early, late) | figures | {"long_context": sizes.LONG_CONTEXT, "cpu_threads": cpu_threads}
+    )
 
 
 def _step_microseconds(session: Session, family: Family, rng: np.random.Generator, num_steps: int) -> np.ndarray:

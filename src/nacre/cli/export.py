@@ -24,6 +24,9 @@ class Command:
     'nacre[onnx]')."""
     c: bool = False
     """Write C99 code beside the rest: one header and its weights, without allocation or dependencies."""
+    adapted_from: str | None = None
+    """A task, such as velocity=1.3, in whose trial in the simulator a method that adapts by gradient steps (maml-trpo,
+    promp, macaw, multitask-awr, bc) becomes the policy that is written, which learns no more."""
     licence: str | None = None
     """Licence of the agent, for agent.json, such as MIT or CC-BY-4.0."""
     checkpoint: str = "latest"
@@ -48,8 +51,8 @@ def run(args: list[str], started: float) -> None:
     check_place(command.out, overwrite=command.overwrite)
     session = load(command.run, command.checkpoint).export(
         command.out, overwrite=command.overwrite, licence=command.licence, onnx=command.onnx, c=command.c,
-        episodes=command.episodes, exploration_episodes=command.exploration_episodes, exploration=command.exploration,
-        protocol=command.protocol,
+        adapted_from=command.adapted_from, episodes=command.episodes,
+        exploration_episodes=command.exploration_episodes, exploration=command.exploration, protocol=command.protocol,
     )  # fmt: skip
     size = sum(file.stat().st_size for file in command.out.iterdir())
     print(f"wrote {command.out} ({size / 1e6:.2f} MB): {session}")

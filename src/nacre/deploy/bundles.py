@@ -20,7 +20,7 @@ from typing import Any, Protocol, Unpack
 import jax
 import numpy as np
 
-from nacre.deploy import NumpySession, c_files, load, numpy_guards, numpy_session, onnx_files
+from nacre.deploy import NumpySession, c_files, freezing, load, numpy_guards, numpy_session, onnx_files
 from nacre.deploy.onnx_graph import IR_VERSION, OPSET, onnx_module
 from nacre.deploy.session import Session
 from nacre.errors import NacreError
@@ -88,14 +88,14 @@ def task_text(task: Tasks) -> str:
     return " ".join(f"{name}={text}" for name, text in numbers.items())
 
 
-def record(family: Family, session: Session, task: Tasks, seed: int, trials: TrialSettings) -> dict[str, Any]:
+def record(family: Family, session: Session, task: Tasks, seed: int, trial: dict[str, Any]) -> dict[str, Any]:
     """A short trial of this session in a task: what it saw and did. Where its protocol gives it logged transitions,
     they are those of random actions. `seed` is the session's, and that of the environment."""
     text = task_text(task)
     env, rng = TaskEnvironment(family, text, allow_ood=True), np.random.default_rng(seed)
     try:
         absorbed = None
-        if trials.needs_logs:
+        if trial["needs_logs"]:
             random_actions = (rng.uniform(-1, 1, family.action_dim).astype(np.float32) for _ in range(MOST_STEPS))
             obs, action, reward = _episode(env, family, lambda _: next(random_actions), None, seed)
             log = Transition(obs[:-1], action, reward, reward, np.ones_like(reward), obs[1:])
@@ -103,7 +103,7 @@ def record(family: Family, session: Session, task: Tasks, seed: int, trials: Tri
             session.absorb(Logged(log, end, end, obs[1:], end))
             absorbed = {name: shortest(getattr(log, name)) for name in ("obs", "action", "reward", "next_obs")}
         episodes = []
-        for index in range(min(trials.episodes, MOST_EPISODES)):
+        for index in range(min(trial["episodes"], MOST_EPISODES)):
             played = _episode(env, family, session.act, session.observe, seed + index)
             session.end_episode()
             episodes.append(dict(zip(("obs", "action", "reward"), map(shortest, played), strict=True)))
@@ -252,7 +252,8 @@ class Trained(Protocol):
 
 def export(
     agent: Trained, path: str | Path, *, overwrite: bool = False, licence: str | None = None, seed: int = 0,
-    onnx: bool = False, c: bool = False, episodes: int | None = None, **options: Unpack[TrialOptions],
+    onnx: bool = False, c: bool = False, adapted_from: str | Session | None = None, episodes: int | None = None,
+    **options: Unpack[TrialOptions],
 ) -> NumpySession:  # fmt: skip
     """As `TrainedAgent.export`."""
     path = check_place(Path(path), overwrite=overwrite)
@@ -265,27 +266,38 @@ def export(
             "JAX_DEFAULT_PRNG_IMPL and JAX_THREEFRY_PARTITIONABLE."
         )
     trials, family = agent.trials.changed(episodes, **options), agent.experiment.family
-    about, arrays = described(agent, trials)
     task, params = first_task([agent.tasks.test, agent.tasks.train]), in_float32(agent.params_for(trials))
+    became = None if adapted_from is None else freezing.adapted(agent, trials, adapted_from, seed)
+    about, arrays = described(agent, trials, became)
     session = Session(about["name"], family, agent.functions_for(trials), params, trials, seed, task)
-    recorded = record(family, session, task, seed, trials)
-    about |= {"training": agent.training_statistics(trials)}
+    if became is not None:
+        session.go_on(became.memory)
+    recorded = record(family, session, task, seed, about["trial"])
+    about |= {"training": None if became is not None else agent.training_statistics(trials)}
     about |= {"licence": licence, "provenance": provenance(agent), "self_test": recorded}
     write(path, about, arrays, onnx=onnx, c=c)
     return load(path, task=recorded["task"])
 
 
-def described(agent: Trained, trials: TrialSettings) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What agent.json says of an agent in trials like these, and its arrays."""
+def described(
+    agent: Trained, trials: TrialSettings, became: freezing.Adapted | None = None
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What agent.json says of an agent in trials like these, or of what it became in one, and its arrays."""
     experiment, family = agent.experiment, agent.experiment.family
     settings = trials.applied_to(experiment.settings)
-    exported = experiment.algorithm.export(agent.params_for(trials), family, settings)
+    if became is None:
+        exported = experiment.algorithm.export(agent.params_for(trials), family, settings)
+        trial = trial_words(trials, agent.functions_for(trials))
+    else:
+        assert experiment.algorithm.frozen is not None
+        exported = experiment.algorithm.frozen(in_float32(became.memory), family, settings)
+        trial = freezing.WORDS | {"protocol": trials.protocol}
     about = {
         "format": numpy_session.FORMAT, "schema": numpy_session.SCHEMA, "nacre": importlib.metadata.version("nacre"),
         "name": f"{experiment.algorithm_name} on {family.name}", "method": experiment.algorithm_name,
         "family": family.name, "obs_dim": family.obs_dim, "action_dim": family.action_dim,
         "action_bounds": [-1.0, 1.0], **robot_words(family), "horizon": family.horizon,
-        "trial": trial_words(trials, agent.functions_for(trials)), "agent": exported.words,
+        "trial": trial, "agent": exported.words, "adapted_from": None if became is None else became.about,
         "arrays": {name: list(values.shape) for name, values in exported.arrays.items()},
     }  # fmt: skip
     return about, exported.arrays

@@ -48,6 +48,15 @@ class Session:
             f"{self.num_steps} steps so far)"
         )
 
+    @property
+    def name(self) -> str:
+        """Which agent's it is: 'promp on cheetah-vel'."""
+        return self._name
+
+    def go_on(self, memory: Any) -> None:
+        """Goes on in the scored episode of a trial, with this memory of the others."""
+        self.memory, self.num_episodes, self.num_absorbed = rollout.on_host(memory), self._trials.episodes - 1, 1
+
     def absorb(self, logged: Logged) -> None:
         """Logged transitions of the task, [number], before the first episode: by protocols that give the agent some.
 

@@ -141,5 +141,15 @@ def row_layers(name: str, rows: Sequence[Any], in_dim: int) -> tuple[Words, Arra
     return dense(name, [matrix[:-1] for matrix in matrices], [matrix[-1] for matrix in matrices])
 
 
+def plain_policy(rows: Sequence[Any], family: Family, told: int = 0) -> tuple[Words, Arrays]:
+    """An agent that learns nothing: tanh of layers whose weights lie in one row each, `told` zeros behind its
+    observations."""
+    first = _array(rows[0]).reshape(family.obs_dim + told + 1, -1)
+    whole = np.delete(first, np.s_[family.obs_dim : family.obs_dim + told], axis=0)
+    layers, arrays = row_layers("policy", [whole.ravel(), *rows[1:]], family.obs_dim)
+    policy = {"layers": layers, "head": "tanh", "action_dim": family.action_dim, "log_std_range": [0.0, 0.0]}
+    return {"kind": "task", "obs_dim": family.obs_dim, "policy": policy}, arrays
+
+
 def _array(values: Any) -> np.ndarray:
     return np.array(values, np.float32)
