@@ -173,7 +173,8 @@ class Guarding:
             session.drop()
             self._trip(session, name, f"what followed step {session.num_steps + 1} {_WORDS[name]}")
             return
-        before = session.kept() if "belief" in self.counts or "factor" in self.counts else None
+        may_undo = "belief" in self.counts or self.guards.factor not in ("", "clip")
+        before = session.kept() if may_undo else None
         session.observe_unguarded(next_obs, reward, terminated, self._instead if action is None else action)
         if "factor" in self.counts and session.was_capped and self.guards.factor == "clip":
             self.counts["factor"] += 1
