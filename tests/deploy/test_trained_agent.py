@@ -165,13 +165,18 @@ def test_an_episode_ends_either_way_but_only_a_termination_ends_the_task(
     ends: dict[str, int], discount: float, agent: nacre.TrainedAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     discounts: list[float] = []
-    observe = rollout.observe
+    steps = rollout.steps
 
-    def listening(functions: Any, params: Any, memory: Any, transition: Transition, alive: Any) -> Any:
-        discounts.append(float(transition.discount[0]))
-        return observe(functions, params, memory, transition, alive)
+    def listening(functions: Any, structure: Any) -> rollout.Steps:
+        compiled = steps(functions, structure)
 
-    monkeypatch.setattr(rollout, "observe", listening)
+        def observe(params: Any, memory: Any, transition: Transition, alive: Any) -> Any:
+            discounts.append(float(transition.discount[0]))
+            return compiled.observe(params, memory, transition, alive)
+
+        return compiled._replace(observe=observe)
+
+    monkeypatch.setattr(rollout, "steps", listening)
     trial = agent.adapt(Walk(**ends), episodes=2)
     assert [report.length for report in trial.episodes] == [7, 7]
     assert discounts == ([1.0] * 6 + [discount]) * 2

@@ -31,6 +31,8 @@ class Session:
         self._name = name
         self._family = family
         self._functions, self._params = functions, rollout.on_host(params)
+        self._arrays, structure = jax.tree.flatten(self._params)
+        self._steps = rollout.steps(functions, structure)
         self._trials, self._believes = trials, believes
         begin_key, self._act_key, self._end_key = rollout.on_host(jax.random.split(seed_key(seed), 3))
         self._told = told
@@ -89,8 +91,8 @@ class Session:
                 "the first act."
             )
         self._obs = self._checked_obs(obs)
-        action, self.memory = rollout.act(
-            self._functions, self._params, self.memory, self._obs, self._act_key, np.int32(self.num_steps),
+        action, self.memory = self._steps.act(
+            self._arrays, self.memory, self._obs, self._act_key, np.int32(self.num_steps),
             explore=self._functions.explores(self.num_episodes, self._trials.episodes - 1),
         )  # fmt: skip
         self._action = np.asarray(action)
@@ -115,7 +117,7 @@ class Session:
         next_obs = self._checked_obs(next_obs)
         done = self._action if action is None else self._checked("an action", action, self._family.action_dim)
         transition = Transition(self._obs, done, rewards, rewards, discount, next_obs)
-        self.memory = rollout.observe(self._functions, self._params, self.memory, transition, np.ones(1, bool))
+        self.memory = self._steps.observe(self._arrays, self.memory, transition, np.ones(1, bool))
         self.num_steps += 1
         self._action = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -218,6 +218,27 @@ def act(agent: Agent, params: Any, memory: Any, obs: Any, key: Key, time: Any, *
 def observe(agent: Agent, params: Any, memory: Any, transition: Any, alive: Any) -> Any:
     """The memory after one step of the lanes that are alive [lane]; the others keep theirs."""
     return select(alive, agent.observe(params, memory, transition), memory)
+
+
+class Steps(NamedTuple):
+    """`act` and `observe` of an agent, without it, whose parameters are given as a list of arrays."""
+
+    act: Callable[..., Any]
+    observe: Callable[..., Any]
+
+
+@functools.cache
+def steps(agent: Agent, structure: Any) -> Steps:
+    """For who takes one step at a time. To take networks apart into arrays, in Python, costs more than a step; here it
+    is done once, in compilation. `structure` is what `jax.tree.flatten` says of the parameters beside their arrays."""
+
+    def taking_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
+        def taken(arrays: list[Any], *given: Any, **how: Any) -> Any:
+            return function(agent, jax.tree.unflatten(structure, arrays), *given, **how)
+
+        return jax.jit(taken, static_argnames="explore" if function is act else ())
+
+    return Steps(taking_arrays(act), taking_arrays(observe))
 
 
 @functools.partial(jax.jit, static_argnames=("agent",))
