@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from ctypes.util import find_library
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,12 @@ from PIL import Image, ImageDraw
 
 import nacre
 from nacre.cli import main as cli
-from nacre.deploy.trial_reports import EpisodeReport
 from nacre.errors import NacreError
 from nacre.report import video
+from nacre.report.caption import BELIEF, Caption, captioned
+from nacre.simulation.look import TASK_COLOUR
 
 SmokeRun = Callable[[str], Path]
-Words = list[list[tuple[tuple[float, ...], str]]]
-"""picture -> ((left, top, right, bottom), text) of everything that is written into it"""
 
 
 def seconds(gif: Path) -> float:
@@ -40,36 +39,70 @@ def seconds(gif: Path) -> float:
 
 
 def test_a_trial_on_a_point_robot_is_a_gif_of_its_episodes(smoke_run: SmokeRun, tmp_path: Path):
-    out = tmp_path / "new" / "trial.gif"
-    trial = video.record(nacre.load(smoke_run("point-robot")), "goal=0.5,-0.5", out, episodes=2)
+    out, seen = tmp_path / "new" / "trial.gif", []
+    agent = nacre.load(smoke_run("point-robot"))
+    trial = video.record(agent, "goal=0.5,-0.5", out, episodes=2, progress=lambda *frames: seen.append(frames))
     assert trial.task == {"goal": [0.5, -0.5]} and len(trial.episodes) == 2
+    assert seen == [(drawn, 40) for drawn in range(1, 41)], "it tells how far it is"
     frames = imageio.imread(out)
     assert seconds(out) == pytest.approx(2 * (20 + 6) / 10)  # 20 steps and a pause of 0.6 s, 10 frames a second
-    assert frames.shape[1:] == (round(280 * (480 + 46) / 480), 280, 3)
+    assert frames.shape[1:] == (66 + 480 + 64, 640, 3)
     first, last = frames[0].astype(int), frames[-1].astype(int)
-    caption = slice(0, 24)
-    assert (first[caption] < 128).any() and (first[caption] != last[caption]).any(), "captions that differ"
-    green = np.argwhere(np.abs(frames[0].astype(int) - (0, 158, 115)).sum(axis=-1) < 40).mean(axis=0)
-    np.testing.assert_allclose(green[1] / 280 * 3 - 1.5, 0.5, atol=0.05)
+    assert (first[:66] < 128).any() and (first[:66] != last[:66]).any(), "captions that differ"
+    green = np.argwhere(np.abs(first - TASK_COLOUR).sum(axis=-1) < 40).mean(axis=0)
+    np.testing.assert_allclose((green[1] - 319.5) / 479 * 3, 0.5, atol=0.05)
     assert list(out.parent.iterdir()) == [out]
 
 
-def test_a_gif_of_many_steps_a_second_renders_the_frames_it_has_and_the_last_of_an_episode(
-    smoke_run: SmokeRun, tmp_path: Path, words: Words, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def captions(monkeypatch: pytest.MonkeyPatch) -> list[Caption]:
+    """What is told of each frame that is drawn."""
+    told: list[Caption] = []
+    write = video.captioned
+    monkeypatch.setattr(video, "captioned", lambda scene, caption: told.append(caption) or write(scene, caption))
+    return told
+
+
+def test_a_video_of_few_frames_a_second_has_every_third_and_the_last_of_an_episode(
+    smoke_run: SmokeRun, tmp_path: Path, captions: list[Caption]
 ):
     """Of 10 steps a second and at most 4 frames, every third: steps 3, 6, ... 18 and 20."""
-    monkeypatch.setattr(video, "GIF_FRAMES_PER_SECOND", 4)
-    rendered, render = [], nacre.simulation.environment.TaskEnvironment.render
-    monkeypatch.setattr(
-        nacre.simulation.environment.TaskEnvironment, "render", lambda env: rendered.append(1) or render(env)
-    )
     out = tmp_path / "trial.gif"
-    trial = video.record(nacre.load(smoke_run("point-robot")), "goal=0.5,-0.5", out, episodes=2)
-    captions = [written[0][1] for written in words if written]
-    assert len(rendered) == len(captions) == 2 * 7
+    agent = nacre.load(smoke_run("point-robot"))
+    trial = video.record(agent, "goal=0.5,-0.5", out, episodes=2, frames_per_second=4, size=320)
+    assert len(captions) == 2 * 7 and imageio.imread(out).shape[2] == 320
     for caption, episode in zip(captions[6::7], trial.episodes, strict=True):
-        assert caption.endswith(f"return {episode.episode_return:.1f}")
+        assert caption.total == pytest.approx(episode.episode_return)
     assert seconds(out) == pytest.approx(2 * (7 + 2) * 0.3)
+
+
+def test_a_frame_tells_its_episode_the_return_so_far_the_task_and_the_belief(
+    smoke_run: SmokeRun, tmp_path: Path, captions: list[Caption]
+):
+    agent = nacre.load(smoke_run("point-robot"))
+    trial = video.record(agent, "goal=0.5,-0.5", tmp_path / "trial.gif", episodes=2, size=160)
+    first, last = captions[:20], captions[20:]
+    assert {(one.episode, one.episodes, one.purpose) for one in first} == {(1, 2, "exploring")}
+    assert {(one.episode, one.episodes, one.purpose) for one in last} == {(2, 2, "scored")}
+    assert {one.task for one in captions} == {"goal=0.5,-0.5"}
+    for frames, episode in ((first, trial.episodes[0]), (last, trial.episodes[1])):
+        totals = [one.total for one in frames]
+        assert totals == sorted(totals, reverse=True) and len(set(totals)) == 20, "distances add up"
+        distance = float(frames[-1].reading.removeprefix("distance to the goal "))
+        assert distance == pytest.approx(totals[-2] - totals[-1], abs=0.006)
+        np.testing.assert_allclose(frames[-1].mean, episode.belief_mean, rtol=1e-5)
+        np.testing.assert_allclose(frames[-1].std, episode.belief_std, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "frames_per_second", "words"),
+    [(100, 25, "--video-size"), (5000, 25, "--video-size"), (640, 0, "--video-fps"), (640, 101, "--video-fps")],
+)
+def test_a_size_or_rate_of_no_use_is_refused_before_anything_is_run(
+    tmp_path: Path, size: int, frames_per_second: int, words: str
+):
+    with pytest.raises(NacreError, match=words):
+        video.record(None, "goal=0,0", tmp_path / "a.gif", size=size, frames_per_second=frames_per_second)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("frames_per_second", [25, 125 / 6, 67 / 3, 15, 4])
@@ -94,87 +127,45 @@ def test_the_command_line_writes_the_video_of_the_trial_that_it_tells_of(
     assert [episode["episode_return"] for episode in told["episodes"]] == pytest.approx(by_hand.returns)
 
 
-@pytest.fixture
-def words(monkeypatch: pytest.MonkeyPatch) -> Words:
-    """What is written into each picture, and where."""
-    written: Words = []
-    start, write = ImageDraw.Draw, ImageDraw.ImageDraw.text
+def caption_of(mean: list[float], std: list[float], **fields: Any) -> Caption:
+    whole: dict[str, Any] = dict(
+        episode=1, episodes=3, purpose="exploring", total=-8.8, task="velocity=1.5", reading=""
+    )
+    return Caption(**whole | fields, mean=np.array(mean), std=np.array(std))
 
-    def started(image: Image.Image) -> Any:
-        written.append([])
-        return start(image)
 
-    def wrote(drawing: Any, at: tuple[float, float], text: str, *look: Any) -> None:
-        written[-1].append((drawing.textbbox(at, text, look[-1]), text))
-        write(drawing, at, text, *look)
+@pytest.mark.parametrize("size", [640, 1280, 160])
+@pytest.mark.parametrize("task", ["velocity=1.5", "exponents=" + ",".join(["-0.123"] * 65)])
+def test_words_are_in_the_frame_and_none_stands_over_another(size: int, task: str, monkeypatch: pytest.MonkeyPatch):
+    boxes = list[Any]()
+    write = ImageDraw.ImageDraw.text
 
-    monkeypatch.setattr(ImageDraw, "Draw", started)
+    def wrote(drawing: Any, at: Any, text: str, fill: Any, font: Any, anchor: Any = None) -> None:
+        boxes.append(drawing.textbbox(at, text, font, anchor=anchor)) if text else None
+        write(drawing, at, text, fill, font, anchor=anchor)
+
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", wrote)
-    return written
+    scene = np.full((size * 3 // 4, size, 3), 200, np.uint8)
+    about = caption_of([0.5] * 5, [0.2] * 5, task=task, reading="speed 1.32 m/s (blue), target 1.50 (green)")
+    frame = captioned(scene, about)
+    assert frame.shape[0] % 2 == frame.shape[1] % 2 == 0 and len(boxes) >= 4
+    if size == 640:
+        np.testing.assert_array_equal(frame[66:546], scene)
+    for left, above, right, below in boxes:
+        assert left >= 0 and above >= 0 and right <= size and below <= len(frame)
+    for one, other in itertools.combinations(boxes, 2):
+        assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
 
 
-def believing(mean: Sequence[float], std: Sequence[float]) -> EpisodeReport:
-    return EpisodeReport(0, 0.0, 20, list(mean), list(std))
-
-
-def test_a_frame_is_captioned_with_its_episode_the_return_so_far_and_the_belief(
-    smoke_run: SmokeRun, tmp_path: Path, words: Words
-):
-    trial = video.record(nacre.load(smoke_run("point-robot")), "goal=0.5,-0.5", tmp_path / "trial.gif", episodes=2)
-    captions = [[text for _, text in written] for written in words if written]
-    first, last = captions[:20], captions[-20:]  # frames of a pause are drawn once
-    assert len(captions) == 40
-    assert {caption[0].split("     ")[0] for caption in first} == {"episode 1 of 2"}
-    assert {caption[0].split("     ")[0] for caption in last} == {"episode 2 of 2"}
-    for frames, episode in ((first, trial.episodes[0]), (last, trial.episodes[1])):
-        returns = [float(caption[0].split("return ")[1]) for caption in frames]
-        assert returns[-1] == round(episode.episode_return, 1)
-        assert returns == sorted(returns, reverse=True) and len(set(returns)) > 10, "distances add up"
-    assert {tuple(caption[1:]) for caption in first} == {("belief", *["+0.00±1.00"] * 5)}, "the prior"
-    after = zip(trial.episodes[0].belief_mean, trial.episodes[0].belief_std, strict=True)
-    assert {tuple(caption[1:]) for caption in last} == {("belief", *(f"{mean:+.2f}±{std:.2f}" for mean, std in after))}
-    assert first[0][1:] != last[0][1:]
-
-
-def test_the_return_and_the_belief_are_seen_in_the_caption():
-    frame = np.full((480, 480, 3), 200, np.uint8)
-
-    def caption(total: float, mean: float, std: float) -> np.ndarray:
-        return video._captioned(frame, 1, 3, total, believing([mean] * 5, [std] * 5)).astype(int)
-
-    def changed(other: np.ndarray) -> np.ndarray:
-        """Rows of pixels."""
-        return np.flatnonzero(np.abs(other - caption(1.0, 0.0, 1.0)).max(axis=(1, 2)) > 30)
-
-    headline = changed(caption(8.0, 0.0, 1.0))
-    assert len(headline) > 3 and headline.max() < 24
-    for belief in (changed(caption(1.0, 8.0, 1.0)), changed(caption(1.0, 0.0, 8.0))):
-        assert len(belief) > 3 and belief.min() > 24 and belief.max() < 46
-
-
-@pytest.mark.parametrize("size", [480, 200])
-@pytest.mark.parametrize("value", [0.0, -8.888, 9.996, 88.888, -888.8, float("nan")])
-def test_beliefs_of_any_number_up_to_ten_fit_over_the_frame(size: int, value: float, words: Words):
-    for latent_dim in range(11):
-        frame = np.full((size, size, 3), 200, np.uint8)
-        captioned = video._captioned(frame, 1, 3, -8.8, believing([value] * latent_dim, [abs(value)] * latent_dim))
-        top = len(captioned) - size
-        assert (captioned[top:] == frame).all() and top % 2 == 0
-        assert top == 46 if latent_dim <= (size - 44) // 68 else top > 46
-        written = words[-1]
-        assert len(written) == 1 + bool(latent_dim) + latent_dim
-        for (left, above, right, below), _ in written:
-            assert min(left, above) >= 0 and right <= size and below <= top
-        for ((left, above, right, below), _), (other, _) in itertools.combinations(written, 2):
-            assert right <= other[0] or other[2] <= left or below <= other[1] or other[3] <= above, "none over another"
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [(0, "+0.00"), (-0.126, "-0.13"), (9.994, "+9.99"), (9.996, "+10.0"), (-99.96, "-100"), (1234.5, "+1234")],
-)
-def test_a_belief_has_three_digits(number: float, text: str):
-    assert video._short(number, "+") == text
+def test_a_belief_is_a_bar_of_a_standard_deviation_to_both_sides_of_the_mean():
+    """One number: the strip goes from -3 to 3 over 0.88 of the width within the margins, 271 pixels to each side."""
+    strip = captioned(np.zeros((480, 640, 3), np.uint8), caption_of([1.5], [0.5]))[66 + 480 + 44 - 5].astype(int)
+    (blue,) = np.nonzero(np.abs(strip - BELIEF).sum(axis=-1) < 10)
+    half = 0.44 * (640 - 24)
+    np.testing.assert_allclose([blue.min(), blue.max()], [320 + half * 1.0 / 3, 320 + half * 2.0 / 3], atol=2)
+    without = captioned(np.zeros((480, 640, 3), np.uint8), caption_of([], []))
+    assert len(without) == 66 + 480, "no strip without a belief"
+    assert len(captioned(np.zeros((480, 640, 3), np.uint8), caption_of([np.nan], [1.0]))) == 66 + 480 + 64
 
 
 def test_an_mp4_has_every_frame_and_is_written_without_a_warning(
@@ -182,8 +173,7 @@ def test_an_mp4_has_every_frame_and_is_written_without_a_warning(
 ):
     ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="the extra 'video' is not installed")
     agent, out, frames = nacre.load(smoke_run("point-robot")), tmp_path / "trial.mp4", []
-    captioned = video._captioned
-    monkeypatch.setattr(video, "_captioned", lambda *args: frames.append(captioned(*args)) or frames[-1])
+    monkeypatch.setattr(video, "captioned", lambda *args: frames.append(captioned(*args)) or frames[-1])
     before = dict(os.environ)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -214,14 +204,14 @@ def test_while_a_video_is_written_ffmpeg_is_started_without_a_fork(monkeypatch: 
 
 
 @pytest.mark.usefixtures("gl")
-def test_a_robot_is_seen_moving(smoke_run: SmokeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Every 20th of its 200 steps of 0.05 s: without a graphics card, a picture takes a quarter of a second."""
-    monkeypatch.setattr(video, "GIF_FRAMES_PER_SECOND", 1)
+def test_a_robot_is_seen_moving(smoke_run: SmokeRun, tmp_path: Path):
+    """Every 20th of its 200 steps of 0.05 s: without a graphics card, a picture takes a while."""
     out = tmp_path / "trial.gif"
-    video.record(nacre.load(smoke_run("cheetah-dir")), "direction=1", out, episodes=1, exploration_episodes=0)
+    agent = nacre.load(smoke_run("cheetah-dir"))
+    video.record(agent, "direction=1", out, episodes=1, exploration_episodes=0, frames_per_second=1, size=320)
     frames = imageio.imread(out)
     assert seconds(out) == pytest.approx(10 + 1)
-    robot = frames[:, 40:].astype(int)
+    robot = frames[:, 40:-40].astype(int)
     assert robot.std() > 30, "not one colour"
     assert np.abs(robot - robot[0]).max() > 100, "it moves"
 

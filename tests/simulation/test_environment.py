@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -24,6 +25,7 @@ from nacre.families.family import JaxFamily, MujocoFamily
 from nacre.families.gymnasium_ids import environment_id
 from nacre.simulation import rendering
 from nacre.simulation.environment import TaskEnvironment
+from nacre.simulation.look import TRAIL_COLOUR, Look, reading
 from nacre.simulation.mujoco import MujocoLanes
 
 
@@ -150,6 +152,48 @@ def test_a_robot_is_drawn_and_stays_in_the_picture_wherever_it_goes(family: str)
         assert (env.render() != frame).any(axis=-1).mean() > 0.003, "the robot is a part of the picture"
         model.geom_group[:] = groups
     env.close()
+
+
+def test_a_robot_leaves_a_trail_where_it_is_asked_for_until_it_is_reset() -> None:
+    def trail(env: TaskEnvironment) -> int:
+        return int((env.render() == TRAIL_COLOUR).all(axis=-1).sum())
+
+    for look, there in ((Look(320, 240, trail=True), True), (Look(320, 240), False)):
+        env = TaskEnvironment("point-robot", "goal=0.5,-0.5", render_mode="rgb_array", look=look)
+        env.reset(seed=0)
+        assert trail(env) == 0
+        for _ in range(3):
+            env.step(np.array([1.0, 0.0], np.float32))
+        assert (trail(env) > 10) == there
+        env.reset(seed=1)
+        assert trail(env) == 0
+        env.close()
+
+
+@pytest.mark.usefixtures("gl")
+def test_a_task_is_drawn_beside_the_robot_and_told_in_words() -> None:
+    env = TaskEnvironment("ant-dir-360", "angle=0", render_mode="rgb_array", look=Look(320, 240))
+    env.reset(seed=0)
+    ahead = env.render()
+    assert ahead.shape == (240, 320, 3) and (ahead[..., 1].astype(int) - ahead[..., 0] > 40).sum() > 50, "a green arrow"
+    env.reset(seed=0, options={"task": "angle=3.1416"})
+    assert (env.render() != ahead).any(axis=-1).sum() > 50, "which points elsewhere"
+    assert re.fullmatch(r"speed along the green arrow -?\d+\.\d\d m/s", env.reading())
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ({"velocity": np.array([1.5])}, "speed 0.50 m/s (blue), target 1.50 (green)"),
+        ({"angle": np.array([np.pi / 2])}, "speed along the green arrow -2.00 m/s"),
+        ({"direction": np.array([-1.0])}, "speed along the green arrow -0.50 m/s"),
+        ({"goal": np.array([[4.0, 5.0]])}, "distance to the goal 5.00"),
+        ({"exponents": np.zeros((1, 65))}, ""),
+    ],
+)
+def test_how_a_robot_does_is_told_beside_what_is_asked(task: dict[str, np.ndarray], words: str) -> None:
+    assert reading(task, np.array([1.0, 1.0]), np.array([0.5, -2.0])) == words
 
 
 @pytest.mark.usefixtures("gl")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,16 @@ class Command:
     episodes: int | None = None
     """Episodes of the trial; as the run was configured unless given."""
     exploration_episodes: int | None = None
-    """Episodes of the trial that explore, of methods that count them (PEARL); as configured unless given."""
+    """How many episodes of the trial explore before the belief is used (PEARL). Default: as the run was configured."""
     exploration: str | None = None
-    """What these episodes act on: 'prior', or 'hypotheses': beliefs about train tasks (PEARL); as configured unless
-    given."""
+    """How the exploring episodes choose z (PEARL): 'prior' draws it from the prior, 'hypotheses' takes what the agent
+    believed of train tasks, the most different first. Default: as the run was configured."""
     forgetting: float | None = None
-    """What the belief keeps of itself at every step, above 0 and at most 1 (PEARL); as configured unless given."""
+    """Multiplies what the belief has seen by this number at every step, above 0 and at most 1, so that old transitions
+    count less (PEARL). Default: as the run was configured."""
     resample: str | None = None
-    """When z is drawn anew, once the belief is used: after every 'episode', after every 'step', or 'mean': the belief's
-    mean is acted on at every step (PEARL); as configured unless given."""
+    """When z is drawn anew once the belief is used (PEARL): after every 'episode', or after every 'step'. With 'mean'
+    it is the mean of the belief at every step. Default: as the run was configured."""
     protocol: str | None = None
     """What the agent is given of the task before the scored episode, as for `evaluate`; as configured unless given."""
     context_transitions: int | None = None
@@ -43,10 +45,14 @@ class Command:
     seed: int = 0
     """Seed of the trial."""
     video: Path | None = None
-    """Video of the trial to write, captioned with episode, return and belief: .gif, or .mp4 with the extra 'video'
-    (pip install 'nacre[video]')."""
+    """Writes a video of the trial to this file, with the task in the scene, the return and the belief: .gif, or .mp4
+    with the extra 'video' (pip install 'nacre[video]')."""
+    video_size: int = 640
+    """Pixels across the video, 160 to 3840; it is about as high."""
+    video_fps: int = 25
+    """Frames a second of the video at most, 1 to 100. It takes as long as the trial on the robot."""
     checkpoint: str = "latest"
-    """Which checkpoint: 'latest', 'best' (by the test score that the run had at it), or its number of updates."""
+    """Which checkpoint acts: 'latest', 'best' (with the highest test score in training), or its number of updates."""
     json: bool = False
     """Print one JSON object instead of a table."""
 
@@ -70,7 +76,10 @@ def run(args: list[str], started: float) -> None:
     else:
         from nacre.report import video
 
-        trial = video.record(agent, command.task, command.video, command.episodes, **options)
+        trial = video.record(
+            agent, command.task, command.video, command.episodes, size=command.video_size,
+            frames_per_second=command.video_fps, progress=_Progress(), **options,
+        )  # fmt: skip
         print(f"wrote {command.video}", file=sys.stderr)
     if command.json:
         print(json.dumps({"task": trial.task, "episodes": [episode._asdict() for episode in trial.episodes]}))
@@ -83,3 +92,17 @@ def run(args: list[str], started: float) -> None:
         solved = ["yes" if episode.success else "no"] * tells
         table.add_row(str(episode.episode), f"{episode.episode_return:.3f}", *solved, mean, std)
     print_table(table)
+
+
+class _Progress:
+    """Says on stderr how far a video is, every few seconds."""
+
+    seconds = 3.0
+
+    def __init__(self) -> None:
+        self._told = time.monotonic()
+
+    def __call__(self, drawn: int, most: int) -> None:
+        if time.monotonic() - self._told >= self.seconds:
+            self._told = time.monotonic()
+            print(f"drew {drawn} of {most} frames", file=sys.stderr)

@@ -1,17 +1,17 @@
-"""A trial as a video: its episodes one after another, captioned with episode, return so far and belief."""
+"""A trial as a video: its episodes one after another, with the task in the scene, a caption, and the belief."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import imageio.v2 as imageio
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from nacre.deploy.session import Session
 from nacre.deploy.trained_agent import TrainedAgent
@@ -19,46 +19,57 @@ from nacre.deploy.trial_reports import EpisodeReport, TrialReport
 from nacre.errors import NacreError
 from nacre.presets.trials import TrialOptions
 from nacre.report import picture
+from nacre.report.caption import WIDTH, Caption, captioned
 from nacre.simulation.environment import TaskEnvironment
+from nacre.simulation.look import Look
 
 if TYPE_CHECKING:
     from nacre.data.dataset import DataSet
 
 SUFFIXES = (".mp4", ".gif")
-GIF_SIZE = 280
-"""Pixels of a side of a .gif, which is stored without much compression; .mp4 has the renderer's."""
-GIF_FRAMES_PER_SECOND = 25
-CAPTION_HEIGHT, LINE_HEIGHT = 46, 16
-"""Pixels of a caption, and of every further line of beliefs in it."""
-MARGIN, BELIEF_LEFT, BELIEF_WIDTH = 8, 44, 68
-"""Pixels to the left of a caption and of its beliefs, and those that one belief takes."""
-BACKGROUND, INK = (255, 255, 255), (38, 38, 38)
+FRAMES_PER_SECOND = 25
+"""At most, unless asked for otherwise; robots with fewer control steps a second have a frame for each."""
+SIZES = (160, 3840)
+"""Pixels across, at least and at most."""
+COLOURS = 128
+"""Of a frame of a .gif."""
 PAUSE_SECONDS = 0.6
 """How long the last frame of an episode stands."""
 NO_FORK = "IMAGEIO_FFMPEG_NO_PREVENT_SIGINT"
 """The variable by which imageio-ffmpeg is told how to start ffmpeg."""
 
+Progress = Callable[[int, int], None]
+"""Called with the number of frames that are drawn, and how many there will be at most."""
+
 
 def record(
     agent: TrainedAgent, task: str, out: Path, episodes: int | None = None, *, allow_ood: bool = False, seed: int = 0,
-    data: DataSet | str | Path | None = None, **options: Unpack[TrialOptions],
+    data: DataSet | str | Path | None = None, size: int = WIDTH, frames_per_second: int = FRAMES_PER_SECOND,
+    progress: Progress | None = None, **options: Unpack[TrialOptions],
 ) -> TrialReport:  # fmt: skip
     """Lets the agent meet a task, one step at a time, and writes what that looks like to `out` (.mp4 or .gif).
 
-    Needs no display. Raises NacreError for another kind of file, before anything is run, for .mp4 where the extra
-    'video' is not installed, and where nothing can be rendered.
+    `size`: pixels across. `frames_per_second`: at most; a video takes as long as the trial on the robot, and leaves
+    steps out where the robot has more of them a second. `progress` is told after every frame. Needs no display.
+    Raises NacreError for another kind of file, before anything is run, for .mp4 where the extra 'video' is not
+    installed, and where nothing can be rendered.
     """
     check_path(out)
+    check_size(size, frames_per_second)
     trials = agent.trials.changed(episodes, **options)
     session, episodes = agent.session(seed, episodes, task=task, **options), trials.episodes
     if trials.needs_logs:
         session.absorb(agent.contexts(task, trials.context_transitions, seed, protocol=trials.protocol, data=data))
-    env = TaskEnvironment(agent.family, task, allow_ood=allow_ood, render_mode="rgb_array")
+    size -= size % 2
+    look = Look(size, 2 * round(size * 3 / 8), trail=True)
+    env = TaskEnvironment(agent.family, task, allow_ood=allow_ood, render_mode="rgb_array", look=look)
     steps_per_second = env.metadata["render_fps"]
-    every = -(-steps_per_second // GIF_FRAMES_PER_SECOND) if out.suffix.lower() == ".gif" else 1
+    every = max(1, -(-steps_per_second // frames_per_second))
+    explored = trials.exploration_episodes or 0
+    filming = _Filming(agent, session, env, task, episodes, explored, every, size, progress or (lambda done, of: None))
     reports: list[EpisodeReport] = []
     try:
-        _write(_frames(agent, session, env, episodes, seed, every, reports), out, steps_per_second / every)
+        _write(_frames(filming, seed, reports), out, steps_per_second / every)
     finally:
         env.close()
     return TrialReport(env.task, reports)
@@ -72,31 +83,61 @@ def check_path(out: Path) -> None:
         raise NacreError("writing .mp4 needs the extra 'video': pip install 'nacre[video]'; or write a .gif.")
 
 
-def _frames(
-    agent: TrainedAgent,
-    session: Session,
-    env: TaskEnvironment,
-    episodes: int,
-    seed: int,
-    every: int,
-    reports: list[EpisodeReport],
-) -> Iterator[np.ndarray]:
+def check_size(size: int, frames_per_second: int) -> None:
+    """Raises NacreError for a video of no use."""
+    low, high = SIZES
+    if not low <= size <= high:
+        raise NacreError(f"video_size is {size}, but must be {low} to {high} pixels; change --video-size.")
+    if not 1 <= frames_per_second <= 100:
+        raise NacreError(f"video_fps is {frames_per_second}, but must be 1 to 100; change --video-fps.")
+
+
+class _Filming(NamedTuple):
+    """What a trial is filmed with."""
+
+    agent: TrainedAgent
+    session: Session
+    env: TaskEnvironment
+    task: str
+    episodes: int
+    explored: int  # episodes that explore
+    every: int  # steps from one frame to the next
+    size: int
+    progress: Progress
+
+    def frame(self, index: int, total: float) -> np.ndarray:
+        """The scene now, in episode `index` after rewards that add up to `total`."""
+        scene = self.env.render()
+        if scene.shape[1] != self.size:  # of an environment that has a size of its own
+            height = 2 * round(self.size * scene.shape[0] / scene.shape[1] / 2)
+            scene = np.asarray(Image.fromarray(scene).resize((self.size, height)))
+        purpose = "exploring" if index < self.explored else "acting on what it knows"
+        purpose = "scored" if index + 1 == self.episodes else purpose
+        mean, variance = self.session.belief
+        caption = Caption(index + 1, self.episodes, purpose, total, self.task, self.env.reading(), mean, variance**0.5)
+        return captioned(scene, caption)
+
+
+def _frames(filming: _Filming, seed: int, reports: list[EpisodeReport]) -> Iterator[np.ndarray]:
     """Captioned frames of the trial [height, width, 3], of every so many steps and of the last of an episode.
 
     `reports` gets one entry an episode.
     """
-    pause = round(PAUSE_SECONDS * env.metadata["render_fps"] / every)
-    for index in range(episodes):
+    agent, session, env = filming.agent, filming.session, filming.env
+    pause = round(PAUSE_SECONDS * env.metadata["render_fps"] / filming.every)
+    drawn = 0
+    for index in range(filming.episodes):
         obs, _ = env.reset(seed=seed) if index == 0 else env.reset()
-        before = agent.report_episode(index, 0.0, 0, session.memory)
         total, solved = 0.0, False
         for length in range(1, agent.family.horizon + 1):
             obs, reward, terminated, _, info = env.step(session.act(obs))
             session.observe(obs, reward, terminated=terminated)
             total, solved = total + reward, solved or info.get("success", False)
             last = terminated or length == agent.family.horizon
-            if last or length % every == 0:
-                frame = _captioned(env.render(), index + 1, episodes, total, before)
+            if last or length % filming.every == 0:
+                frame = filming.frame(index, total)
+                drawn += 1
+                filming.progress(drawn, filming.episodes * -(-agent.family.horizon // filming.every))
                 yield frame
             if terminated:
                 break
@@ -105,33 +146,6 @@ def _frames(
         report = report._replace(ended_by="terminated" if terminated else "horizon")
         reports.append(report._replace(success=solved) if "success" in info else report)
         session.end_episode()
-
-
-def _captioned(frame: np.ndarray, episode: int, episodes: int, total: float, belief: EpisodeReport) -> np.ndarray:
-    """The frame under a caption: where the trial stands, and what was believed when the episode began."""
-    height, width = frame.shape[:2]
-    beliefs = [
-        f"{_short(mean, '+')}±{_short(std)}" for mean, std in zip(belief.belief_mean, belief.belief_std, strict=True)
-    ]
-    columns = max(1, (width - BELIEF_LEFT) // BELIEF_WIDTH)
-    top = CAPTION_HEIGHT + LINE_HEIGHT * (max(0, len(beliefs) - 1) // columns)
-    image = Image.new("RGB", (width, height + top), BACKGROUND)
-    image.paste(Image.fromarray(frame), (0, top))
-    drawing, font = ImageDraw.Draw(image), ImageFont.load_default(12)
-    headline = f"episode {episode} of {episodes}     return {total:.1f}"
-    drawing.text((MARGIN, 4), headline, INK, ImageFont.load_default(15))
-    if beliefs:
-        drawing.text((MARGIN, 25), "belief", INK, font)
-    for index, text in enumerate(beliefs):
-        line, column = divmod(index, columns)
-        drawing.text((BELIEF_LEFT + column * BELIEF_WIDTH, 25 + line * LINE_HEIGHT), text, INK, font)
-    return np.asarray(image)
-
-
-def _short(number: float, sign: str = "-") -> str:
-    """Three digits, or as many as stand before the point."""
-    decimals = next((places for places in (2, 1) if abs(round(number, places)) < 10 ** (3 - places)), 0)
-    return f"{number:{sign}.{decimals}f}"
 
 
 @contextmanager
@@ -152,15 +166,19 @@ def _started_without_fork() -> Iterator[None]:
 
 def _write(frames: Iterator[np.ndarray], out: Path, frames_per_second: float) -> None:
     """To a draft beside `out`, which then takes its place: whole or not at all. Frames are written as they come."""
-    options: dict[str, Any] = {"fps": frames_per_second, "macro_block_size": 2}
-    if out.suffix.lower() == ".gif":
-        options = {"duration": 10 * round(100 / frames_per_second), "loop": 0}  # which a .gif counts in hundredths
-        frames = map(_small, frames)
-    with picture.written_whole(out) as draft, _started_without_fork(), imageio.get_writer(draft, **options) as writer:
-        for frame in frames:
-            writer.append_data(frame)  # type: ignore[attr-defined]  # which all writers have
+    with picture.written_whole(out) as draft:
+        if out.suffix.lower() == ".gif":
+            images = map(_few_colours, frames)
+            duration = 10 * round(100 / frames_per_second)  # which a .gif counts in hundredths of a second
+            next(images).save(draft, save_all=True, append_images=images, duration=duration, loop=0, optimize=False)
+            return
+        options: dict[str, Any] = {"fps": frames_per_second, "macro_block_size": 2}
+        with _started_without_fork(), imageio.get_writer(draft, **options) as writer:
+            for frame in frames:
+                writer.append_data(frame)  # type: ignore[attr-defined]  # which all writers have
 
 
-def _small(frame: np.ndarray) -> np.ndarray:
-    height = round(GIF_SIZE * frame.shape[0] / frame.shape[1])
-    return np.asarray(Image.fromarray(frame).resize((GIF_SIZE, height)))
+def _few_colours(frame: np.ndarray) -> Image.Image:
+    """As a .gif has them: without dithering, which moves from frame to frame."""
+    image = Image.fromarray(frame)
+    return image.quantize(COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)

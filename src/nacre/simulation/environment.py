@@ -21,6 +21,7 @@ from nacre.families.blame import check_finite, undeclared_end
 from nacre.families.catalog import make_family
 from nacre.families.family import Family
 from nacre.simulation.lanes import make_drawn_lane
+from nacre.simulation.look import Look
 from nacre.types import Tasks
 
 
@@ -31,9 +32,10 @@ class TaskEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def __init__(
         self, family: str | Family, task: str | None = None, *, allow_ood: bool = False,
-        render_mode: str | None = None, **options: Any,
+        render_mode: str | None = None, look: Look | None = None, **options: Any,
     ):  # fmt: skip
-        """`options` are the family's (`goal_radius`). Raises NacreError for a task that is none of the family's."""
+        """`look`: how pictures are drawn. `options` are the family's (`goal_radius`). Raises NacreError for a task that
+        is none of the family's."""
         self.family = make_family(family, **options) if isinstance(family, str) else family
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise NacreError(f"render_mode is {render_mode!r}, but must be 'human' or 'rgb_array'.")
@@ -41,6 +43,7 @@ class TaskEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         self._allow_ood = allow_ood
         self._wanted = None if task is None else self._parsed(task)
         self._lane = make_drawn_lane(self.family, render_mode)
+        self._lane.look = look or Look()
         self.metadata = self.metadata | {"render_fps": self._lane.frames_per_second}
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (self.family.obs_dim,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (self.family.action_dim,), np.float32)
@@ -96,6 +99,10 @@ class TaskEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         if self.render_mode is None or self._task is None:
             return None
         return self._lane.render(self._task, self.render_mode)
+
+    def reading(self) -> str:
+        """How the robot does what its task asks for, in words: its speed beside the target, the distance to a goal."""
+        return "" if self._task is None else self._lane.reading(self._task)
 
     def close(self) -> None:
         """Closes the window and frees the renderer."""

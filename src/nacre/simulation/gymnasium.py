@@ -19,6 +19,7 @@ from nacre.families.family import num_tasks
 from nacre.families.gymnasium import GymnasiumFamily, task_of_lane
 from nacre.simulation.change import check_change
 from nacre.simulation.lane_step import LaneStep
+from nacre.simulation.look import Look
 from nacre.simulation.rendering import prepare_mujoco_rendering
 from nacre.types import Tasks
 
@@ -161,6 +162,7 @@ class DrawnEnvironment:
 
     def __init__(self, family: GymnasiumFamily, render_mode: str | None):
         self._family = family
+        self.look = Look()
         self._environments = Environments(family, render_mode)
         # Made now, so that what is wrong with it is told now; with any task, where it cannot be made without.
         any_task = family.sample_tasks(np.random.default_rng(0), 1) if family.remake_for_task else {}
@@ -200,6 +202,10 @@ class DrawnEnvironment:
                 "of uint8 in the mode rgb_array."
             )
         return frame
+
+    def reading(self, task: Tasks) -> str:
+        """As `DrawnLane.reading`: nothing is known of the environment's robot."""
+        return ""
 
     def close(self) -> None:
         """Closes the environment."""

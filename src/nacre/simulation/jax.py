@@ -15,7 +15,8 @@ from nacre.families.blame import check_array, failure
 from nacre.families.family import JaxFamily, JaxStep
 from nacre.families.forked import refuse_after_fork
 from nacre.simulation.lane_step import LaneStep
-from nacre.simulation.rendering import PointPicture
+from nacre.simulation.look import Look
+from nacre.simulation.point_picture import PointPicture
 from nacre.types import Key, Tasks, select, split
 
 
@@ -56,6 +57,7 @@ class JaxLanes:
         self.family = family
         self.num_lanes = num_lanes
         self.frames_per_second = PointPicture.frames_per_second
+        self.look = Look()
         self._picture: PointPicture | None = None
         self._state: Any = None
 
@@ -74,6 +76,8 @@ class JaxLanes:
         starting = np.arange(self.num_lanes) if lanes is None else lanes
         seeds = np.zeros(self.num_lanes, np.uint32)
         seeds[starting] = np.concatenate([rng.integers(2**32, size=len(starting) // len(rngs)) for rng in rngs])
+        if self._picture is not None:
+            self._picture.restart()
         self._state, obs = self._reset(self._state, seeds, _mask(self.num_lanes, starting))
         return np.array(obs)
 
@@ -89,10 +93,18 @@ class JaxLanes:
 
     def render(self, task: Tasks, mode: str) -> Any:
         """As `DrawnLane.render`: the first two numbers of the state are where the point is."""
+        return self._drawn().render(task, np.asarray(self._state[0]), mode)
+
+    def reading(self, task: Tasks) -> str:
+        """As `DrawnLane.reading`."""
+        return self._drawn().reading(task, np.asarray(self._state[0])[:2])
+
+    def _drawn(self) -> PointPicture:
         if self._picture is None:
-            self._picture = PointPicture()
-        goal = task["goal"][0] if "goal" in task else getattr(self.family, "goal", np.full(2, np.nan))
-        return self._picture.render(np.asarray(self._state[0]), np.asarray(goal), mode)
+            goal = getattr(self.family, "goal", None)
+            radius = getattr(self.family, "goal_radius", None)
+            self._picture = PointPicture(self.look, radius, None if goal is None else np.asarray(goal))
+        return self._picture
 
     def close(self) -> None:
         """Closes the window, where there is one."""

@@ -14,6 +14,7 @@ from nacre.errors import NacreError
 from nacre.families.family import Family, JaxFamily, MujocoFamily
 from nacre.families.gymnasium import GymnasiumFamily
 from nacre.simulation.lane_step import LaneStep
+from nacre.simulation.look import Look
 from nacre.types import Tasks
 
 MAX_IDLE = 16
@@ -51,8 +52,14 @@ class DrawnLane(Lanes, Protocol):
     frames_per_second: int
     """Control steps of the robot's second."""
 
+    look: Look
+    """How its pictures are drawn, to be set before the first; a Gymnasium environment's are its own."""
+
     def render(self, task: Tasks, mode: str) -> Any:
         """A frame [height, width, 3] of uint8 ('rgb_array'), or a window ('human'). NacreError where that cannot be."""
+
+    def reading(self, task: Tasks) -> str:
+        """How the robot does what the task asks for, in words; '' where nothing is known of it."""
 
 
 def is_compiled(family: Family) -> TypeGuard[JaxFamily]:

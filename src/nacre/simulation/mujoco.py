@@ -13,6 +13,7 @@ from nacre.families.family import MujocoFamily, Physics
 from nacre.families.load_mujoco import mujoco
 from nacre.families.robots import load_model
 from nacre.simulation.lane_step import LaneStep
+from nacre.simulation.look import GOAL_RADIUS, Look
 from nacre.simulation.rendering import MujocoPicture
 from nacre.types import Tasks
 
@@ -157,12 +158,15 @@ class MujocoLanes:
             raise NacreError(f"the actuator '{name}' of {family.name}'s robot has no ctrlrange; give it one.")
         self._ctrl_middle, self._ctrl_half = (high + low) / 2, (high - low) / 2
         self.frames_per_second = round(1 / (self.model.opt.timestep * family.frame_skip))
+        self.look = Look()
         self._picture: MujocoPicture | None = None
         self._shortest = (family.frame_skip - 0.5) * self.model.opt.timestep
 
     def reset(self, task: Tasks, *rngs: np.random.Generator, lanes: np.ndarray | None = None) -> np.ndarray:
         """As `Lanes.reset`. A lane's start does not depend on how many there are."""
         family, what = self.family, "model_parameters"
+        if self._picture is not None:
+            self._picture.restart()
         starting = np.arange(self.num_lanes) if lanes is None else lanes
         each = len(starting) // len(rngs)
         qpos, qvel = self._qpos[None], self._qvel[None]
@@ -236,10 +240,18 @@ class MujocoLanes:
 
     def render(self, task: Tasks, mode: str) -> Any:
         """As `DrawnLane.render`."""
+        return self._drawn(mode).render(task, mode)
+
+    def reading(self, task: Tasks) -> str:
+        """As `DrawnLane.reading`."""
+        return self._drawn("rgb_array").reading(task)
+
+    def _drawn(self, mode: str) -> MujocoPicture:
         if self._picture is None:
             model, data = cast(SerialEngine, self.engine).lane(0)
-            self._picture = MujocoPicture(model, data, mode)
-        return self._picture.render(mode)
+            radius = getattr(self.family, "goal_radius", GOAL_RADIUS)
+            self._picture = MujocoPicture(model, data, mode, self.look, radius)
+        return self._picture
 
     def close(self) -> None:
         """Closes the window. Threads and states go with the lanes."""

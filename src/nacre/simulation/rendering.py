@@ -6,46 +6,180 @@ import importlib
 import os
 import sys
 import warnings
+from collections.abc import Sequence
+from contextlib import suppress
 from ctypes.util import find_library
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from nacre.errors import NacreError
+from nacre.simulation.look import GOAL_RADIUS, ROBOT_COLOUR, TASK_COLOUR, TRAIL_COLOUR, Look, heading, reading
+from nacre.types import Tasks
 
-SIZE = 480
-"""Pixels along each side of a frame."""
+MAX_GEOMS = 2_000
+SECONDS_OF_ARROW = 0.5
+"""An arrow of speed is as long as the robot goes in this time."""
+HEADING_LENGTH = 1.2
+"""Metres of the arrow of a direction."""
+TRAIL_WIDTH, ARROW_WIDTH = 0.03, 0.05
 
 
 class MujocoPicture:
-    """Draws one MjData, whose model and data stay the same objects."""
+    """Draws one MjData, whose model and data stay the same objects, with its task."""
 
-    def __init__(self, model: Any, data: Any, mode: str):
-        from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
-
+    def __init__(self, model: Any, data: Any, mode: str, look: Look, goal_radius: float = GOAL_RADIUS):
         from nacre.families.load_mujoco import mujoco
 
         prepare_mujoco_rendering(mode)
-        # A camera that goes with the robot; Gymnasium's own choice stays where the robot was. Some robots have none.
+        self._model, self._data, self._look, self._goal_radius = model, data, look, goal_radius
+        self._trail: list[np.ndarray] = []
+        self._window = self._frames = None
+        # A camera that goes with the robot; others stay where the robot was. Some robots have none.
         track = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
-        of_windows = {"type": mujoco.mjtCamera.mjCAMERA_FIXED, "fixedcamid": track} if track >= 0 else None
-        self._renderer = MujocoRenderer(model, data, of_windows, SIZE, SIZE, camera_id=track)
+        if mode == "human":
+            from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
 
-    def render(self, mode: str) -> Any:
+            camera = {"type": mujoco.mjtCamera.mjCAMERA_FIXED, "fixedcamid": track} if track >= 0 else None
+            self._window = MujocoRenderer(model, data, camera, look.width, look.height, camera_id=track)
+        else:
+            self._frames = _Frames(model, track, look)
+
+    def restart(self) -> None:
+        """Forgets the trail."""
+        self._trail = []
+
+    def reading(self, task: Tasks) -> str:
+        """As `look.reading`."""
+        position, velocity = self._root()
+        return reading(task, position[:2], velocity[:2])
+
+    def render(self, task: Tasks, mode: str) -> Any:
         """A frame, or (human) a window."""
-        self._make_current()  # which another environment may have changed
-        return self._renderer.render(mode)
+        if self._window is not None:
+            self._make_current()  # which another environment may have changed
+            return self._window.render(mode)
+        assert self._frames is not None
+        return self._frames.render(self._data, self._marks(task))
 
     def close(self) -> None:
         """Closes the window and frees the renderer."""
-        if self._renderer.viewer is not None:  # in its own context, or what goes is another environment's
-            self._make_current()
-            self._renderer.viewer.con.free()
-        self._renderer.close()
+        if self._frames is not None:
+            self._frames.close()
+        if self._window is not None:
+            if self._window.viewer is not None:  # in its own context, or what goes is another environment's
+                self._make_current()
+                self._window.viewer.con.free()
+            self._window.close()
 
     def _make_current(self) -> None:
-        if self._renderer.viewer is not None:
-            self._renderer.viewer.make_context_current()
+        if self._window is not None and self._window.viewer is not None:
+            self._window.viewer.make_context_current()
+
+    def _root(self) -> tuple[np.ndarray, np.ndarray]:
+        """(position, velocity) of the robot's first body in the world, [3] each."""
+        from nacre.families.load_mujoco import mujoco
+
+        velocity = np.zeros(6)
+        mujoco.mj_objectVelocity(self._model, self._data, mujoco.mjtObj.mjOBJ_BODY, 1, velocity, 0)
+        return np.array(self._data.xpos[1]), velocity[3:]
+
+    def _marks(self, task: Tasks) -> list[_Mark]:
+        """What the task asks for, beside what the robot does, and where it has been."""
+        position, velocity = self._root()
+        marks, up = list[_Mark](), np.array([0.0, 0.0, 1.0])
+        if "goal" in task and task["goal"].shape == (1, 2):
+            foot = np.append(task["goal"][0], 0.0)
+            marks.append(_Mark("disc", foot, foot + 0.02 * up, self._goal_radius, TASK_COLOUR, 0.6))
+        direction = heading(task)
+        if direction is not None:
+            start = position + 0.6 * up
+            along = HEADING_LENGTH * np.append(direction, 0.0)
+            marks.append(_Mark("arrow", start, start + along, ARROW_WIDTH, TASK_COLOUR))
+        if "velocity" in task and task["velocity"].size == 1:
+            for height, speed, colour in (
+                (0.75, float(task["velocity"].reshape(-1)[0]), TASK_COLOUR), (0.6, velocity[0], ROBOT_COLOUR),
+            ):  # fmt: skip
+                start = position + height * up
+                end = start + np.array([SECONDS_OF_ARROW * speed, 0.0, 0.0])
+                marks.append(_Mark("arrow", start, end, ARROW_WIDTH, colour))
+        if self._look.trail:
+            self._trail.append(np.append(position[:2], 0.02))
+            places = zip(self._trail, self._trail[1:], strict=False)
+            marks += [_Mark("line", start, end, TRAIL_WIDTH, TRAIL_COLOUR) for start, end in places]
+        return marks
+
+
+class _Mark(NamedTuple):
+    """Something that is drawn in the scene beside the robot."""
+
+    kind: Literal["disc", "arrow", "line"]
+    start: np.ndarray  # [3]
+    end: np.ndarray
+    width: float  # metres: a radius
+    colour: tuple[int, int, int]
+    opacity: float = 1.0
+
+
+class _Frames:
+    """Draws into memory: without shadows and reflections, which cost most of the time without a graphics card."""
+
+    def __init__(self, model: Any, camera: int, look: Look):
+        from nacre.families.load_mujoco import mujoco
+
+        self._mujoco, self._model, self._closed = mujoco, model, False
+        library = importlib.import_module(f"mujoco.{os.environ.get('MUJOCO_GL', 'glfw')}")
+        self._context = library.GLContext(look.width, look.height)
+        self._context.make_current()
+        extent = model.vis.global_
+        extent.offwidth, extent.offheight = max(extent.offwidth, look.width), max(extent.offheight, look.height)
+        self._scene, self._option = mujoco.MjvScene(model, MAX_GEOMS), mujoco.MjvOption()
+        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+            self._scene.flags[flag] = 0
+        self._camera = mujoco.MjvCamera()
+        mujoco.mjv_defaultFreeCamera(model, self._camera)
+        self._camera.distance = model.stat.extent
+        if camera >= 0:
+            self._camera.type, self._camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, camera
+        self._drawer = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._drawer)
+        self._frame = mujoco.MjrRect(0, 0, look.width, look.height)
+
+    def render(self, data: Any, marks: Sequence[_Mark]) -> np.ndarray:
+        """[height, width, 3] of uint8."""
+        mujoco = self._mujoco
+        self._context.make_current()
+        everything = mujoco.mjtCatBit.mjCAT_ALL
+        mujoco.mjv_updateScene(self._model, data, self._option, None, self._camera, everything, self._scene)
+        for mark in marks[-(MAX_GEOMS - self._scene.ngeom) :]:
+            self._add(mark)
+        mujoco.mjr_render(self._frame, self._scene, self._drawer)
+        pixels = np.empty((self._frame.height, self._frame.width, 3), np.uint8)
+        mujoco.mjr_readPixels(pixels, None, self._frame, self._drawer)
+        return pixels[::-1].copy()  # rows come from the bottom
+
+    def close(self) -> None:
+        """Frees the context, in itself, or what goes is another environment's."""
+        if not self._closed:
+            self._closed = True
+            self._context.make_current()
+            self._drawer.free()
+            self._context.free()
+
+    def __del__(self) -> None:
+        """MuJoCo would free what it has in whichever context is current."""
+        with suppress(Exception):  # at the end of the process, OpenGL may be gone, and not all may have been made
+            self.close()
+
+    def _add(self, mark: _Mark) -> None:
+        mujoco = self._mujoco
+        kinds = mujoco.mjtGeom.mjGEOM_CYLINDER, mujoco.mjtGeom.mjGEOM_ARROW, mujoco.mjtGeom.mjGEOM_CAPSULE
+        kind = dict(zip(("disc", "arrow", "line"), kinds, strict=True))[mark.kind]
+        geom = self._scene.geoms[self._scene.ngeom]
+        colour = np.array([*(part / 255 for part in mark.colour), mark.opacity], np.float32)
+        mujoco.mjv_initGeom(geom, kind, np.zeros(3), np.zeros(3), np.eye(3).reshape(-1), colour)
+        mujoco.mjv_connector(geom, kind, mark.width, mark.start, mark.end)
+        self._scene.ngeom += 1
 
 
 def prepare_mujoco_rendering(mode: str) -> None:
@@ -56,7 +190,7 @@ def prepare_mujoco_rendering(mode: str) -> None:
     display = _has_display()
     if mode == "human":
         if not display:
-            raise _no_display()
+            raise no_display()
         return
     if not display and sys.platform == "linux":
         only_osmesa = find_library("OSMesa") and not find_library("EGL")
@@ -84,56 +218,8 @@ def _has_display() -> bool:
             return False
 
 
-def _no_display() -> NacreError:
+def no_display() -> NacreError:
+    """What to say of a window that cannot be opened."""
     return NacreError(
         "there is no display to open a window on; make the environment with render_mode='rgb_array' instead of 'human'."
     )
-
-
-class PointPicture:
-    """Draws a point robot and its goal."""
-
-    frames_per_second = 10
-
-    def __init__(self) -> None:
-        self._window: Any = None
-
-    def render(self, position: np.ndarray, goal: np.ndarray, mode: str) -> Any:
-        """A frame, or (human) a window."""
-        frame = draw_point(position, goal)
-        if mode == "rgb_array":
-            return frame
-        from nacre.simulation import load_matplotlib  # noqa: F401  (before pyplot)
-
-        # isort: split
-        from matplotlib import pyplot
-
-        if pyplot.get_backend().lower() == "agg":
-            raise _no_display()
-        if self._window is None:
-            self._window = pyplot.subplots(figsize=(5, 5))
-        figure, axes = self._window
-        axes.clear()
-        axes.imshow(frame)
-        axes.set_axis_off()
-        figure.canvas.draw_idle()
-        pyplot.pause(1 / self.frames_per_second)
-        return None
-
-    def close(self) -> None:
-        """Closes the window."""
-        if self._window is not None:
-            from matplotlib import pyplot
-
-            pyplot.close(self._window[0])
-            self._window = None
-
-
-def draw_point(position: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    """A point robot (blue) and its goal (green) in the square [-1.5, 1.5]^2, y upwards."""
-    axis = np.linspace(-1.5, 1.5, SIZE)
-    x, y = np.meshgrid(axis, -axis)
-    frame = np.full((SIZE, SIZE, 3), 255, np.uint8)
-    for centre, radius, colour in ((goal, 0.08, (0, 158, 115)), (position, 0.05, (0, 114, 178))):
-        frame[(x - centre[0]) ** 2 + (y - centre[1]) ** 2 <= radius**2] = colour
-    return frame
