@@ -58,7 +58,7 @@ def test_tasks_of_many_numbers_leave_room_for_their_returns(capsys: Capture) -> 
     from nacre.report import trials
 
     tasks = nacre.make_family("walker-params").sample_tasks(np.random.default_rng(0), 2)
-    for text in (task_text({"exponents": tasks["exponents"][0].tolist()}), trials._task_text(tasks, 0)):
+    for text in (task_text({"exponents": tasks["exponents"][0].tolist()}), trials.task_text(tasks, 0)):
         assert text.startswith("exponents=") and text.endswith("... (65)") and len(text) < 45
 
 

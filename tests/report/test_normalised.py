@@ -85,5 +85,5 @@ def test_a_page_has_a_table_of_them(make_run: Callable[..., Path]):
     ((family, groups),) = curves.read_families(runs).items()
     heading, table, _ = page._normalised(family, groups)
     assert heading == "<h2>Normalised scores, point-robot</h2>"
-    assert "<th>task 1</th>" in table and "task 2" not in table
+    assert "<th scope='col'>task 1</th>" in table and "task 2" not in table
     assert table.count("<td class=number>0.600</td>") == 2  # pearl: its mean, and the task

@@ -230,14 +230,15 @@ def steps_of(groups: dict[str, list[Run]]) -> str:
     return "grad_steps" if offline else "env_steps"
 
 
-def _learns(run: Run) -> bool:
+def learns(run: Run) -> bool:
+    """Whether the run trains on steps, of an environment or of logs; `random` does not."""
     return run.experiment.algorithm.offline or bool(run.test.env_steps[-1])
 
 
 def _draw_scores(axes: Axes, groups: dict[str, list[Run]], against: str) -> None:
     """Return of the scored episode against a column of Evaluations; a level where a method trains on no steps."""
     for colour, (label, runs) in zip(_colours(groups), groups.items(), strict=True):
-        if not any(map(_learns, runs)):
+        if not any(map(learns, runs)):
             level = interquartile_mean(np.stack([run.test.scores[-1:] for run in runs]))[0]
             axes.axhline(level, color=colour, ls="--", lw=1.2, label=_wrapped(label))
             continue
@@ -258,7 +259,7 @@ def _draw_scores(axes: Axes, groups: dict[str, list[Run]], against: str) -> None
             axes.fill_between(x, *bootstrap_interval(scores), color=colour, alpha=0.15, lw=0)
             summary = f"{label}, IQM of {len(runs)} seeds"
             axes.plot(x, interquartile_mean(scores), color=colour, lw=2.2, label=_wrapped(summary))
-    trained = [getattr(run.test, against) for runs in groups.values() for run in runs if _learns(run)]
+    trained = [getattr(run.test, against) for runs in groups.values() for run in runs if learns(run)]
     if trained and max(x[-1] for x in trained) > WIDE * min(x[-1] for x in trained):
         axes.set_xscale("log")
     else:

@@ -4,94 +4,155 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from nacre.deploy.trained_agent import TrainedAgent, describe, load
 from nacre.families.family import num_tasks
-from nacre.report import curves, picture, trials, video
+from nacre.presets.random_policy import RandomSettings
+from nacre.report import chart, curves, family_charts, picture, run_charts, trials, video
+from nacre.report.chart import Chart
 from nacre.report.efficiency import WINDOW, compare
+from nacre.report.family_charts import Group
+from nacre.report.levels import NAMES, lower_levels
 from nacre.report.normalised import normalised
-from nacre.types import Tasks
+from nacre.report.statistics import pooled_interquartile_mean
+from nacre.report.task_numbers import columns
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #262626; max-width: 1180px; margin: 2em auto; padding: 0 1em; }
-h1 { font-size: 1.6em; } h2 { margin-top: 2em; border-bottom: 1px solid #ddd; } h3 { margin-bottom: .3em; }
-img { max-width: 100%; } table { border-collapse: collapse; } td, th { padding: .2em .8em; border: 1px solid #ddd; }
-th { text-align: left; background: #f6f6f6; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
-pre { background: #f6f6f6; padding: 1em; overflow: auto; font-size: 12px; } p.note { color: #666; }
-.videos img { max-width: 260px; margin: 4px; }
-"""
+FOLDER = Path(__file__).parent
+SMOOTHING = {"1": "none", "3": "3 points", "5": "5 points", "9": "9 points", "21": "21 points"}
+VIDEO_SIZE, VIDEO_RATE = 480, 10
+"""Pixels across and frames a second of a video, which stands in the page itself."""
 
 
 def write(runs: Sequence[Path], out: Path, num_videos: int = 0) -> None:
     """Writes a page that opens without network: everything is in the one file.
 
-    For every family: learning curves and return by episode; the steps that other methods need beside PEARL, where there
-    are such; normalised scores, where runs of `random` and of single-task soft actor-critic are among them. For every
-    run: the posterior means of all test tasks, how the posterior narrows, the scored return of every task, its settings
-    and versions; and `num_videos` trials as moving pictures. Raises NacreError for a run that cannot be read, has no
-    evaluation or no checkpoint.
+    For every family: scores with intervals, learning curves and return by episode beside what random actions and doing
+    nothing earn, training losses; the steps that other methods need beside PEARL, where there are such; normalised
+    scores, where runs of `random` and of single-task soft actor-critic are among them. For every run: trials, the
+    posterior means of all test tasks, how the posterior narrows, the return on every task, its settings and versions;
+    and `num_videos` trials as videos. Raises NacreError for a run that cannot be read, has no evaluation or
+    no checkpoint.
     """
     families = curves.read_families(runs)
-    size, about = (15.0, 3.7 * len(families)), f"learning curves, {', '.join(families)}"
-    drawn = _svg(*size, lambda figure: curves.draw_families(figure, families), about)
-    parts = [
-        f"<h1>nacre: {html.escape(', '.join(families))}</h1>", _summary(families),
-        *_unlike(families), "<h2>Learning curves</h2>", drawn,
-        "<p class='note'>Left and middle: return of the scored episode of a trial, on held-out tasks where the "
-        "family has such. Right: return by episode of the trial. A trial begins without knowledge of its task.</p>",
-    ]  # fmt: skip
-    for family, groups in families.items():
-        parts += _efficiency(family, groups) + _normalised(family, groups)
     named = {path.resolve(): path for path in reversed(runs)}  # as it was named first
-    for path in dict.fromkeys(path.resolve() for path in runs):
-        parts += _run(named[path], num_videos)
-    text = "\n".join(parts)
-    page = (
-        f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>nacre report</title>"
-        f"<link rel='icon' href='data:,'><style>{STYLE}</style></head>\n<body>\n{text}\n</body></html>\n"
-    )
+    agents = {path: load(named[path]) for path in dict.fromkeys(path.resolve() for path in runs)}
+    looks = family_charts.looks([method for groups in families.values() for method in groups])
+    parts = [f"<h1>nacre: {html.escape(', '.join(families))}</h1>", *_bar(looks)]
+    for name, groups in families.items():
+        group = Group(name, groups, looks)
+        parts += _family(group, agents[group.everything[0].path.resolve()])
+    for number, (path, agent) in enumerate(agents.items(), start=1):
+        parts += _run(named[path], agent, number, num_videos)
     with picture.written_whole(out) as draft:
-        draft.write_text(page)
+        draft.write_text(_page("\n".join(parts)))
 
 
-def _summary(families: curves.Families) -> str:
-    """A table with a row for every run."""
-    rows = [
-        [
-            family,
-            label,
-            run.experiment.options.seed,
-            f"{run.test.env_steps[-1]:,}",
-            f"{run.test.grad_steps[-1]:,}",
-            f"{run.test.wall_seconds[-1] / 60:.1f}",
-            f"{run.test.scores[-1]:.2f}",
-        ]
-        for family, groups in families.items()
-        for label, group in groups.items()
-        for run in group
+def _page(body: str) -> str:
+    style, script = ((FOLDER / name).read_text() for name in ("page.css", "page.js"))
+    return (
+        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>nacre report</title>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"<link rel='icon' href='data:,'><style>{style}</style></head>\n<body><main>\n{body}\n</main>"
+        f"<script type='application/json' id='palettes'>{chart.palettes()}</script>"
+        f"<script>{script}</script></body></html>\n"
+    )
+
+
+def _bar(looks: dict[str, family_charts.Look]) -> list[str]:
+    """The legend of all charts, which also hides methods, and what they are drawn against."""
+    boxes = [
+        f"<label><input type='checkbox' checked data-method='{html.escape(look.method, quote=True)}'>"
+        f"<svg width='28' height='12' aria-hidden='true'><line x1='0' x2='28' y1='6' y2='6' stroke='{look.colour}' "
+        f"stroke-width='3' stroke-dasharray='{look.dash}'/></svg>{html.escape(look.method)}</label>"
+        for look in looks.values()
     ]
-    columns = ["environment steps", "gradient steps", "minutes", "score of the last evaluation"]
-    return _table(["family", "run", "seed", *columns], rows)
-
-
-def _unlike(families: curves.Families) -> list[str]:
-    """A note for each family whose runs are not scored alike."""
-    found = {family: curves.differences(groups) for family, groups in families.items()}
+    lists = [
+        chart.select("across", "x axis", {family_charts.STEPS: "steps", family_charts.MINUTES: "minutes"}),
+        chart.select("smoothing", "smoothing", SMOOTHING),
+    ]
     return [
-        f"<p class='note'>The runs on {html.escape(family)} differ in {what}: their scores are not of equal trials.</p>"
-        for family, what in found.items()
-        if what
+        f"<div class='bar shared' role='group' aria-label='methods and axes'>{''.join(boxes + lists)}</div>",
+        "<p class='note'>Point at a chart, touch it, or go to it by Tab and press the arrow keys: the numbers of the "
+        "nearest point stand below it.</p>",
     ]
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# A family
+
+
+def _family(group: Group, agent: TrainedAgent) -> list[str]:
+    """What is told of a family; `agent`: of one of its runs, whose test tasks the lower levels are of."""
+    name = html.escape(group.family)
+    levels = _levels(group, agent)
+    losses, others = family_charts.metrics(group)
+    parts = [f"<h2>Scores on {name}</h2>", _score_table(group, levels), *_unlike(group)]
+    parts += [
+        f"<h2>Learning curves of {html.escape(', '.join(group.runs))} on {name}</h2>",
+        _row([family_charts.scores(group, levels), family_charts.by_episode(group)]),
+    ]
+    if losses:
+        parts += [f"<h3>Training losses on {name}</h3>", _row(losses, "small")]
+    if others:
+        parts.append(f"<details><summary>Other metrics on {name}</summary>{_row(others, 'small')}</details>")
+    return parts + _efficiency(group.family, group.runs) + _normalised(group.family, group.runs)
+
+
+def _levels(group: Group, agent: TrainedAgent) -> dict[str, float]:
+    """What random actions and doing nothing earn, but for what a run of `random` is there for."""
+    settings = [run.experiment.settings for run in group.everything]
+    there = {one.action_scale for one in settings if isinstance(one, RandomSettings)}
+    levels = lower_levels(agent.family, agent.tasks.test)
+    return {name: value for name, value in levels.items() if NAMES[name] not in there}
+
+
+def _row(charts: Iterable[Chart], kind: str = "", select: str = "") -> str:
+    return f"<div class='row {kind}'>{''.join(chart.figure(one, select) for one in charts)}</div>"
+
+
+def _score_table(group: Group, levels: dict[str, float]) -> str:
+    """A row for every method, with its interval, and for what nobody has learnt; then one for every run."""
+    rows, seeds = list[list[Any]](), list[list[Any]]()
+    head = ["method", "seeds", family_charts.WORDS[group.steps], "minutes", "score", "interquartile mean"]
+    for method, runs in group.runs.items():
+        last = np.stack([run.test.returns[-1, ..., -1].mean(axis=0) for run in runs])  # [seed, task]
+        middle = pooled_interquartile_mean(last)
+        interval = f"{middle.low:.2f} to {middle.high:.2f}" if len(runs) > 1 else "one seed"
+        steps = max(int(getattr(run.test, group.steps)[-1]) for run in runs)
+        minutes = np.mean([run.test.wall_seconds[-1] / 60 for run in runs])
+        rows.append([method, len(runs), f"{steps:,}", f"{minutes:.1f}", f"{last.mean():.2f}", f"{middle.value:.2f}",
+                     interval])  # fmt: skip
+        seeds += [_seed_row(method, run) for run in runs]
+    rows += [[name, "", "", "", f"{value:.2f}", "", ""] for name, value in levels.items()]
+    seed_head = ["method", "seed", "environment steps", "gradient steps", "minutes", "score"]
+    return (
+        _table([*head, "its 95 % interval"], rows)
+        + "<p class='note'>Score: the return of a trial's last episode at the last evaluation, mean "
+        "over test tasks and seeds. The interquartile mean and its bootstrap interval are over seeds and tasks. Random "
+        "actions and doing nothing: one episode a test task.</p>"
+        f"<details><summary>Every run on {html.escape(group.family)}</summary>{_table(seed_head, seeds)}</details>"
+    )
+
+
+def _seed_row(method: str, run: curves.Run) -> list[Any]:
+    test = run.test
+    steps = [f"{test.env_steps[-1]:,}", f"{test.grad_steps[-1]:,}"]
+    return [method, run.experiment.options.seed, *steps, f"{test.wall_seconds[-1] / 60:.1f}", f"{test.scores[-1]:.2f}"]
+
+
+def _unlike(group: Group) -> list[str]:
+    """A note where the runs of the family are not scored alike."""
+    what = curves.differences(group.runs)
+    name = html.escape(group.family)
+    note = f"<p class='note'>The runs on {name} differ in {what}: their scores are not of equal trials.</p>"
+    return [note] if what else []
 
 
 def _efficiency(family: str, groups: dict[str, list[curves.Run]]) -> list[str]:
@@ -138,132 +199,81 @@ def _normalised(family: str, groups: dict[str, list[curves.Run]]) -> list[str]:
     ]
 
 
-def _run(path: Path, num_videos: int) -> list[str]:
-    """What is told of one run."""
-    agent, config = load(path), json.loads((path / "config.json").read_text())
+# ----------------------------------------------------------------------------------------------------------------------
+# A run
+
+
+def _run(path: Path, agent: TrainedAgent, number: int, num_videos: int) -> list[str]:
+    """What is told of one run, the page's `number`-th."""
+    config = json.loads((path / "config.json").read_text())
     family, label = curves.names(agent.experiment)
     name = f"{label} on {family}, seed {agent.experiment.options.seed}"
-    parts = [f"<h2>{html.escape(name)}</h2>", f"<p class='note'>{html.escape(str(path))}</p>"]
+    heading = html.escape(name)
     played = trials.play(agent, agent.tasks.test)
-    if played.belief_means:
-        shown = html.escape(_parameter(played.tasks).name)
-        parts.append("<h3>Belief</h3>")
-        parts.append(_svg(11.0, 4.2, lambda figure: _draw_beliefs(figure, played), f"beliefs of {name}"))
-        parts.append(
-            "<p class='note'>Left: the mean of the posterior at the end of a trial, one dot a test task, in the plane "
-            "of the two latent directions in which tasks differ most. Right: its standard deviation, mean over latent "
-            f"dimensions, as transitions come in, one line a task. Colour: {shown}.</p>"
-        )
-    drawn = _svg(11.0, 3.4, lambda figure: _draw_tasks(figure, played), f"returns by task of {name}")
-    parts += ["<h3>Return of the scored episode, by task</h3>", drawn]
+    chosen = played.only(trials.spread_evenly(played.tasks))
+    parts = [
+        f"<h2>{heading}</h2>", f"<p class='note'>{html.escape(str(path))}</p>",
+        f"<h3>Trials of {heading}</h3>", _trial_note(chosen), _row(run_charts.trial_charts(agent, chosen), "small"),
+    ]  # fmt: skip
     if num_videos:
-        parts += ["<h3>Trials</h3>", _videos(agent, num_videos, name)]
+        parts.append(_videos(agent, num_videos, name))
+    task_chart = run_charts.task_chart(played, name)
+    numbers = task_chart.views[0].parameters
+    select = f"parameter-{number}"
+    if len(numbers) > 1:
+        options = {str(index): one.name for index, one in enumerate(numbers)}
+        parts.append(f"<div class='bar'>{chart.select(select, 'colour and order tasks by', options)}</div>")
+    if played.belief_means:
+        parts += [f"<h3>Belief of {heading}</h3>", _row(run_charts.belief_charts(played, name), "", select)]
+    parts += [f"<h3>Tasks of {heading}</h3>", _row([task_chart], "", select), _task_table(played)]
     versions = config["versions"] | ({"resumed": len(config["resumed"])} if config.get("resumed") else {})
     settings = html.escape(json.dumps(config, indent=2))
-    parts += ["<h3>Versions</h3>", _table(list(versions), [list(versions.values())]), "<h3>Settings</h3>"]
-    return [*parts, f"<details><summary>config.json</summary><pre>{settings}</pre></details>"]
+    return [
+        *parts, f"<h3>Settings and versions of {heading}</h3>", _table(list(versions), [list(versions.values())]),
+        f"<details><summary>config.json of seed {agent.experiment.options.seed}</summary>"
+        f"<pre tabindex='0'>{settings}</pre></details>",
+    ]  # fmt: skip
+
+
+def _trial_note(played: trials.Trials) -> str:
+    """What the colours of episodes mean."""
+    kinds = dict.fromkeys(run_charts.kind(played, index)[:2] for index in range(len(played.episodes)))
+    lines = "".join(
+        f"<label><svg width='28' height='12' aria-hidden='true'><line x1='0' x2='28' y1='6' y2='6' stroke='{colour}' "
+        f"stroke-width='3'/></svg>{what}</label>"
+        for what, colour in kinds
+    )
+    return f"<div class='bar'>{lines}</div>"
+
+
+def _task_table(played: trials.Trials) -> str:
+    """All parameters of all test tasks, and what they returned."""
+    parameters = columns(played.tasks)
+    head: list[str] = ["task", *(one.name for one in parameters), "first episode", "scored episode"]
+    rows = [
+        [task + 1, *(f"{one.values[task]:.4g}" for one in parameters), f"{first:.2f}", f"{last:.2f}"]
+        for task, (first, last) in enumerate(zip(played.returns[:, 0], played.returns[:, -1], strict=True))
+    ]
+    return f"<details><summary>All {len(rows)} test tasks with all parameters</summary>{_table(head, rows)}</details>"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table, which scrolls where it is wider than the page."""
+
     def cell(value: Any) -> str:
         text = str(value)
         number = text.replace(",", "").replace(".", "").lstrip("-").isdecimal()
         return f"<td{' class=number' if number else ''}>{html.escape(text)}</td>"
 
-    heads = "".join(f"<th>{html.escape(name)}</th>" for name in head)
+    heads = "".join(f"<th scope='col'>{html.escape(name)}</th>" for name in head)
     body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
-    return f"<table><tr>{heads}</tr>{body}</table>"
-
-
-def _svg(width: float, height: float, draw: Callable[[Figure], None], about: str) -> str:
-    """A figure as an image that stands in the page itself; `about` is read out where images are not seen."""
-    target = io.BytesIO()
-    with picture.figure(width, height) as figure:
-        draw(figure)
-        figure.savefig(target, format="svg", metadata={"Date": None})
-    words = html.escape(about, quote=True)
-    return f"<img alt='{words}' src='data:image/svg+xml;base64,{base64.b64encode(target.getvalue()).decode()}'>"
-
-
-def _draw_beliefs(figure: Figure, played: trials.Trials) -> None:
-    left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.2))
-    means = np.stack([rows[-1] for rows in played.belief_means])
-    plane, names = _plane(means)
-    shown = _parameter(played.tasks)
-    dots = left.scatter(*plane.T, **shown.colours, s=34, edgecolors="white", linewidths=0.6)
-    figure.colorbar(dots, ax=left, label=shown.name)
-    left.set_aspect("equal", adjustable="datalim")  # distances count, also where tasks lie on a line
-    left.set(xlabel=names[0], ylabel=names[1], title="posterior means of the test tasks")
-    colours = dots.to_rgba(shown.values)
-    for stds, colour in zip(played.belief_stds, colours, strict=True):
-        right.plot(np.arange(len(stds)), stds.mean(axis=1), color=colour, lw=1.0, alpha=0.8)
-    right.set_xscale("symlog", linthresh=1)
-    right.set_yscale("log")
-    right.set(xlabel="transitions seen (0: prior)", ylabel="standard deviation", title="the posterior narrows")
-    right.set_xlim(left=0)
-
-
-def _plane(means: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
-    """Means [task, latent_dim] in the plane of their two principal directions, or as they are."""
-    if means.shape[1] == 1:
-        return np.column_stack([means[:, 0], np.zeros(len(means))]), ("z", "")
-    if means.shape[1] == 2:
-        return means, ("z 1", "z 2")
-    centred = means - means.mean(axis=0)
-    _, _, directions = np.linalg.svd(centred, full_matrices=False)
-    directions = np.vstack([directions, np.zeros((2, means.shape[1]))])[:2]  # one task has no direction
-    return centred @ directions.T, ("first principal direction of z", "second")
-
-
-class _Shown(NamedTuple):
-    """One number for each task to colour and order it by."""
-
-    values: np.ndarray  # [task]; of a cyclic one in [0, 2 pi)
-    name: str
-    is_cyclic: bool = False
-
-    @property
-    def colours(self) -> dict[str, Any]:
-        """How a scatter plot is told them: angles by a map that ends where it begins."""
-        cyclic = {"cmap": "hsv", "vmin": 0.0, "vmax": 2 * np.pi}
-        return {"c": self.values} | (cyclic if self.is_cyclic else {"cmap": "viridis"})
-
-
-def _parameter(tasks: Tasks) -> _Shown:
-    """The direction of angles and places, a robot's length with its sign, the mean of exponents; of other tasks the
-    first parameter that differs between them, and of several numbers the one that differs most."""
-    differing = [name for name, values in tasks.items() if (values != values[0]).any()]
-    name = [*differing, *tasks][0]
-    values = tasks[name]
-    if name == "angle":
-        return _Shown(values % (2 * np.pi), "angle (rad)", True)
-    if values.size == len(values):
-        return _Shown(values.reshape(-1), name)
-    size = values.shape[1]
-    if name in ("goal", "wind") and size == 2:
-        return _Shown(np.arctan2(values[:, 1], values[:, 0]) % (2 * np.pi), f"direction of the {name} (rad)", True)
-    if name == "robot" and size == 2:
-        return _Shown(values[:, 0] * values[:, 1], "length of the limbs, negative: actuators turned")
-    if name == "exponents":
-        return _Shown(values.mean(axis=1), f"mean of the {size} exponents")
-    most = int(values.std(axis=0).argmax())
-    return _Shown(values[:, most], f"{name}, number {most + 1} of {size}, which differs most")
-
-
-def _draw_tasks(figure: Figure, played: trials.Trials) -> None:
-    axes: Axes = figure.subplots()
-    values, name, _ = _parameter(played.tasks)
-    order = np.argsort(values)
-    first, last = played.returns[:, 0], played.returns[:, -1]
-    axes.vlines(values[order], first[order], last[order], color="#d0d0d0", lw=1.2)
-    axes.plot(values[order], first[order], "o", ms=4, color=trials.EXPLORATION_COLOURS[1], label="first episode")
-    axes.plot(values[order], last[order], "o", ms=5.5, color=trials.LAST_COLOUR, label="scored episode")
-    axes.set(xlabel=name, ylabel="return")
-    axes.legend()
+    return (
+        f"<div class='scroll' tabindex='0' role='region' aria-label='table'><table><tr>{heads}</tr>{body}</table></div>"
+    )
 
 
 def _videos(agent: TrainedAgent, num: int, name: str) -> str:
-    """Trials on tasks that are spread evenly over the test tasks, as moving pictures."""
+    """Trials on tasks that are spread evenly over the test tasks, as videos."""
     chosen, images = trials.choose_tasks(agent.tasks.test, num), []
     for index in range(num_tasks(chosen)):
         task = " ".join(
@@ -272,7 +282,7 @@ def _videos(agent: TrainedAgent, num: int, name: str) -> str:
         )
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "trial.gif"
-            video.record(agent, task, file)
+            video.record(agent, task, file, size=VIDEO_SIZE, frames_per_second=VIDEO_RATE)
             data = base64.b64encode(file.read_bytes()).decode()
         words = html.escape(f"trial of {name}, {task[:80]}")
         images.append(f"<img alt='{words}' src='data:image/gif;base64,{data}'>")

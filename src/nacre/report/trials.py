@@ -44,6 +44,14 @@ class Trials(NamedTuple):
     belief_stds: list[np.ndarray]  # likewise
     num_exploration_episodes: int
 
+    def only(self, chosen: list[int]) -> Trials:
+        """The trials in these of the tasks."""
+        episodes = [jax.tree.map(lambda x: x[chosen], episode) for episode in self.episodes]
+        means, stds = (
+            [rows[index] for index in chosen] if rows else [] for rows in (self.belief_means, self.belief_stds)
+        )
+        return Trials(take(self.tasks, chosen), episodes, means, stds, self.num_exploration_episodes)
+
     @property
     def returns(self) -> np.ndarray:
         """[task, episode]"""
@@ -76,21 +84,34 @@ def draw(run: Path, out: Path) -> None:
             f"{agent.family.name}, {experiment.algorithm_name} ({experiment.preset}), "
             f"seed {experiment.options.seed}, after "
             f"{picture.steps_text(int(state.env_steps))} environment steps: a trial on each of {num_columns} "
-            f"{held_out}tasks",
+            f"{held_out}tasks{_reached(agent.family, trials)}",
             x=0.01, ha="left", fontsize=11.5, fontweight="bold",
         )  # fmt: skip
         _draw_columns(figure, agent, trials, heights)
 
 
+def _reached(family: Family, trials: Trials) -> str:
+    """On how many tasks the robot comes to the goal, where only that is rewarded."""
+    if not isinstance(family, SparsePointRobot):
+        return ""
+    first, last = (trials.returns[:, [0, -1]] > 0).sum(axis=0)
+    return f"\nthe robot comes to the goal on {first} of them in the first episode, on {last} in the last"
+
+
 def choose_tasks(tasks: Tasks, num: int = NUM_TASKS) -> Tasks:
     """At most `num` of the tasks, spread evenly: goals by angle, from left to right; others by first parameter."""
+    return take(tasks, spread_evenly(tasks, num))
+
+
+def spread_evenly(tasks: Tasks, num: int = NUM_TASKS) -> list[int]:
+    """The numbers of the tasks that `choose_tasks` takes."""
     first = next(iter(tasks.values()))
     place = first.reshape(len(first), -1)[:, 0] if first.size == len(first) else -np.arctan2(first[:, 1], first[:, 0])
     left, chosen = place.astype(float), []
     for wanted in np.linspace(place.min(), place.max(), min(num, len(place))):
         chosen.append(int(np.nanargmin(abs(left - wanted))))
         left[chosen[-1]] = np.nan
-    return take(tasks, sorted(chosen, key=lambda index: float(place[index])))
+    return sorted(chosen, key=lambda index: float(place[index]))
 
 
 def play(agent: TrainedAgent, tasks: Tasks, seed: int = 0) -> Trials:
@@ -150,7 +171,7 @@ def _draw_columns(figure: Figure, agent: TrainedAgent, trials: Trials, heights: 
             _draw_rewards(column[0], trials, task)
         first, last = trials.returns[task, [0, -1]]
         column[0].set_title(
-            f"{_task_text(trials.tasks, task)}\nreturn: first {first:.1f}, last {last:.1f}", fontsize=9.5
+            f"{task_text(trials.tasks, task)}\nreturn: first {first:.1f}, last {last:.1f}", fontsize=9.5
         )
         _draw_returns(column[1], trials, task)
         if trials.belief_stds:
@@ -164,7 +185,7 @@ def _draw_columns(figure: Figure, agent: TrainedAgent, trials: Trials, heights: 
     _draw_legend(figure, agent, trials, in_plane)
 
 
-def _task_text(tasks: Tasks, index: int) -> str:
+def task_text(tasks: Tasks, index: int) -> str:
     """One task as `nacre adapt --task` takes it: 'goal=0.6,0.8', 'velocity=1.3'."""
     texts = []
     for name, value in describe(tasks, index).items():
@@ -219,13 +240,18 @@ def _draw_paths(axes: Axes, agent: TrainedAgent, trials: Trials, task: int) -> N
     axes.grid(False)
 
 
+def smoothed(rewards: Any) -> np.ndarray:
+    """The mean of every `SMOOTHED_STEPS` rewards in a row (of all, where there are fewer)."""
+    width = min(SMOOTHED_STEPS, len(rewards))
+    return np.convolve(np.asarray(rewards, np.float64), np.full(width, 1 / width), mode="valid")
+
+
 def _draw_rewards(axes: Axes, trials: Trials, task: int) -> None:
     """The reward of every control step of each episode, smoothed."""
     for episode, style in zip(trials.episodes, _styles(trials), strict=True):
-        reward = np.asarray(episode.transitions.reward[task, : episode.length[task]], np.float64)
-        width = min(SMOOTHED_STEPS, len(reward))
-        smoothed = np.convolve(reward, np.full(width, 1 / width), mode="valid")
-        axes.plot(np.arange(len(smoothed)) + width, smoothed, **style)
+        length = episode.length[task]
+        rewards = smoothed(episode.transitions.reward[task, :length])
+        axes.plot(np.arange(len(rewards)) + length - len(rewards) + 1, rewards, **style)
     axes.set_xlabel("control step")
 
 
