@@ -18,7 +18,8 @@ class Command:
     runs: Positional[tuple[Path, ...]]
     """Run directories, or folders that hold runs. Runs that differ in nothing but their seed are one method."""
     threshold: str | None = None
-    """A score (-60) or one for each family (cheetah-vel=-60,point-robot=-8): tells the steps and minutes to it."""
+    """A score (-60) or one for each family (cheetah-vel=-60,point-robot=-8): adds the steps and minutes until a method
+    is as high."""
     at: int | None = None
     """Score runs by their last evaluation within so many environment steps (gradient steps of offline methods), not by
     the last one that they have."""

@@ -23,15 +23,16 @@ class Command:
     episodes: int | None = None
     """Episodes of a trial, the last one scored; as the run was configured unless given."""
     exploration_episodes: int | None = None
-    """Episodes of a trial that explore, of methods that count them (PEARL); as configured unless given."""
+    """How many episodes of a trial explore before the belief is used (PEARL). Default: as the run was configured."""
     exploration: str | None = None
-    """What these episodes act on: 'prior', or 'hypotheses': beliefs about train tasks (PEARL); as configured unless
-    given."""
+    """How the exploring episodes choose z (PEARL): 'prior' draws it from the prior, 'hypotheses' takes what the agent
+    believed of train tasks, the most different first. Default: as the run was configured."""
     forgetting: float | None = None
-    """What the belief keeps of itself at every step, above 0 and at most 1 (PEARL); as configured unless given."""
+    """Multiplies what the belief has seen by this number at every step, above 0 and at most 1, so that old transitions
+    count less (PEARL). Default: as the run was configured."""
     resample: str | None = None
-    """When z is drawn anew, once the belief is used: after every 'episode', after every 'step', or 'mean': the belief's
-    mean is acted on at every step (PEARL); as configured unless given."""
+    """When z is drawn anew once the belief is used (PEARL): after every 'episode', or after every 'step'. With 'mean'
+    it is the mean of the belief at every step. Default: as the run was configured."""
     protocol: str | None = None
     """What the agent is given of a task before the scored episode: online-prior, online-np, offline-own-context,
     offline-other-context, zero-shot or gradient-steps:K (docs/protocols.md); as the run was configured unless given."""
@@ -48,7 +49,7 @@ class Command:
     seed: int = 0
     """Seed of the trials and of fresh tasks."""
     checkpoint: str = "latest"
-    """Which checkpoint: 'latest', 'best' (by the test score that the run had at it), or its number of updates."""
+    """Which checkpoint acts: 'latest', 'best' (with the highest test score in training), or its number of updates."""
     change_at: int | None = None
     """Steps of the scored episode after which every task becomes another one (docs/changing-tasks.md)."""
     change_window: int | None = None

@@ -18,13 +18,13 @@ class Command:
     runs: Positional[tuple[Path, ...]]
     """Run directories."""
     out: Annotated[Path, "-o"]
-    """Page (.html) or picture (.png, .svg or .pdf) to write. A page opens without network and holds everything."""
+    """Writes this file: a page (.html), which opens without network, or a picture (.png, .svg or .pdf)."""
     kind: Literal["curves", "trials", "calibration", "ood"] = "curves"
-    """Of a picture: learning curves of all runs; or of one run paths and beliefs of trials on test tasks, how often its
-    beliefs hold the true task ('calibration'), or return and belief beyond the range of training ('ood'). The last two
-    write a table beside the picture (.csv)."""
+    """What a picture shows: learning curves of all runs; or, of one run, trials on test tasks, how often its beliefs hold
+    the true task ('calibration'), or return and belief beyond the range of training ('ood'). The last two also write a
+    table (.csv)."""
     videos: int = 0
-    """Trials of each run to show as moving pictures (page)."""
+    """How many trials of each run a page shows as videos."""
 
 
 def run(args: list[str], started: float) -> None:
