@@ -95,12 +95,16 @@ demo: env
 	else \
 	    $(BIN)/nacre train pearl sparse-point-robot --preset fast --seed 0 --out $(DEMO)/run; \
 	fi
-	@$(BIN)/nacre evaluate $(DEMO)/run
-	@$(BIN)/nacre report $(DEMO)/run -o $(DEMO)/curves.png
 	@$(BIN)/nacre report $(DEMO)/run --kind trials -o $(DEMO)/trials.png
+	@$(BIN)/nacre report $(DEMO)/run -o $(DEMO)/curves.png
 	@echo
-	@echo "Learning curve:                       $(DEMO)/curves.png"
-	@echo "Trials on goals it has never seen:    $(DEMO)/trials.png"
+	@echo "Open $(DEMO)/trials.png: one trial on each of six goals that the robot has never met."
+	@echo "It is not told where the goal is, and is rewarded only within 0.2 of it."
+	@echo "Orange, episodes 1 to 15: it tries many directions. At the first reward its belief narrows (bottom row)."
+	@echo "Blue, episodes 16 to 20: it acts on what it believes, and in most trials goes to the goal (top row)."
+	@echo
+	@echo "The test return above is that of a trial's last episode, the mean over 20 such goals: 0 where it never gets there, about 13 where it goes straight there."
+	@echo "$(DEMO)/curves.png shows how it grew in training. Next: docs/first-run.md"
 
 # Names, versions, markers and hashes only: no addresses, so that it serves any index or mirror.
 LOCK_UV = $(or $(UV),$(wildcard $(BIN)/uv))
