@@ -3,15 +3,19 @@ pages that follow from the code. The Markdown in the repository reads right with
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
 from pathlib import Path
 
+import notebook
 import reference
 
 ROOT = Path(__file__).parents[1]
 GENERATED = {"commands": reference.commands, "settings": reference.settings, "api": reference.api}
+NOTEBOOKS = ("first-run", "your-own-robot", "from-logged-data", "on-the-robot", "read-runs")
+"""Pages that are also notebooks, to be downloaded."""
 IN_INDEX = "- [Command line](commands.md)\n- [Settings of every method](settings.md)\n- [Python API](api.md)"
 
 
@@ -24,6 +28,12 @@ def stage(folder: Path) -> None:
     )
     pages = {page.name: page.read_text() for page in [*ROOT.glob("docs/*.md"), ROOT / "CHANGELOG.md"]}
     pages["index.md"] = with_toctrees(re.sub(r"^- Command line, .*$", IN_INDEX, pages["index.md"], flags=re.M))
+    (folder / "notebooks").mkdir()
+    for name in NOTEBOOKS:
+        file = Path("notebooks") / f"{name}.ipynb"
+        (folder / file).write_text(json.dumps(notebook.notebook(pages[f"{name}.md"]), indent=1))
+        heading, rest = pages[f"{name}.md"].split("\n", 1)
+        pages[f"{name}.md"] = f"{heading}\n\n{{download}}`This page as a notebook <{file}>`\n{rest}"
     for name, text in pages.items():
         (folder / name).write_text(moved(text))
     for page in folder.glob("benchmarks/**/*.md"):

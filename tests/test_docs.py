@@ -26,7 +26,12 @@ PAGES = [
 
 def prose(page: Path) -> str:
     """A page without its code."""
-    return re.sub(r"^```.*?^```|`[^`\n]*`", "", page.read_text(), flags=re.S | re.M)
+    return prose_of(page.read_text())
+
+
+def prose_of(text: str) -> str:
+    """A text without its code."""
+    return re.sub(r"^```.*?^```|`[^`\n]*`", "", text, flags=re.S | re.M)
 
 
 def links(page: Path) -> list[str]:
@@ -52,6 +57,34 @@ def test_every_page_is_in_the_index() -> None:
     index = ROOT / "docs" / "index.md"
     listed = {link for link in links(index) if "/" not in link}
     assert {page.name for page in ROOT.glob("docs/*.md")} - {"index.md"} == listed
+
+
+MEASURED = re.compile(r"\b(score|returns?|seconds|minutes|ms)\b")
+KEPT = re.compile(r"benchmarks/(results/|reports/|README)|\.\./results/")
+
+
+def without_evidence(text: str) -> list[str]:
+    """The first rows of tables of measured numbers in whose part of the page no kept table or report is named."""
+    found = []
+    for part in re.split(r"^(?=##? )", prose_of(text), flags=re.M):
+        for head, rows in re.findall(r"^(\|.*\|)\n\|[-| :]+\|\n((?:\|.*\|\n?)+)", part, re.M):
+            numbers = re.findall(r"\|\s*\**-?[\d.]+", rows)
+            if MEASURED.search(head.lower()) and len(numbers) >= 3 and not KEPT.search(part):
+                found.append(head)
+    return found
+
+
+def test_a_table_without_evidence_is_found() -> None:
+    table = "| method | score |\n|---|---|\n| a | 1.0 |\n| b | -2 |\n| c | 3 |\n"
+    assert without_evidence(f"# Page\n\n{table}") == ["| method | score |"]
+    assert without_evidence(f"# Page\n\n[table](../benchmarks/results/a.csv)\n\n{table}") == []
+    assert without_evidence(table.replace("score", "radius")) == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
+def test_every_table_of_measured_numbers_names_where_they_are_kept(page: Path) -> None:
+    if page.parent.name != "benchmarks":  # which is the list of the kept tables itself
+        assert without_evidence(page.read_text()) == []
 
 
 @pytest.fixture(scope="module")

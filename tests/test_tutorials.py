@@ -98,6 +98,38 @@ def test_logged_data_become_a_policy(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert run(*["smoke" if word == "fast" else word for word in command]) == 0, command
 
 
+def test_reading_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for program in programs("read-runs.md"):
+        exec(program, names)
+    assert names["returns"].shape[0] == 1 and "pearl" in capsys.readouterr().out  # type: ignore[attr-defined]
+
+
+def test_notebooks_have_the_programs_and_commands_of_their_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    notebook, stage = importlib.import_module("notebook"), importlib.import_module("stage")
+    for name in stage.NOTEBOOKS:
+        found = notebook.notebook((ROOT / "docs" / f"{name}.md").read_text())
+        assert (found["nbformat"], found["nbformat_minor"]) == (4, 5)
+        sources = [cell["source"] for cell in found["cells"] if cell["cell_type"] == "code"]
+        written = [source.split("\n", 1)[-1] if source.startswith("%%") else source for source in sources]
+        assert [source for source in written if source[0] != "!"] == [code.strip() for code in programs(f"{name}.md")]
+        lines = [line for source in sources if source[0] == "!" for line in source.splitlines()]
+        assert [shlex.split(line.removeprefix("!nacre "))[0] for line in lines] == [
+            command[0] for command in commands("\n".join(re.findall(r"^```\n(.*?)^```", page_of(name), re.S | re.M)))
+        ]
+    first = notebook.notebook((ROOT / "docs" / "your-own-robot.md").read_text())["cells"]
+    files = [cell["source"].splitlines()[0] for cell in first if cell["source"].startswith("%%")]
+    assert files == ["%%writefile rail.py", "%%writefile -a rail.py"]
+    for name in ("notebook", "stage", "reference", "fields"):
+        sys.modules.pop(name, None)
+
+
+def page_of(name: str) -> str:
+    return (ROOT / "docs" / f"{name}.md").read_text()
+
+
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 
 

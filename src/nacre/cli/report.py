@@ -20,9 +20,9 @@ class Command:
     out: Annotated[Path, "-o"]
     """Writes this file: a page (.html), which opens without network, or a picture (.png, .svg or .pdf)."""
     kind: Literal["curves", "trials", "calibration", "ood"] = "curves"
-    """What a picture shows: learning curves of all runs; or, of one run, trials on test tasks, how often its beliefs hold
-    the true task ('calibration'), or return and belief beyond the range of training ('ood'). The last two also write a
-    table (.csv)."""
+    """What a picture shows: learning curves of all runs; or, of one run, trials on test tasks, how often its beliefs
+    hold the true task ('calibration'), or return and belief beyond the range of training ('ood'). The last two also
+    write a table (.csv)."""
     videos: int = 0
     """How many trials of each run a page shows as videos."""
 
