@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -195,6 +196,8 @@ def test_a_bundle_holds_checked_graphs_and_code(bundle: Path) -> None:
         assert told["schema"] == str(numpy_only.SCHEMA)
     assert [value.name for value in onnx.load(bundle / "act.onnx").graph.input] == ["memory.z", "obs"]
     nacre.deploy.load(bundle).self_test()
+    if importlib.util.find_spec("onnxruntime") is not None:
+        assert onnx_files.load(bundle).self_test() <= 1e-5
     (bundle / "act.onnx").write_bytes(b"x" + (whole := (bundle / "act.onnx").read_bytes()))
     with pytest.raises(nacre.NacreError, match=r"act\.onnx is not what was exported"):
         nacre.deploy.load(bundle)
