@@ -24,7 +24,7 @@ where = pathlib.Path(nacre.__file__)
 assert where.is_relative_to(sys.prefix), f"nacre of {where} is not the one that was installed"
 assert (where.parent / "py.typed").exists()
 run = nacre.train("random", "point-robot", preset="smoke", out="run")
-assert nacre.load("run").evaluate().returns.size > 0
+assert nacre.load("run").evaluate()[0].size > 0
 """
 
 

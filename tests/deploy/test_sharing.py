@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -83,6 +84,10 @@ def test_a_pushed_folder_acts_as_the_run_without_optimisers_and_replay(
     assert card.startswith("---\nlibrary_name: nacre\n") and 'license: "mit"' in card and "![Trials" in card
     assert f"| mean | {score_of(run):.4g} |" in card and "| version of nacre | " in card
     assert "| `latent_dim` | `" in card and f"| update | {update} |" in card
+    code = re.search(r"```python\n(.*?)```", card, re.S)
+    assert code is not None
+    exec(code[1])  # what the card says works
+    assert np.isfinite(float(capsys.readouterr().out.split()[-1]))
     with pytest.raises(nacre.NacreError, match="so it cannot go on, only act"):
         nacre.resume(place)
     assert "exists; choose another place" in refusal(capsys, "push", str(run), "--to", str(place))

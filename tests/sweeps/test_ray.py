@@ -50,6 +50,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     here = str(Path(__file__).parent)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])]))
+    monkeypatch.setenv("RAY_agent_register_timeout_ms", "120000")  # on a busy machine
     address = own_address()
     monkeypatch.setattr(ray_cluster, "_own_addresses", lambda ray: {address})
     head = {"num_cpus": 1, "node_ip_address": address, "include_dashboard": False}

@@ -17,7 +17,8 @@ USED = """## Use
 import nacre
 
 agent = nacre.load("{place}")
-print(agent.evaluate().returns[..., -1].mean())
+returns, tasks = agent.evaluate()  # [repeat, task, episode]
+print(nacre.score(returns))
 session = agent.session()  # act, observe, end_episode
 ```
 

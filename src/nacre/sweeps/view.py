@@ -70,7 +70,7 @@ class StderrView:
         if job.path not in self._lines:
             self._add(job, "at work", start=True)
         else:
-            self._live.reset(self._lines[job.path], completed=now.grad_steps, state="at work")
+            self._live.reset(self._lines[job.path], completed=now.grad_steps, numbers="", state="at work")
 
     def held(self, job: Job) -> None:
         """A process that is not of this call trains its run, and is waited for."""
