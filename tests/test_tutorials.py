@@ -116,18 +116,13 @@ def test_notebooks_have_the_programs_and_commands_of_their_pages(monkeypatch: py
         written = [source.split("\n", 1)[-1] if source.startswith("%%") else source for source in sources]
         assert [source for source in written if source[0] != "!"] == [code.strip() for code in programs(f"{name}.md")]
         lines = [line for source in sources if source[0] == "!" for line in source.splitlines()]
-        assert [shlex.split(line.removeprefix("!nacre "))[0] for line in lines] == [
-            command[0] for command in commands("\n".join(re.findall(r"^```\n(.*?)^```", page_of(name), re.S | re.M)))
-        ]
+        named = re.findall(rf"^nacre (?:{'|'.join(COMMANDS)}) .*$", (ROOT / "docs" / f"{name}.md").read_text(), re.M)
+        assert [line.removeprefix("!") for line in lines] == named
     first = notebook.notebook((ROOT / "docs" / "your-own-robot.md").read_text())["cells"]
     files = [cell["source"].splitlines()[0] for cell in first if cell["source"].startswith("%%")]
     assert files == ["%%writefile rail.py", "%%writefile -a rail.py"]
     for name in ("notebook", "stage", "reference", "fields"):
         sys.modules.pop(name, None)
-
-
-def page_of(name: str) -> str:
-    return (ROOT / "docs" / f"{name}.md").read_text()
 
 
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]

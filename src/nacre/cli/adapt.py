@@ -97,7 +97,7 @@ def run(args: list[str], started: float) -> None:
 class _Progress:
     """Says on stderr how far a video is, every few seconds."""
 
-    seconds = 3.0
+    seconds = 10.0
 
     def __init__(self) -> None:
         self._told = time.monotonic()
