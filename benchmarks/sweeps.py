@@ -23,10 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import nacre
+from nacre.sweeps.engine import run_jobs
 from nacre.sweeps.job import saved_at
-from nacre.sweeps.local import available_cores
+from nacre.sweeps.local import LocalExecutor, available_cores
 from nacre.sweeps.plan import plan
+from nacre.sweeps.source import Listed
 from nacre.sweeps.spec import read_spec
+from nacre.sweeps.view import StderrView
 
 SMOKE = 'algorithm = "pearl"\nfamily = "point-robot"\npreset = "smoke"\n'
 KILLS = (
@@ -36,7 +39,7 @@ KILLS = (
 WORKER_KILLS_AFTER = (4, 12, 20)
 """Complete runs after which the next worker that has a checkpoint is killed."""
 DRIVER_KILL_AFTER = 28
-REPEATS = 5
+REPEATS = int(os.environ.get("REPEATS", "5"))
 
 
 def main() -> None:
@@ -162,18 +165,27 @@ def costs(out: Path) -> dict[str, Any]:
         command = ["taskset", "-c", core, sys.executable, "-m", "nacre", "train", *arguments]
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
 
+    def job(folder: Path) -> None:
+        _, *arguments = jobs[0].job.begin
+        begin = ("train", *arguments[: arguments.index("--out")], "--out", str(folder))
+        source = Listed([jobs[0].job._replace(path=folder, begin=begin)])
+        with StderrView() as view:
+            finished = run_jobs(source, LocalExecutor(len(available_cores())), view)
+        assert [outcome.state for outcome in finished.outcomes] == ["done"]
+
     def swept(folder: Path, *flags: str) -> None:
         command = [*driver_command(spec, folder)[:-2], *flags]
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
-    found: dict[str, list[float]] = {"bare": [], "job": [], "two_bare": [], "two_at_once": []}
+    found: dict[str, list[float]] = {"bare": [], "job": [], "two_bare": [], "two_at_once": [], "nothing_to_do": []}
     for repeat in range(-1, REPEATS):  # the first compiles, and does not count
         turn = out / f"turn-{repeat}"
         times = {
             "bare": seconds(lambda: bare(turn / "bare", 0)),  # noqa: B023 (called here)
-            "job": seconds(lambda: swept(turn / "job", "--jobs", "1", "--only", "0")),  # noqa: B023
+            "job": seconds(lambda: job(turn / "job")),  # noqa: B023
             "two_bare": seconds(lambda: [bare(turn / "bare-0", 0), bare(turn / "bare-1", 1)]),  # noqa: B023
             "two_at_once": seconds(lambda: swept(turn / "both", "--jobs", "2")),  # noqa: B023
+            "nothing_to_do": seconds(lambda: swept(turn / "both", "--only", "0")),  # noqa: B023
         }
         for name, value in times.items():
             found[name] += [value] * (repeat >= 0)

@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[1]
 GENERATED = {"commands": reference.commands, "settings": reference.settings, "api": reference.api}
 NOTEBOOKS = ("first-run", "your-own-robot", "from-logged-data", "on-the-robot", "read-runs")
 """Pages that are also notebooks, to be downloaded."""
+BESIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+"""Pages at the top of the repository that belong to the site."""
 IN_INDEX = "- [Command line](commands.md)\n- [Settings of every method](settings.md)\n- [Python API](api.md)"
 
 
@@ -26,7 +28,7 @@ def stage(folder: Path) -> None:
     shutil.copytree(
         ROOT / "benchmarks", folder / "benchmarks", ignore=shutil.ignore_patterns("*.py", "*.sh", "__pycache__")
     )
-    pages = {page.name: page.read_text() for page in [*ROOT.glob("docs/*.md"), ROOT / "CHANGELOG.md"]}
+    pages = {page.name: page.read_text() for page in [*ROOT.glob("docs/*.md"), *map(ROOT.joinpath, BESIDE)]}
     pages["index.md"] = with_toctrees(re.sub(r"^- Command line, .*$", IN_INDEX, pages["index.md"], flags=re.M))
     (folder / "notebooks").mkdir()
     for name in NOTEBOOKS:
@@ -46,11 +48,9 @@ def stage(folder: Path) -> None:
 
 def moved(text: str) -> str:
     """A page whose links are seen from the top of the site."""
-    text = (
-        text.replace("](docs/", "](")
-        .replace("](../benchmarks/", "](benchmarks/")
-        .replace("](../CHANGELOG", "](CHANGELOG")
-    )
+    text = text.replace("](docs/", "](").replace("](../benchmarks/", "](benchmarks/")
+    for name in BESIDE:
+        text = text.replace(f"](../{name}", f"]({name}")
     text = text.replace("](benchmarks/results/)", "](benchmarks/README.md)")
     text = re.sub(r"\[([^\]]*)\]\(\.\./src/[^)]*\)", r"\1", text)  # the site has no sources
     return text.replace("](../README.md#results)", "](results.md)").replace("](../README.md)", "](index.md)")
