@@ -152,7 +152,7 @@ def test_every_hook_of_a_kind_has_a_row_of_the_page():
     everyone, *kinds = Family, GymnasiumFamily, MujocoFamily, JaxFamily
     for section, kind in zip([PAGE.split("\n## ")[4], *SECTIONS], [everyone, *kinds], strict=True):
         hooks = {name for name in [*vars(kind), *kind.__annotations__] if not name.startswith("_")}
-        hooks -= {"parse_task", "check_tasks", "checked_env", "task_dim", "can_relabel"}  # what nacre does with a family
+        hooks -= {"parse_task", "check_tasks", "checked_env", "task_dim", "can_relabel"}  # what follows from the others
         missing = {name for name in hooks if not re.search(rf"\b{name}\b", section)}
         assert not missing, f"{kind.__name__}: {missing}"
 

@@ -201,10 +201,11 @@ def _test(about: dict[str, Any]) -> str:
         "SEED": recorded["seed"], "NUM_EPISODES": len(steps), "HORIZON": about["horizon"], "MOST_STEPS": MOST_STEPS,
         "NUM_LOGGED": len(absorbed.get("reward", [])),
     }  # fmt: skip
+    tolerance = numpy_session.LARGER.get(about["agent"]["kind"], numpy_session.TOLERANCE)
     return (
         _part("test_head.c")
         + f"enum {{ {', '.join(f'{name} = {value}' for name, value in numbers.items())} }};\n"
-        + f"static const float TOLERANCE = {_number(numpy_session.TOLERANCE)};\n"
+        + f"static const float TOLERANCE = {_number(tolerance)};\n"
         + f"static const int STEPS[NUM_EPISODES] = {{{', '.join(map(str, steps))}}};\n"
         + "".join(_array(name, rows) for name, rows in arrays.items())
         + _part("test.c")
