@@ -30,7 +30,15 @@ def row_of(job: Job, values: Mapping[str, Any], state: str, told: str = "") -> d
     """A row of the table; `values`: of the fields that differ in the sweep."""
     experiment, progress = job.experiment, progress_of(job.path)
     names = (experiment.algorithm_name, experiment.family.name, experiment.preset, experiment.options.seed)
-    known = (job.path.name, state, score_of(job.path), progress.grad_steps, job.total, progress.env_steps, *names)
+    known = (
+        "/".join(job.path.parts[-2:]),
+        state,
+        score_of(job.path),
+        progress.grad_steps,
+        job.total,
+        progress.env_steps,
+        *names,
+    )
     row = dict(zip(COLUMNS, known, strict=True))
     return row | {name: value for name, value in values.items() if name not in row} | {"path": job.path, "told": told}
 
