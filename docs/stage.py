@@ -52,8 +52,10 @@ def moved(text: str) -> str:
     for name in BESIDE:
         text = text.replace(f"](../{name}", f"]({name}")
     text = text.replace("](benchmarks/results/)", "](benchmarks/README.md)")
-    text = re.sub(r"\[([^\]]*)\]\(\.\./src/[^)]*\)", r"\1", text)  # the site has no sources
-    return text.replace("](../README.md#results)", "](results.md)").replace("](../README.md)", "](index.md)")
+    text = text.replace("](../README.md#results)", "](results.md)").replace("](../README.md)", "](index.md)")
+    return re.sub(
+        r"\[([^\]]*)\]\((?:\.\./|examples/|SECURITY|CONTRIBUTING)[^)]*\)", r"\1", text
+    )  # the site has pages only
 
 
 def with_toctrees(index: str) -> str:
