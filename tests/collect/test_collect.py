@@ -239,6 +239,26 @@ def test_what_cannot_be_collected_is_refused_in_one_sentence(
     assert told in refusal(capsys, "collect", *arguments)
 
 
+class UnpaidPoint(PointRobotHalfCircle):
+    """Its reward is no number."""
+
+    name: ClassVar[str] = "unpaid-point"
+
+    def rewards(self, position: Any, task: Any) -> Any:
+        reward, training_reward = super().rewards(position, task)
+        return reward * np.nan, training_reward
+
+
+@pytest.mark.parametrize("recipe", ["sac", "oracle"])
+def test_a_family_that_breaks_its_contract_is_refused_before_anything_is_written(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(FAMILIES, UnpaidPoint.name, UnpaidPoint)
+    told = refusal(capsys, "collect", UnpaidPoint.name, "--recipe", recipe, "--work", str(tmp_path / "work"))
+    assert "line 8: finite numbers.)" in told and "'nacre check unpaid-point' tells of every line" in told
+    assert not list(tmp_path.iterdir())
+
+
 def test_benchmarks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     listed = output(capsys, "collect", "--list")
     assert "cheetah-vel --benchmark csro\n    30 training and 10 test tasks, 200 steps" in listed

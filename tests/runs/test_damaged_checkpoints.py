@@ -44,12 +44,10 @@ def test_a_checkpoint_with_a_damaged_file_is_refused_in_one_sentence_that_names_
         copy = Path(shutil.copytree(saved, tmp_path / "copy"))
         damaged = copy / file.relative_to(saved)
         DAMAGE[damage](damaged)
-        unlisted = file.name == "checksums.json" and damage == "deleted"  # as an earlier nacre wrote it
-        if not unlisted:
-            with pytest.raises(nacre.NacreError, match="no good one") as raised:
-                Checkpoints(copy, read_only=True).restore(fresh(tasks))
-            assert "\n" not in str(raised.value)
-            assert str(damaged) in str(raised.value)
+        with pytest.raises(nacre.NacreError, match="no good one") as raised:
+            Checkpoints(copy, read_only=True).restore(fresh(tasks))
+        assert "\n" not in str(raised.value)
+        assert str(damaged) in str(raised.value)
         shutil.rmtree(copy)
 
 
@@ -102,7 +100,8 @@ WRONG_BUFFERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def test_a_pool_of_another_shape_or_type_than_its_run_has_is_refused(
     wrong: str, saved: Path, tasks: nacre.TaskSet
 ) -> None:
-    (saved / "7" / "checksums.json").unlink()  # as of nacre 0.1, which wrote none
+    (saved / "7" / "checksums.json").unlink()  # as of nacre 0.1, which had neither
+    shutil.rmtree(saved / "7" / "tables")
     pool = next((saved / "7" / "replay").glob("*rl_buffer.pool.npy"))
     np.save(pool, WRONG_BUFFERS[wrong](np.load(pool)))
     with pytest.raises(Damaged, match=r"pool\.npy has"):
@@ -138,6 +137,17 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_notice_and_the_run_goes_on_b
     ours, theirs = (nacre.RunDirectory(path).evaluations() for path in (run, expected))
     assert ours["return"].tolist() == theirs["return"].tolist()
     assert ours["grad_steps"].tolist() == theirs["grad_steps"].tolist()
+
+
+def test_a_checkpoint_without_its_checksums_is_passed_over_as_any_damaged_one(
+    smoke_run: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(smoke_run("point-robot"), tmp_path / "run"))
+    file = run / "checkpoints" / "20" / "checksums.json"
+    file.unlink()
+    assert nacre.load(run).grad_steps == 10
+    notice = f"a checkpoint is damaged ({file} is missing); the one at update 10 is taken instead."
+    assert notice in capsys.readouterr().err
 
 
 def test_a_run_without_its_replay_acts_but_does_not_go_on(smoke_run: Callable[[str], Path], tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def run(args: list[str], started: float) -> int:
 
     from nacre.collect import making
     from nacre.runs import stopping
+    from nacre.simulation.check import check_before_run
 
     qualities = command.quality.split(",")
     for quality in qualities:
@@ -91,6 +92,7 @@ def run(args: list[str], started: float) -> int:
         return 0
     plan = _plan(command, chosen.family_options)
     ids = _ids(command, plan.family.name, qualities)
+    check_before_run(plan.family)
     stop = stopping.StopRequest(command.time_limit)
     path = command.work or Path("collected") / plan.family.name / (plan.benchmark or f"tasks-{command.task_seed}")
     with stop.listening():

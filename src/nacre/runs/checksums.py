@@ -34,9 +34,11 @@ def write(checkpoint: Path) -> None:
 
 
 def listed(checkpoint: Path) -> Listed | None:
-    """The checksums of a checkpoint; None where nacre 0.1 wrote it, without. Raises Damaged."""
+    """The checksums of a checkpoint; None where nacre 0.1 wrote it, with neither them nor tables. Raises Damaged."""
     file = checkpoint / FILE
     if not file.exists():
+        if (checkpoint / "tables").exists():
+            raise Damaged(f"{file} is missing")
         return None
     try:
         data = json.loads(file.read_bytes())

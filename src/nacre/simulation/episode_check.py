@@ -6,8 +6,8 @@ import logging
 
 import numpy as np
 
-from nacre.errors import DivergedError, NacreError
-from nacre.families.blame import short, undeclared_end
+from nacre.errors import DivergedError
+from nacre.families.blame import BrokenContract, short, undeclared_end
 from nacre.families.family import Family
 from nacre.types import Episode
 
@@ -22,9 +22,10 @@ def check_episode(family: Family, result: Episode) -> None:
     first = np.asarray(transitions.obs)[:, 0]
     if not np.isfinite(first).all():
         lane = np.flatnonzero(~np.isfinite(first).all(axis=-1))[0]
-        raise NacreError(
+        raise BrokenContract(
             f"{family.name} returned a first observation that is not finite, {short(first[lane])}, at a reset "
-            f"(lane {lane}); mend the environment."
+            f"(lane {lane}); mend the environment.",
+            "finite numbers",
         )
     _report_divergence(family, result)
     found = []
@@ -41,9 +42,10 @@ def check_episode(family: Family, result: Episode) -> None:
                 f"the agent's actions in {family.name} are not finite: its networks diverged, in training or in "
                 "adaptation; train anew, or adapt by fewer gradient steps."
             )
-        raise NacreError(
+        raise BrokenContract(
             f"{family.name} returned a {name} that is not finite at step {time + 1} of an episode (lane {lane}): "
-            f"{short(value)}; check the environment and the actions that it was sent."
+            f"{short(value)}; check the environment and the actions that it was sent.",
+            "finite numbers",
         )
     if not family.can_terminate:
         ended = real & (np.asarray(transitions.discount) == 0)
@@ -52,14 +54,15 @@ def check_episode(family: Family, result: Episode) -> None:
 
 
 def _report_divergence(family: Family, result: Episode) -> None:
-    """Tells how many episodes the physics ended. NacreError where nothing but that happened: nobody would go on."""
+    """Tells how many episodes the physics ended. BrokenContract where nothing but that happened: nobody would go on."""
     if result.diverged is None or not np.asarray(result.diverged).any():
         return
     number, num_lanes = int(np.sum(result.diverged)), len(result.diverged)
     if not np.asarray(result.length).any():
-        raise NacreError(
+        raise BrokenContract(
             f"the physics of {family.name} diverged at the first step of every episode; check the robot, its time step "
-            "and what the task changes of it."
+            "and what the task changes of it.",
+            "finite numbers",
         )
     logging.getLogger("nacre").warning(
         "%s: the physics diverged in %d of %d episodes, which end before that step", family.name, number, num_lanes
