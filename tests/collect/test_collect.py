@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import jax
 import numpy as np
 import pytest
 
@@ -211,8 +215,63 @@ def test_the_command_trains_stops_goes_on_and_rolls_out(tmp_path: Path, capsys: 
         f"nacre/{FAMILY.name}/{quality}-v0" for quality in ("random", "mixed")
     ]
     assert json.loads((tmp_path / "work" / "work.json").read_text())["settings"]["hidden_dim"] == 8
-    assert "exists already" in refusal(capsys, *command)
+    there = [open_data_set(f"nacre/{FAMILY.name}/{quality}-v0").content_hash for quality in ("random", "mixed")]
+    assert output(capsys, *command, "--quality", "random,mixed") == "", "both are there"
+    open_data_set(f"nacre/{FAMILY.name}/random-v0").remove()
+    told = output(capsys, *command, "--quality", "random,mixed", "--only", "roll")
+    assert [line.split(":")[0] for line in told.splitlines()] == [f"nacre/{FAMILY.name}/random-v0"]
+    again = [open_data_set(f"nacre/{FAMILY.name}/{quality}-v0").content_hash for quality in ("random", "mixed")]
+    assert again == there
+    assert "exists already" in refusal(capsys, *command, "--episodes", "3")
     assert "another collection" in refusal(capsys, *command, "--seed", "1", "--id", "nacre/other-v0")
+
+
+KILLED = """
+import os, signal, sys
+from nacre.cli import main
+from nacre.collect import sac, training
+from nacre.collect.work import WorkDirectory
+from nacre.data.dataset import Writer
+
+def dies(kind, name, number):
+    calls, whole = [], getattr(kind, name)
+    def method(self, *arguments):
+        calls.append(name)
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(self, *arguments)
+    setattr(kind, name, method)
+
+sac.a_device_per_core = lambda: None  # the tests' process cannot have them, and compiled the same programs
+training.SECONDS_BETWEEN_SAVES = 0
+dies(*{"training": (WorkDirectory, "save_state", 7), "logging": (Writer, "close", 2)}[sys.argv[1]])
+main.main(sys.argv[2:])
+"""
+
+
+@pytest.mark.slow
+def test_a_collection_that_is_killed_twice_goes_on_to_the_same_checkpoints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """First before the state of its seventh round is kept, then between two data sets."""
+    flags = "--num-train-tasks 2 --num-test-tasks 1 --num-steps 260 --checkpoints 4 --hidden-dim 8 --episodes 1 --work"
+    command = ("collect", FAMILY.name, *flags.split())
+    qualities = ("--quality", "random,mixed")
+    assert output(capsys, *command, str(tmp_path / "whole"), "--only", "train") == ""
+    halves = (*command, str(tmp_path / "halves"), *qualities)
+    for at, steps in (("training", 1), ("logging", 4)):
+        ended = subprocess.run([sys.executable, "-c", KILLED, at, *halves], capture_output=True, text=True)
+        assert ended.returncode == -signal.SIGKILL, ended.stderr
+        assert len(list((tmp_path / "halves" / "checkpoints").glob("step-*.npz"))) == steps
+    assert "goes on from 120 steps" in ended.stderr
+    told = output(capsys, *halves)
+    assert [line.split(":")[0] for line in told.splitlines()] == [f"nacre/{FAMILY.name}/mixed-v0"]
+    for quality in ("random", "mixed"):
+        open_data_set(f"nacre/{FAMILY.name}/{quality}-v0").verify()
+    whole, halves_ = WorkDirectory(tmp_path / "whole"), WorkDirectory(tmp_path / "halves")
+    assert whole.steps() == halves_.steps()
+    for step in whole.steps():
+        jax.tree.map(np.testing.assert_array_equal, whole.checkpoint(step), halves_.checkpoint(step))
 
 
 @pytest.mark.parametrize(

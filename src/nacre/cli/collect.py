@@ -16,7 +16,7 @@ from nacre.families.family import num_tasks
 
 if TYPE_CHECKING:
     from nacre.collect.rollouts import Policies
-    from nacre.collect.work import Plan
+    from nacre.collect.work import Plan, TaskPlan
     from nacre.data.episodes import LoggedEpisode
     from nacre.runs.stopping import StopRequest
 
@@ -88,21 +88,68 @@ def run(args: list[str], started: float) -> int:
     for quality in qualities:
         making.check_quality(quality)
     if command.from_run is not None:
-        _from_run(command, qualities)
-        return 0
+        return _from_run(command, qualities)
     plan = _plan(command, chosen.family_options)
     ids = _ids(command, plan.family.name, qualities)
+    path = command.work or Path("collected") / plan.family.name / (plan.benchmark or f"tasks-{command.task_seed}")
+    missing = _missing(ids, plan, _recipe(command, path, plan) if ids else {})
+    if ids and not missing:
+        return 0
     check_before_run(plan.family)
     stop = stopping.StopRequest(command.time_limit)
-    path = command.work or Path("collected") / plan.family.name / (plan.benchmark or f"tasks-{command.task_seed}")
     with stop.listening():
         policies, replay = (_oracle if command.recipe == "oracle" else _sac)(command, path, plan, stop)
-        if policies is None:
+        if policies is None or not _log(policies, missing, command.episodes, replay, stop):
             return stopping.exit_status(stop.reason)
+    return 0
+
+
+def _log(
+    policies: Policies, ids: dict[str, str], num_episodes: int, replay: Callable[[], Iterable[LoggedEpisode] | None],
+    stop: StopRequest,
+) -> bool:  # fmt: skip
+    """Writes the data sets, a quality each; whether none was left out because something asked to stop."""
+    from nacre.collect import making
+
     making.tell_of_quality(policies, _tell)
     for quality, id in ids.items():
-        _tell_of(making.make(policies, quality, id, command.episodes, replay() if quality == "replay" else None))
-    return 0
+        learnt_from = replay() if quality == "replay" else None
+        made = making.make(policies, quality, id, num_episodes, learnt_from, stopped=lambda: stop.signalled, tell=_tell)
+        if made is None:
+            _tell(f"stopped by {stop.signalled} before {id} was written; the same command goes on from there")
+            return False
+        _tell_of(made)
+    return True
+
+
+def _missing(ids: dict[str, str], plan: TaskPlan, recipe: dict[str, Any]) -> dict[str, str]:
+    """The data sets that are still to be written. NacreError where others have their names."""
+    from nacre.collect.making import is_made
+
+    missing = {}
+    for quality, id in ids.items():
+        if is_made(id, quality, plan.train, plan.test, recipe):
+            _tell(f"{id} is there already, by the same recipe, and stays as it is")
+        else:
+            missing[quality] = id
+    return missing
+
+
+def _recipe(command: Command, path: Path, plan: Plan) -> dict[str, Any]:
+    """What the data sets will tell about how they were made."""
+    from nacre.collect import making, oracle
+    from nacre.collect.work import WorkDirectory
+
+    if command.recipe == "oracle":
+        settings = oracle.settings_for(plan, command.num_steps)
+        made_by = oracle.recipe_of(plan, settings)
+        steps = oracle.checkpoint_updates(settings, plan.settings.num_checkpoints)
+    else:
+        made_by = {"algorithm": "sac", "settings": dataclasses.asdict(plan.settings), "seed": plan.seed}
+        steps = [rounds * plan.family.horizon for rounds in plan.settings.checkpoint_rounds(plan.family)]
+        if command.only == "roll":
+            steps = WorkDirectory(path).check(plan).steps()
+    return making.recipe_of(made_by, plan.benchmark, steps, command.episodes)
 
 
 Made = tuple["Policies | None", Callable[[], "Iterable[LoggedEpisode] | None"]]
@@ -133,10 +180,11 @@ def _oracle(command: Command, path: Path, plan: Plan, stop: StopRequest) -> Made
     return oracle.train(path, plan, settings, number, lambda: stop.reason, _tell), lambda: None
 
 
-def _from_run(command: Command, qualities: Sequence[str]) -> None:
-    """Data sets out of a run."""
+def _from_run(command: Command, qualities: Sequence[str]) -> int:
+    """Data sets out of a run; the exit status."""
     from nacre.collect import making, oracle, run_replay
     from nacre.data import benchmarks
+    from nacre.runs import stopping
 
     assert command.from_run is not None
     ids = _ids(command, command.family, qualities)
@@ -145,25 +193,32 @@ def _from_run(command: Command, qualities: Sequence[str]) -> None:
         entry = benchmarks.find(command.benchmark, command.family) if command.benchmark else None
         tasks = None if entry is None else entry.tasks(command.task_seed)
         policies = oracle.policies_of_run(command.from_run, command.family, command.seed, command.benchmark, tasks)
+        recipe = making.recipe_of(policies.recipe, policies.plan.benchmark, policies.steps, command.episodes)
+        ids = _missing(ids, policies.plan, recipe)
     if replay is not None:
-        _tell_of(run_replay.make(command.from_run, replay, command.family))
-    if policies is not None:
-        making.tell_of_quality(policies, _tell)
-        for quality, id in ids.items():
-            _tell_of(making.make(policies, quality, id, command.episodes))
+        made = run_replay.make(command.from_run, replay, command.family)
+        if made is None:
+            _tell(f"{replay} is there already, by the same recipe, and stays as it is")
+        else:
+            _tell_of(made)
+    stop = stopping.StopRequest(None)
+    if policies is not None and ids:
+        with stop.listening():
+            if not _log(policies, ids, command.episodes, lambda: None, stop):
+                return stopping.exit_status(stop.signalled)
+    return 0
 
 
 def _ids(command: Command, family: str, qualities: Sequence[str]) -> dict[str, str]:
-    """What the data sets of each quality will be called; NacreError where there is one of that name."""
+    """What the data sets of each quality will be called; NacreError for what is no name."""
     from nacre.collect.making import default_id
-    from nacre.data.layout import exists, folder_of
+    from nacre.data.layout import folder_of
 
     if command.only == "train":
         return {}
     ids = {quality: command.id or default_id(family, command.benchmark, quality) for quality in qualities}
     for id in ids.values():
-        if folder_of(id).exists():
-            raise exists(folder_of(id))
+        folder_of(id)
     return ids
 
 

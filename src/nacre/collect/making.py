@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -12,10 +14,14 @@ import numpy as np
 from nacre.collect import rollouts
 from nacre.collect.rollouts import EXPERT, Policies
 from nacre.collect.work import TaskPlan
-from nacre.data.dataset import DataSet, Writer
+from nacre.data.dataset import DataSet, Writer, open_data_set
 from nacre.data.episodes import LoggedEpisode
+from nacre.data.layout import METADATA, exists, folder_of
 from nacre.errors import NacreError, unknown
-from nacre.types import stream
+from nacre.runs.pace import duration
+from nacre.types import Tasks, stream
+
+SECONDS_BETWEEN_REPORTS = 20.0
 
 
 def default_id(family: str, benchmark: str, quality: str) -> str:
@@ -29,30 +35,96 @@ def check_quality(quality: str) -> None:
         raise unknown("quality", quality, rollouts.QUALITIES)
 
 
+def recipe_of(
+    made_by: Mapping[str, Any], benchmark: str, checkpoints: Sequence[int], num_episodes: int
+) -> dict[str, Any]:
+    """What a data set tells about how it was made: the policies (`made_by`), and which episodes of them."""
+    return {
+        **made_by, "benchmark": benchmark, "checkpoints": list(checkpoints), "episodes_of_a_checkpoint": num_episodes
+    }  # fmt: skip
+
+
+def is_made(id: str, quality: str, train: Tasks, test: Tasks, recipe: Mapping[str, Any]) -> bool:
+    """Whether there is a data set of this name, of these tasks, by this recipe: what an earlier call has written.
+
+    NacreError for a name that is no data set's, and where it is taken by anything else.
+    """
+    folder = folder_of(id)
+    if not folder.exists():
+        return False
+    if not (folder / METADATA).is_file():
+        raise exists(folder)
+    found = open_data_set(id)
+    wanted = json.loads(json.dumps(dict(recipe)))
+    same = found.quality == quality and "slice_of" not in found.recipe and same_tasks(found.train, train)
+    if not (same and same_tasks(found.test, test) and all(found.recipe.get(name) == wanted[name] for name in wanted)):
+        raise exists(folder)
+    return True
+
+
+def same_tasks(one: Tasks, other: Tasks) -> bool:
+    """Whether these are the same tasks in the same order."""
+    return set(one) == set(other) and all(
+        np.shape(values) == np.shape(other[name]) and np.allclose(values, other[name]) for name, values in one.items()
+    )
+
+
+class _Stopped(Exception):
+    """The writing of a data set is given up."""
+
+
+def _silent(line: str) -> None:
+    pass
+
+
 def make(
-    policies: Policies, quality: str, id: str, num_episodes: int, replay: Iterable[LoggedEpisode] | None = None
-) -> DataSet:
-    """A data set of this quality; `replay` is what the policies learnt from."""
+    policies: Policies, quality: str, id: str, num_episodes: int, replay: Iterable[LoggedEpisode] | None = None, *,
+    stopped: Callable[[], str | None] = lambda: None, tell: Callable[[str], None] = _silent,
+) -> DataSet | None:  # fmt: skip
+    """A data set of this quality; `replay` is what the policies learnt from. `tell` gets lines about progress.
+
+    None where `stopped` tells a reason before the last episode is written: then there is no such data set.
+    """
     plan = policies.plan
     key = stream(jax.random.key(plan.seed), "evaluate")
     key = jax.random.fold_in(key, 2**30 + rollouts.QUALITIES.index(quality))
     wanted = rollouts.requests(policies, quality, num_episodes)
-    episodes: Iterable[LoggedEpisode] = rollouts.logged_episodes(policies, wanted, key)
+    tell(f"{id}: {len(wanted):,} episodes are played")
+    episodes: Iterable[LoggedEpisode] = _watched(
+        rollouts.logged_episodes(policies, wanted, key), len(wanted), id, stopped, tell
+    )
     if quality == "replay":
         if replay is None:
             raise NacreError("there is no replay of these policies; choose another --quality.")
         episodes = chain(replay, episodes)
-    recipe = {
-        **policies.recipe, "benchmark": plan.benchmark, "checkpoints": policies.steps,
-        "episodes_of_a_checkpoint": num_episodes, "last_checkpoint": _by_split(plan, policies.returns[-1]),
-    }  # fmt: skip
+    recipe = recipe_of(policies.recipe, plan.benchmark, policies.steps, num_episodes)
+    recipe["last_checkpoint"] = _by_split(plan, policies.returns[-1])
     references = {
         split: {"random": policies.random[places].tolist(), "reference": policies.returns.max(axis=0)[places].tolist()}
         for split, places in _places(plan).items()
     }
-    with Writer(id, plan.family, plan.train, plan.test, quality, recipe, references=references) as writer:
-        writer.add(episodes)
+    try:
+        with Writer(id, plan.family, plan.train, plan.test, quality, recipe, references=references) as writer:
+            writer.add(episodes)
+    except _Stopped:
+        return None
     return writer.close()
+
+
+def _watched(
+    episodes: Iterable[LoggedEpisode], number: int, id: str, stopped: Callable[[], str | None],
+    tell: Callable[[str], None],
+) -> Iterator[LoggedEpisode]:  # fmt: skip
+    """The episodes, with a line about how far they are now and then; raises _Stopped when asked to stop."""
+    started = told_at = time.monotonic()
+    for done, one in enumerate(episodes, 1):
+        now = time.monotonic()
+        if now - told_at > SECONDS_BETWEEN_REPORTS:
+            told_at, left = now, (now - started) / done * (number - done)
+            tell(f"{id}: {done:,} of {number:,} episodes, {duration(left)} left")
+        if stopped():
+            raise _Stopped
+        yield one
 
 
 def _places(plan: TaskPlan) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ from nacre.families.family import TaskSet, take
 from nacre.presets.oracle import PRESETS, OracleSettings
 from nacre.presets.pearl_presets import ANY_FAMILY
 from nacre.runs import arrays
-from nacre.runs.checkpoints import Checkpoints
+from nacre.runs.checkpoints import KEPT, Checkpoints
 from nacre.runs.pace import duration
 from nacre.simulation.rollout import begin, episode, side_by_side
 from nacre.types import Agent, Episode, Key, Tasks
@@ -79,7 +79,10 @@ def policies_of_run(
     agents = {step: load(path, step) for step in steps}
     train, test = tasks or (run.tasks.train, run.tasks.test)
     plan = TaskPlan(experiment.family, train, test, seed=seed, benchmark=benchmark)
-    recipe = {"algorithm": experiment.algorithm_name, "settings": dataclasses.asdict(experiment.settings)}
+    recipe = {
+        "algorithm": experiment.algorithm_name, "settings": dataclasses.asdict(experiment.settings),
+        "run_seed": experiment.options.seed, "seed": seed,
+    }  # fmt: skip
     return OraclePolicies(plan, agents[steps[0]].functions, {step: one.params for step, one in agents.items()}, recipe)
 
 
@@ -118,10 +121,11 @@ def _train(
         state = saved.restore(state)
         tell(f"goes on from {int(state.grad_steps):,} updates")
     last, saved_at = settings.iterations, time.monotonic()
-    wanted = set(np.ceil(np.linspace(last / num_checkpoints, last, num_checkpoints)).astype(int).tolist())
+    wanted = set(_kept_iterations(settings, num_checkpoints))
     started, first = time.monotonic(), int(state.grad_steps)
     total = last * settings.num_train_steps_per_iteration
-    tell(f"{len(plan)} tasks of {plan.family.name}, one policy that is told the task, {total:,} updates")
+    tell(f"{len(plan)} tasks of {plan.family.name}, one policy that is told the task, {total:,} updates, "
+         f"{_disk(state, template, len(wanted)) / 1e6:,.0f} MB of disk")  # fmt: skip
     done = int(state.meta_iterations)
     for states, _ in algorithm.meta_train(plan.family, settings, TaskSet(plan.tasks, plan.tasks, 0), [state]):
         state = states[0]
@@ -142,8 +146,28 @@ def _train(
             return None
     found = {int(re.sub(r"\D", "", file.stem)): arrays.read(file) for file in sorted(folder.glob("updates-*.npz"))}
     params = {step: arrays.rebuilt(template, read) for step, read in found.items()}
-    recipe = {"algorithm": "oracle", "settings": dataclasses.asdict(settings), "seed": plan.seed}
-    return OraclePolicies(plan, agent, params, recipe)
+    return OraclePolicies(plan, agent, params, recipe_of(plan, settings))
+
+
+def recipe_of(plan: TaskPlan, settings: OracleSettings) -> dict[str, Any]:
+    """What data sets tell about how these policies were made."""
+    return {"algorithm": "oracle", "settings": dataclasses.asdict(settings), "seed": plan.seed}
+
+
+def checkpoint_updates(settings: OracleSettings, num_checkpoints: int) -> list[int]:
+    """After how many updates a checkpoint is kept, rising; the last is the end."""
+    return [one * settings.num_train_steps_per_iteration for one in _kept_iterations(settings, num_checkpoints)]
+
+
+def _kept_iterations(settings: OracleSettings, num_checkpoints: int) -> list[int]:
+    evenly = np.linspace(settings.iterations / num_checkpoints, settings.iterations, num_checkpoints)
+    return sorted(set(np.ceil(evenly).astype(int).tolist()))
+
+
+def _disk(state: Any, params: Any, num_checkpoints: int) -> int:
+    """Bytes that the work directory takes at the end: the states that are kept, and the policies."""
+    held, policy = (sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(part)) for part in (state, params))
+    return KEPT * held + num_checkpoints * policy
 
 
 def _check(path: Path, plan: TaskPlan, settings: OracleSettings) -> None:

@@ -7,6 +7,7 @@ before it led to. A ring that has overwritten its oldest transitions begins with
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from nacre.collect.making import is_made
 from nacre.collect.rollouts import as_logged
 from nacre.data.dataset import DataSet, Writer
 from nacre.data.episodes import LoggedEpisode
@@ -24,17 +26,23 @@ from nacre.runs.loading import load_state
 from nacre.types import Transition
 
 
-def make(path: Path, id: str, family: str) -> DataSet:
-    """A data set of quality 'replay', of the training tasks alone of a run on that family."""
+def make(path: Path, id: str, family: str) -> DataSet | None:
+    """A data set of quality 'replay', of the training tasks alone of a run on that family; None where it is there."""
     run = run_on(path, family)
     experiment = run.experiment
-    replay = getattr(load_state(run), "rl_buffer", None)
+    state: Any = load_state(run)
+    replay = getattr(state, "rl_buffer", None)
     if not isinstance(replay, Replay):
         raise NacreError(
             f"the run at {path} is of {experiment.algorithm_name}, which keeps no replay; name a run of PEARL or of "
             "the oracle."
         )
-    recipe: dict[str, Any] = {"algorithm": experiment.algorithm_name, "seed": experiment.options.seed}
+    recipe: dict[str, Any] = {
+        "algorithm": experiment.algorithm_name, "settings": dataclasses.asdict(experiment.settings),
+        "seed": experiment.options.seed, "updates": int(state.grad_steps),
+    }  # fmt: skip
+    if is_made(id, "replay", run.tasks.train, run.tasks.test, recipe):
+        return None
     with Writer(id, experiment.family, run.tasks.train, run.tasks.test, "replay", recipe) as writer:
         writer.add(episodes(replay, experiment.family.obs_dim, experiment.family.horizon))
     return writer.close()

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nacre.collect import making, rollouts, training
 from nacre.collect.work import Plan, WorkDirectory
 from nacre.data.benchmarks import Benchmark
@@ -24,7 +22,6 @@ from nacre.report.estimates import product_rate, steps_per_second
 from nacre.report.steps import Cost, minutes_left
 from nacre.runs.files import notice
 from nacre.runs.stopping import StopRequest
-from nacre.types import Tasks
 
 TASK_SEED = 1337
 BYTES_OF_AN_EPISODE = 3600
@@ -91,7 +88,8 @@ class DataStep:
             policies = rollouts.SacPolicies(work)
             making.tell_of_quality(policies, notice)
             for quality, id in self._missing().items():
-                making.make(policies, quality, id, self.num_episodes)
+                if making.make(policies, quality, id, self.num_episodes, stopped=lambda: stop.signalled) is None:
+                    return stop.reason
                 notice(f"wrote {id}")
                 if stop.reason is not None and self._missing():
                     return stop.reason
@@ -105,7 +103,7 @@ class DataStep:
                 missing[quality] = id
                 continue
             found = open_data_set(id)
-            if not (_same(found.train, self.plan.train) and _same(found.test, self.plan.test)):
+            if not (making.same_tasks(found.train, self.plan.train) and making.same_tasks(found.test, self.plan.test)):
                 raise NacreError(
                     f"the data set {id} has other tasks than the benchmark {self.entry.name}; remove it with "
                     f"'nacre data remove {id}', or set MINARI_DATASETS_PATH to another folder."
@@ -139,9 +137,3 @@ def _tell_once(id: str, differences: tuple[str, ...]) -> None:
 def is_there(id: str) -> bool:
     """Whether there is a data set of this name."""
     return (folder_of(id) / METADATA).is_file()
-
-
-def _same(one: Tasks, other: Tasks) -> bool:
-    return set(one) == set(other) and all(
-        values.shape == other[name].shape and np.allclose(values, other[name]) for name, values in one.items()
-    )

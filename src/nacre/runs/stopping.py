@@ -36,6 +36,11 @@ class StopRequest:
             return "the time limit"
         return self._signal
 
+    @property
+    def signalled(self) -> str | None:
+        """Which signal asked to stop ('Ctrl-C', 'SIGTERM'), or None; the time limit does not count."""
+        return self._signal
+
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Turns the first Ctrl-C or SIGTERM into a request; a second one stops at once, without a checkpoint."""
