@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nacre.deploy.trained_agent import TrainedAgent, describe, load
+from nacre.errors import NacreError
 from nacre.families.family import num_tasks
 from nacre.presets.random_policy import RandomSettings
 from nacre.report import chart, curves, family_charts, picture, run_charts, trials, video
@@ -23,6 +24,8 @@ from nacre.report.levels import NAMES, lower_levels
 from nacre.report.normalised import normalised
 from nacre.report.statistics import pooled_interquartile_mean
 from nacre.report.task_numbers import columns
+from nacre.runs.files import notice
+from nacre.types import Tasks
 
 FOLDER = Path(__file__).parent
 SMOOTHING = {"1": "none", "3": "3 points", "5": "5 points", "9": "9 points", "21": "21 points"}
@@ -37,8 +40,9 @@ def write(runs: Sequence[Path], out: Path, num_videos: int = 0) -> None:
     nothing earn, training losses; the steps that other methods need beside PEARL, where there are such; normalised
     scores, where runs of `random` and of single-task soft actor-critic are among them. For every run: trials, the
     posterior means of all test tasks, how the posterior narrows, the return on every task, its settings and versions;
-    and `num_videos` trials as videos. Raises NacreError for a run that cannot be read, has no evaluation or
-    no checkpoint.
+    and `num_videos` trials as videos. A run whose trials need logged transitions, but whose data set is missing, has
+    the returns of its last evaluation instead of new trials; a notice tells so. Raises NacreError for a run that cannot
+    be read, has no evaluation or no checkpoint.
     """
     families = curves.read_families(runs)
     named = {path.resolve(): path for path in reversed(runs)}  # as it was named first
@@ -48,8 +52,17 @@ def write(runs: Sequence[Path], out: Path, num_videos: int = 0) -> None:
     for name, groups in families.items():
         group = Group(name, groups, looks)
         parts += _family(group, agents[group.everything[0].path.resolve()])
+    everything = [run for groups in families.values() for runs in groups.values() for run in runs]
+    evaluated = {run.path.resolve(): run.test.returns[-1].mean(axis=0) for run in everything}
+    lacking = {path: reason for path, agent in agents.items() if (reason := _lacks_data(agent))}
     for number, (path, agent) in enumerate(agents.items(), start=1):
-        parts += _run(named[path], agent, number, num_videos)
+        if path in lacking:
+            parts += _run_without_data(named[path], agent, evaluated[path], lacking[path])
+        else:
+            parts += _run(named[path], agent, number, num_videos)
+    if lacking:
+        paths = ", ".join(str(named[path]) for path in lacking)
+        notice(f"no trials of {paths} are drawn: {next(iter(lacking.values()))}")
     with picture.written_whole(out) as draft:
         draft.write_text(_page("\n".join(parts)))
 
@@ -203,21 +216,35 @@ def _normalised(family: str, groups: dict[str, list[curves.Run]]) -> list[str]:
 # A run
 
 
+def _lacks_data(agent: TrainedAgent) -> str:
+    """Why the agent can do no trials: their logged transitions are of a data set that cannot be opened; else ''."""
+    if agent.trials.meets.logs is None or not agent.experiment.options.data:
+        return ""
+    try:
+        agent.experiment.open_data()
+    except NacreError as error:
+        return str(error)
+    return ""
+
+
+def _name(agent: TrainedAgent) -> str:
+    family, label = curves.names(agent.experiment)
+    return f"{label} on {family}, seed {agent.experiment.options.seed}"
+
+
 def _run(path: Path, agent: TrainedAgent, number: int, num_videos: int) -> list[str]:
     """What is told of one run, the page's `number`-th."""
-    config = json.loads((path / "config.json").read_text())
-    family, label = curves.names(agent.experiment)
-    name = f"{label} on {family}, seed {agent.experiment.options.seed}"
+    name = _name(agent)
     heading = html.escape(name)
     played = trials.play(agent, agent.tasks.test)
     chosen = played.only(trials.spread_evenly(played.tasks))
     parts = [
-        f"<h2>{heading}</h2>", f"<p class='note'>{html.escape(str(path))}</p>",
+        *_heading(path, heading),
         f"<h3>Trials of {heading}</h3>", _trial_note(chosen), _row(run_charts.trial_charts(agent, chosen), "small"),
     ]  # fmt: skip
     if num_videos:
         parts.append(_videos(agent, num_videos, name))
-    task_chart = run_charts.task_chart(played, name)
+    task_chart = run_charts.task_chart(played.tasks, played.returns, name)
     numbers = task_chart.views[0].parameters
     select = f"parameter-{number}"
     if len(numbers) > 1:
@@ -225,11 +252,32 @@ def _run(path: Path, agent: TrainedAgent, number: int, num_videos: int) -> list[
         parts.append(f"<div class='bar'>{chart.select(select, 'colour and order tasks by', options)}</div>")
     if played.belief_means:
         parts += [f"<h3>Belief of {heading}</h3>", _row(run_charts.belief_charts(played, name), "", select)]
-    parts += [f"<h3>Tasks of {heading}</h3>", _row([task_chart], "", select), _task_table(played)]
+    parts += [f"<h3>Tasks of {heading}</h3>", _row([task_chart], "", select)]
+    return [*parts, _task_table(played.tasks, played.returns), *_settings(path, agent, heading)]
+
+
+def _run_without_data(path: Path, agent: TrainedAgent, returns: np.ndarray, reason: str) -> list[str]:
+    """What is told of a run that can do no trials; `returns` [task, episode] are of its last evaluation."""
+    name = _name(agent)
+    heading = html.escape(name)
+    note = f"No new trials: {reason} The returns below are of the last evaluation in training."
+    return [
+        *_heading(path, heading), f"<p class='note'>{html.escape(note)}</p>", f"<h3>Tasks of {heading}</h3>",
+        _row([run_charts.task_chart(agent.tasks.test, returns, name)]), _task_table(agent.tasks.test, returns),
+        *_settings(path, agent, heading),
+    ]  # fmt: skip
+
+
+def _heading(path: Path, heading: str) -> list[str]:
+    return [f"<h2>{heading}</h2>", f"<p class='note'>{html.escape(str(path))}</p>"]
+
+
+def _settings(path: Path, agent: TrainedAgent, heading: str) -> list[str]:
+    config = json.loads((path / "config.json").read_text())
     versions = config["versions"] | ({"resumed": len(config["resumed"])} if config.get("resumed") else {})
     settings = html.escape(json.dumps(config, indent=2))
     return [
-        *parts, f"<h3>Settings and versions of {heading}</h3>", _table(list(versions), [list(versions.values())]),
+        f"<h3>Settings and versions of {heading}</h3>", _table(list(versions), [list(versions.values())]),
         f"<details><summary>config.json of seed {agent.experiment.options.seed}</summary>"
         f"<pre tabindex='0'>{settings}</pre></details>",
     ]  # fmt: skip
@@ -246,13 +294,13 @@ def _trial_note(played: trials.Trials) -> str:
     return f"<div class='bar'>{lines}</div>"
 
 
-def _task_table(played: trials.Trials) -> str:
-    """All parameters of all test tasks, and what they returned."""
-    parameters = columns(played.tasks)
+def _task_table(tasks: Tasks, returns: np.ndarray) -> str:
+    """All parameters of all test tasks, and their `returns` [task, episode]."""
+    parameters = columns(tasks)
     head: list[str] = ["task", *(one.name for one in parameters), "first episode", "scored episode"]
     rows = [
         [task + 1, *(f"{one.values[task]:.4g}" for one in parameters), f"{first:.2f}", f"{last:.2f}"]
-        for task, (first, last) in enumerate(zip(played.returns[:, 0], played.returns[:, -1], strict=True))
+        for task, (first, last) in enumerate(zip(returns[:, 0], returns[:, -1], strict=True))
     ]
     return f"<details><summary>All {len(rows)} test tasks with all parameters</summary>{_table(head, rows)}</details>"
 

@@ -22,10 +22,9 @@ GOAL_RADIUS = 0.05
 """Of a goal that has none."""
 
 
-def names(played: trials.Trials) -> list[str]:
+def names(tasks: Tasks) -> list[str]:
     """What each task is called in read-outs: its number, and its parameters."""
-    tasks = range(num_tasks(played.tasks))
-    return [f"task {index + 1}, {trials.task_text(played.tasks, index)}" for index in tasks]
+    return [f"task {index + 1}, {trials.task_text(tasks, index)}" for index in range(num_tasks(tasks))]
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -119,7 +118,7 @@ def belief_charts(played: trials.Trials, name: str) -> list[Chart]:
     """The posterior means of the tasks in a plane, and how wide the posterior is as transitions come in."""
     means = np.stack([rows[-1] for rows in played.belief_means])
     at, axes = plane(means)
-    labels, parameters = names(played), all_numbers(played.tasks)
+    labels, parameters = names(played.tasks), all_numbers(played.tasks)
     dots = Dots(at[:, 0], at[:, 1], labels)
     spread = at.std(axis=0)
     where = View(Axis(axes[0]), Axis(axes[1]), dots=[dots], parameters=parameters)
@@ -166,10 +165,13 @@ def plane(means: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
 # Tasks
 
 
-def task_chart(played: trials.Trials, name: str) -> Chart:
-    """The return of the first and of the scored episode of every task, against one of its parameters."""
-    parameters, labels = all_numbers(played.tasks), names(played)
-    first, last = played.returns[:, 0], played.returns[:, -1]
+def task_chart(tasks: Tasks, returns: np.ndarray, name: str) -> Chart:
+    """The return of the first and of the scored episode of every task, against one of its parameters.
+
+    `returns` [task, episode].
+    """
+    parameters, labels = all_numbers(tasks), names(tasks)
+    first, last = returns[:, 0], returns[:, -1]
     by = parameters[0]
     dots = [
         Dots(by.values, last, [f"{label}, scored episode" for label in labels], COLOURS[0], start=first),
