@@ -38,7 +38,8 @@ def made_up() -> Iterator[LoggedEpisode]:
 
 
 def writer(id: str = ID, **options: Any) -> Writer:
-    return Writer(id, FAMILY, TASKS.train, TASKS.test, "made-up", {"algorithm": "none", "note": "Ω"}, **options)
+    recipe = options.pop("recipe", {"algorithm": "none", "note": "Ω"})
+    return Writer(id, FAMILY, TASKS.train, TASKS.test, "made-up", recipe, **options)
 
 
 def write(id: str = ID, **options: Any) -> DataSet:

@@ -60,6 +60,21 @@ def test_show_tells_tasks_returns_recipe_and_sizes(root: Path, capsys: Capture) 
     shown = "\n".join(lines)
     assert all(word in shown for word in (ID, "train tasks", "goal=", "normalised", "algorithm: none", "test tasks"))
     assert f"{mean:.1f}" in shown
+    assert "policies, train tasks" in shown and "policies, test tasks" not in shown
+    assert [line.split() for line in lines if line.split()[-1:] == ["-"]][-1] == ["2", "2.0", "2.0", "-"]
+
+
+def test_show_tells_how_far_the_last_checkpoint_came_also_of_a_part(root: Path, capsys: Capture) -> None:
+    references = {"train": {"random": [-9.0, -9, 2], "reference": [3.0, 4, 2]}}
+    last = {"train": [0.0, 4.0, 2.0], "test": [1.0, 1.0]}
+    made_up.write(NEW, references=references, recipe={"algorithm": "sac", "last_checkpoint": last})
+    told = json_output(capsys, "data", "show", NEW, "--json")["splits"]
+    assert told["train"]["last"] == [pytest.approx(75), pytest.approx(100), None] and told["test"]["last"] is None
+    lines = output(capsys, "data", "show", NEW).splitlines()
+    assert ["0", "-9.0", "3.0", "75"] in map(str.split, lines)
+    output(capsys, "data", "slice", NEW, "--id", "nacre/point-robot/less-v0", "--train-tasks", "1,0")
+    told = json_output(capsys, "data", "show", "nacre/point-robot/less-v0", "--json")["splits"]
+    assert told["train"]["last"] == [pytest.approx(100), pytest.approx(75)]
 
 
 def test_verify_tells_whether_it_is_whole(root: Path, capsys: Capture) -> None:

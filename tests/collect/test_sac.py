@@ -14,6 +14,7 @@ import pytest
 from nacre.collect import sac, training
 from nacre.collect.settings import SacSettings, settings_for
 from nacre.collect.work import Plan, WorkDirectory
+from nacre.data.benchmarks import find
 from nacre.errors import NacreError
 from nacre.families.catalog import make_family
 from nacre.families.family import take
@@ -126,8 +127,13 @@ def test_the_disk_that_is_told_is_what_is_taken(work: WorkDirectory) -> None:
 
 
 def test_checkpoints_are_evenly_spaced() -> None:
-    csro = settings_for(FAMILY)  # after 2,200 to 4,800 steps by 200 in the paper; ours end with the training
+    entry = find("csro", FAMILY.name)  # after 2,200 to 4,800 steps by 200 in the paper; ours end with the training
+    csro = Plan.of_benchmark(entry, FAMILY, task_seed=0, seed=0, num_checkpoints=None).settings
     assert [rounds * 20 for rounds in csro.checkpoint_rounds(FAMILY)][::13] == [2200, 5000]
+    changed = Plan.of_benchmark(entry, FAMILY, task_seed=0, seed=0, num_checkpoints=2, first_checkpoint=0.1).settings
+    assert [rounds * 20 for rounds in changed.checkpoint_rounds(FAMILY)] == [500, 5000]
+    for points in ("point-robot", "sparse-point-robot", "point-robot-half-circle", "point-wind"):
+        assert settings_for(make_family(points)).first_checkpoint == 0, "bad policies are in the data, too"
     assert SETTINGS.checkpoint_rounds(FAMILY) == [5, 10, 15]
     with pytest.raises(NacreError, match="leaves none to learn in"):
         replace(SETTINGS, num_random_steps=300)

@@ -199,6 +199,38 @@ def test_scores_are_normalised_on_each_tasks_own_scale() -> None:
     assert lines._replace(random=None).normalised(np.zeros(2)) == [None, None]
 
 
+def test_lines_are_named_by_what_made_the_data_and_have_normalised_scores(data: DataSet) -> None:
+    import dataclasses
+
+    by_an_oracle = dataclasses.replace(data, recipe={"algorithm": "oracle"})
+    assert logged_tasks.lines(by_an_oracle, "test", 2).named().keys() >= {"random", "data oracle"}
+    alone = dataclasses.replace(data, recipe={"algorithm": "sac"})
+    assert logged_tasks.lines(alone, "test", 2).reference_name == "single-task SAC"
+    lines = logged_tasks.Lines(
+        np.array([0.0, 5.0]), np.array([2.0, 5.0]), np.array([1.0, 9.0]), None, beside={"bc": np.array([3.0, 7.0])}
+    )
+    assert lines.normalised_means() == {"data mean": 0.5, "bc": 1.5}, "over the one task that has a scale"
+
+
+def test_other_runs_stand_beside_an_evaluation(agent: TrainedAgent, run: str, data: DataSet, capsys: Capture) -> None:
+    told = json_output(capsys, "evaluate", run, "--data", data.id, *FLAGS, "--beside", run, run, "--json")
+    as_configured = agent.evaluate(data=data)[0][:, :, -1].mean(axis=0)
+    beside = {name: values for name, values in told["lines"].items() if name.startswith("pearl")}
+    assert list(beside) == ["pearl", f"pearl at {run}"]
+    assert all(values == as_configured.tolist() for values in beside.values())
+    assert told["normalised_lines"]["pearl"] == pytest.approx((as_configured[0] + 20) / 10)
+    shown = output(capsys, "evaluate", run, "--data", data.id, *FLAGS, "--beside", run)
+    assert f"    pearl: {(as_configured[0] + 20) / 10:.3f}" in shown.splitlines()
+    own = agent.lines(beside=[run])
+    assert own is not None and list(own.named()) == ["pearl"] and own.normalised_means() == {}
+
+
+def test_a_run_with_other_tasks_does_not_stand_beside(agent: TrainedAgent, run: str) -> None:
+    elsewhere = TrainedAgent(agent.experiment, agent.tasks._replace(test=agent.tasks.train), agent.params)
+    with pytest.raises(nacre.NacreError, match="other test tasks"):
+        elsewhere.lines(beside=[run])
+
+
 def test_a_data_set_of_another_family_is_refused(data: DataSet, agent: TrainedAgent) -> None:
     import dataclasses
 

@@ -122,6 +122,7 @@ def _show(command: Command) -> None:
     for split, statistics in data.statistics.items():
         if not any(statistics["episodes"]):
             continue
+        known = {} if split == "other" else data.policies(split)
         normalised = data.normalised(split)
         table = Table(title=titles[split], title_justify="left", box=None, pad_edge=False)
         table.add_column("task", justify="right")
@@ -136,6 +137,15 @@ def _show(command: Command) -> None:
             table.add_row(str(task), short(values), *counts, *returns, *score)
         print()
         print_table(table)
+        if known:
+            table = Table(title=f"policies, {titles[split]}", title_justify="left", box=None, pad_edge=False)
+            for column in ("task", *known):
+                table.add_column(column, justify="right")
+            for task, row in enumerate(zip(*known.values(), strict=True)):
+                *returns, last = row
+                table.add_row(str(task), *(f"{value:.1f}" for value in returns), _score(last))
+            print()
+            print_table(table)
 
 
 def _score(value: float | None) -> str:
@@ -149,6 +159,8 @@ def _told(data: DataSet) -> dict[str, Any]:
     for split, statistics in data.statistics.items():
         tasks = [task_text(data.tasks(split), task) for task in range(len(statistics["episodes"]))]
         splits[split] = {"tasks": tasks, **statistics, "normalised": data.normalised(split)}
+        if split != "other":
+            splits[split] |= {"last": data.policies(split).get("last")}
     cached = _bytes(data.path / "cache")
     return {"id": data.id, "path": str(data.path), "hash": data.content_hash, "family": data.family.name,
             "quality": data.quality, "episodes": data.num_episodes, "steps": data.num_steps, "splits": splits,

@@ -62,6 +62,9 @@ class Command:
     detect: float | None = None
     """Also an agent that begins anew when it thinks that the task has changed: the share of trials in train tasks in
     which it may be wrong, such as 0.1 (PEARL)."""
+    beside: tuple[Path, ...] = ()
+    """Further runs on the same tasks, such as behaviour cloning's and the oracle's: each is a line of the table, tested
+    as it was configured, and has a normalised score where the agent has one."""
     csv: Path | None = None
     """File to write with a row a trial, when the task changes."""
     json: bool = False
@@ -92,7 +95,8 @@ def run(args: list[str], started: float) -> None:
     evaluation, tasks = agent.evaluation(
         command.tasks, command.episodes, command.repeats, command.seed, data=command.data, **trials
     )
-    (returns, success, seen), lines = evaluation, agent.lines(command.tasks, command.data)
+    returns, success, seen = evaluation
+    lines = agent.lines(command.tasks, command.data, beside=command.beside, repeats=command.repeats, seed=command.seed)
     trials_were = agent.trials.changed(command.episodes, **trials)
     normalised = [] if lines is None else lines.normalised(returns[:, :, -1].mean(axis=0))
     known = [value for value in normalised if value is not None]
@@ -114,7 +118,10 @@ def run(args: list[str], started: float) -> None:
     print(f"score (mean return of episode {returns.shape[2]}): {score(returns):.3f}")
     if known:
         left_out = "" if len(known) == len(normalised) else f", over {len(known)} of {len(normalised)} tasks"
-        print(f"normalised (random actions 0, single-task SAC 1{left_out}): {np.mean(known):.3f}")
+        reference = "" if lines is None else lines.reference_name
+        print(f"normalised (random actions 0, {reference} 1{left_out}): {np.mean(known):.3f}")
+        for name, value in ({} if lines is None else lines.normalised_means()).items():
+            print(f"    {name}: {value:.3f}")
     if success is not None:
         print(f"solved in episode {returns.shape[2]}: {score_success(success):.1%} of trials")
 
@@ -129,6 +136,8 @@ def _check_change(command: Command) -> None:
     given = [flag for flag, value in of_change.items() if value is not None]
     if command.change_at is None and given:
         raise NacreError(f"{given[0]} is for a task that changes; set --change-at as well.")
+    if command.change_at is not None and command.beside:
+        raise NacreError("--beside is for tasks that stay; leave it out, or --change-at.")
     if command.change_at is not None and command.data is not None:
         raise NacreError("tasks that change are the run's own; leave out --data, or --change-at.")
 

@@ -101,8 +101,8 @@ class SacSettings:
 
 
 _POINT: dict[str, Any] = dict(
-    num_steps=5_000, num_random_steps=200, num_checkpoints=14, first_checkpoint=0.44, hidden_dim=64, batch_size=128,
-    discount=0.9, soft_target_tau=0.005, normalise_critics=False, normalise_inputs=False,
+    num_steps=5_000, num_random_steps=200, num_checkpoints=14, hidden_dim=64, batch_size=128, discount=0.9,
+    soft_target_tau=0.005, normalise_critics=False, normalise_inputs=False,
 )  # fmt: skip
 DEPARTURES: dict[str, dict[str, Any]] = {
     "point-robot": _POINT,

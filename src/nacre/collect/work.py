@@ -83,10 +83,13 @@ class Plan(TaskPlan):
 
     @classmethod
     def of_benchmark(cls, entry: Benchmark, family: Family, *, task_seed: int, seed: int, **changed: Any) -> Plan:
-        """Of a published benchmark's tasks; `changed` from the settings for this family, whose other options stay."""
+        """Of a published benchmark's tasks; `changed` (None: is not) from the settings for this family and benchmark.
+        The family's other options stay."""
         train, test = entry.tasks(task_seed)
         family = dataclasses.replace(family, **entry.options)
-        return cls(family, train, test, settings_for(family, **changed), seed=seed, benchmark=entry.name)
+        given = {name: value for name, value in changed.items() if value is not None}
+        settings = settings_for(family, **{**entry.policies, **given})
+        return cls(family, train, test, settings, seed=seed, benchmark=entry.name)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it."""

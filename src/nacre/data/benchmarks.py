@@ -41,6 +41,8 @@ class Benchmark:
     """What it is, and where nacre differs."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of the family."""
+    policies: dict[str, Any] = field(default_factory=dict)
+    """Settings of the policies that `nacre collect` trains, where the benchmark has others than the family."""
 
     def make_family(self) -> Family:
         """The family with its options."""
@@ -134,6 +136,7 @@ _ENTRIES = (
         "minus the distance. The best possible on the test tasks is -3.9, a straight line that knows no goal "
         "gets -15.1, standing still -20.0. Ours is the same but for the checkpoints, which go on to 5,000 steps. The "
         "first of them has -4.4 already, the last -4.0: medium data are nearly expert. " + _csro_amounts(400, 1),
+        policies=dict(first_checkpoint=0.44),
     ),
     Benchmark(
         "csro", "cheetah-vel", _csro_velocities, 30, 10, 200, _CSRO_SCORE,

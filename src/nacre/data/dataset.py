@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,9 +114,21 @@ class DataSet:
         known = self.references.get("train" if split == "train" else "test", {})
         if not {"random", "reference"} <= set(known):
             return None
-        means, low, high = self.statistics[split]["return_mean"], known["random"], known["reference"]
-        each = zip(means, low, high, strict=True)
-        return [100 * (mean - a) / (b - a) if b > a else None for mean, a, b in each]
+        return _percentages(self.statistics[split]["return_mean"], known["random"], known["reference"])
+
+    def policies(self, split: str) -> dict[str, list[Any]]:
+        """What policies earn in each 'train' or 'test' task: `random` actions, the `reference`, and the `last`
+        checkpoint as a percentage of the way between them; {} where this is not known.
+
+        `last` is None in each task where it is not known, or the reference is no better than random actions.
+        """
+        known = self.references.get(split, {})
+        if not {"random", "reference"} <= set(known):
+            return {}
+        low, high = known["random"], known["reference"]
+        last = self.recipe.get("last_checkpoint", {}).get(split, [])
+        shares = _percentages(last, low, high) if len(last) == len(low) else [None] * len(low)
+        return {"random": low, "reference": high, "last": shares}
 
     @property
     def _source(self) -> cache.Source:
@@ -124,6 +136,11 @@ class DataSet:
             self.path, self.id, self.content_hash, self.identity, _counts(self.train, self.test), self.num_episodes,
             self.num_steps, self.family.obs_dim, self.family.action_dim,
         )  # fmt: skip
+
+
+def _percentages(values: Sequence[float], low: Sequence[float], high: Sequence[float]) -> list[float | None]:
+    each = zip(values, low, high, strict=True)
+    return [100 * (value - a) / (b - a) if b > a else None for value, a, b in each]
 
 
 def open_data_set(id_or_path: str | Path) -> DataSet:

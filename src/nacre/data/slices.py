@@ -54,6 +54,10 @@ def slice_data_set(
         split: {name: [values[task] for task in kept[split]] for name, values in of.items()}
         for split, of in data.references.items()
     }
+    if "last_checkpoint" in recipe:
+        recipe["last_checkpoint"] = {
+            split: [values[task] for task in kept[split]] for split, values in recipe["last_checkpoint"].items()
+        }
     quality = "+".join(qualities) if qualities else data.quality
     writer = Writer(
         id, data.family, take(data.train, kept["train"]), take(data.test, kept["test"]), quality, recipe,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nacre.algorithms.registry import ALGORITHMS
 from nacre.errors import NacreError
 from nacre.families.family import Family, num_tasks
 from nacre.runs.experiment import Experiment, changes
@@ -96,18 +98,35 @@ def num_shared(tasks: Tasks, others: Tasks) -> int:
     return int((rows(tasks)[:, None] == rows(others)[None]).all(axis=-1).any(axis=1).sum())
 
 
+ALONE = "single-task SAC"
+
+
 class Lines(NamedTuple):
     """What others earn in the tasks of an evaluation, each [task]; None where that is not known."""
 
     random: np.ndarray | None  # random actions
-    reference: np.ndarray | None  # soft actor-critic that trained on the task alone, its best checkpoint
+    reference: np.ndarray | None  # best checkpoint of what made the data: soft actor-critic that trained on the task
     data_mean: np.ndarray | None  # the data set's own episodes in the task
     data_best: np.ndarray | None
+    reference_name: str = ALONE
+    """'data oracle' where the policies of the data set are an oracle's: then its best checkpoint is the reference."""
+    beside: Mapping[str, np.ndarray] = MappingProxyType({})
+    """Other runs by name: their scored episodes, mean over trials."""
 
     def named(self) -> dict[str, np.ndarray]:
         """Those that are known, by the names that tables have for them."""
-        names = ("random", "single-task SAC", "data mean", "data best")
-        return {name: values for name, values in zip(names, self, strict=True) if values is not None}
+        names = ("random", self.reference_name, "data mean", "data best")
+        known = {name: values for name, values in zip(names, self[:4], strict=True) if values is not None}
+        return {**known, **self.beside}
+
+    def normalised_means(self) -> dict[str, float]:
+        """The normalised score of every line but the two that make the scale, where there is one."""
+        means = {}
+        for name, values in self.named().items():
+            known = [value for value in self.normalised(values) if value is not None]
+            if known and name not in ("random", self.reference_name):
+                means[name] = float(np.mean(known))
+        return means
 
     def normalised(self, scores: np.ndarray) -> list[float | None]:
         """Scores [task] on each task's scale: random actions are 0, the reference is 1.
@@ -135,5 +154,10 @@ def lines(data: DataSet, split: str, number: int) -> Lines:
         statistics = {}
     return Lines(
         of(references, "random"), of(references, "reference"),
-        of(statistics, "return_mean"), of(statistics, "return_max"),
+        of(statistics, "return_mean"), of(statistics, "return_max"), _reference_name(data.recipe),
     )  # fmt: skip
+
+
+def _reference_name(recipe: Mapping[str, Any]) -> str:
+    algorithm = recipe.get("algorithm")
+    return f"data {algorithm}" if algorithm in ALGORITHMS else ALONE

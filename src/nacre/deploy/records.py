@@ -40,4 +40,6 @@ def recorded(
         data |= {"normalised": normalised, "normalised_score": float(np.mean(known))}
     if lines.named():
         data["lines"] = {name: values.tolist() for name, values in lines.named().items()}
+    if lines.normalised_means():
+        data["normalised_lines"] = lines.normalised_means()
     return data

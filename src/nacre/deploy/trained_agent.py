@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -163,13 +163,29 @@ class TrainedAgent:
         discount = self.experiment.settings.discount
         return contexts.of_episode(obs, action, reward, terminated=terminated, discount=discount)
 
-    def lines(self, tasks: str = "test", data: DataSet | str | Path | None = None) -> logged_tasks.Lines | None:
-        """What others earn in the tasks of such an evaluation; None where there is no data set that tells it."""
+    def lines(
+        self, tasks: str = "test", data: DataSet | str | Path | None = None, *, beside: Sequence[str | Path] = (),
+        repeats: int | None = None, seed: int = 0,
+    ) -> logged_tasks.Lines | None:  # fmt: skip
+        """What others earn in the tasks of such an evaluation; None where there is no data set that tells it.
+
+        `beside`: further runs, such as behaviour cloning's and the oracle's. Each is evaluated in the same tasks as it
+        was configured, with these `repeats` and this `seed`. Raises NacreError where one of them has other tasks.
+        """
         found = logged_tasks.opened(data, self.experiment) if tasks in ("test", "train") else None
-        if found is None:
-            return None
-        number = num_tasks(self.choose_tasks(tasks) if data is None else found.tasks(tasks))
-        return logged_tasks.lines(found, tasks, number)
+        chosen = self.choose_tasks(tasks, seed) if data is None or found is None else found.tasks(tasks)
+        known = None if found is None else logged_tasks.lines(found, tasks, num_tasks(chosen))
+        if not beside:
+            return known
+        scores = {}
+        for path in beside:
+            other = load(path)
+            evaluation, own = other.evaluation(tasks, repeats=repeats, seed=seed, data=data)
+            if own != [describe(chosen, index) for index in range(num_tasks(chosen))]:
+                raise NacreError(f"the run at {path} has other {tasks} tasks than {self!r}; name a data set by --data.")
+            name = other.experiment.algorithm_name
+            scores[f"{name} at {path}" if name in scores else name] = evaluation.returns[:, :, -1].mean(axis=0)
+        return (known or logged_tasks.Lines(None, None, None, None))._replace(beside=scores)
 
     def _contexts(
         self, trials: TrialSettings, tasks: Tasks, seed: int, data: DataSet | str | Path | None = None
