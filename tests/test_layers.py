@@ -139,6 +139,56 @@ def dotted(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
+ASKED_BY_TYPE = {
+    "algorithms.registry": "what a stranger registers must be an Algorithm with settings of a method",
+    "simulation.lanes": "the place that says who steps which kind of family",
+    "simulation.check": "a stranger's class, which may declare nothing of what a family declares",
+    "benchmark.playing": "each kind of simulator is measured beside what it is made of; the learner is PEARL's",
+    "benchmark.result": "the learner that is measured is PEARL's",
+    "deploy.bundles": "a MuJoCo robot's description names its actuators and tells its time step",
+    "deploy.session": "the memory that a detector of changes wraps around a method's",
+    "deploy.changing_tasks": "the memory that a detector of changes wraps around a method's",
+    "report.trials": "a picture of the square and the half circle of the point robots, which no other family has",
+    "runs.data_set": "what `Algorithm.offline` says, told to the type checker",
+    "algorithms.maml": "the two methods of that file, each with a class of settings",
+    "collect.run_replay": "the replay, which is no part of what a method must have",
+}
+"""Module -> why it asks a method or a family for its type, or for what it need not declare."""
+
+
+def names_below(*bases: str) -> set[str]:
+    """Names of these classes, and of all that derive from them."""
+    classes = [node for file in FILES for node in ast.walk(tree_of(file)) if isinstance(node, ast.ClassDef)]
+    found = set(bases)
+    while more := {one.name for one in classes if {dotted(base) for base in one.bases} & found} - found:
+        found |= more
+    return found
+
+
+METHODS_AND_FAMILIES = names_below("Family", "MethodSettings", "Algorithm")
+OF_A_METHOD = re.compile(r"(family|settings|\bconfig|algorithm|experiment|state|memory(_after)?)$|^load_state\(")
+
+
+def asks_for_type(call: ast.Call) -> bool:
+    """isinstance with a class of methods or families; hasattr, or getattr of a name that need not be there, on them.
+    getattr(settings, name) without a default reads fields that the class declares."""
+    if not isinstance(call.func, ast.Name) or call.func.id not in ("isinstance", "hasattr", "getattr"):
+        return False
+    if call.func.id == "isinstance":
+        return bool({node.id for node in ast.walk(call.args[1]) if isinstance(node, ast.Name)} & METHODS_AND_FAMILIES)
+    open_ended = call.func.id == "hasattr" or len(call.args) == 3
+    return open_ended and OF_A_METHOD.search(ast.unparse(call.args[0])) is not None
+
+
+def test_methods_and_families_are_asked_what_they_declare_not_of_what_type_they_are() -> None:
+    calls = {
+        module: [node for node in ast.walk(tree_of(file)) if isinstance(node, ast.Call) and asks_for_type(node)]
+        for module, file in MODULES.items()
+    }
+    assert {"SparsePointRobot", "GymnasiumFamily", "PearlSettings", "RandomSettings"} <= METHODS_AND_FAMILIES
+    assert {module for module, found in calls.items() if found} == ASKED_BY_TYPE.keys()
+
+
 @pytest.mark.parametrize("file", FILES, ids=module_name)
 def test_nothing_unpickles_or_evaluates_text(file: Path) -> None:
     for node in ast.walk(tree_of(file)):

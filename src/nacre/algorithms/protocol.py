@@ -168,6 +168,7 @@ class Algorithm:
     offline: bool = False  # whether it learns from a data set: `meta_train` takes its logs as a fifth argument
     transfer: Transfer | None = None  # of methods whose runs can start from another run's networks
     exploring_params: ExploringParams = _no_hypotheses  # of methods whose trials can explore by hypotheses
+    critics: AgentParams | None = None  # a state's soft actor-critic, of methods whose critics judge a belief's z
     fine_tuning: MakeFineTuning | None = None  # of methods that can go on learning from episodes of their own in a task
     compile: Compile = _compiles_as_it_goes
     export: Export = _not_exported  # of methods whose agents act without JAX, too

@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import re
 from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
 from typing import Any
 
 from nacre.algorithms.protocol import Algorithm, Presets, adapts_by_gradient
@@ -45,7 +46,7 @@ _BUILT_IN = {
     "pearl": _built_in(
         "pearl", pearl_presets.PRESETS, PearlSettings, belief=_late("pearl", "belief"),
         compile=_late("pearl", "compile_update"), exploring_params=_late("pearl", "exploring_params"),
-        export=_late("pearl", "export"),
+        export=_late("pearl", "export"), critics=attrgetter("networks"),
     ),
     "rl2": _built_in("rl2", rl2.PRESETS, rl2.Rl2Settings, export=_late("rl2", "export")),
     "maml-trpo": _built_in("maml", maml.PRESETS, maml.MamlTrpoSettings, **_adapting("maml")),

@@ -25,7 +25,7 @@ from nacre.runs.compilation_cache import num_cores
 from nacre.runs.experiment import Experiment
 from nacre.simulation import jax as jax_lanes
 from nacre.simulation import rollout
-from nacre.simulation.lanes import make_lanes
+from nacre.simulation.lanes import is_compiled, make_lanes
 from nacre.simulation.mujoco import MujocoLanes, SerialEngine
 from nacre.types import Tasks
 
@@ -123,7 +123,7 @@ def simulation(experiment: Experiment, lanes: int) -> Result:
     """Random actions in a family's lanes; on MuJoCo also in a loop of mj_step and in Gymnasium's vector environment."""
     family = experiment.family
     num_episodes = max(1, sizes.CONTROL_STEPS_PER_ROUND // (lanes * family.horizon))
-    if isinstance(family, JaxFamily):
+    if is_compiled(family):
         physics = _compiled_rate(family, lanes, num_episodes)
     else:
         physics = _physics_rate(family, lanes, num_episodes, until_fallen=False)

@@ -50,9 +50,8 @@ def with_detector(agent: Watched, trials: TrialSettings, false_alarms: float) ->
             f"the share of trials with a false alarm is {false_alarms}, but must be above 0 and below 1; change "
             "--detect."
         )
-    settings: Any = agent.experiment.settings
-    networks = agent.networks
-    if not isinstance(networks, Networks) or agent.believes is None or not hasattr(settings, "reward_scale"):
+    settings, networks = agent.experiment.settings, agent.networks
+    if networks is None or agent.believes is None or settings.reward_scale is None:
         raise NacreError(
             f"{agent!r} has no detector of changes: that takes a belief, and critics of a checkpoint; leave out "
             "--detect, or give a run of pearl."

@@ -387,7 +387,7 @@ def agent_of(run: RunDirectory, state: Any) -> TrainedAgent:
         return experiment.algorithm.exploring_params(whole, experiment.family, experiment.settings)
 
     params = experiment.algorithm.agent_params(state)
-    networks = getattr(state, "networks", None)
+    networks = None if experiment.algorithm.critics is None else experiment.algorithm.critics(state)
     return TrainedAgent(experiment, run.tasks, params, grad_steps, exploring_params, run, networks)
 
 

@@ -130,6 +130,7 @@ class AntGoal(Ant):
     name: ClassVar[str] = "ant-goal"
     obs_dim: ClassVar[int] = 113
     control_cost: ClassVar[float] = 0.1
+    in_plane: ClassVar[bool] = True
     parameters: ClassVar[dict[str, int]] = {"goal": 2}
     task_range: ClassVar[str] = "goal=x,y at most 3 m from the origin"
 

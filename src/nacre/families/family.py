@@ -65,6 +65,10 @@ class Family(ABC):
     """What each number of an action drives; () where nobody says: a MuJoCo robot's actuators then."""
     control_period: ClassVar[float | None] = None
     """Seconds between two actions; None where nobody says: a MuJoCo robot's then."""
+    in_plane: ClassVar[bool] = False
+    """Whether the first two numbers of an observation are where the robot is, in the plane of its goal."""
+    task_can_change: ClassVar[bool] = True
+    """Whether its simulator can give an episode another task before the episode's end."""
     parameters: ClassVar[dict[str, int]]
     """Task parameter -> number of its components (0: a plain number)."""
     task_range: ClassVar[str]
@@ -74,6 +78,16 @@ class Family(ABC):
     def task_dim(self) -> int:
         """Numbers that describe a task."""
         return sum(max(1, size) for size in self.parameters.values())
+
+    @property
+    def goal(self) -> tuple[float, float] | None:
+        """The place that all tasks share, as (x, y); None where there is none, or where it is a task's parameter."""
+        return None
+
+    @property
+    def goal_radius(self) -> float | None:
+        """Distance from the goal within which the robot is rewarded; None where that is everywhere, or has no goal."""
+        return None
 
     @abstractmethod
     def sample_tasks(self, rng: np.random.Generator, num: int) -> Tasks:

@@ -31,6 +31,7 @@ class GymnasiumFamily(Family):
     the task is the environment's; what a critic learns from is `info["training_reward"]` where there is one.
     """
 
+    task_can_change: ClassVar[bool] = False
     num_workers: ClassVar[int] = 0
     """Processes that step the lanes; 0: this one. For environments that take a millisecond a step or more."""
     remake_for_task: ClassVar[bool] = False

@@ -29,6 +29,7 @@ class PointRobot(JaxFamily):
     horizon: ClassVar[int] = 20
     observation_names: ClassVar[tuple[str, ...]] = ("x", "y")
     action_names: ClassVar[tuple[str, ...]] = ("x", "y")
+    in_plane: ClassVar[bool] = True
     parameters: ClassVar[dict[str, int]] = {"goal": 2}
     task_range: ClassVar[str] = "goal=x,y with both in [-1, 1]"
 
@@ -127,9 +128,13 @@ class PointWind(JaxFamily):
     obs_dim: ClassVar[int] = 2
     action_dim: ClassVar[int] = 2
     horizon: ClassVar[int] = 20
+    in_plane: ClassVar[bool] = True
     parameters: ClassVar[dict[str, int]] = {"wind": 2}
     task_range: ClassVar[str] = "wind=x,y with both in [-0.05, 0.05] (metres a step)"
-    goal: ClassVar[tuple[float, float]] = (0.0, 1.0)
+
+    @property
+    def goal(self) -> tuple[float, float]:
+        return (0.0, 1.0)
 
     def sample_tasks(self, rng: np.random.Generator, num: int) -> Tasks:
         return {"wind": rng.uniform(-0.05, 0.05, (num, 2))}

@@ -118,7 +118,7 @@ def _asked(
 def _trials(agent: TrainedAgent, gradient_steps: int | None, context_transitions: int | None) -> TrialSettings:
     """How the agent meets a task before it is fine-tuned there."""
     settings, run = agent.experiment.settings, protocols.parse(agent.trials.protocol)
-    usual = run.steps if run.name == protocols.GRADIENT_STEPS else int(getattr(settings, "usual_steps", 1))
+    usual = run.steps if run.name == protocols.GRADIENT_STEPS else settings.usual_steps
     steps = usual if gradient_steps is None else gradient_steps
     if steps < 0:
         raise NacreError(f"gradient_steps is {steps}, but must be at least 0; change --gradient-steps.")

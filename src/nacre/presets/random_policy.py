@@ -23,6 +23,10 @@ class RandomSettings(MethodSettings):
         check_numbers(self, may_be_zero=("action_scale",), at_most_one=("action_scale",))
 
     @property
+    def uniform_actions(self) -> float | None:
+        return self.action_scale
+
+    @property
     def protocols(self) -> tuple[str, ...]:
         """All in which what the agent is given makes no difference to it."""
         return ("online-prior", "offline-own-context", "offline-other-context", "zero-shot")

@@ -94,6 +94,21 @@ class MethodSettings:
         return False
 
     @property
+    def usual_steps(self) -> int:
+        """Gradient steps on the logged transitions of a task, in protocols that do not say how many."""
+        return 1
+
+    @property
+    def reward_scale(self) -> float | None:
+        """What a method's critics multiply rewards by, where it is a soft actor-critic; None of others."""
+        return None
+
+    @property
+    def uniform_actions(self) -> float | None:
+        """Within what of 0 the actions are uniform, of a policy that learns nothing; None of methods that learn."""
+        return None
+
+    @property
     def discount(self) -> float:
         """Discount factor gamma of the method's returns; 0.99 where it has none of its own."""
         return DISCOUNT

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nacre.presets.random_policy import RandomSettings
 from nacre.report.curves import Run
 
 Scale = dict[bytes, tuple[float, float]]
@@ -64,7 +63,7 @@ def scale_of(runs: Sequence[Run]) -> Scale:
     alone: dict[bytes, list[float]] = {}
     for run in runs:
         settings = run.experiment.settings
-        if isinstance(settings, RandomSettings) and settings.action_scale == 1:
+        if settings.uniform_actions == 1:
             _append(random, _scores(run))
         elif run.experiment.single_task >= 0:
             _append(alone, _scores(run))

@@ -15,7 +15,6 @@ import numpy as np
 from nacre.deploy.trained_agent import TrainedAgent, describe, load
 from nacre.errors import NacreError
 from nacre.families.family import num_tasks
-from nacre.presets.random_policy import RandomSettings
 from nacre.report import chart, curves, family_charts, picture, run_charts, trials, video
 from nacre.report.chart import Chart
 from nacre.report.efficiency import WINDOW, compare
@@ -120,8 +119,7 @@ def _family(group: Group, agent: TrainedAgent) -> list[str]:
 
 def _levels(group: Group, agent: TrainedAgent) -> dict[str, float]:
     """What random actions and doing nothing earn, but for what a run of `random` is there for."""
-    settings = [run.experiment.settings for run in group.everything]
-    there = {one.action_scale for one in settings if isinstance(one, RandomSettings)}
+    there = {run.experiment.settings.uniform_actions for run in group.everything}
     levels = lower_levels(agent.family, agent.tasks.test)
     return {name: value for name, value in levels.items() if NAMES[name] not in there}
 

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 
 from nacre.deploy.trained_agent import TrainedAgent
-from nacre.families.ant import AntGoal
 from nacre.families.family import num_tasks
-from nacre.families.point import PointRobot, PointWind, SparsePointRobot
 from nacre.report import trials
 from nacre.report.chart import COLOURS, Axis, Chart, Disc, Dots, Line, View
 from nacre.report.task_numbers import all_numbers
@@ -33,7 +31,7 @@ def names(tasks: Tasks) -> list[str]:
 
 def trial_charts(agent: TrainedAgent, played: trials.Trials) -> list[Chart]:
     """A chart for each task: the paths in the plane, or the reward of every control step; all on the same scales."""
-    in_plane = isinstance(agent.family, PointRobot | PointWind | AntGoal)
+    in_plane = agent.family.in_plane
     draw = _paths if in_plane else _rewards
     drawn = [draw(played, task) for task in range(num_tasks(played.tasks))]
     goals = [_goals(agent, played.tasks, task) if in_plane else [] for task in range(len(drawn))]
@@ -68,8 +66,8 @@ def trial_charts(agent: TrainedAgent, played: trials.Trials) -> list[Chart]:
 def _goals(agent: TrainedAgent, tasks: Tasks, task: int) -> list[Disc]:
     """The goal of a task in the plane."""
     family = agent.family
-    x, y = tasks["goal"][task] if "goal" in tasks else getattr(family, "goal", (0.0, 0.0))
-    return [Disc(float(x), float(y), family.goal_radius if isinstance(family, SparsePointRobot) else GOAL_RADIUS)]
+    x, y = tasks["goal"][task] if "goal" in tasks else family.goal or (0.0, 0.0)
+    return [Disc(float(x), float(y), family.goal_radius or GOAL_RADIUS)]
 
 
 def _ends(columns: Sequence[Any]) -> tuple[float, float]:

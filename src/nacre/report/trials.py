@@ -17,7 +17,7 @@ from matplotlib.ticker import NullFormatter
 
 from nacre.deploy.trained_agent import TrainedAgent, agent_of, describe
 from nacre.families.family import Family, num_tasks, take
-from nacre.families.point import PointRobot, SparsePointRobot
+from nacre.families.point import PointRobot
 from nacre.report import picture
 from nacre.runs.directory import RunDirectory
 from nacre.runs.loading import load_state
@@ -92,7 +92,7 @@ def draw(run: Path, out: Path) -> None:
 
 def _reached(family: Family, trials: Trials) -> str:
     """On how many tasks the robot comes to the goal, where only that is rewarded."""
-    if not isinstance(family, SparsePointRobot):
+    if family.goal_radius is None:
         return ""
     first, last = (trials.returns[:, [0, -1]] > 0).sum(axis=0)
     return f"\nthe robot comes to the goal on {first} of them in the first episode, on {last} in the last"
@@ -217,13 +217,13 @@ def _styles(trials: Trials) -> list[dict[str, Any]]:
 
 def _plane(family: Family) -> tuple[tuple[float, float], tuple[float, float]]:
     """The part of the plane that is drawn: ranges of x and y, the goals with a margin."""
-    return (-1.4, 1.4), (-0.45 if isinstance(family, SparsePointRobot) else -1.4, 1.4)
+    return (-1.4, 1.4), (-1.4 if family.goal_radius is None else -0.45, 1.4)
 
 
 def _draw_paths(axes: Axes, agent: TrainedAgent, trials: Trials, task: int) -> None:
     """The plane with the goal, and the path of every episode."""
     goal = trials.tasks["goal"][task]
-    if isinstance(agent.family, SparsePointRobot):
+    if agent.family.goal_radius is not None:
         axes.add_patch(Arc((0, 0), 2, 2, theta1=0, theta2=180, color="#c8c8c8", lw=1.2, ls=(0, (4, 3))))
         axes.add_patch(Circle(goal, agent.family.goal_radius, color=GOAL_COLOUR, alpha=0.22, lw=0))
     else:

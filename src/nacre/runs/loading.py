@@ -55,7 +55,7 @@ def load_state(run: RunDirectory, *, with_buffers: bool = True, checkpoint: str 
     template = shapes(run)
     if not with_buffers:
         template = jax.tree.map(lambda x: None if _is_replay(x) else x, template, is_leaf=_is_replay)
-        unread = [name for name in OF_TRAINING if name in getattr(template.state, "_fields", ())]
+        unread = [name for name in OF_TRAINING if name in template.state._fields]
         template = template._replace(state=template.state._replace(**dict.fromkeys(unread)))
     while True:
         before = checkpoints.steps()

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from nacre.errors import NacreError
 from nacre.families.family import Family
-from nacre.families.gymnasium import GymnasiumFamily
 from nacre.types import Agent, Key, Tasks
 
 RESTARTING = 2**31 - 1
@@ -26,7 +25,7 @@ class Change(NamedTuple):
 
 def check_change(family: Family) -> None:
     """Raises NacreError where the task of the family cannot change inside an episode."""
-    if isinstance(family, GymnasiumFamily):
+    if not family.task_can_change:
         raise NacreError(
             f"the environments of {family.name} are told their task at a reset only, so it cannot change inside an "
             "episode; choose a family of nacre's simulators."

@@ -101,9 +101,9 @@ class JaxLanes:
 
     def _drawn(self) -> PointPicture:
         if self._picture is None:
-            goal = getattr(self.family, "goal", None)
-            radius = getattr(self.family, "goal_radius", None)
-            self._picture = PointPicture(self.look, radius, None if goal is None else np.asarray(goal))
+            goal = self.family.goal
+            place = None if goal is None else np.asarray(goal)
+            self._picture = PointPicture(self.look, self.family.goal_radius, place)
         return self._picture
 
     def close(self) -> None:

@@ -249,7 +249,7 @@ class MujocoLanes:
     def _drawn(self, mode: str) -> MujocoPicture:
         if self._picture is None:
             model, data = cast(SerialEngine, self.engine).lane(0)
-            radius = getattr(self.family, "goal_radius", GOAL_RADIUS)
+            radius = self.family.goal_radius or GOAL_RADIUS
             self._picture = MujocoPicture(model, data, mode, self.look, radius)
         return self._picture
 
