@@ -19,7 +19,7 @@ from nacre.algorithms import macaw
 from nacre.learning import advantage_weighting as awr
 from nacre.learning import inner_loop
 from nacre.learning.offline import Logs
-from nacre.learning.weight_transform import all_weights
+from nacre.learning.weight_transform import Layer, all_weights
 from nacre.presets.macaw import PRESETS, MacawSettings
 from nacre.types import Logged, Transition
 
@@ -168,6 +168,36 @@ def test_networks_without_the_transform_are_as_wide_or_as_large(transform: Any) 
         assert 1 <= other / whole < 1.2 and other_last > last
 
 
+def test_a_split_batch_gives_each_step_a_part_of_it() -> None:
+    """Two steps on two parts are one on the first, then one on the second; what is left over counts for nothing."""
+    plain = dataclasses.replace(TINY, weight_transform="none", split_inner_batch=True, bootstrap="none")
+    networks, logged = some_networks(plain), some_logged(6, 9)
+
+    def after_one(networks: macaw.Networks, logged: Logged) -> macaw.Networks:
+        rows = macaw.adapt_value(networks, logged, 1, plain)
+        return networks._replace(value=tuple(Layer(row, None, None) for row in rows))
+
+    @jax.jit
+    def values(networks: macaw.Networks) -> tuple[Any, Any]:
+        first, second = (jax.tree.map(lambda x, s=s: x[s : s + 4], logged) for s in (0, 4))
+        one_by_one = after_one(after_one(networks, first), second)
+        return macaw.adapt_value(networks, logged, 2, plain), all_weights(one_by_one.value)
+
+    @jax.jit
+    def policy(logged: Logged) -> Any:
+        return macaw.adapt(networks, logged, 2, plain).policy
+
+    for found, expected in zip(*values(networks), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    last, swapped = (np.r_[:8, 0], np.r_[4:8, :4, 8])
+    first, same, other = (policy(jax.tree.map(lambda x, at=at: x[at], logged)) for at in (np.arange(9), last, swapped))
+    for x, y, z in zip(first, same, other, strict=True):
+        np.testing.assert_array_equal(x, y)
+        assert not np.array_equal(x, z), "the parts come one after another"
+    with pytest.raises(nacre.NacreError, match="9 transitions cannot be cut into 10 parts"):
+        inner_loop.in_parts(logged, 10)
+
+
 def test_the_agent_acts_as_the_meta_policy_until_it_has_adapted() -> None:
     lanes = jax.tree.map(lambda x: jnp.stack([x, x]), some_logged(5, 8))
     obs, key, networks = jnp.array([[0.3, -0.2], [0.3, -0.2]]), jax.random.key(0), some_networks(TINY)
@@ -209,6 +239,7 @@ def test_a_run_of_four_updates_is_two_runs_of_two() -> None:
     both = trained(config, logs, iterations=2)
     config = dataclasses.replace(config, iterations=2)
     (first,), _ = next(macaw.meta_train(FAMILY, config, TASKS, [macaw.init(FAMILY, config, 0)], logs))
+    assert config.split_inner_batch
     assert (int(first.grad_steps), int(first.meta_iterations)) == (2, 1)
     *_, (states, _) = macaw.meta_train(FAMILY, config, TASKS, [first], logs)
     assert int(states[0].grad_steps) == 4

@@ -15,6 +15,7 @@ from nacre.learning.weight_transform import (
     Weights,
     all_weights,
     descend,
+    init_bias_layer,
     init_layer,
     init_layers,
     linear,
@@ -51,9 +52,13 @@ def descended_plainly(layers: Layers, rates: Layers, loss: Any, num_steps: int) 
     return all_weights(layers)
 
 
-@pytest.mark.parametrize(("latent_dim", "num_steps"), [(5, 1), (5, 3), (0, 3)])
-def test_descent_is_that_of_all_parameters_and_so_is_its_gradient(float64, latent_dim: int, num_steps: int) -> None:
-    layers = init_layers(DIMS, latent_dim, jax.random.key(0))
+@pytest.mark.parametrize(
+    ("latent_dim", "num_steps", "bias"), [(5, 1, False), (5, 3, False), (0, 3, False), (0, 3, True)]
+)
+def test_descent_is_that_of_all_parameters_and_so_is_its_gradient(
+    float64, latent_dim: int, num_steps: int, bias: bool
+) -> None:
+    layers = init_layers(DIMS, latent_dim, jax.random.key(0), bias_transform=bias)
     layers = jax.tree.map(lambda x: x.astype(jnp.float64), layers)
     rates = some_rates(layers)
 
@@ -66,6 +71,21 @@ def test_descent_is_that_of_all_parameters_and_so_is_its_gradient(float64, laten
     found, expected = judged(descend), judged(descended_plainly)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_a_bias_transform_adds_what_it_generates_to_the_bias() -> None:
+    layer = init_bias_layer(3, 4, jax.random.key(0))
+    x = np.arange(6.0).reshape(2, 3)
+    plain = linear(layer.offset, x)
+    np.testing.assert_allclose(linear(layer.weights(), x), plain + layer.latent @ layer.generator, rtol=1e-5, atol=1e-6)
+    assert (layer.latent.shape, layer.generator.shape) == ((4,), (4, 4))
+
+
+def test_each_step_may_have_data_of_its_own() -> None:
+    layers, x = init_layers((1, 1), 0, jax.random.key(0)), jnp.array([[1.0], [3.0]])
+    rates = jax.tree.map(lambda _: jnp.asarray(0.1), layers)
+    (after,) = descend(layers, rates, lambda weights, x: linear(weights[0], x)[0], 2, x)
+    np.testing.assert_allclose(after, layers[0].offset - 0.1 * np.array([4.0, 2.0]), rtol=1e-6)
 
 
 def test_no_step_leaves_the_weights() -> None:

@@ -34,14 +34,16 @@ from nacre.learning.fine_tuning import FineTuning
 from nacre.learning.inner_loop import (
     acting_agent,
     check_logs,
+    in_parts,
     init_policy,
     init_rates,
     inner_and_outer_rows,
     network_dims,
     rates,
+    transformed_layers,
 )
 from nacre.learning.offline import Logs, Metrics, Procedure, State, transfer  # noqa: F401  (of this method too)
-from nacre.learning.weight_transform import Layers, Weights, all_weights, descend, init_layers, mlp
+from nacre.learning.weight_transform import Layers, Weights, all_weights, descend, mlp
 from nacre.presets.macaw import MacawSettings
 from nacre.types import Agent, Key, Logged
 
@@ -92,6 +94,9 @@ def adapt_value(networks: Networks, logged: Logged, num_steps: int, config: Maca
         target = target + expected_after_end(all_weights(networks.value), logged, config)
     target = jax.lax.stop_gradient(target)
     own_rates = rates(networks.value, networks.value_rates, config)
+    if config.split_inner_batch and num_steps > 1:
+        parts = in_parts((logged, target), num_steps)
+        return descend(networks.value, own_rates, lambda weights, part: value_loss(weights, *part), num_steps, parts)
     return descend(networks.value, own_rates, lambda weights: value_loss(weights, logged, target), num_steps)
 
 
@@ -100,10 +105,11 @@ def adapt_policy(
 ) -> Weights:
     """theta' = theta - alpha1 grad (L_AWR + lambda L_ADV)(theta, phi'), `num_steps` times; the head adapts with it."""
     gain = advantage(adapted_value, logged, config)
-    weight = action_weights(gain, config)
     split = len(networks.policy)
 
-    def loss(weights: Weights) -> Array:
+    def loss(weights: Weights, part: tuple[Logged, Array] = (logged, gain)) -> Array:
+        logged, gain = part
+        weight = action_weights(gain, config)
         mean, features = act_and_features(weights[:split], logged.transition.obs)
         total = policy_loss(mean, logged, weight, config)
         if config.advantage_head:
@@ -112,11 +118,14 @@ def adapt_policy(
         return total
 
     layers, stored = networks.policy + networks.head, networks.policy_rates + networks.head_rates
-    return descend(layers, rates(layers, stored, config), loss, num_steps)[:split]
+    whole = not config.split_inner_batch or num_steps < 2
+    parts_of_steps = None if whole else in_parts((logged, gain), num_steps)
+    return descend(layers, rates(layers, stored, config), loss, num_steps, parts_of_steps)[:split]
 
 
 def adapt(networks: Networks, logged: Logged, num_steps: int, config: MacawSettings) -> Adapted:
-    """Both networks after `num_steps` steps, the value network's first. All steps use all of `logged`."""
+    """Both networks after `num_steps` steps, the value network's first. All steps use all of `logged`, or
+    each its own part (`split_inner_batch`)."""
     adapted_value = adapt_value(networks, logged, num_steps, config)
     constant = jax.lax.stop_gradient(adapted_value)
     return Adapted(adapted_value, adapt_policy(networks, constant, logged, num_steps, config))
@@ -227,12 +236,11 @@ def make_fine_tuning(family: Family, config: MacawSettings) -> FineTuning:
 def init_learner(family: Family, config: MacawSettings, key: Key) -> tuple[Networks, Optimisers]:
     """The networks and optimisers before the first update."""
     value_key, policy_key, head_key = jax.random.split(key, 3)
-    latent_dim = config.latent_dim if config.weight_transform == "linear" else 0
-    of_value = init_layers(network_dims(family.obs_dim, 1, config), latent_dim, value_key)
+    of_value = transformed_layers(network_dims(family.obs_dim, 1, config), config, value_key)
     policy = init_policy(family, config, policy_key)
     features = network_dims(family.obs_dim, family.action_dim, config)[-2]
     head_dims = (features + family.action_dim, HEAD_UNITS, 1)
-    head = init_layers(head_dims, latent_dim, head_key) if config.advantage_head else ()
+    head = transformed_layers(head_dims, config, head_key) if config.advantage_head else ()
     networks = Networks(
         of_value, policy, head, init_rates(of_value, config), init_rates(policy, config), init_rates(head, config),
         jnp.log(jnp.float32(config.head_weight)),

@@ -5,6 +5,7 @@ rates of adaptation, the transitions that adaptation learns from and those that 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -35,8 +36,28 @@ def network_dims(in_dim: int, out_dim: int, config: TransformSettings) -> list[i
 
 def init_policy(family: Family, config: TransformSettings, key: Key) -> Layers:
     """The layers of the policy."""
+    return transformed_layers(network_dims(family.obs_dim, family.action_dim, config), config, key)
+
+
+def transformed_layers(dims: Sequence[int], config: TransformSettings, key: Key) -> Layers:
+    """Layers of these widths, with the weight transform that the settings want."""
     latent_dim = config.latent_dim if config.weight_transform == "linear" else 0
-    return init_layers(network_dims(family.obs_dim, family.action_dim, config), latent_dim, key)
+    return init_layers(dims, latent_dim, key, bias_transform=config.weight_transform == "bias")
+
+
+def in_parts(logged: Any, num_parts: int) -> Any:
+    """Logged transitions [row] as `num_parts` equal parts in their order, [part, row]; what is left over sits out.
+
+    Raises NacreError where there are fewer transitions than parts.
+    """
+    number = jax.tree.leaves(logged)[0].shape[0]
+    if number < num_parts:
+        raise NacreError(
+            f"{number} transitions cannot be cut into {num_parts} parts, one a gradient step; give the agent more, or "
+            "set --split-inner-batch False."
+        )
+    size = number // num_parts
+    return jax.tree.map(lambda x: x[: num_parts * size].reshape(num_parts, size, *x.shape[1:]), logged)
 
 
 def init_rates(layers: Layers, config: TransformSettings) -> Layers:

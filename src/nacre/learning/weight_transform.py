@@ -2,7 +2,8 @@
 
 A layer's weights, W [in, out] then b [out], lie in one row of n numbers. With a weight transform (Mitchell et al. 2021,
 section 4) that row is linear in a latent vector: weights = offset + latent @ generator. One step of gradient descent on
-one sample then changes W by more than a matrix of rank 1. A layer without one is its offset alone.
+one sample then changes W by more than a matrix of rank 1. A layer without one is its offset alone. With a bias
+transform the generator makes a part of the bias alone: it has as many columns as b, and adds to the row's last numbers.
 
 The generator is about a hundred times as large as the weights, and tasks differ in what adaptation adds to it. So
 `descend` never forms the adapted generator of a task. Its gradient is the outer product of the latent vector and the
@@ -43,13 +44,18 @@ class Layer(eqx.Module):
 
     offset: Any  # [n]
     latent: Any  # [latent_dim]; None: a plain dense layer
-    generator: Any  # [latent_dim, n]; None: likewise
+    generator: Any  # [latent_dim, n], or [latent_dim, out] with a bias transform; None: as latent
 
     def weights(self) -> Float[Array, " n"]:
         """W [in, out], then b [out], in one row."""
         if self.latent is None:
             return self.offset
-        return self.offset + _dot(self.latent, self.generator)
+        return add_to_last(self.offset, _dot(self.latent, self.generator))
+
+
+def add_to_last(row: Float[Array, " n"], change: Float[Array, " m"]) -> Float[Array, " n"]:
+    """The row with `change` added to its last m numbers."""
+    return row + jnp.pad(change, (row.shape[0] - change.shape[0], 0))
 
 
 Layers = tuple[Layer, ...]
@@ -71,10 +77,21 @@ def init_layer(in_dim: int, out_dim: int, latent_dim: int, key: Key) -> Layer:
     return Layer(offset, latent, jax.random.uniform(generator_key, (latent_dim, size), minval=-bound, maxval=bound))
 
 
-def init_layers(dims: Sequence[int], latent_dim: int, key: Key) -> Layers:
+def init_bias_layer(in_dim: int, out_dim: int, key: Key) -> Layer:
+    """A plain layer with a bias transform, as the released code's ablation: latent N(0, 1/out_dim^2), `out_dim`
+    numbers, generator N(0, 1/out_dim) (Glorot and Bengio 2010)."""
+    plain_key, latent_key, generator_key = jax.random.split(key, 3)
+    latent = jax.random.normal(latent_key, (out_dim,)) / out_dim
+    generator = jax.random.normal(generator_key, (out_dim, out_dim)) / math.sqrt(out_dim)
+    return Layer(init_layer(in_dim, out_dim, 0, plain_key).offset, latent, generator)
+
+
+def init_layers(dims: Sequence[int], latent_dim: int, key: Key, *, bias_transform: bool = False) -> Layers:
     """A network's layers from the width of its input, `dims[0]`, to that of its output."""
     sizes = list(itertools.pairwise(dims))
     keys = jax.random.split(key, len(sizes))
+    if bias_transform:
+        return tuple(init_bias_layer(*size, k) for size, k in zip(sizes, keys, strict=True))
     return tuple(init_layer(*size, latent_dim, k) for size, k in zip(sizes, keys, strict=True))
 
 
@@ -115,14 +132,16 @@ class Past(NamedTuple):
     gradients: Float[Array, "step n"]  # in the weights; zero for steps to come
 
 
-def descend(layers: Layers, rates: Layers, loss: Callable[[Weights], Array], num_steps: int) -> Weights:
+def descend(layers: Layers, rates: Layers, loss: Callable[..., Array], num_steps: int, batches: Any = None) -> Weights:
     """The weights after `num_steps` steps of gradient descent on `loss` in everything that makes them.
 
-    `rates` are learning rates, one for each array of `layers`; 0 keeps that array as it is.
+    `rates` are learning rates, one for each array of `layers`; 0 keeps that array as it is. `loss` is a function of the
+    weights, and of the step's part of `batches`, [step, ...], where these are given.
     """
 
     def step(number: Any, past: tuple[Past, ...]) -> tuple[Past, ...]:
-        gradients = jax.grad(loss)(tuple(map(_weights, layers, rates, past)))
+        given = () if batches is None else (jax.tree.map(lambda x: x[number], batches),)
+        gradients = jax.grad(loss)(tuple(map(_weights, layers, rates, past)), *given)
         each = zip(layers, rates, past, gradients, strict=True)
         return tuple(_after_step(*own, number) for own in each)
 
@@ -144,15 +163,23 @@ def _weights(layer: Layer, rate: Layer, past: Past) -> Float[Array, " n"]:
     if layer.latent is None:
         return layer.offset - rate.offset * jnp.sum(past.gradients, axis=0)
     generated = _dot(past.latent, layer.generator)
-    pull = rate.offset + rate.generator * _dot(past.latents, past.latent)
-    return layer.offset + generated - _dot(pull, past.gradients)
+    pull = rate.generator * _dot(past.latents, past.latent)
+    if layer.generator.shape[1] == layer.offset.shape[0]:
+        return layer.offset + generated - _dot(rate.offset + pull, past.gradients)
+    generated = generated - _dot(pull, _generated_part(layer, past.gradients))
+    return add_to_last(layer.offset - rate.offset * jnp.sum(past.gradients, axis=0), generated)
+
+
+def _generated_part(layer: Layer, gradient: Float[Array, "*step n"]) -> Float[Array, "*step m"]:
+    """What of a gradient in the weights is in those that the generator makes."""
+    return gradient[..., layer.offset.shape[0] - layer.generator.shape[1] :]
 
 
 def _after_step(layer: Layer, rate: Layer, past: Past, gradient: Float[Array, " n"], number: Any) -> Past:
     latent, latents = past.latent, past.latents
     if latent is not None:
-        earlier = _dot(_dot(past.gradients, gradient), latents)
-        slope = _dot(layer.generator, gradient) - rate.generator * earlier
+        before, now = (_generated_part(layer, x) for x in (past.gradients, gradient))
+        slope = _dot(layer.generator, now) - rate.generator * _dot(_dot(before, now), latents)
         latents = latents.at[number].set(latent)
         latent = latent - rate.latent * slope
     return Past(latent, latents, past.gradients.at[number].set(gradient))

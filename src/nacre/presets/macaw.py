@@ -72,9 +72,11 @@ class TransformSettings(AdaptingSettings):
     """Of methods that learn parameters from which few gradient steps lead to a task's."""
 
     # Networks
-    weight_transform: Literal["linear", "none", "none-equal-size"] = "linear"
+    weight_transform: Literal["linear", "none", "none-equal-size", "bias"] = "linear"
     """Whether a layer's weights are generated from a latent vector ('linear'), or are parameters themselves: in layers
-    of equal width ('none'), or of the width at which the networks have as many parameters ('none-equal-size')."""
+    of equal width ('none'), or of the width at which the networks have as many parameters ('none-equal-size'). With
+    'bias', the released code's layers without transform, they are parameters, and a part of the bias is generated from
+    a latent vector as long as the layer is wide."""
     latent_dim: int = 100
     """Numbers in a layer's latent vector."""
 
@@ -138,6 +140,9 @@ class MacawSettings(TransformSettings):
     target_share: float = 1.0
     """What V of a last observation is in the outer value loss: this share of the adapted value network's weights, the
     rest the unadapted one's. The released code has 0.1."""
+    split_inner_batch: bool = False
+    """Whether several steps of adaptation take a part of the logged transitions each, as in the released code, in
+    training and when tested, rather than all of them."""
     divide_by_all_tasks: bool = False
     """Whether the outer losses are divided by the number of train tasks, as in the released code, rather than of those
     drawn. Adam all but undoes the difference."""
@@ -161,7 +166,7 @@ SMOKE: dict[str, object] = dict(
 SMOKE_TRANSFORM = SMOKE | dict(inner_batch_size=8, latent_dim=4)
 _RELEASED: dict[str, object] = dict(
     inner_rows="contiguous", bootstrap="unmasked", target_share=0.1, head_rectifies_action=True,
-    divide_by_all_tasks=True,
+    divide_by_all_tasks=True, split_inner_batch=True,
 )  # fmt: skip
 
 PRESETS: dict[str, dict[str, dict[str, object]]] = {
