@@ -198,6 +198,17 @@ def test_a_split_batch_gives_each_step_a_part_of_it() -> None:
         inner_loop.in_parts(logged, 10)
 
 
+def test_with_a_bias_transform_layers_are_as_wide_and_their_biases_have_a_latent_vector() -> None:
+    bias = dataclasses.replace(TINY, weight_transform="bias")
+    networks = jax.eval_shape(lambda: macaw.init(FAMILY, bias, 0)).networks
+    assert [(x.offset.size, x.latent.shape, x.generator.shape) for x in networks.policy] == [
+        (3 * 3, (3,), (3, 3)), (4 * 2, (2,), (2, 2))
+    ]  # fmt: skip
+    logged = some_logged(7, 6)
+    adapted = jax.eval_shape(lambda x: macaw.adapt(x, logged, 3, bias), networks)
+    assert [x.shape for x in adapted.policy] == [(9,), (8,)]
+
+
 def test_the_agent_acts_as_the_meta_policy_until_it_has_adapted() -> None:
     lanes = jax.tree.map(lambda x: jnp.stack([x, x]), some_logged(5, 8))
     obs, key, networks = jnp.array([[0.3, -0.2], [0.3, -0.2]]), jax.random.key(0), some_networks(TINY)

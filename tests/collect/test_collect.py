@@ -23,6 +23,7 @@ from nacre.collect.rollouts import SacPolicies
 from nacre.collect.settings import SacSettings
 from nacre.collect.work import Plan, TaskPlan, WorkDirectory, locked
 from nacre.data.dataset import DataSet, open_data_set
+from nacre.data.layout import folder_of
 from nacre.families.catalog import FAMILIES, make_family
 from nacre.families.family import take
 from nacre.families.point import PointRobotHalfCircle, half_circle
@@ -90,6 +91,18 @@ def test_an_episode_is_of_its_own_tasks_policy_in_its_own_task(work: WorkDirecto
         goal = (PLAN.train if one.split == "train" else PLAN.test)["goal"][one.task]
         np.testing.assert_allclose(one.reward, -np.linalg.norm(one.obs[1:] - goal, axis=1), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(one.obs[1:], one.obs[:-1] + 0.1 * np.clip(one.action, -1, 1), atol=1e-5)
+
+
+def test_a_data_set_that_is_stopped_is_given_up_and_tells_how_far_it_is(
+    work: WorkDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "SECONDS_BETWEEN_REPORTS", 0)
+    lines: list[str] = []
+    stop = iter([None] * 5)
+    id = "nacre/stopped-v0"
+    made = making.make(SacPolicies(work), "random", id, 3, stopped=lambda: next(stop, "Ctrl-C"), tell=lines.append)
+    assert made is None and not folder_of(id).exists() and not list(folder_of(id).parent.glob(".*"))
+    assert lines[0] == f"{id}: 96 episodes are played" and lines[1].startswith(f"{id}: 1 of 96 episodes, ")
 
 
 @dataclass(frozen=True)
