@@ -10,7 +10,7 @@ import numpy as np
 
 import nacre
 from nacre.deploy import NumpySession, bundles
-from nacre.deploy.numpy_session import Bundle
+from nacre.deploy.numpy_bundle import Bundle
 from nacre.runs.experiment import from_preset
 
 TASK = {"oracle": "goal=0.6,0.8"}

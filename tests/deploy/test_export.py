@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import shutil
@@ -18,7 +19,7 @@ from exported import untrained
 import nacre
 import nacre.deploy
 from nacre.cli.main import main
-from nacre.deploy import bundles, numpy_session
+from nacre.deploy import bundles, numpy_bundle, numpy_session, session_program
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def copied(bundle: Path, tmp_path: Path) -> Path:
 def rewritten(folder: Path, **changes: Any) -> None:
     """agent.json with other values, sealed anew."""
     about = json.loads((folder / "agent.json").read_text()) | changes
-    about |= {"seal": numpy_session.seal_of(about)}
+    about |= {"seal": numpy_bundle.seal_of(about)}
     (folder / "agent.json").write_text(json.dumps(about))
 
 
@@ -57,7 +58,11 @@ def test_a_bundle_has_four_files_and_says_where_it_comes_from(bundle: Path) -> N
     assert about["provenance"]["config"]["algorithm"] == "pearl"
     for name, digest in about["files"].items():
         assert hashlib.sha256((bundle / name).read_bytes()).hexdigest() == digest
-    assert (bundle / "session.py").read_bytes() == Path(numpy_session.__file__).read_bytes()
+    assert (bundle / "session.py").read_text() == session_program.text()
+    loads = [node for node in ast.walk(ast.parse(session_program.text())) if isinstance(node, ast.ImportFrom)]
+    assert {node.module for node in loads if "nacre" in str(node.module)} == {
+        "nacre.deploy.numpy_guards"
+    }  # unless shipped
     assert not any("critic" in name or "value" in name for name in np.load(bundle / "weights.npz").files)
 
 
@@ -109,7 +114,7 @@ def test_bad_bundles_are_refused_in_a_sentence(copied: Path) -> None:
         with pytest.raises(nacre.NacreError, match=words) as refusal:
             nacre.deploy.load(copied)
         assert isinstance(refusal.value, ValueError)
-        with pytest.raises(numpy_session.SessionError, match=words):
+        with pytest.raises(numpy_bundle.SessionError, match=words):
             numpy_session.load(copied)
         for name, content in whole.items():
             (copied / name).write_bytes(content)

@@ -15,9 +15,9 @@ from exported import untrained
 
 import nacre
 import nacre.deploy
-from nacre.deploy import NumpySession, bundles, numpy_session
+from nacre.deploy import NumpySession, bundles, numpy_bundle
+from nacre.deploy.numpy_bundle import Bundle
 from nacre.deploy.numpy_guards import Guarding
-from nacre.deploy.numpy_session import Bundle
 
 NAN, GOOD, FAR = np.array([0.0, np.nan]), np.array([0.3, -0.2]), np.array([0.3, 9.0])
 TRAINING = {
@@ -200,7 +200,7 @@ def test_bundles_of_schema_1_are_read_and_have_no_statistics(smoke_run: Callable
     about = json.loads(file.read_text())
     del about["training"], about["files"]["guards.py"]
     about["schema"] = 1
-    old_seal = numpy_session.seal_of(about | {"training": "is not part of it"})
+    old_seal = numpy_bundle.seal_of(about | {"training": "is not part of it"})
     file.write_text(json.dumps(about | {"seal": old_seal}))
     assert nacre.deploy.load(tmp_path / "policy", guards={"finite": "hold"}).self_test() <= 1e-5
     with pytest.raises(nacre.NacreError, match="export its run anew"):

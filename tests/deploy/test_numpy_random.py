@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from nacre.deploy import numpy_session as drawn
+from nacre.deploy import numpy_networks as drawn
+from nacre.deploy.numpy_session import ABSORBING
 
 SEEDS = [0, 1, 1337, 2**31 - 1, 2**31, 2**32 - 1]
 
@@ -21,7 +22,7 @@ def test_keys_of_seeds_their_parts_and_what_is_folded_into_them_are_those_of_jax
     assert np.array_equal(ours, words(theirs))
     for number in (1, 2, 3, 7):
         assert np.array_equal(drawn.split(ours, number), words(jax.random.split(theirs, number)))
-    for number in (0, 5, 10_000, drawn.ABSORBING):
+    for number in (0, 5, 10_000, ABSORBING):
         assert np.array_equal(drawn.fold_in(ours, number), words(jax.random.fold_in(theirs, number)))
 
 

@@ -20,7 +20,8 @@ from exported import AGENTS, TASK, numpy_session, untrained
 import nacre
 from nacre.cli.main import main
 from nacre.deploy import NumpySession, c_files, onnx_files
-from nacre.deploy import numpy_session as numpy_only
+from nacre.deploy.numpy_bundle import SCHEMA
+from nacre.deploy.numpy_session import Transitions
 
 COMPILER = shutil.which("cc")
 STRICT = ("-std=c99", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
@@ -112,7 +113,7 @@ class CSession:
     def end_episode(self) -> None:
         self.call("end_episode")
 
-    def absorb(self, log: numpy_only.Transitions) -> None:
+    def absorb(self, log: Transitions) -> None:
         self.call("absorb", *log, len(log.reward))
 
     @property
@@ -128,7 +129,7 @@ def played(session: Any) -> np.ndarray:
     sizes, found = (about["obs_dim"], about["action_dim"]), []
     if about["trial"]["needs_logs"]:
         log = [rng.uniform(-1, 1, shape) for shape in ((8, sizes[0]), (8, sizes[1]), 8, (8, sizes[0]))]
-        session.absorb(numpy_only.Transitions(*log))
+        session.absorb(Transitions(*log))
     for episode in range(4):
         obs = rng.standard_normal(sizes[0])
         for _ in range(12):
@@ -193,7 +194,7 @@ def test_a_bundle_holds_checked_graphs_and_code(bundle: Path) -> None:
         onnx.checker.check_model(model, full_check=True)
         told = {entry.key: entry.value for entry in model.metadata_props}
         assert (told["name"], told["graph"]) == ("pearl on point-robot", name.removesuffix(".onnx"))
-        assert told["schema"] == str(numpy_only.SCHEMA)
+        assert told["schema"] == str(SCHEMA)
     assert [value.name for value in onnx.load(bundle / "act.onnx").graph.input] == ["memory.z", "obs"]
     nacre.deploy.load(bundle).self_test()
     if importlib.util.find_spec("onnxruntime") is not None:

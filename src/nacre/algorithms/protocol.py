@@ -90,7 +90,7 @@ class BeliefOf(Protocol):
 
 
 class Exported(NamedTuple):
-    """An agent for programs without JAX: deploy/numpy_session.py acts on it."""
+    """An agent for programs without JAX: deploy/numpy_agents.py acts on it."""
 
     words: dict[str, Any]  # what JSON can say: the kind of agent (`AGENTS` there), its networks, its numbers
     arrays: dict[str, np.ndarray]  # float32, by the names that `learning.exporting` gives them

@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nacre.deploy import numpy_session
+from nacre.deploy import numpy_bundle, numpy_session
 from nacre.deploy.numpy_session import Transitions
 from nacre.errors import NacreError
 
 __all__ = ["BundleError", "NumpySession", "Transitions", "load"]
 
 
-class BundleError(NacreError, numpy_session.SessionError):
+class BundleError(NacreError, numpy_bundle.SessionError):
     """What is wrong with a bundle, with what its session was given, or with a saved session. Also a ValueError."""
 
 
@@ -31,11 +31,11 @@ class NumpySession(numpy_session.Session):
     error = BundleError
 
 
-def read_bundle(folder: str | Path) -> numpy_session.Bundle:
+def read_bundle(folder: str | Path) -> numpy_bundle.Bundle:
     """The bundle in a folder, checked. Raises BundleError, a NacreError, where it is damaged or of another version."""
     try:
-        return numpy_session.read_bundle(folder)
-    except numpy_session.SessionError as error:
+        return numpy_bundle.read_bundle(folder)
+    except numpy_bundle.SessionError as error:
         raise BundleError(str(error)) from error
 
 

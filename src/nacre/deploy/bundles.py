@@ -1,7 +1,7 @@
 """Writing bundles: an agent as a folder that acts without nacre.
 
-agent.json and weights.npz say what the agent is; deploy/numpy_session.py reads them, and is session.py;
-deploy/numpy_guards.py is guards.py. What an agent is in words and arrays, its method says
+agent.json and weights.npz say what the agent is; deploy/numpy_session.py reads them, and is session.py, with its parts
+(deploy/session_program.py); deploy/numpy_guards.py is guards.py. What an agent is in words and arrays, its method says
 (`Algorithm.export`).
 """
 
@@ -20,7 +20,7 @@ from typing import Any, Protocol, Unpack
 import jax
 import numpy as np
 
-from nacre.deploy import NumpySession, c_files, freezing, load, numpy_guards, numpy_session, onnx_files
+from nacre.deploy import NumpySession, c_files, freezing, load, numpy_bundle, numpy_guards, onnx_files, session_program
 from nacre.deploy.onnx_graph import IR_VERSION, OPSET, onnx_module
 from nacre.deploy.session import Session
 from nacre.errors import NacreError
@@ -144,15 +144,14 @@ def write(
     """Writes a bundle that passes its self-test, whole or not at all, in place of what `check_place` lets go."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    shipped = {"session.py": numpy_session, "guards.py": numpy_guards}
-    files = {"weights.npz": buffer.getvalue()}
-    files |= {name: Path(str(module.__file__)).read_bytes() for name, module in shipped.items()}
+    files = {"weights.npz": buffer.getvalue(), "session.py": session_program.text().encode()}
+    files["guards.py"] = Path(numpy_guards.__file__).read_bytes()
     models = onnx_files.models(about, arrays) if onnx else {}
     files |= models | (c_files.files(about, arrays) if c else {})
     if onnx:
         about = about | {"onnx": {"opset": OPSET, "ir_version": IR_VERSION}}
     about = about | {"files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
-    files["agent.json"] = (as_text(about | {"seal": numpy_session.seal_of(about)}) + "\n").encode()
+    files["agent.json"] = (as_text(about | {"seal": numpy_bundle.seal_of(about)}) + "\n").encode()
     draft = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -220,7 +219,7 @@ def _check_bundle(path: Path) -> None:
     """Raises NacreError where a folder is not a bundle and nothing else."""
     refused = f"--overwrite replaces nothing but bundles; choose another place with --out than {path}"
     try:
-        is_bundle = json.loads((path / "agent.json").read_text())["format"] == numpy_session.FORMAT
+        is_bundle = json.loads((path / "agent.json").read_text())["format"] == numpy_bundle.FORMAT
         names = {entry.name for entry in path.iterdir()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise NacreError(f"{refused}, which is none.") from error
@@ -293,7 +292,7 @@ def described(
         exported = experiment.algorithm.frozen(in_float32(became.memory), family, settings)
         trial = freezing.WORDS | {"protocol": trials.protocol}
     about = {
-        "format": numpy_session.FORMAT, "schema": numpy_session.SCHEMA, "nacre": importlib.metadata.version("nacre"),
+        "format": numpy_bundle.FORMAT, "schema": numpy_bundle.SCHEMA, "nacre": importlib.metadata.version("nacre"),
         "name": f"{experiment.algorithm_name} on {family.name}", "method": experiment.algorithm_name,
         "family": family.name, "obs_dim": family.obs_dim, "action_dim": family.action_dim,
         "action_bounds": [-1.0, 1.0], **robot_words(family), "horizon": family.horizon,

@@ -1,5 +1,5 @@
 """An exported agent in C99: policy.h (the parts of deploy/c/ that its kind needs, behind its sizes), weights.bin and
-policy_test.c (docs/export.md). It is the agent of numpy_session.py, with the same random numbers."""
+policy_test.c (docs/export.md). It is the agent of numpy_agents.py, with the same random numbers."""
 
 from __future__ import annotations
 

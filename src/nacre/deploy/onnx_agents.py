@@ -1,4 +1,4 @@
-"""Exported agents as ONNX graphs: those of numpy_session.py, with all that they remember and draw as inputs.
+"""Exported agents as ONNX graphs: those of numpy_agents.py, with all that they remember and draw as inputs.
 
 A class here is the graph of the class there of the same name, less 'Graph'. Memory goes in by the names that a saved
 session has, such as 'memory.z', and comes out as 'next.z'. Random numbers are inputs: `noise` (normal), `uniform` (from
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nacre.deploy import numpy_session
+from nacre.deploy.numpy_agents import AGENTS
 from nacre.deploy.onnx_graph import Graph, Value
 
 Memory = dict[str, Value]
@@ -61,7 +61,7 @@ class TaskAgentGraph:
     def __init__(self, about: dict[str, Any], arrays: dict[str, np.ndarray]):
         self.about, self.arrays, self.policy = about, arrays, about["policy"]
         self.action_dim: int = self.policy["action_dim"]
-        state = numpy_session.AGENTS[about["kind"]](about, arrays).state
+        state = AGENTS[about["kind"]](about, arrays).state
         self.state = {name: values for name, values in state.items() if values.size}
 
     def begin(self, graph: Graph) -> Memory:

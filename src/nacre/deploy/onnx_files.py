@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nacre.deploy import NumpySession, numpy_session, read_bundle
-from nacre.deploy.numpy_session import Bundle
+from nacre.deploy import NumpySession, numpy_networks, read_bundle
+from nacre.deploy.numpy_bundle import Bundle, read
 from nacre.deploy.onnx_agents import GRAPHS, Memory, TaskAgentGraph
 from nacre.deploy.onnx_graph import Graph, Value, onnx_module
 from nacre.errors import NacreError
@@ -129,7 +129,7 @@ def by_reference(model: bytes) -> Runner:
 
 
 class OnnxAgent:
-    """The agent of a bundle by its ONNX files, with the functions of the agents in numpy_session.py. It draws the noise
+    """The agent of a bundle by its ONNX files, with the functions of the agents in numpy_agents.py. It draws the noise
     that they would draw."""
 
     def __init__(self, about: dict[str, Any], arrays: dict[str, np.ndarray], graphs: dict[str, Runner]):
@@ -143,24 +143,24 @@ class OnnxAgent:
             self._num_drawn = len(graph.state["z"])
 
     def begin(self, key: np.ndarray, task: np.ndarray) -> None:
-        number = numpy_session.randint(key, self._num_hypotheses) if self._num_hypotheses else 0
-        self._run("begin", task=task, hypothesis=np.array(number), noise=numpy_session.normal(key, self._num_drawn))
+        number = numpy_networks.randint(key, self._num_hypotheses) if self._num_hypotheses else 0
+        self._run("begin", task=task, hypothesis=np.array(number), noise=numpy_networks.normal(key, self._num_drawn))
 
     def act(self, obs: np.ndarray, key: np.ndarray | None) -> np.ndarray:
         noise, uniform = np.zeros((2, self._action_dim), np.float32)
         if key is not None:
-            keys = numpy_session.split(key)
+            keys = numpy_networks.split(key)
             splits = self.about["kind"] == "embedding" or self.about.get("uniform_steps", 0) > 0
             noise_key, uniform_key = keys if self.about["kind"] == "embedding" else keys[::-1]
-            noise = numpy_session.normal(noise_key if splits else key, self._action_dim)
-            uniform = numpy_session.uniform(uniform_key, self._action_dim, -1.0, 1.0)
+            noise = numpy_networks.normal(noise_key if splits else key, self._action_dim)
+            uniform = numpy_networks.uniform(uniform_key, self._action_dim, -1.0, 1.0)
         return self._run("act", obs=obs, noise=noise, uniform=uniform)["drawn_action"]
 
     def observe(self, *transition: Any) -> None:
         self._take("observe", transition)
 
     def end_episode(self, key: np.ndarray) -> None:
-        self._run("end_episode", noise=numpy_session.normal(key, self._num_drawn))
+        self._run("end_episode", noise=numpy_networks.normal(key, self._num_drawn))
 
     def absorb(self, rows: list[Any], key: np.ndarray) -> None:
         for row in rows:
@@ -225,5 +225,5 @@ def load(folder: str | Path, seed: int = 0, task: str | Mapping[str, Any] | None
     files = {name: bundle.folder / name for name in bundle.about["files"] if name.endswith(".onnx")}
     if not files:
         raise NacreError(f"{folder} has no ONNX files; export it with --onnx.")
-    contents = {name: numpy_session.read(file) for name, file in files.items()}
+    contents = {name: read(file) for name, file in files.items()}
     return OnnxSession(with_graphs(bundle, contents), seed, task)
