@@ -21,7 +21,7 @@ class Command:
     task: str
     """The task, such as velocity=1.3, direction=-1 or goal=0.6,0.8."""
     episodes: int | None = None
-    """Episodes of the trial; as the run was configured unless given."""
+    """Episodes of the trial. Default: as the run was configured."""
     exploration_episodes: int | None = None
     """How many episodes of the trial explore before the belief is used (PEARL). Default: as the run was configured."""
     exploration: str | None = None
@@ -34,27 +34,29 @@ class Command:
     """When z is drawn anew once the belief is used (PEARL): after every 'episode', or after every 'step'. With 'mean'
     it is the mean of the belief at every step. Default: as the run was configured."""
     protocol: str | None = None
-    """What the agent is given of the task before the scored episode, as for `evaluate`; as configured unless given."""
+    """What the agent is given of the task before the scored episode, as for `evaluate`. Default: as the run was
+    configured."""
     context_transitions: int | None = None
-    """Logged transitions of the task that the agent is given, in protocols that give it some; as configured unless
-    given."""
+    """How many logged transitions of the task the agent is given, in protocols that give it some. Default: as the run
+    was configured."""
     data: str | None = None
-    """Data set of these transitions, with the task among its tasks; the run's own unless given."""
+    """Takes these transitions from this data set, which must have the task. Default: the data set that the run was
+    trained on."""
     allow_ood: bool = False
-    """Take a task outside the family's distribution."""
+    """Allows a task outside the family's distribution."""
     seed: int = 0
     """Seed of the trial."""
     video: Path | None = None
     """Writes a video of the trial to this file, with the task in the scene, the return and the belief: .gif, or .mp4
     with the extra 'video' (pip install 'nacre[video]')."""
     video_size: int = 640
-    """Pixels across the video, 160 to 3840; it is about as high."""
+    """Width of the video in pixels, 160 to 3840. Its height is about the same."""
     video_fps: int = 25
-    """Frames a second of the video at most, 1 to 100. It takes as long as the trial on the robot."""
+    """Frames a second of the video at most, 1 to 100. The video takes as long as the trial on the robot."""
     checkpoint: str = "latest"
     """Which checkpoint acts: 'latest', 'best' (with the highest test score in training), or its number of updates."""
     json: bool = False
-    """Print one JSON object instead of a table."""
+    """Prints one JSON object instead of a table."""
 
 
 def run(args: list[str], started: float) -> None:

@@ -23,51 +23,55 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """Make data sets: train a policy for every task from scratch, and log episodes of its checkpoints."""
+    """Make data sets: train a policy for every task from scratch, and log episodes of the checkpoints."""
 
     family: Positional[str] = ""
     """The task family, as in 'nacre list'."""
     benchmark: str = ""
-    """Take the tasks of this published benchmark; --list shows them."""
+    """Takes the tasks of this published benchmark. --list shows the benchmarks."""
     list: bool = False
-    """Show the published benchmarks and stop."""
+    """Shows the published benchmarks and stops."""
     quality: str = "mixed"
-    """Which episodes: random, medium, expert, mixed or replay; several with commas between, a data set each."""
+    """Which episodes a data set holds: random, medium, expert, mixed or replay. Several names with commas between them
+    make a data set for each name."""
     id: str = ""
-    """Name of the data set; nacre/FAMILY/BENCHMARK-QUALITY-v0 unless given."""
+    """Name of the data set. Default: nacre/FAMILY/BENCHMARK-QUALITY-v0."""
     recipe: Literal["sac", "oracle"] = "sac"
-    """sac: a policy for every task, trained from scratch in it, all tasks at once. oracle: one policy that is told the
-    task, for a fraction of the work."""
+    """How the policies are trained. sac: a policy for every task, from scratch, all tasks at once. oracle: a single
+    policy that is told the task, for a fraction of the work."""
     from_run: Annotated[Path | None, "--from"] = None
-    """Log episodes of this run's checkpoints instead of training: of a run that knows the task (oracle); or, with
-    --quality replay, what any off-policy run has collected."""
+    """Logs episodes of this run's checkpoints instead of training. The agent of the run must be told the task (oracle).
+    With --quality replay, the data set holds what the run collected in training, and any off-policy run will do."""
     num_steps: int | None = None
-    """sac: environment steps, and nearly as many updates, of every task; the family's number unless given. oracle:
-    updates in all."""
+    """sac: environment steps in every task, with nearly as many updates. oracle: updates in all. Default: the family's
+    number."""
     checkpoints: int | None = None
-    """Checkpoints that are kept, evenly spaced."""
+    """How many checkpoints are kept, evenly spaced over the training."""
     episodes: int = 20
-    """Episodes of every checkpoint in its task; other qualities have as many in all as mixed."""
+    """Episodes that every checkpoint plays in its task. Data sets of other qualities have as many episodes in all as
+    mixed."""
     learning_rate: float | None = None
     """sac: Adam's learning rate."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """sac: what matrix products round their inputs to; bfloat16 is faster on new CPUs and on GPUs."""
+    """sac: rounds the inputs of matrix products to this format. bfloat16 is faster on new CPUs and on GPUs."""
     hidden_dim: int | None = None
     """sac: units in a hidden layer of policy and critics."""
     num_train_tasks: int = 30
-    """Train tasks, without --benchmark."""
+    """How many train tasks are drawn, where no --benchmark names the tasks."""
     num_test_tasks: int = 10
-    """Test tasks, without --benchmark."""
+    """How many test tasks are drawn, where no --benchmark names the tasks."""
     task_seed: int = 1337
-    """Seed of the tasks, where they are drawn."""
+    """Seed by which tasks are drawn."""
     seed: int = 0
     """Seed of everything else."""
     work: Path | None = None
-    """Directory for checkpoints, and to go on from; collected/FAMILY/BENCHMARK unless given."""
+    """Directory of the checkpoints. A training that was stopped goes on from it. Default: collected/FAMILY/BENCHMARK.
+    """
     only: Literal["both", "train", "roll"] = "both"
-    """train: stop when all checkpoints are there. roll: take the checkpoints that are there, and train no more."""
+    """Does a part of the work. train: stops when all checkpoints are there. roll: logs episodes of the checkpoints that
+    are there, and trains no more."""
     time_limit: float | None = None
-    """Stop the training after this many minutes; the same command goes on."""
+    """Stops the training after this many minutes. The same command goes on."""
 
 
 def run(args: list[str], started: float) -> int:

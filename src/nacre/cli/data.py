@@ -30,25 +30,28 @@ class Command:
     action: Positional[str] = "list"
     """list, show ID, verify ID, remove ID, slice ID, import macaw|npy|d4rl FOLDER, or export ID FOLDER."""
     names: Positional[tuple[str, ...]] = ()
-    """What the action is about; a data set may also be named by its folder."""
+    """The data set's id or folder. import: the layout and the folder to read. export: the data set and the folder to
+    write."""
     id: str | None = None
     """slice, import: the name of the new data set, such as nacre/cheetah-vel/expert-v0."""
     quality: str | None = None
-    """slice: keep these qualities only, as in random,medium. import: what the episodes are called."""
+    """slice: keeps only these qualities, as in random,medium. import: the quality that all episodes are said to have
+    ('imported' by default)."""
     train_tasks: str | None = None
-    """slice: keep these train tasks only, 0:5 (0 to 4) or 0,3."""
+    """slice: keeps only these train tasks, 0:5 (0 to 4) or 0,3."""
     test_tasks: str | None = None
-    """slice: keep these test tasks only."""
+    """slice: keeps only these test tasks."""
     policy_steps: str | None = None
-    """slice: keep episodes by policies after that many steps only, as in 10000:50000, both included."""
+    """slice: keeps only episodes of policies that were trained for this many steps, as in 10000:50000. Both ends are
+    included."""
     family: str | None = None
     """import: the family of the tasks."""
     tasks: Path | None = None
-    """import: a JSON file that says which task each file or folder is of (docs/data.md)."""
+    """import: a JSON file that gives the task of each file or folder (docs/data.md)."""
     layout: Literal["minari", "d4rl"] = "minari"
-    """export: a Minari data set a task, or a file a task as D4RL has it."""
+    """export: 'minari' writes a Minari data set for each task, 'd4rl' a file for each task in the layout of D4RL."""
     json: bool = False
-    """list, show: print one JSON object instead of tables."""
+    """list, show: prints one JSON object instead of tables."""
 
 
 def run(args: list[str], started: float) -> None:

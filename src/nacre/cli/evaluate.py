@@ -21,7 +21,7 @@ class Command:
     run: Positional[Path]
     """Run directory."""
     episodes: int | None = None
-    """Episodes of a trial, the last one scored; as the run was configured unless given."""
+    """Episodes of a trial. The last one is scored. Default: as the run was configured."""
     exploration_episodes: int | None = None
     """How many episodes of a trial explore before the belief is used (PEARL). Default: as the run was configured."""
     exploration: str | None = None
@@ -35,40 +35,40 @@ class Command:
     it is the mean of the belief at every step. Default: as the run was configured."""
     protocol: str | None = None
     """What the agent is given of a task before the scored episode: online-prior, online-np, offline-own-context,
-    offline-other-context, zero-shot or gradient-steps:K (docs/protocols.md); as the run was configured unless given."""
+    offline-other-context, zero-shot or gradient-steps:K (docs/protocols.md). Default: as the run was configured."""
     context_transitions: int | None = None
-    """Logged transitions of a task that the agent is given, in protocols that give it some; as configured unless given.
-    """
+    """How many logged transitions of a task the agent is given, in protocols that give it some. Default: as the run was
+    configured."""
     data: str | None = None
-    """Data set whose tasks the agent is tested on, and whose logged transitions it is given; unless given, the run's
-    tasks, and its own data set if it has one."""
+    """Tests the agent on the tasks of this data set, and gives it logged transitions of the same. Default: the run's
+    tasks, and the data set that it was trained on, if any."""
     tasks: str = "test"
     """'test', 'train', 'ood' for tasks outside the distribution, or 'fresh:N' for N new ones."""
     repeats: int | None = None
-    """Trials per task; as the run was configured unless given."""
+    """Trials of each task. Default: as the run was configured."""
     seed: int = 0
     """Seed of the trials and of fresh tasks."""
     checkpoint: str = "latest"
     """Which checkpoint acts: 'latest', 'best' (with the highest test score in training), or its number of updates."""
     change_at: int | None = None
-    """Steps of the scored episode after which every task becomes another one (docs/changing-tasks.md)."""
+    """Changes every task to another one after this many steps of the scored episode (docs/changing-tasks.md)."""
     change_window: int | None = None
-    """Steps of the returns before, at and after the change; unless given, half of the steps after it, or all before it
-    if these are fewer."""
+    """How many steps the returns before, at and after the change are of. Default: half of the steps after the change,
+    or all steps before it if these are fewer."""
     episodes_after: int = 0
     """Further episodes in the new task, after the one in which the task changes."""
     oracle: Path | None = None
-    """Run of the oracle on the same family, to set beside the agent when the task changes."""
+    """Sets this run of the oracle on the same family beside the agent when the task changes."""
     detect: float | None = None
-    """Also an agent that begins anew when it thinks that the task has changed: the share of trials in train tasks in
-    which it may be wrong, such as 0.1 (PEARL)."""
+    """Also evaluates an agent that begins anew when it detects that the task has changed (PEARL). The number is the
+    share of trials in train tasks that may raise a false alarm, such as 0.1."""
     beside: tuple[Path, ...] = ()
-    """Further runs on the same tasks, such as behaviour cloning's and the oracle's: each is a line of the table, tested
-    as it was configured, and has a normalised score where the agent has one."""
+    """Adds a line to the table for each of these runs, such as runs of behaviour cloning and of the oracle. Each run is
+    tested on the same tasks, as it was configured. It has a normalised score where the agent has one."""
     csv: Path | None = None
-    """File to write with a row a trial, when the task changes."""
+    """Writes a row for each trial to this file, when the task changes."""
     json: bool = False
-    """Print one JSON object instead of a table."""
+    """Prints one JSON object instead of a table."""
 
 
 def run(args: list[str], started: float) -> None:

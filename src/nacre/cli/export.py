@@ -18,28 +18,31 @@ class Command:
     out: Annotated[Path, "-o"] = Path("policy")
     """Folder to write."""
     overwrite: bool = False
-    """Replace the bundle that stands there."""
+    """Replaces an exported agent that is already in the folder."""
     onnx: bool = False
-    """Write ONNX graphs beside the rest: act, observe, end_episode, and a whole step (extra 'onnx': pip install
+    """Writes ONNX graphs as well: act, observe, end_episode, and a whole step. Needs the extra 'onnx' (pip install
     'nacre[onnx]')."""
     c: bool = False
-    """Write C99 code beside the rest: one header and its weights, without allocation or dependencies."""
+    """Writes C99 code as well: one header and its weights. The code allocates no memory and needs no library but libm.
+    """
     adapted_from: str | None = None
-    """A task, such as velocity=1.3, in whose trial in the simulator a method that adapts by gradient steps (maml-trpo,
-    promp, macaw, multitask-awr, bc) becomes the policy that is written, which learns no more."""
+    """Adapts the agent in a simulated trial on this task, such as velocity=1.3, and writes the adapted policy, which
+    learns no more. For methods that adapt by gradient steps: maml-trpo, promp, macaw, multitask-awr, bc."""
     licence: str | None = None
-    """Licence of the agent, for agent.json, such as MIT or CC-BY-4.0."""
+    """Writes this licence of the agent into agent.json, such as MIT or CC-BY-4.0."""
     checkpoint: str = "latest"
-    """Which checkpoint: 'latest', 'best' (by the test score that the run had at it), or its number of updates."""
+    """Which checkpoint is written: 'latest', 'best' (with the highest test score in training), or its number of
+    updates."""
     episodes: int | None = None
-    """Episodes of a trial, of which the last is scored; as the run was configured unless given."""
+    """Episodes of a trial. The last one is scored. Default: as the run was configured."""
     exploration_episodes: int | None = None
-    """Episodes of a trial that explore, of methods that count them (PEARL); as configured unless given."""
+    """How many episodes of a trial explore before the belief is used (PEARL). Default: as the run was configured."""
     exploration: str | None = None
-    """What these episodes act on: 'prior', or 'hypotheses': beliefs about train tasks (PEARL); as configured unless
-    given."""
+    """How the exploring episodes choose z (PEARL): 'prior' draws it from the prior, 'hypotheses' takes what the agent
+    believed of train tasks, the most different first. Default: as the run was configured."""
     protocol: str | None = None
-    """What the agent is given of a task before the scored episode, as for `evaluate`; as configured unless given."""
+    """What the agent is given of a task before the scored episode, as for `evaluate`. Default: as the run was
+    configured."""
 
 
 def run(args: list[str], started: float) -> None:

@@ -17,30 +17,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """Let an offline run go on learning online in each test task, after gradient steps on logged transitions."""
+    """Train an offline run further, online in each test task, after gradient steps on logged transitions."""
 
     run: Positional[Path]
     """Run directory."""
     data: str | None = None
-    """Data set whose tasks and logged transitions are taken; unless given, the run's own."""
+    """Takes the tasks and the logged transitions of this data set. Default: the data set that the run was trained on.
+    """
     tasks: str = "test"
-    """'test' or 'train'."""
+    """Which tasks the agent is trained in: 'test' or 'train'."""
     gradient_steps: int | None = None
-    """Gradient steps on logged transitions before the first round; as the run was configured unless given."""
+    """Gradient steps on logged transitions before the first round. Default: as the run was configured."""
     context_transitions: int | None = None
-    """How many logged transitions of a task; as the run was configured unless given."""
+    """How many logged transitions of a task the agent is given. Default: as the run was configured."""
     settings: FineTuneSettings = field(default_factory=FineTuneSettings)
-    """How it learns."""
+    """Settings of the fine-tuning."""
     out: Path | None = None
-    """Directory for tables and state, and to go on from; RUN/finetune unless given."""
+    """Directory of tables and state. Fine-tuning that was stopped goes on from it. Default: RUN/finetune."""
     seed: int = 0
     """Seed of everything random."""
     checkpoint: str = "latest"
-    """Which checkpoint: 'latest', 'best' (by the test score that the run had at it), or its number of updates."""
+    """Which checkpoint is fine-tuned: 'latest', 'best' (with the highest test score in training), or its number of
+    updates."""
     time_limit: float | None = None
-    """Stop after this many minutes; the same command goes on."""
+    """Stops after this many minutes. The same command goes on."""
     json: bool = False
-    """Print one JSON object instead of a table."""
+    """Prints one JSON object instead of a table."""
 
 
 def run(args: list[str], started: float) -> int:

@@ -11,24 +11,26 @@ from nacre.errors import NacreError
 
 @dataclass(frozen=True)
 class Command:
-    """Share a trained agent: its run, ready to act, with a model card; in a folder or on the Hugging Face Hub."""
+    """Share the run of a trained agent, with a model card, in a folder or on the Hugging Face Hub."""
 
     run: Positional[Path]
     """Run directory."""
     to: str | None = None
-    """A folder, or hf://USER/NAME (extra hub; 'hf auth login' first). nacre.load takes both."""
+    """Where the run is copied to: a folder, or hf://USER/NAME on the Hugging Face Hub (needs the extra 'hub', and 'hf
+    auth login' once). nacre.load reads both."""
     checkpoint: str = "latest"
-    """Which checkpoint: 'latest', 'best' (by the test score that the run had at it), or its number of updates."""
+    """Which checkpoint is shared: 'latest', 'best' (with the highest test score in training), or its number of updates.
+    """
     whole: bool = False
-    """With optimisers and replay, so that the run can go on; many times larger."""
+    """Copies optimisers and replay buffers as well, so that training can go on. The copy is many times larger."""
     picture: Path | None = None
-    """A picture for the card; trials.png of the run directory, where it is there, unless given."""
+    """Picture of the model card. Default: trials.png of the run directory, where there is one."""
     licence: str | None = None
-    """Licence of the agent, for the card, such as MIT or CC-BY-4.0."""
+    """Writes this licence of the agent into the model card, such as MIT or CC-BY-4.0."""
     private: bool = False
-    """A repository on the Hub that nobody else sees, where it is new."""
+    """Makes a new repository on the Hub private."""
     overwrite: bool = False
-    """Replace the folder, if it was pushed to before. (On the Hub a push is a new commit.)"""
+    """Replaces the folder of an earlier push. On the Hub, a push is always a new commit."""
 
 
 def run(args: list[str], started: float) -> None:

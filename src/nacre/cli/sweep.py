@@ -18,30 +18,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """Train every run of a sweep, a TOML file: grids, random draws, or Optuna. The same command goes on."""
+    """Train every run of a TOML file: grids, random search, or Optuna. The same command goes on after a stop."""
 
     spec: Positional[Path]
-    """The sweep: docs/sweeps.md has its keys and examples."""
+    """The TOML file of the sweep. docs/sweeps.md has its keys and examples."""
     out: Path | None = None
-    """Folder of the runs, in place of the one that the sweep names (runs/NAME for NAME.toml)."""
+    """Folder of the runs. Default: the folder that the file names, or else runs/NAME for NAME.toml."""
     on: Literal["local", "ray", "slurm"] = "local"
-    """Where: processes on this machine, a Ray cluster, or SLURM."""
+    """Where runs are trained: in processes on this machine, on a Ray cluster, or by SLURM."""
     address: str | None = None
-    """Of the Ray cluster: HOST:PORT, or auto on a machine that belongs to it."""
+    """Address of the Ray cluster: HOST:PORT, or auto on a machine of the cluster."""
     jobs: int | None = None
-    """So many runs at a time; as many as there is room for unless given."""
+    """How many runs are trained at a time. Default: as many as there is room for."""
     cores: int = 1
-    """Cores of each run."""
+    """CPU cores of each run."""
     gpus: float = 0.0
-    """GPUs of each run on a cluster; on Ray a part of one, such as 0.25."""
+    """GPUs of each run on a cluster. On Ray it may be a fraction, such as 0.25."""
     only: str | None = None
-    """The jobs with these numbers, as --dry-run has them: 3, or 0:10 for 0 to 9. For job arrays of a scheduler."""
+    """Trains only the jobs with these numbers, as --dry-run shows them: 3, or 0:10 for 0 to 9. For the job arrays of a
+    scheduler."""
     time_limit: float | None = None
-    """Stop after this many minutes, with checkpoints."""
+    """Stops after this many minutes, with checkpoints. The same command goes on."""
     dry_run: bool = False
-    """Print the jobs and how each stands, and begin nothing."""
+    """Prints the jobs and their states, and trains nothing."""
     wandb: bool = False
-    """Log to Weights & Biases as well."""
+    """Logs to Weights & Biases as well."""
 
 
 def run(args: list[str], started: float) -> int:

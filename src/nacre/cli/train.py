@@ -18,29 +18,32 @@ from nacre.runs.experiment import Experiment, RunOptions, from_preset, resolve
 
 @dataclass(frozen=True)
 class Command:
-    """Meta-train an algorithm on a family, in a new run directory. Any field of the configuration is a flag too."""
+    """Meta-train an algorithm on a family, in a new run directory. Every setting is a flag as well."""
 
     algorithm: Positional[str]
     """The algorithm, as in 'nacre list'."""
     family: Positional[str]
     """The task family, as in 'nacre list'."""
     preset: str = "paper"
-    """Which settings to start from."""
+    """Which settings the run starts from: paper, fast or smoke, or another preset of 'nacre list'."""
     seeds: str | None = None
-    """Several seeds side by side in one program, a run directory each: 0:8 (0 to 7) or 0,3,5. Instead of --seed."""
+    """Trains several seeds side by side in one program, with a run directory for each: 0:8 (0 to 7) or 0,3,5. Takes the
+    place of --seed."""
     jobs: int | None = None
-    """Train each seed in a process of its own, so many at a time, each kept to cores of its own. Runs that are there go
-    on, those that are complete are left: after a stop or a failure the same command goes on."""
+    """Trains each seed in a process with CPU cores that no other process uses, this many processes at a time. The same
+    command goes on after a stop or a failure: it resumes unfinished runs and leaves complete ones."""
     out: Path | None = None
-    """Run directory; runs/FAMILY/ALGORITHM/seed-SEED unless given. With --seeds, the directory that holds seed-SEED."""
+    """Run directory. Default: runs/FAMILY/ALGORITHM/seed-SEED. With --seeds, the directory that holds the directories
+    seed-SEED."""
     overwrite: bool = False
-    """Remove the run that is in the way, unless it is being trained. Nothing but a run is removed."""
+    """Removes a run that is already in the run directory, unless it is being trained. Nothing but a run is removed."""
     from_run: Annotated[Path | None, "--from"] = None
-    """Start from this run's networks (of the same method and sizes) instead of fresh ones; all else begins anew."""
+    """Starts from the networks of this run instead of fresh ones. Method and network sizes must be the same. Everything
+    else begins anew."""
     time_limit: float | None = None
-    """Stop after this many minutes, with a checkpoint."""
+    """Stops after this many minutes, with a checkpoint."""
     wandb: bool = False
-    """Log to Weights & Biases as well."""
+    """Logs to Weights & Biases as well."""
 
 
 def run(args: list[str], started: float) -> int:

@@ -14,10 +14,10 @@ class FineTuneSettings:
     rounds: int = 500
     """Rounds of episodes and updates in every task."""
     episodes_per_round: int = 3
-    """Deterministic episodes of a round, whose mean return is told; nothing is learnt from them. One more episode, with
-    the policy's noise, is what updates learn from."""
+    """Deterministic episodes of a round. Their mean return is reported, and nothing is learnt from them. Updates learn
+    from one more episode of the round, with the policy's noise."""
     rounds_before_updates: int = 25
-    """First rounds, which collect and do not update."""
+    """How many rounds at the beginning only collect episodes, without updates."""
     value_updates_per_round: int = 100
     """Updates of the value network in a round, before those of the policy."""
     policy_updates_per_round: int = 200
@@ -25,7 +25,7 @@ class FineTuneSettings:
     learning_rate: float = 1e-5
     """Adam's learning rate of both networks."""
     batch_size: int = 256
-    """Transitions in an update of a task."""
+    """Transitions of a task in an update."""
 
     def __post_init__(self) -> None:
         may_be_zero = (
