@@ -21,7 +21,7 @@ INSTALL = $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env test test-slow test-metaworld docs dist demo lock clean
+.PHONY: help env test test-slow test-metaworld docs outputs dist demo lock clean
 .NOTPARALLEL:
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo "make test-slow   the tests that train until something is learned, and whole runs of further families, minutes"
 	@echo "make test-metaworld  the tests of Meta-World, in an environment of its own (.venv-metaworld)"
 	@echo "make docs        build the documentation site, in an environment of its own (.venv-docs): build/docs/index.html"
+	@echo "make outputs     run notebooks of the site and keep what they print (docs/outputs), about three minutes"
 	@echo "make dist        build the wheel and the sdist into dist/, install each into an environment of its own, and try it"
 	@echo "make demo        meta-train on sparse-point-robot, meet new goals, draw pictures; goes on where it was stopped"
 	@echo "make lock        rewrite requirements.lock from pyproject.toml (LOCK_ARGS=--upgrade takes the newest); needs uv"
@@ -82,6 +83,12 @@ docs:
 	.venv-docs/bin/python docs/stage.py build/docs-source
 	.venv-docs/bin/python -m sphinx -c docs -b html -E -W --keep-going --quiet build/docs-source build/docs
 	@echo "Ready: build/docs/index.html"
+
+# Notebooks of the site that need no long training, PAGES= names others.
+PAGES ?= first-run on-the-robot read-runs
+outputs:
+	@$(MAKE) --no-print-directory env VENV=.venv-docs LOCK=requirements-docs.lock
+	PATH="$(CURDIR)/.venv-docs/bin:$$PATH" .venv-docs/bin/python docs/execute.py $(PAGES)
 
 # hatchling is pinned by hash as everything else is; nothing is downloaded.
 dist: env

@@ -33,8 +33,9 @@ def stage(folder: Path) -> None:
     (folder / "notebooks").mkdir()
     for name in NOTEBOOKS:
         file = Path("notebooks") / f"{name}.ipynb"
-        (folder / file).write_text(json.dumps(notebook.notebook(pages[f"{name}.md"]), indent=1))
-        heading, rest = pages[f"{name}.md"].split("\n", 1)
+        outputs = kept_outputs(name)
+        (folder / file).write_text(json.dumps(notebook.notebook(pages[f"{name}.md"], outputs), indent=1))
+        heading, rest = notebook.with_outputs(pages[f"{name}.md"], outputs).split("\n", 1)
         pages[f"{name}.md"] = f"{heading}\n\n{{download}}`This page as a notebook <{file}>`\n{rest}"
     for name, text in pages.items():
         (folder / name).write_text(moved(text))
@@ -44,6 +45,13 @@ def stage(folder: Path) -> None:
         evidence.write("\n```{toctree}\n:hidden:\n:glob:\n\nreports/*\n```\n")
     for name, page_of in GENERATED.items():
         (folder / f"{name}.md").write_text(page_of())
+
+
+def kept_outputs(page: str) -> notebook.Outputs:
+    """What the page's cells put out when docs/execute.py ran them last; nothing for a page that was not run."""
+    file = ROOT / "docs" / "outputs" / f"{page}.json"
+    cells = json.loads(file.read_text())["cells"] if file.exists() else []
+    return {cell["source"]: cell["outputs"] for cell in cells}
 
 
 def moved(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import shlex
 import shutil
@@ -116,13 +117,44 @@ def test_notebooks_have_the_programs_and_commands_of_their_pages(monkeypatch: py
         written = [source.split("\n", 1)[-1] if source.startswith("%%") else source for source in sources]
         assert [source for source in written if source[0] != "!"] == [code.strip() for code in programs(f"{name}.md")]
         lines = [line for source in sources if source[0] == "!" for line in source.splitlines()]
-        named = re.findall(rf"^nacre (?:{'|'.join(COMMANDS)}) .*$", (ROOT / "docs" / f"{name}.md").read_text(), re.M)
+        of_nacre = rf"nacre (?:{'|'.join(COMMANDS)}) "
+        page = (ROOT / "docs" / f"{name}.md").read_text()
+        named = re.findall(rf"^(?:{of_nacre}|(?:\w+=\w+ )?python ).*$", page, re.M)
         assert [line.removeprefix("!") for line in lines] == named
     first = notebook.notebook((ROOT / "docs" / "your-own-robot.md").read_text())["cells"]
     files = [cell["source"].splitlines()[0] for cell in first if cell["source"].startswith("%%")]
     assert files == ["%%writefile rail.py", "%%writefile -a rail.py"]
     for name in ("notebook", "stage", "reference", "fields"):
         sys.modules.pop(name, None)
+
+
+def test_outputs_that_are_kept_are_of_the_pages_as_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    notebook = importlib.import_module("notebook")
+    files = sorted(ROOT.glob("docs/outputs/*.json"))
+    assert {"first-run", "on-the-robot", "read-runs"} <= {file.stem for file in files}
+    for file in files:
+        kept = json.loads(file.read_text())
+        outputs = {cell["source"]: cell["outputs"] for cell in kept["cells"]}
+        page = (ROOT / "docs" / f"{file.stem}.md").read_text()
+        cells = [cell for cell in notebook.notebook(page, outputs)["cells"] if cell["cell_type"] == "code"]
+        assert [cell["source"] for cell in cells] == [cell["source"] for cell in kept["cells"]], "run 'make outputs'"
+        assert all(cell["outputs"] for cell in cells), "every cell prints something"
+        assert "/" + "tmp" not in file.read_text() and re.fullmatch(r"[0-9a-f]{7,}", kept["commit"])
+    sys.modules.pop("notebook", None)
+
+
+def test_an_output_stands_below_its_code_unless_the_page_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    notebook = importlib.import_module("notebook")
+    outputs = {"print(1)": [{"output_type": "stream", "name": "stdout", "text": "1\n"}]}
+    code, shown = "```python\nprint(1)\n```\n", "\n```text\n1\n```\n"
+    assert notebook.with_outputs(f"{code}\nand so on\n", outputs) == f"{code}{shown}\nand so on\n"
+    assert notebook.with_outputs(f"{code}\nYou see:\n{shown}", outputs) == f"{code}\nYou see:\n{shown}"
+    assert notebook.with_outputs(code.replace("1", "2"), outputs) == code.replace("1", "2"), "another program"
+    bar = "\r\x1b[2Kbar 1\r\x1b[2K\x1b[1mdone\x1b[0m\r\nbar 2\r\n\x1b[?25h\r\x1b[1A\x1b[2Kafter\r\n"
+    assert notebook.as_shown(bar) == "done\nafter\n", "as a terminal shows a progress bar that has ended"
+    sys.modules.pop("notebook", None)
 
 
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
