@@ -115,7 +115,7 @@ def test_what_cannot_be_pushed_is_refused(
     run = str(smoke_run("point-robot"))
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert "pip install 'nacre[hub]'" in refusal(capsys, "push", run, "--to", "hf://somebody/agent")
-    assert "say where" in refusal(capsys, "push", run)
+    assert "needs a place" in refusal(capsys, "push", run)
     assert "leave '@v1' out" in refusal(capsys, "push", run, "--to", "hf://somebody/agent@v1")
     assert "no place on the Hub" in refusal(capsys, "push", run, "--to", "hf://agent")
     assert "there is no picture" in refusal(capsys, "push", run, "--to", "x", "--picture", "no.png")

@@ -103,7 +103,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"terminated": np.array([False])}, r"terminated \[False\] at step 3 .* not True or False"),
     ({"terminated": True}, "terminated at step 3, but the family does not declare .*can_terminate = True"),
     ({"terminated": True, "truncated": True}, "terminated at step 3, but the family does not declare"),
-    ({"truncated": True}, "at step 3 by a time limit of its own, before the family's horizon of 5"),
+    ({"truncated": True}, "at step 3 by a time limit, before the family's horizon of 5"),
     ({"obs": BrokenPipeError()}, r"step failed with BrokenPipeError \(test_environment_faults.py, line \d+\)"),
     ({"obs": SystemExit(0)}, "step failed with SystemExit: 0"),
     ({"obs": MemoryError("none left")}, "step failed with MemoryError: none left"),

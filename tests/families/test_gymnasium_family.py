@@ -170,7 +170,7 @@ def test_an_environment_that_does_not_fit_is_refused_with_a_sentence(family, wor
 def test_a_time_limit_of_the_environments_own_is_refused():
     lanes = GymnasiumLanes(Impatient())
     lanes.reset({"place": np.zeros(1)}, np.random.default_rng(0))
-    with pytest.raises(NacreError, match="time limit of its own"):
+    with pytest.raises(NacreError, match="by a time limit"):
         for _ in range(6):
             lanes.step(np.zeros((1, 1)), {})
 

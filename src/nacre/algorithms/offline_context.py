@@ -218,7 +218,7 @@ def export(
 ) -> Exported:
     """The agent for programs without JAX. Raises NacreError for an objective that encodes in a way of its own."""
     if (objective or objective_of(config)).encode is not encode:
-        raise NacreError("this method's encoder is its own, so it cannot be exported; act with agent.session().")
+        raise NacreError("agents with an encoder of this kind cannot be exported; act with agent.session().")
     protocol = protocols.parse(config.protocol)
     if backbones.BACKBONES[config.backbone].squashed:
         policy, policy_arrays = exporting.squashed_policy(params.policy)

@@ -178,7 +178,7 @@ def _oracle(command: Command, path: Path, plan: Plan, stop: StopRequest) -> Made
     from nacre.collect import oracle
 
     if command.only == "roll":
-        raise NacreError("--only roll goes with checkpoints of --recipe sac; leave it out.")
+        raise NacreError("--only roll needs checkpoints of --recipe sac; leave out --only.")
     path = command.work or path.with_name(f"{path.name}-oracle")
     number, settings = plan.settings.num_checkpoints, oracle.settings_for(plan, command.num_steps)
     return oracle.train(path, plan, settings, number, lambda: stop.reason, _tell), lambda: None
@@ -251,13 +251,13 @@ def _check(command: Command) -> None:
     if command.from_run is not None:
         _check_from_run(command, qualities)
     if command.id and "," in command.quality:
-        raise NacreError("--id names one data set, but --quality asks for several; leave one of them out.")
+        raise NacreError("--id names a single data set, but --quality asks for several; leave out --id.")
     if command.from_run is not None and command.only != "both":
-        raise NacreError("--only is about training, and --from takes a run that is trained; leave one of them out.")
+        raise NacreError("--only is about training, but the run of --from is trained already; leave out --only.")
     if command.episodes < 1:
         raise NacreError(f"--episodes is {command.episodes}, but must be at least 1.")
     if min(command.num_train_tasks, command.num_test_tasks) < 1:
-        raise NacreError("there must be train tasks and test tasks; raise --num-train-tasks and --num-test-tasks.")
+        raise NacreError("a data set needs train and test tasks; raise --num-train-tasks and --num-test-tasks.")
 
 
 def _check_from_run(command: Command, qualities: Sequence[str]) -> None:
@@ -266,9 +266,9 @@ def _check_from_run(command: Command, qualities: Sequence[str]) -> None:
     given = [name for name in names if getattr(command, name) is not None]
     if given:
         flag = f"--{given[0].replace('_', '-')}"
-        raise NacreError(f"{flag} is about training, and --from takes a run that is trained; leave one of them out.")
+        raise NacreError(f"{flag} is about training, but the run of --from is trained already; leave out {flag}.")
     if "replay" in qualities and command.benchmark:
-        raise NacreError("a replay is of its run's own tasks; leave --benchmark out.")
+        raise NacreError("--quality replay takes the tasks of the run that --from names; leave out --benchmark.")
 
 
 def _tell(line: str) -> None:

@@ -212,7 +212,7 @@ def _import(command: Command) -> None:
 
     if command.family is None or command.tasks is None:
         raise NacreError(
-            "name the family and the tasks of what is imported, by --family and --tasks; see docs/data.md."
+            "an import needs the family and the tasks of its episodes; add --family and --tasks (docs/data.md)."
         )
     layout, folder = command.names
     data = import_data_set(layout, Path(folder), _new_id(command), make_family(command.family), command.tasks,
@@ -245,7 +245,7 @@ def _numbers(flag: str, text: str | None) -> Sequence[int] | None:
         raise NacreError(f"{flag} is '{shown(text)}'; write 0:5 for 0 to 4, or numbers such as 0,3.")
     numbers = range(int(first), int(end)) if colon else [int(word) for word in words]
     if not numbers:
-        raise NacreError(f"{flag} is '{shown(text)}', which is no task; write 0:5 for 0 to 4, or numbers such as 0,3.")
+        raise NacreError(f"{flag} is '{shown(text)}', which names no task; write 0:5 for 0 to 4, or 0,3.")
     return numbers
 
 

@@ -37,7 +37,7 @@ def run(args: list[str], started: float) -> None:
     """Carries out the command line `nacre push ARGS`."""
     command = parse(Command, args, "nacre push")
     if command.to is None:
-        raise NacreError("say where: --to FOLDER, or --to hf://USER/NAME.")
+        raise NacreError("nacre push needs a place to copy the run to; add --to FOLDER, or --to hf://USER/NAME.")
     from nacre.deploy.sharing import push
 
     place = push(

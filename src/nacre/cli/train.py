@@ -58,7 +58,7 @@ def run(args: list[str], started: float) -> int:
     for name in ("settings", "family_options", "options"):
         overrides |= dataclasses.asdict(getattr(chosen, name))
     if command.seeds is not None and value_of("--seed", args) is not None:
-        raise NacreError("both --seed and --seeds were given; leave one out.")
+        raise NacreError("both --seed and --seeds were given; leave out --seed or --seeds.")
     seed = overrides.pop("seed")
     seeds = [seed] if command.seeds is None else parse_seeds(command.seeds)
     experiments = [resolve(command.algorithm, command.family, command.preset, seed=seed, **overrides) for seed in seeds]

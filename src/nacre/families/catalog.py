@@ -95,8 +95,8 @@ def find_family(name: str) -> type[Family]:
     """The class of that name; NacreError, with the nearest name, where there is none."""
     if name in OPTIONAL and name not in FAMILIES:
         raise NacreError(
-            f"the family {name} needs Meta-World, which pins an older MuJoCo: give it an environment of its own and "
-            "install nacre there with its extra, pip install 'nacre[metaworld]'."
+            f"the family {name} needs Meta-World, which pins an older MuJoCo: make a separate environment, and "
+            "install nacre there with the extra, pip install 'nacre[metaworld]'."
         )
     if name not in FAMILIES:
         offered = plugins.load_entry_point(ENTRY_POINTS, name)

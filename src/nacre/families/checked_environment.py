@@ -79,7 +79,7 @@ class CheckedEnvironment(gymnasium.Wrapper):
             raise undeclared_end(family.name, self._nacre_step)
         if truncated and not terminated and self._nacre_step < family.horizon:
             raise BrokenContract(
-                f"{family.name}'s environment ended an episode at step {self._nacre_step} by a time limit of its own, "
+                f"{family.name}'s environment ended an episode at step {self._nacre_step} by a time limit, "
                 f"before the family's horizon of {family.horizon} steps; lift that limit or declare a shorter horizon.",
                 "ends",
             )

@@ -28,7 +28,7 @@ def metaworld() -> Any:
         import metaworld as package
     except ImportError as error:
         raise NacreError(
-            "Meta-World is not installed; it pins an older MuJoCo, so give it an environment of its own: "
+            "Meta-World is not installed; it pins an older MuJoCo, so install it in a separate environment: "
             "pip install 'nacre[metaworld]'."
         ) from error
     return package

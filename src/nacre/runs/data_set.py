@@ -41,7 +41,7 @@ def opened(experiment: Experiment) -> RunData | None:
 def tell_of_tasks(experiment: Experiment) -> None:
     """A notice where a data set gives a run its tasks, and is not what it learns from."""
     if experiment.options.data and not experiment.algorithm.offline:
-        notice(f"{experiment.algorithm_name} learns from its own steps, in the tasks of {experiment.options.data}.")
+        notice(f"{experiment.algorithm_name} takes only the tasks of {experiment.options.data}, and learns online.")
 
 
 def train_logs(experiment: Experiment, data: RunData) -> Logs:

@@ -106,7 +106,7 @@ class Experiment:
         found = open_data_set(self.options.data)
         if found.content_hash != self.data_hash:
             raise NacreError(
-                f"the data set '{self.options.data}' is not the one that the run was made with (its contents have the "
+                f"the data set '{self.options.data}' has changed since the run was made (its contents have the "
                 f"hash {found.content_hash[:12]}, not {self.data_hash[:12]}); restore it, or train anew."
             )
         return found

@@ -177,7 +177,7 @@ def _range(family: Family) -> None:
         )
     if not inside.all():
         bad = {name: values[~inside][0].tolist() for name, values in tasks.items()}
-        raise BrokenContract(f"{family.name}'s in_range refuses {bad}, which its own sample_tasks gave.", "range")
+        raise BrokenContract(f"{family.name}'s in_range refuses {bad}, which its sample_tasks gave.", "range")
 
 
 def _task_sets(family: Family) -> None:

@@ -120,7 +120,7 @@ def _check(machines: Machines) -> None:
     if not machines.gpus >= 0:
         raise NacreError(f"gpus is {machines.gpus}, but must be at least 0; change --gpus.")
     if machines.address is not None and machines.on != "ray":
-        raise NacreError("an address is that of a Ray cluster; say --on ray, or leave out --address.")
+        raise NacreError("--address is the address of a Ray cluster; add --on ray, or leave out --address.")
 
 
 def _alone(spec: Spec) -> AbstractContextManager[None]:

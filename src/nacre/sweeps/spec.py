@@ -101,7 +101,7 @@ def _spec(source: str, data: dict[str, Any], default_out: Path, out: str | Path 
     fields = _table(source, data, "fields")
     experiments = data.get("experiment", [{}])
     if not isinstance(experiments, list) or not all(isinstance(one, dict) for one in experiments) or not experiments:
-        raise NacreError(f"{source}: write each experiment as a table of its own, [[experiment]].")
+        raise NacreError(f"{source}: write a separate table [[experiment]] for each experiment.")
     for name in named:
         if name in fields:
             raise NacreError(f"{source}: {name} stands at the top and in [fields]; leave one out.")
