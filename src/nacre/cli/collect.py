@@ -251,7 +251,7 @@ def _check(command: Command) -> None:
     if command.from_run is not None:
         _check_from_run(command, qualities)
     if command.id and "," in command.quality:
-        raise NacreError("--id names a single data set, but --quality asks for several; leave out --id.")
+        raise NacreError("--id names one data set, but --quality asks for several; leave out --id.")
     if command.from_run is not None and command.only != "both":
         raise NacreError("--only is about training, but the run of --from is trained already; leave out --only.")
     if command.episodes < 1:
@@ -268,7 +268,7 @@ def _check_from_run(command: Command, qualities: Sequence[str]) -> None:
         flag = f"--{given[0].replace('_', '-')}"
         raise NacreError(f"{flag} is about training, but the run of --from is trained already; leave out {flag}.")
     if "replay" in qualities and command.benchmark:
-        raise NacreError("--quality replay takes the tasks of the run that --from names; leave out --benchmark.")
+        raise NacreError("--quality replay takes the tasks of the run that --from names; leave --benchmark out.")
 
 
 def _tell(line: str) -> None:
