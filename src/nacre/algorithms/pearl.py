@@ -342,6 +342,6 @@ def variant(objective: Objective = OBJECTIVE, **changes: Any) -> Algorithm:
         settings=PearlSettings, presets=PRESETS, init=init, make_agent=make_agent, agent_params=agent_params,
         meta_train=functools.partial(meta_train, objective=objective), belief=belief, transfer=transfer,
         compile=functools.partial(compile_update, objective=objective), exploring_params=exploring_params,
-        export=export,
+        export=export, several_devices=True,
     )  # fmt: skip
     return dataclasses.replace(pearl, **changes)

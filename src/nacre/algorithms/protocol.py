@@ -171,6 +171,7 @@ class Algorithm:
     critics: AgentParams | None = None  # a state's soft actor-critic, of methods whose critics judge a belief's z
     fine_tuning: MakeFineTuning | None = None  # of methods that can go on learning from episodes of their own in a task
     compile: Compile = _compiles_as_it_goes
+    several_devices: bool = False  # whether `meta_train` goes by the devices that its states lie on
     export: Export = _not_exported  # of methods whose agents act without JAX, too
     frozen: Frozen | None = None  # of methods that adapt by gradient steps, once adapted
 

@@ -46,7 +46,7 @@ _BUILT_IN = {
     "pearl": _built_in(
         "pearl", pearl_presets.PRESETS, PearlSettings, belief=_late("pearl", "belief"),
         compile=_late("pearl", "compile_update"), exploring_params=_late("pearl", "exploring_params"),
-        export=_late("pearl", "export"), critics=attrgetter("networks"),
+        export=_late("pearl", "export"), critics=attrgetter("networks"), several_devices=True,
     ),
     "rl2": _built_in("rl2", rl2.PRESETS, rl2.Rl2Settings, export=_late("rl2", "export")),
     "maml-trpo": _built_in("maml", maml.PRESETS, maml.MamlTrpoSettings, **_adapting("maml")),
@@ -67,7 +67,8 @@ _BUILT_IN = {
         fine_tuning=_late("multitask", "make_fine_tuning"), **_adapting("multitask"),
     ),
     "oracle": _built_in(
-        "oracle", oracle.PRESETS, oracle.OracleSettings, needs_task=True, export=_late("oracle", "export")
+        "oracle", oracle.PRESETS, oracle.OracleSettings, needs_task=True, several_devices=True,
+        export=_late("oracle", "export"),
     ),
     "offline-pearl": _built_in(
         "offline_context", offline_context.PRESETS, offline_context.OfflinePearlSettings, offline=True,

@@ -17,6 +17,8 @@ class Command:
     """Run directory, or several that differ in nothing but their seed."""
     iterations: int | None = None
     """New total of meta-iterations, more than before. A decaying learning rate decays over the new total from here."""
+    devices: int | None = None
+    """GPUs (or other devices of JAX) to train on from now on."""
     time_limit: float | None = None
     """Stop after this many minutes, with a checkpoint."""
     wandb: bool = False
@@ -33,7 +35,7 @@ def run(args: list[str], started: float) -> int:
     from nacre.runs import stopping, trainer
 
     trained = trainer.resume(
-        command.runs, iterations=command.iterations, time_limit=command.time_limit, wandb=command.wandb,
-        started=started,
+        command.runs, iterations=command.iterations, devices=command.devices, time_limit=command.time_limit,
+        wandb=command.wandb, started=started,
     )  # fmt: skip
     return stopping.exit_status(trained.stopped_by)

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
 from nacre.families.family import Family
-from nacre.learning import collection, soft_actor_critic
+from nacre.learning import collection, devices, soft_actor_critic
 from nacre.learning.collection import Buffers, Phases, PosteriorZ
 from nacre.learning.replay import Replay
 from nacre.learning.soft_actor_critic import Metrics, Networks, Noise, Optimisers
@@ -111,8 +112,11 @@ def collect(
 ) -> list[State]:  # fmt: skip
     """Collects for the drawn tasks [seed, draw] of every run; networks that scale their inputs are scaled anew."""
     keys = [jax.random.fold_in(stream(state.key, "collect"), int(state.env_steps)) for state in states]
+    params = [procedure.params(state) for state in states]
+    if devices.mesh_of(params) is not None:
+        params = jax.device_get(params)  # all runs play side by side, on one device
     buffers, env_steps = collection.collect(
-        family, procedure.agent, procedure.posterior_z, [procedure.params(state) for state in states], tasks,
+        family, procedure.agent, procedure.posterior_z, params, tasks,
         [Buffers(state.rl_buffer, state.context_buffer) for state in states], drawn, phases, jnp.stack(keys),
         keep_all_context=procedure.keep_all_context,
     )  # fmt: skip
@@ -126,15 +130,28 @@ def collect(
 
 
 def train(states: Sequence[State], procedure: Procedure, num_updates: int) -> tuple[list[State], list[Metrics]]:
-    """`num_updates` updates of every run in one compiled scan. Metrics are [update]."""
-    learners, metrics = block(
-        **_learning(states, procedure), first=np.int32(states[0].grad_steps), num_updates=num_updates
-    )
+    """`num_updates` updates of every run in one compiled scan, on the devices where the runs lie. Metrics are [update]."""
+    learning = _learning(states, procedure) | {"first": np.int32(states[0].grad_steps), "num_updates": num_updates}
+    mesh = devices.mesh_of([state.networks for state in states])
+    if mesh is not None and mesh.axis_names == (devices.SEEDS,):
+        learners, metrics = _train_groups(learning, mesh)
+    else:
+        learners, metrics = block(**learning, mesh=mesh)
     after = [
         state._replace(networks=networks, optimisers=optimisers, grad_steps=state.grad_steps + num_updates)
         for state, (networks, optimisers) in zip(states, learners, strict=True)
     ]
     return after, metrics
+
+
+def _train_groups(learning: dict[str, Any], mesh: Mesh) -> tuple[list[Any], list[Metrics]]:
+    """As `block`, of runs on several devices."""
+    parts = {name: devices.joined(learning[name], mesh) for name in ("learners", "data")}
+    keys = learning["keys"]
+    each = len(keys) // mesh.size
+    parts["keys"] = [jnp.stack(keys[of_device::each]) for of_device in range(each)]
+    after, metrics = groups_block(**learning | parts, mesh=mesh)
+    return devices.parted(after, mesh), devices.parted(metrics, mesh)
 
 
 def compile_block(init: Callable[[], State], procedure: Procedure, num_seeds: int, num_updates: int) -> None:
@@ -152,26 +169,54 @@ def _learning(states: Sequence[State], procedure: Procedure) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@functools.partial(jax.jit, static_argnames=("draw", "learn", "num_updates"), donate_argnames="learners")
+@functools.partial(jax.jit, static_argnames=("draw", "learn", "num_updates", "mesh"), donate_argnames="learners")
 def block(
-    *, learners: list[Any], data: list[Any], keys: list[Key], first: Any, draw: Draw, learn: Learn, num_updates: int
-) -> tuple[list[Any], list[Any]]:
+    *, learners: list[Any], data: list[Any], keys: list[Key], first: Any, draw: Draw, learn: Learn, num_updates: int,
+    mesh: Mesh | None = None,
+) -> tuple[list[Any], list[Any]]:  # fmt: skip
     """(learners, metrics [update] of each) after `num_updates` updates, of which the first has number `first`.
 
     The learners of all seeds are one, with a leading axis; what each learns from is drawn from its own data, with its
-    own key. The learners given are used up.
+    own key. The learners given are used up. With a mesh, the tasks of every update are shared out over its devices.
     """
     num_seeds = len(learners)
 
     def body(carry: Any, number: jax.Array) -> tuple[Any, Any]:
-        draws = [
-            draw(own, jax.random.fold_in(stream(key, "train"), number)) for own, key in zip(data, keys, strict=True)
-        ]
-        return jax.vmap(learn)(carry, stacked(draws))
+        draws = stacked(
+            [draw(own, jax.random.fold_in(stream(key, "train"), number)) for own, key in zip(data, keys, strict=True)]
+        )
+        return jax.vmap(learn)(carry, draws if mesh is None else devices.tasks_shared_out(draws, mesh))
 
     numbers = first + jnp.arange(num_updates, dtype=jnp.int32)
     after, metrics = jax.lax.scan(body, stacked(learners), numbers)
+    if mesh is not None:
+        after, metrics = devices.on_all((after, metrics), mesh)
     return unstacked(after, num_seeds), unstacked(metrics, num_seeds, axis=1)
+
+
+@functools.partial(jax.jit, static_argnames=("draw", "learn", "num_updates", "mesh"), donate_argnames="learners")
+def groups_block(
+    *, learners: list[Any], data: list[Any], keys: list[Key], first: Any, draw: Draw, learn: Learn, num_updates: int,
+    mesh: Mesh,
+) -> tuple[list[Any], list[Any]]:  # fmt: skip
+    """A `block` on every device, of the runs that lie there. Devices tell each other nothing.
+
+    Learners, data and keys are `devices.joined`, and so is what comes out.
+    """
+
+    def on_device(learners: list[Any], data: list[Any], keys: list[Key], first: Any) -> tuple[list[Any], list[Any]]:
+        own = {"learners": devices.without_axes(learners), "data": devices.without_axes(data)}
+        after, metrics = block(
+            **own, keys=[key[0] for key in keys], first=first, draw=draw, learn=learn, num_updates=num_updates
+        )
+        return devices.with_axes(after), metrics
+
+    each = PartitionSpec(devices.SEEDS)
+    of_all = jax.shard_map(
+        on_device, mesh=mesh, in_specs=(each, each, each, PartitionSpec()), out_specs=each, check_vma=False
+    )
+    result: tuple[list[Any], list[Any]] = of_all(learners, data, keys, first)
+    return result
 
 
 def learner(config: Any, objective: soft_actor_critic.Objective) -> Learn:

@@ -46,6 +46,9 @@ class RunOptions:
     data: str = ""
     """Data set that an offline method learns from: an id as in 'nacre data list', or the path of one. A method that
     learns from its own environment steps takes the tasks of it, and nothing else."""
+    devices: int = 1
+    """GPUs (or other devices of JAX) to train on, for PEARL and the oracle: several seeds, as many on each, or the
+    tasks of an update of one run shared out."""
 
     def __post_init__(self) -> None:
         for name in ("seed", "task_seed"):
@@ -54,7 +57,7 @@ class RunOptions:
             raise NacreError(
                 f"checkpoint_minutes is {self.checkpoint_minutes}, but must be at least 0; change --checkpoint-minutes."
             )
-        for name in ("evaluation_interval", "train_evaluation_interval"):
+        for name in ("evaluation_interval", "train_evaluation_interval", "devices"):
             if getattr(self, name) < 1:
                 raise NacreError(f"{name} must be at least 1; change --{name.replace('_', '-')}.")
 

@@ -25,6 +25,8 @@ def check_memory(experiments: Sequence[Experiment]) -> None:
     shapes = jax.eval_shape(lambda: init(experiment.family, settings, experiment.options.seed))
     each = sum(math.prod(leaf.shape) * np.dtype(np.float32).itemsize for leaf in jax.tree.leaves(shapes))
     needed = each * len(experiments)
+    if len(experiments) > 1 and jax.default_backend() != "cpu":  # CPU devices share the machine's memory
+        needed //= experiment.options.devices
     limit = memory_limit()
     if needed > limit:
         raise NacreError(

@@ -58,13 +58,20 @@ def resume(
     run: str | Path,
     *,
     iterations: int | None = None,
+    devices: int | None = None,
     time_limit: float | None = None,
     wandb: bool = False,
     on_iteration: OnIteration | None = None,
 ) -> RunDirectory:
-    """Continues a run exactly where its last checkpoint stands; `iterations` sets a larger total."""
+    """Continues a run exactly where its last checkpoint stands; `iterations` sets a larger total, `devices` how
+    many to use from now on."""
     return trainer.resume(
-        [Path(run)], iterations=iterations, time_limit=time_limit, wandb=wandb, on_iteration=on_iteration
+        [Path(run)],
+        iterations=iterations,
+        devices=devices,
+        time_limit=time_limit,
+        wandb=wandb,
+        on_iteration=on_iteration,
     ).runs[0]
 
 
@@ -72,6 +79,7 @@ def resume_seeds(
     runs: Iterable[str | Path],
     *,
     iterations: int | None = None,
+    devices: int | None = None,
     time_limit: float | None = None,
     wandb: bool = False,
     on_iteration: OnIteration | None = None,
@@ -79,5 +87,5 @@ def resume_seeds(
     """Continues runs that differ in nothing but their seed, side by side in one program."""
     paths = [Path(run) for run in runs]
     return trainer.resume(
-        paths, iterations=iterations, time_limit=time_limit, wandb=wandb, on_iteration=on_iteration
+        paths, iterations=iterations, devices=devices, time_limit=time_limit, wandb=wandb, on_iteration=on_iteration
     ).runs

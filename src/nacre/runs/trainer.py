@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -16,12 +15,14 @@ import numpy as np
 
 from nacre.errors import NacreError
 from nacre.families.family import num_tasks
+from nacre.learning.devices import placed, places
 from nacre.learning.replay import Replay
 from nacre.presets.trials import TrialSettings
 from nacre.runs import sinks, tables
 from nacre.runs.checkpoints import Arrays, Checkpoints, rebuilt
 from nacre.runs.compilation_cache import use_compilation_cache
 from nacre.runs.data_set import RunData, context_logs, opened, tell_of_tasks, train_logs
+from nacre.runs.device_check import check_devices
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import Experiment
 from nacre.runs.files import notice
@@ -29,6 +30,7 @@ from nacre.runs.loading import Saved, fresh, good_arrays
 from nacre.runs.logs import Sinks
 from nacre.runs.memory import check_memory, hand_back_memory, memory_errors, release_memory
 from nacre.runs.pace import Pace
+from nacre.runs.resuming import changed, check_alike
 from nacre.runs.stopping import StopRequest
 from nacre.runs.warm_start import Origin, find_origin, started_from
 from nacre.runs.watching import Iteration, OnIteration, extra_metrics
@@ -62,6 +64,7 @@ def train(
     """
     stop = StopRequest(time_limit)
     sinks.check(wandb)
+    check_devices(experiments)
     check_memory(experiments)
     for path in paths:
         RunDirectory.check_place(path, overwrite=overwrite)
@@ -75,10 +78,12 @@ def train(
 
 
 def resume(
-    paths: Sequence[Path], *, iterations: int | None = None, time_limit: float | None = None, wandb: bool = False,
-    started: float | None = None, on_iteration: OnIteration | None = None,
+    paths: Sequence[Path], *, iterations: int | None = None, devices: int | None = None,
+    time_limit: float | None = None, wandb: bool = False, started: float | None = None,
+    on_iteration: OnIteration | None = None,
 ) -> Trained:  # fmt: skip
-    """Continues runs exactly where their last good checkpoints stand; `iterations` sets a new total.
+    """Continues runs exactly where their last good checkpoints stand; `iterations` sets a new total,
+    `devices` how many to train on.
 
     Several runs go on side by side, from the newest update of which all have a checkpoint; they must differ in
     nothing but their seed. A run that is complete is left as it is.
@@ -86,19 +91,9 @@ def resume(
     stop = StopRequest(time_limit)
     sinks.check(wandb)
     runs = [RunDirectory(path) for path in paths]
-    resumed = []
-    for run in runs:
-        experiment = run.experiment
-        if iterations is not None:
-            if iterations < experiment.settings.iterations:
-                raise NacreError(
-                    f"the run at {run.path} is set to {experiment.settings.iterations} iterations; "
-                    "--iterations can only raise that."
-                )
-            settings = dataclasses.replace(experiment.settings, iterations=iterations)
-            experiment = dataclasses.replace(experiment, settings=settings)
-        resumed.append(experiment)
-    _check_alike(runs, resumed)
+    resumed = [changed(run, iterations, devices) for run in runs]
+    check_alike(runs, resumed)
+    check_devices(resumed)
     check_memory(resumed)
     with _training(runs):
         return Trained(runs, _run(runs, stop, wandb, started, on_iteration, resumed))
@@ -119,22 +114,6 @@ def _create(
             shutil.rmtree(run.path, ignore_errors=True)
         raise
     return runs
-
-
-def _check_alike(runs: Sequence[RunDirectory], experiments: Sequence[Experiment]) -> None:
-    """Runs go on side by side only if they differ in nothing but seed and preset name."""
-
-    def seedless(experiment: Experiment) -> Experiment:
-        options = dataclasses.replace(experiment.options, seed=0)
-        return dataclasses.replace(experiment, options=options, preset="")
-
-    if len({run.path.resolve() for run in runs}) < len(runs):
-        raise NacreError(f"a run was named twice among {', '.join(str(run.path) for run in runs)}; name each once.")
-    for run, experiment in zip(runs, experiments, strict=True):
-        if seedless(experiment) != seedless(experiments[0]):
-            raise NacreError(
-                f"the runs at {runs[0].path} and {run.path} differ in more than their seed; resume them apart."
-            )
 
 
 @contextmanager
@@ -236,9 +215,14 @@ def _run(
         for run in runs:
             notice(f"the run at {run.path} is complete: {settings.iterations} iterations; raise --iterations to go on.")
         return None
-    experiment.algorithm.compile(experiment.family, settings, len(runs))
+    num_devices = experiment.options.devices
+    if num_devices == 1:  # several compile their program when they first need it
+        experiment.algorithm.compile(experiment.family, settings, len(runs))
     release_memory()
-    saved = [_beginning(run, arrays, origin) for run, arrays in zip(runs, contents, strict=True)]
+    saved = [
+        placed(_beginning(run, arrays, origin), place)
+        for run, arrays, place in zip(runs, contents, places(num_devices, len(runs)), strict=True)
+    ]
     del contents
     if resumed is not None:
         for run in runs:
@@ -369,6 +353,8 @@ def evaluate_states(
     keys = jnp.stack([key(state) for state in states])
     logged = context_logs(data, trials, split, num_tasks(tasks), keys)
     params = [algorithm.params_for(state, experiment.family, settings) for state in states]
+    if experiment.options.devices > 1:
+        params = jax.device_get(params)  # all trials are played side by side, on one device
     return evaluate_side_by_side(experiment.family, tasks, agent, params, keys, trials.episodes, trials.repeats, logged)
 
 
