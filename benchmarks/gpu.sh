@@ -12,6 +12,7 @@
 #     train-fast   pearl cheetah-vel --preset fast, eight seeds side by side, then their evaluations
 #     play         nacre benchmark collect, evaluate, act
 #     train-paper  the same eight seeds with the paper's settings, for what is left of LIMIT
+#     devices      all GPUs against one: equal numbers, an update of eight seeds and of one run (only if named)
 #     iteration    nacre benchmark iteration of the on-policy methods (only if named)
 #
 # A STEP with a slash in it is a script of your own. It finds WORK (a folder for runs and logs), JSONL and PYTHON in
@@ -146,6 +147,17 @@ train-paper() {
     [ "$seconds" -ge 30 ] && train paper "$(awk "BEGIN { print $seconds / 60 }")"
 }
 
+devices() {
+    local number seeds
+    number=$(limited 60 "$PYTHON" -c 'import jax; print(max(n for n in (1, 2, 4, 8) if n <= jax.local_device_count()))')
+    [ "${number:-1}" -gt 1 ] || { echo "there is one GPU: nothing to compare"; return; }
+    limited 150 "$PYTHON" tests/learning/on_eight_devices.py | tee -a "$JSONL"
+    for seeds in 8 1; do
+        EACH=90 measured update --seeds "$seeds" --devices "$number"
+        EACH=90 measured update --seeds "$seeds"
+    done
+}
+
 iteration() {
     local method
     for method in maml-trpo promp rl2 maesn; do
@@ -158,7 +170,7 @@ for step in "$@"; do
     name=$(basename "$step" .sh)
     log=$WORK/logs/$name.txt
     case $step in
-        info | correct | update | train-fast | play | train-paper | iteration) ("$step") >"$log" 2>&1 ;;
+        info | correct | update | train-fast | play | train-paper | devices | iteration) ("$step") >"$log" 2>&1 ;;
         */*) limited 300 bash "$step" >"$log" 2>&1 ;;
         *) echo "no step is called $step" >"$log" ;;
     esac

@@ -19,6 +19,8 @@ from nacre.learning.off_policy import State
 from nacre.runs.experiment import resolve
 from nacre.runs.loading import load_state
 
+NUMBER = 1 << (min(8, jax.local_device_count()).bit_length() - 1)
+"""Eight, or the largest power of two that there is: benchmarks/gpu.sh runs this on GPUs."""
 UPDATES = 3
 SMALL: dict[str, Any] = dict(
     preset="smoke", meta_batch=8, batch_size=4, hidden_dim=8, context_batch_size=4, num_train_tasks=4,
@@ -49,43 +51,57 @@ def collected(seeds: int) -> tuple[list[State], off_policy.Procedure]:
     return off_policy.collect(family, config, tasks, states, every, Phases(prior=1), procedure), procedure  # type: ignore[arg-type]
 
 
+def trained(
+    states: list[State], procedure: off_policy.Procedure, num_devices: int
+) -> tuple[list[State], list[dict[str, Any]]]:
+    """A block of updates of copies of these states, on so many devices."""
+    own = [jax.tree.map(jnp.copy, state) for state in states]  # an update uses them up
+    places = devices.places(num_devices, len(own))
+    own = [devices.placed(state, place) for state, place in zip(own, places, strict=True)]
+    return off_policy.train(own, procedure, UPDATES)
+
+
 def of_updates() -> dict[str, Any]:
-    """Blocks of updates on eight devices against the same on one."""
-    states, procedure = collected(8)
-
-    def trained(which: list[int], num_devices: int) -> tuple[list[State], Any]:
-        own = [jax.tree.map(jnp.copy, states[seed]) for seed in which]  # an update uses them up
-        places = devices.places(num_devices, len(own))
-        own = [devices.placed(state, place) for state, place in zip(own, places, strict=True)]
-        return off_policy.train(own, procedure, UPDATES)
-
-    (spread, spread_metrics), (group, metrics) = trained([*range(8)], 8), trained([*range(8)], 1)
-    pairs, alone, shared = trained([*range(8)], 4)[0], trained([3], 1)[0], trained([3], 8)[0]
-    mesh, tasks = devices.mesh_of([state.networks for state in spread]), devices.mesh_of([shared[0].networks])
-    assert mesh is not None and tasks is not None
-    learning = off_policy._learning(spread, procedure) | {"first": np.int32(0), "num_updates": UPDATES}
-    parts: dict[str, Any] = {name: devices.joined(learning[name], mesh) for name in ("learners", "data")}
-    parts["keys"] = [jnp.stack(learning["keys"])]
-    own = off_policy._learning(shared, procedure) | {"first": np.int32(0), "num_updates": UPDATES}
-    texts = {
-        "seeds": off_policy.groups_block.lower(**learning | parts, mesh=mesh).compile().as_text(),
-        "tasks": off_policy.block.lower(**own, mesh=tasks).compile().as_text(),
-    }
+    """Blocks of updates on NUMBER devices against the same on one."""
+    states, procedure = collected(NUMBER)
+    (spread, spread_metrics), (group, metrics) = (trained(states, procedure, number) for number in (NUMBER, 1))
+    shared, _ = trained(states[-1:], procedure, NUMBER)
+    mesh = devices.mesh_of([state.networks for state in spread])
+    assert mesh is not None
+    given = off_policy.joined_learning(off_policy.learning(spread, procedure, UPDATES, UPDATES), mesh)
+    text = off_policy.groups_block.lower(**given, mesh=mesh).compile().as_text() or ""
+    of_metrics = [[[np.asarray(x) for x in one.values()] for one in each] for each in (spread_metrics, metrics)]
     return {
-        "devices of networks": [str(jax.tree.leaves(state.networks)[0].devices()) for state in spread],
-        "devices of replay": [str(state.rl_buffer.pool.devices()) for state in spread],
+        "devices": [[on(state.networks), on(state.rl_buffer), on(state.context_buffer)] for state in spread],
         "learnt": furthest(arrays(group), arrays(states)),
         "seeds differ": furthest(arrays(spread[:1]), arrays(spread[1:2])),
-        "one a device": furthest(arrays(spread), arrays(group)),
+        "seeds": furthest(arrays(spread), arrays(group)),
+        "metrics": furthest(*of_metrics),
+        "tasks": furthest(arrays(shared), arrays(group[-1:])),
+        "program": len(text),
+        "collectives": [one for one in COLLECTIVES if one in text],
+    }
+
+
+def on(tree: Any) -> list[int]:
+    """Numbers of the devices that the first array lies on."""
+    return sorted(device.id for device in jax.tree.leaves(tree)[0].devices())
+
+
+def of_groups() -> dict[str, Any]:
+    """Several seeds a device; a seed alone; and the program whose devices do tell each other something."""
+    states, procedure = collected(8)
+    (pairs, _), (group, _) = (trained(states, procedure, number) for number in (4, 1))
+    (alone, _), (spread, _) = trained(states[3:4], procedure, 1), trained(states, procedure, 8)
+    shared, _ = trained(states[3:4], procedure, 8)
+    mesh = devices.mesh_of([shared[0].networks])
+    given = off_policy.learning(shared, procedure, UPDATES, UPDATES)
+    text = off_policy.block.lower(**given, mesh=mesh).compile().as_text()
+    return {
         "two a device": furthest(arrays(pairs), arrays(group)),
-        "against alone": furthest(arrays(spread[3:4]), arrays(alone)),
-        "metrics": furthest(
-            *([[np.asarray(x) for x in jax.tree.leaves(one)] for one in each] for each in (spread_metrics, metrics))
-        ),
-        "tasks": furthest(arrays(shared), arrays(alone)),
-        "collectives": {
-            name: [one for one in COLLECTIVES if text is None or one in text] for name, text in texts.items()
-        },
+        "devices of pairs": [on(state.networks) for state in pairs],
+        "alone": furthest(arrays(spread[3:4]), arrays(alone)),
+        "all-reduce": "all-reduce" in (text or ""),
     }
 
 
@@ -100,10 +116,10 @@ def of_runs(folder: Path) -> dict[str, Any]:
         "runs": furthest(*final),
         "returns": float(np.abs(moved[0].evaluations()["return"] - stayed[0].evaluations()["return"]).max()),
         "iterations": [int(load_state(run).meta_iterations) for run in moved],
-        "devices": [run.experiment.options.devices for run in moved],
+        "devices": [nacre.RunDirectory(run.path).experiment.options.devices for run in moved],
     }
 
 
 if __name__ == "__main__":
-    found = of_runs(Path(sys.argv[1])) if len(sys.argv) > 1 else of_updates()
+    found = of_groups() | of_runs(Path(sys.argv[1])) if len(sys.argv) > 1 else of_updates()
     print(json.dumps(found))

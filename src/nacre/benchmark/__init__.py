@@ -25,19 +25,19 @@ MAX_SEEDS = 256  # of learners
 
 def run(
     what: str, family: str, preset: str, lanes: int = 64, seeds: int = 1, precision: str | None = None,
-    algorithm: str | None = None,
+    algorithm: str | None = None, devices: int = 1,
 ) -> Result:  # fmt: skip
     """Times one part of PEARL with the sizes of a preset, or a meta-iteration of any method.
 
     `lanes`: simulations side by side, for 'collect' and 'simulation'. `seeds`: learners side by side, for 'update'.
     `precision`: of the products, for 'update' and 'scaling'; the preset's unless given. `algorithm`: for 'iteration'
-    (promp unless given) and 'evaluate' (pearl).
+    (promp unless given) and 'evaluate' (pearl). `devices`: of JAX, over which 'update' shares out seeds or tasks.
 
     The figures, by name, after what was measured and on which machine:
 
     update    ms_per_update, of all seeds together; flops_per_update (`update_flops`), likewise; ceiling_flops_per_s,
               the machine's rate in products of the update's most frequent shape, in the same precision;
-              fraction_of_ceiling, of the rate in the same round; seeds; precision.
+              fraction_of_ceiling, of the rate in the same round (of one device); seeds; devices; precision.
     scaling   ms_per_update_N with replay of N train tasks for N of 10, 100, 1000 and 10000, in turns; slowest_over_
               fastest of these; kilobytes_per_task, what a train task's initial collection takes of both buffers.
     collect   control_steps_per_s with the policy in the loop, lanes; on MuJoCo also physics_only_steps_per_s (random
@@ -63,7 +63,7 @@ def run(
     Raises NacreError for an unknown name and for lanes below 1.
     """
     benchmarks: dict[str, Callable[[Experiment], Result]] = {
-        "update": functools.partial(update, seeds=seeds), "scaling": scaling,
+        "update": functools.partial(update, seeds=seeds, devices=devices), "scaling": scaling,
         "collect": functools.partial(collect, lanes=lanes),
         "simulation": functools.partial(simulation, lanes=lanes), "evaluate": evaluate, "act": act,
         "iteration": iteration,

@@ -16,13 +16,16 @@ from nacre.benchmark.result import Result, pearl_settings
 from nacre.learning import off_policy, relabelling
 from nacre.learning import replay as rings
 from nacre.learning.collection import Phases
+from nacre.learning.devices import placed, places
 from nacre.learning.networks import product
 from nacre.learning.off_policy import Procedure, State
-from nacre.runs.experiment import Experiment
+from nacre.runs.device_check import check_devices
+from nacre.runs.experiment import Experiment, RunOptions
 
 
-def update(experiment: Experiment, seeds: int) -> Result:
+def update(experiment: Experiment, seeds: int, devices: int = 1) -> Result:
     """Blocks of updates on transitions that a fresh policy collected, in turns with the ceiling's products."""
+    check_devices([dataclasses.replace(experiment, options=RunOptions(devices=devices))] * seeds)
     family, paper = experiment.family, pearl_settings(experiment)
     # A short run sizes and fills the buffers, smaller than a real one; an update's own sizes are the preset's.
     config = paper.shortened(iterations=1)
@@ -33,6 +36,7 @@ def update(experiment: Experiment, seeds: int) -> Result:
         pearl.procedure(family, config), family, config.num_relabelled_tasks, tasks
     )
     states = off_policy.collect(family, config, tasks.train, states, everything, phases, procedure)
+    states = [placed(state, place) for state, place in zip(states, places(devices, seeds), strict=True)]
     flops = seeds * config.update_flops(family.obs_dim, family.action_dim)
     ceiling = _product_rate(config.meta_batch * config.batch_size, config.hidden_dim, config.precision)
     seconds_of_one = _update_seconds(states, procedure)
@@ -47,6 +51,7 @@ def update(experiment: Experiment, seeds: int) -> Result:
         "ceiling_flops_per_s": float(np.median(ceilings)),
         "fraction_of_ceiling": float(np.median(flops / np.array(seconds) / np.array(ceilings))),
         "seeds": seeds,
+        "devices": devices,
         "precision": config.precision,
     }
 

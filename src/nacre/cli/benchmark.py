@@ -28,6 +28,8 @@ class Command:
     """float32, tf32 or bfloat16 (update, scaling); the preset's unless given."""
     algorithm: str | None = None
     """Method whose meta-iteration (iteration; promp unless given) or evaluation (evaluate; pearl) to time."""
+    devices: int = 1
+    """GPUs (or other devices of JAX) to share out seeds or tasks over (update)."""
     json: bool = False
     """Print one JSON object."""
 
@@ -41,7 +43,7 @@ def run(args: list[str], started: float) -> None:
     use_compilation_cache()
     result = benchmark.run(
         command.what, command.family, command.preset, command.lanes, command.seeds, command.precision,
-        command.algorithm,
+        command.algorithm, command.devices,
     )  # fmt: skip
     if command.json:
         print(json.dumps(result))

@@ -130,13 +130,13 @@ def collect(
 
 
 def train(states: Sequence[State], procedure: Procedure, num_updates: int) -> tuple[list[State], list[Metrics]]:
-    """`num_updates` updates of every run in one compiled scan, on the devices where the runs lie. Metrics are [update]."""
-    learning = _learning(states, procedure) | {"first": np.int32(states[0].grad_steps), "num_updates": num_updates}
+    """`num_updates` updates of every run in one compiled scan, on the devices where they lie. Metrics are [update]."""
+    given = learning(states, procedure, int(states[0].grad_steps), num_updates)
     mesh = devices.mesh_of([state.networks for state in states])
     if mesh is not None and mesh.axis_names == (devices.SEEDS,):
-        learners, metrics = _train_groups(learning, mesh)
+        learners, metrics = (devices.parted(x, mesh) for x in groups_block(**joined_learning(given, mesh), mesh=mesh))
     else:
-        learners, metrics = block(**learning, mesh=mesh)
+        learners, metrics = block(**given, mesh=mesh)
     after = [
         state._replace(networks=networks, optimisers=optimisers, grad_steps=state.grad_steps + num_updates)
         for state, (networks, optimisers) in zip(states, learners, strict=True)
@@ -144,29 +144,29 @@ def train(states: Sequence[State], procedure: Procedure, num_updates: int) -> tu
     return after, metrics
 
 
-def _train_groups(learning: dict[str, Any], mesh: Mesh) -> tuple[list[Any], list[Metrics]]:
-    """As `block`, of runs on several devices."""
-    parts = {name: devices.joined(learning[name], mesh) for name in ("learners", "data")}
-    keys = learning["keys"]
-    each = len(keys) // mesh.size
-    parts["keys"] = [jnp.stack(keys[of_device::each]) for of_device in range(each)]
-    after, metrics = groups_block(**learning | parts, mesh=mesh)
-    return devices.parted(after, mesh), devices.parted(metrics, mesh)
-
-
 def compile_block(init: Callable[[], State], procedure: Procedure, num_seeds: int, num_updates: int) -> None:
     """Compiles a whole block of updates, before the buffers are made, so that memory does not hold both at once."""
     states = [jax.eval_shape(init)] * num_seeds
     num_updates = min(UPDATES_PER_CALL, num_updates)
-    block.lower(**_learning(states, procedure), first=np.int32(0), num_updates=num_updates).compile()
+    given = learning(states, procedure, 0, num_updates)
+    block.lower(**given, mesh=None).compile()
 
 
-def _learning(states: Sequence[State], procedure: Procedure) -> dict[str, Any]:
+def learning(states: Sequence[State], procedure: Procedure, first: int, num_updates: int) -> dict[str, Any]:
     """What a block of updates takes of the states."""
     return {
         "learners": [(state.networks, state.optimisers) for state in states], "keys": [state.key for state in states],
         "data": [procedure.data(state) for state in states], "draw": procedure.draw, "learn": procedure.learn,
+        "first": np.int32(first), "num_updates": num_updates,
     }  # fmt: skip
+
+
+def joined_learning(given: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
+    """The same of runs on several devices, as `groups_block` takes it."""
+    each = len(given["keys"]) // mesh.size
+    keys = [jnp.stack(given["keys"][of_device::each]) for of_device in range(each)]
+    parts = {name: devices.joined(given[name], mesh) for name in ("learners", "data")}
+    return given | parts | {"keys": keys}
 
 
 @functools.partial(jax.jit, static_argnames=("draw", "learn", "num_updates", "mesh"), donate_argnames="learners")
