@@ -119,6 +119,11 @@ class MethodSettings:
         return -1
 
     @property
+    def tasks_shared_out(self) -> int:
+        """Tasks of an update, of which each of several devices can take as many; 0 where none are shared out."""
+        return 0
+
+    @property
     def first_test_task(self) -> int:
         """Number of the first test task in the family's sequence of tasks."""
         return self.num_train_tasks

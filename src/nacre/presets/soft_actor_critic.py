@@ -124,6 +124,11 @@ class SoftActorCriticSettings(MethodSettings):
         num_draws = self.iterations * self.num_tasks_sample
         return self.num_trained * most_steps(family, self.num_initial_episodes) + num_draws * drawn
 
+    @property
+    def tasks_shared_out(self) -> int:
+        """The tasks of an update."""
+        return self.meta_batch
+
     def update_flops(self, obs_dim: int, action_dim: int, task_dim: int = 1) -> int:
         """Operations of the matrix products that one update needs: 2mnk for [m, k] x [k, n].
 

@@ -27,7 +27,7 @@ def check_devices(experiments: Sequence[Experiment]) -> None:
         raise NacreError(
             f"{seeds} seeds cannot be shared out evenly over {number} devices; choose --devices that divide {seeds}."
         )
-    tasks = getattr(experiment.settings, "meta_batch", 0)
+    tasks = experiment.settings.tasks_shared_out
     if seeds == 1 and tasks % number:
         raise NacreError(
             f"the {tasks} tasks of an update (--meta-batch) cannot be shared out evenly over {number} devices; choose "
