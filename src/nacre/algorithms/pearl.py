@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -342,6 +343,6 @@ def variant(objective: Objective = OBJECTIVE, **changes: Any) -> Algorithm:
         settings=PearlSettings, presets=PRESETS, init=init, make_agent=make_agent, agent_params=agent_params,
         meta_train=functools.partial(meta_train, objective=objective), belief=belief, transfer=transfer,
         compile=functools.partial(compile_update, objective=objective), exploring_params=exploring_params,
-        export=export, several_devices=True,
+        export=export, several_devices=True, critics=attrgetter("networks"),
     )  # fmt: skip
     return dataclasses.replace(pearl, **changes)
