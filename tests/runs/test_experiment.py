@@ -62,6 +62,7 @@ PAPER = {
     # later than the paper
     "use_prior_factor": (False,) * 9,
     "forgetting": (1.0,) * 9,
+    "num_relabelled_tasks": (0,) * 9,
     "resample": ("episode",) * 9,
     "use_value_network": (True,) * 9,
     "num_critics": (2,) * 9,
