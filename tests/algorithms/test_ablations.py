@@ -129,7 +129,7 @@ def test_the_context_is_drawn_from_where_it_is_said_to_come():
         ("batch", "trajectories", "product"),
     ):
         config = dataclasses.replace(SMALL, context=source, batch_order=order, encoder=encoder)
-        batch, context, _ = draw(Buffers(rl_ring, context_ring), jax.random.key(0), ONE_NUMBER, config)
+        batch, context, _ = draw((Buffers(rl_ring, context_ring), None), jax.random.key(0), ONE_NUMBER, config)
         assert (np.asarray(batch.obs) >= 1000).all()
         assert (np.asarray(context.obs) >= 1000).all() == (source in ("replay", "batch"))
         assert np.array_equal(batch.obs, context.obs) == (source == "batch")
@@ -149,7 +149,7 @@ def test_a_context_of_a_window_is_of_transitions_collected_one_after_another():
     config = dataclasses.replace(
         SMALL, meta_batch=40, context_batch_size=50, context="collected-windows", num_exploration_episodes=1
     )  # of a trial that explores for one episode, 20 steps
-    draws = [draw(buffers, jax.random.key(i), ONE_NUMBER, config)[:2] for i in range(60)]
+    draws = [draw((buffers, None), jax.random.key(i), ONE_NUMBER, config)[:2] for i in range(60)]
     for batch, context in draws:
         assert (np.asarray(context.action) == np.asarray(batch.action[:, :1])).all(), "of the batch's tasks"
     assert set(np.unique(draws[0][1].action)) == {0, 1, 2}
@@ -161,7 +161,7 @@ def test_a_context_of_a_window_is_of_transitions_collected_one_after_another():
     first = set(seen.min(axis=1))
     assert len(first) > 350 and min(first) < 5 and 375 < max(first) < 390  # from everywhere to the newest, none beyond
     wide = dataclasses.replace(config, num_exploration_episodes=50, num_evaluation_episodes=51)
-    seen = np.asarray(draw(buffers, jax.random.key(0), ONE_NUMBER, wide)[1].obs)
+    seen = np.asarray(draw((buffers, None), jax.random.key(0), ONE_NUMBER, wide)[1].obs)
     assert (np.ptp(seen[..., 0], axis=1) > 190).all()  # of all that there is
 
 

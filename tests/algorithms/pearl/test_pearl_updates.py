@@ -78,7 +78,7 @@ def test_a_block_is_one_update_after_another_on_what_is_drawn_from_the_replay(bl
     draw = jax.jit(pearl.draw, static_argnums=(2, 3))
     for grad_step in range(5):
         key = jax.random.fold_in(stream(start.key, "train"), grad_step)
-        drawn = draw(Buffers(start.rl_buffer, start.context_buffer), key, FAMILY, SMALL)
+        drawn = draw((Buffers(start.rl_buffer, start.context_buffer), None), key, FAMILY, SMALL)
         *learner, metrics = take_step(*learner, *drawn, config=SMALL)
         losses.append(metrics["critic_loss"])
     np.testing.assert_allclose(losses, blocks.metrics_at_once["critic_loss"][:5], rtol=1e-3)
