@@ -52,6 +52,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "latent-dim": ("latent_dim",),
     "exploration": ("num_exploration_episodes",),
     "no-hypotheses": ("exploration",),
+    "no-relabelling": ("num_relabelled_tasks",),
     "context-size": ("context_batch_size",),
     "context": ("context",),
     "no-next-obs": ("use_next_obs_in_context",),
