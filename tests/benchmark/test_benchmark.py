@@ -35,7 +35,10 @@ PAPER = PearlSettings()
 CHEETAH = (20, 6)
 MACHINE = {"benchmark", "family", "preset", "device", "cpu_threads", "jax"}
 FIGURES = {
-    "update": {"ms_per_update", "flops_per_update", "ceiling_flops_per_s", "fraction_of_ceiling", "seeds", "precision"},
+    "update": {
+        "ms_per_update", "flops_per_update", "ceiling_flops_per_s", "fraction_of_ceiling", "seeds", "devices",
+        "precision",
+    },
     "scaling": {"ms_per_update_10", "ms_per_update_20", "slowest_over_fastest", "kilobytes_per_task"},
     "collect": {"control_steps_per_s", "lanes"},
     "simulation": {

@@ -12,15 +12,19 @@ import numpy as np
 import pytest
 from exported import untrained
 
+from nacre.families.catalog import FAMILIES
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "robot"
 
 
 @pytest.fixture
-def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(str(EXAMPLE))
     __import__("pendulum")
     untrained("pearl", family="pendulum-mass", encoder_hidden_dim=8).export(tmp_path / "policy")
-    return tmp_path / "policy"
+    yield tmp_path / "policy"
+    FAMILIES.pop("pendulum-mass", None)
+    sys.modules.pop("pendulum", None)
 
 
 @pytest.fixture

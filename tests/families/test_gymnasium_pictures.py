@@ -15,7 +15,7 @@ import nacre
 from nacre.cli import main as cli
 from nacre.errors import NacreError
 from nacre.families.catalog import FAMILIES, register_family
-from nacre.report import video
+from nacre.report import page
 from nacre.simulation import rollout
 from nacre.simulation.environment import TaskEnvironment
 from swinging import Ball, Balls, Solved
@@ -93,12 +93,12 @@ def solved_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_videos_of_it_are_made_for_one_trial_and_for_a_page(
     solved_run: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(video, "GIF_FRAMES_PER_SECOND", 2)
+    monkeypatch.setattr(page, "VIDEO_RATE", 2)
     register_family(Solved)
     capsys.readouterr()
     film = tmp_path / "trial.gif"
     arguments = ["adapt", str(solved_run), "--task", "place=0.5", "--episodes", "3", "--json"]
-    assert cli.main([*arguments, "--video", str(film)]) == 0
+    assert cli.main([*arguments, "--video", str(film), "--video-fps", "2"]) == 0
     episodes = json.loads(capsys.readouterr().out)["episodes"]
     assert len(episodes) == 3 and all(episode["success"] in (True, False) for episode in episodes)
     assert film.read_bytes().startswith(b"GIF8")
