@@ -272,7 +272,7 @@ def test_a_collection_that_is_killed_twice_goes_on_to_the_same_checkpoints(
     qualities = ("--quality", "random,mixed")
     assert output(capsys, *command, str(tmp_path / "whole"), "--only", "train") == ""
     halves = (*command, str(tmp_path / "halves"), *qualities)
-    for at, steps in (("training", 1), ("logging", 4)):
+    for at, steps in (("training", 2), ("logging", 4)):
         ended = subprocess.run([sys.executable, "-c", KILLED, at, *halves], capture_output=True, text=True)
         assert ended.returncode == -signal.SIGKILL, ended.stderr
         assert len(list((tmp_path / "halves" / "checkpoints").glob("step-*.npz"))) == steps
