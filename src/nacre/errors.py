@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import re
 from collections.abc import Iterable
+from typing import Any
 
 MAX_LISTED = 30
 """Names that an error lists at most."""
@@ -16,6 +18,14 @@ class NacreError(Exception):
 
 class DivergedError(NacreError):
     """An agent's actions are not finite: its networks diverged, in training or in adaptation."""
+
+
+def imported(module: str, otherwise: str) -> Any:
+    """A module that not every installation has. Where it is missing, NacreError with the sentence `otherwise`."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise NacreError(otherwise) from error
 
 
 def unknown(kind: str, name: str, known: Iterable[str], otherwise: str = "") -> NacreError:

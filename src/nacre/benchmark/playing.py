@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -136,7 +137,7 @@ def simulation(experiment: Experiment, lanes: int) -> Result:
         measures["same_work"] = _mj_step_rate(family, lanes, contact_forces=True)
     with ExitStack() as stack:
         if type(family).model_file in GYMNASIUM_ROBOTS:
-            vector = gymnasium.vector.AsyncVectorEnv([functools.partial(_gymnasiums_robot, family)] * lanes)
+            vector = _gymnasiums_lanes(family, lanes)
             stack.callback(vector.close)
             measures["async_vector_env"] = _vector_rate(vector, num_steps=-(-sizes.CONTROL_STEPS_PER_ROUND // lanes))
         rounds = [{name: measure() for name, measure in measures.items()} for _ in range(sizes.ROUNDS + 1)][1:]
@@ -153,6 +154,13 @@ def simulation(experiment: Experiment, lanes: int) -> Result:
         **{f"{name}_steps_per_s": rate for name, rate in median.items()}, "lanes": lanes,
         **{compared[name]: against(name) for name in measures if name in compared},
     }  # fmt: skip
+
+
+def _gymnasiums_lanes(family: MujocoFamily, lanes: int) -> gymnasium.vector.VectorEnv:
+    """A process for each lane, forked: JAX, which warns of it, is not used there."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r".*fork\(\)")
+        return gymnasium.vector.AsyncVectorEnv([functools.partial(_gymnasiums_robot, family)] * lanes)
 
 
 def _gymnasiums_robot(family: MujocoFamily) -> gymnasium.Env:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nacre.errors import NacreError, shown
+from nacre.errors import NacreError, imported, shown
 
 SPLITS = ("train", "test", "other")
 """Data of the training tasks; of the test tasks, by their own policies; in the test tasks, by policies of other tasks.
@@ -215,12 +215,7 @@ def read_flags(file: Any, number: int, name: str) -> np.ndarray:
 
 def offline_extra(module: str) -> Any:
     """A module of the extra 'offline'."""
-    import importlib
-
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise NacreError(
-            f"data sets need {module}, which is not installed; install nacre with its extra: "
-            "pip install 'nacre[offline]'."
-        ) from error
+    return imported(
+        module,
+        f"data sets need {module}, which is not installed; install nacre with its extra: pip install 'nacre[offline]'.",
+    )

@@ -14,7 +14,7 @@ from nacre.deploy import NumpySession, numpy_networks, read_bundle
 from nacre.deploy.numpy_bundle import Bundle, read
 from nacre.deploy.onnx_agents import GRAPHS, Memory, TaskAgentGraph
 from nacre.deploy.onnx_graph import Graph, Value, onnx_module
-from nacre.errors import NacreError
+from nacre.errors import NacreError, imported
 
 NAMES = ("begin", "act", "observe", "end_episode", "step", "belief", "absorb")
 """Of the files, less '.onnx'. 'belief' where the method has one, 'absorb' where its protocol gives it logs."""
@@ -109,10 +109,9 @@ Runner = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
 def by_onnxruntime(model: bytes) -> Runner:
     """A model run by onnxruntime, in one thread. NacreError where it is not installed."""
-    try:
-        runtime = importlib.import_module("onnxruntime")
-    except ImportError as error:
-        raise NacreError("acting by ONNX files needs a runtime; install one with pip install onnxruntime.") from error
+    runtime = imported(
+        "onnxruntime", "acting by ONNX files needs a runtime; install one with pip install onnxruntime."
+    )  # fmt: skip
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
 
-from nacre.errors import NacreError
+from nacre.errors import imported
 
 OPSET, IR_VERSION = 18, 8
 """Of the operators and of the file: what runtimes since early 2023 read (onnx 1.13, onnxruntime 1.14)."""
@@ -15,10 +14,7 @@ OPSET, IR_VERSION = 18, 8
 
 def onnx_module() -> Any:
     """The package onnx. Raises NacreError where it is not installed."""
-    try:
-        return importlib.import_module("onnx")
-    except ImportError as error:
-        raise NacreError("--onnx needs the package onnx; install it with pip install 'nacre[onnx]'.") from error
+    return imported("onnx", "--onnx needs the package onnx; install it with pip install 'nacre[onnx]'.")
 
 
 class Value:

@@ -3,7 +3,6 @@ Face Hub."""
 
 from __future__ import annotations
 
-import importlib
 import re
 import shutil
 import tempfile
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nacre.deploy.model_card import model_card
-from nacre.errors import NacreError, shown
+from nacre.errors import NacreError, imported, shown
 from nacre.runs import tables
 from nacre.runs.checkpoints import Checkpoints
 from nacre.runs.directory import RunDirectory
@@ -160,10 +159,7 @@ def _wall_seconds(run: RunDirectory, grad_steps: int) -> Any:
 
 def import_hub() -> Any:
     """The client of the Hugging Face Hub, or a NacreError where it is not installed."""
-    try:
-        return importlib.import_module("huggingface_hub")
-    except ImportError as error:
-        raise NacreError(
-            "the client of the Hugging Face Hub is not installed; install nacre with its extra: "
-            "pip install 'nacre[hub]'."
-        ) from error
+    return imported(
+        "huggingface_hub",
+        "the client of the Hugging Face Hub is not installed; install nacre with its extra: pip install 'nacre[hub]'.",
+    )

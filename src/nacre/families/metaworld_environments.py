@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nacre.errors import NacreError
+from nacre.errors import imported
 
 OBS_DIM, ACTION_DIM = 39, 4
 """Of every environment."""
@@ -24,14 +24,11 @@ def idle_or_new(name: str) -> Any:
 
 def metaworld() -> Any:
     """Meta-World's package; NacreError where it is not installed."""
-    try:
-        import metaworld as package
-    except ImportError as error:
-        raise NacreError(
-            "Meta-World is not installed; it pins an older MuJoCo, so install it in a separate environment: "
-            "pip install 'nacre[metaworld]'."
-        ) from error
-    return package
+    return imported(
+        "metaworld",
+        "Meta-World is not installed; it pins an older MuJoCo, so install it in a separate environment: "
+        "pip install 'nacre[metaworld]'.",
+    )
 
 
 def environment_classes() -> dict[str, Any]:

@@ -108,12 +108,7 @@ def table(result: Calibration) -> tuple[list[str], list[list[object]]]:
 
 
 def _draw(figure: Figure, agent: TrainedAgent, result: Calibration) -> None:
-    experiment = agent.experiment
-    figure.suptitle(
-        f"{agent.family.name}, {experiment.algorithm_name} ({experiment.preset}), seed {experiment.options.seed}: is "
-        "the belief honest?",
-        x=0.01, ha="left", fontsize=11.5, fontweight="bold",
-    )  # fmt: skip
+    picture.write_title(figure, agent.experiment, ": is the belief honest?")
     left, right = figure.subplots(1, 2)
     left.plot([0, 1], [0, 1], color=picture.FAINT, linewidth=1, linestyle=(0, (4, 3)))
     left.text(0.86, 0.76, "honest", color=picture.FAINT, fontsize=8.5)

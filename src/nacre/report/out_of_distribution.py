@@ -68,12 +68,7 @@ def table(agent: TrainedAgent, result: Sweep) -> tuple[list[str], list[list[obje
 
 
 def _draw(figure: Figure, agent: TrainedAgent, result: Sweep) -> None:
-    experiment = agent.experiment
-    figure.suptitle(
-        f"{agent.family.name}, {experiment.algorithm_name} ({experiment.preset}), seed {experiment.options.seed}: "
-        "beyond the range of training",
-        x=0.01, ha="left", fontsize=11.5, fontweight="bold",
-    )  # fmt: skip
+    picture.write_title(figure, agent.experiment, ": beyond the range of training")
     left, right = figure.subplots(1, 2)
     _by_distance(left, result.returns, f"return of episode {agent.trials.episodes}", picture.COLOURS[0])
     _by_distance(right, result.spread, "standard deviation of the belief", picture.COLOURS[1])

@@ -17,6 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MultipleLocator, NullFormatter
 
 from nacre.errors import NacreError
+from nacre.runs.experiment import Experiment
 
 SUFFIXES = (".png", ".svg", ".pdf")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288", "#882255")
@@ -88,6 +89,12 @@ def written_whole(out: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+def write_title(figure: Figure, experiment: Experiment, shown: str) -> None:
+    """Over all panels: which run it is, and what of it is shown, which goes on the sentence."""
+    run = f"{experiment.family.name}, {experiment.algorithm_name} ({experiment.preset}), seed {experiment.options.seed}"
+    figure.suptitle(run + shown, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
 
 
 def legend_above(axes: Axes, handles: Sequence[Any], columns: int = 1, title: str | None = None) -> None:

@@ -68,7 +68,6 @@ def draw(run: Path, out: Path) -> None:
     picture.check_path(out)
     directory = RunDirectory(run)
     state = load_state(directory, with_buffers=False)
-    experiment = directory.experiment
     agent = agent_of(directory, state)
     trials = play(agent, choose_tasks(agent.tasks.test))
     num_rows = 3 if trials.belief_stds else 2
@@ -80,12 +79,10 @@ def draw(run: Path, out: Path) -> None:
     heights = [top] + [1.6] * (num_rows - 1)
     with picture.drawing(out, 0.8 + width, 1.5 + sum(heights) + 0.4 * (num_rows - 1)) as figure:
         held_out = "held-out " if agent.family.disjoint else ""
-        figure.suptitle(
-            f"{agent.family.name}, {experiment.algorithm_name} ({experiment.preset}), "
-            f"seed {experiment.options.seed}, after "
-            f"{picture.steps_text(int(state.env_steps))} environment steps: a trial on each of {num_columns} "
+        steps = picture.steps_text(int(state.env_steps))
+        picture.write_title(
+            figure, agent.experiment, f", after {steps} environment steps: a trial on each of {num_columns} "
             f"{held_out}tasks{_reached(agent.family, trials)}",
-            x=0.01, ha="left", fontsize=11.5, fontweight="bold",
         )  # fmt: skip
         _draw_columns(figure, agent, trials, heights)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import json
 import platform
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nacre.errors import NacreError
+from nacre.errors import NacreError, imported
 from nacre.families.family import TASK_SET_VERSION, TaskSet, num_tasks, take
 from nacre.runs import tables
 from nacre.runs.below import check_no_folder_of_runs
@@ -220,10 +219,7 @@ def _as_frame(file: Path, frame: bool) -> Any:
     columns = tables.read(file)
     if not frame:
         return columns
-    try:
-        pandas = importlib.import_module("pandas")
-    except ImportError as error:
-        raise NacreError("pandas is not installed; install it, or ask for a dict of arrays (no frame=True).") from error
+    pandas = imported("pandas", "pandas is not installed; install it, or ask for a dict of arrays (no frame=True).")
     return pandas.DataFrame(columns)
 
 

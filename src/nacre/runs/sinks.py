@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from nacre.errors import NacreError, unknown
+from nacre.errors import imported, unknown
 from nacre.families import plugins
 from nacre.runs.directory import RunDirectory
 
@@ -125,13 +125,9 @@ class Wandb:
 
 def import_wandb() -> Any:
     """The module of Weights & Biases, or a NacreError where it is not installed."""
-    try:
-        import wandb
-    except ImportError as error:
-        raise NacreError(
-            "Weights & Biases is not installed; install nacre with its extra: pip install 'nacre[wandb]'."
-        ) from error
-    return wandb
+    return imported(
+        "wandb", "Weights & Biases is not installed; install nacre with its extra: pip install 'nacre[wandb]'."
+    )
 
 
 def start_wandb(run: RunDirectory) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import time
 import warnings
@@ -10,7 +9,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from nacre.errors import NacreError, shown
+from nacre.errors import NacreError, imported, shown
 from nacre.runs.files import notice, writing
 from nacre.sweeps.job import Job, scores_of
 from nacre.sweeps.plan import Planned, make
@@ -142,12 +141,7 @@ class OptunaSearch:
 
 def import_optuna() -> Any:
     """Optuna, or a NacreError where it is not installed."""
-    try:
-        return importlib.import_module("optuna")
-    except ImportError as error:
-        raise NacreError(
-            "Optuna is not installed; install nacre with its extra: pip install 'nacre[optuna]'."
-        ) from error
+    return imported("optuna", "Optuna is not installed; install nacre with its extra: pip install 'nacre[optuna]'.")
 
 
 def _checked(spec: Spec) -> Optuna:

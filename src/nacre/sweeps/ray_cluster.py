@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import time
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nacre.errors import NacreError
+from nacre.errors import NacreError, imported
 from nacre.runs.files import reason_of
 from nacre.sweeps.core_shares import core_share
 from nacre.sweeps.executor import LOST, Ended
@@ -146,7 +145,4 @@ def _own_addresses(ray: Any) -> set[str]:
 
 def import_ray() -> Any:
     """Ray, or a NacreError where it is not installed."""
-    try:
-        return importlib.import_module("ray")
-    except ImportError as error:
-        raise NacreError("Ray is not installed; install nacre with its extra: pip install 'nacre[ray]'.") from error
+    return imported("ray", "Ray is not installed; install nacre with its extra: pip install 'nacre[ray]'.")

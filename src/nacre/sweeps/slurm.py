@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import os
 import signal
@@ -13,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nacre.errors import NacreError
+from nacre.errors import NacreError, imported
 from nacre.runs.files import reason_of, writing
 from nacre.sweeps.executor import LOST, Ended
 from nacre.sweeps.job import Job, command_for
@@ -179,9 +178,4 @@ def _check_slurm() -> None:
 
 def import_submitit() -> Any:
     """Submitit, or a NacreError where it is not installed."""
-    try:
-        return importlib.import_module("submitit")
-    except ImportError as error:
-        raise NacreError(
-            "submitit is not installed; install nacre with its extra: pip install 'nacre[slurm]'."
-        ) from error
+    return imported("submitit", "submitit is not installed; install nacre with its extra: pip install 'nacre[slurm]'.")
