@@ -7,6 +7,7 @@ The outputs are kept in docs/outputs/PAGE.json with the commit. `make docs` puts
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -59,6 +60,7 @@ def kept(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def main(pages: list[str]) -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["MINARI_DATASETS_PATH"] = f"{folder}/data"  # data sets of the pages, and no others
         for page in pages:
             cells = execute(page, folder)
             text = json.dumps({"commit": commit.strip(), "cells": cells}, indent=1, ensure_ascii=False) + "\n"

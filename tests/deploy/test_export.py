@@ -134,7 +134,7 @@ def test_bad_bundles_are_refused_in_a_sentence(copied: Path) -> None:
     with_weights(copied, arrays | {"policy.0.weight": first * np.nan})
     refused("policy.0.weight that are not finite")
     with_weights(copied, arrays | {"strange": first})
-    refused("has the array strange")
+    refused("has the unknown array strange")
     (copied / "agent.json").write_bytes(whole["agent.json"].replace(b'"sampled": 0', b'"sampled": 1'))
     refused("agent.json is not what was exported")
     with pytest.raises(nacre.NacreError, match="cannot read"):
@@ -147,7 +147,7 @@ def test_what_stands_already_is_left_alone(bundle: Path, agent: nacre.TrainedAge
         agent.export(bundle)
     assert (bundle / "agent.json").read_bytes() == before
     (tmp_path / "mine").mkdir()
-    with pytest.raises(nacre.NacreError, match="replaces nothing but bundles"):
+    with pytest.raises(nacre.NacreError, match="not an exported agent, so --overwrite"):
         agent.export(tmp_path / "mine", overwrite=True)
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
     (copy / "notes.txt").write_text("mine")
@@ -199,7 +199,7 @@ def test_what_is_no_saved_session_of_the_bundle_is_refused(copied: Path, tmp_pat
     for changes, words in (
         ({"memory.z": arrays["memory.z"][1:]}, "memory.z of shape"),
         ({"memory.z": arrays["memory.z"] * np.nan}, "not finite"),
-        ({"other": arrays["memory.z"]}, "has the array other"),
+        ({"other": arrays["memory.z"]}, "has the unknown array other"),
         ({"agent": arrays["agent"] ^ 1}, "of another agent"),
     ):
         np.savez(file, **(arrays | changes))

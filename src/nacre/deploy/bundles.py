@@ -53,7 +53,7 @@ def robot_words(family: Family) -> dict[str, Any]:
         names = getattr(family, f"{kind}_names")
         if names and len(names) != size:
             raise NacreError(
-                f"{family.name} has {len(names)} {kind}_names, but {kind}s of {size} numbers; give each a name."
+                f"{family.name} has {len(names)} {kind}_names, but {kind}s of {size} numbers; name each number."
             )
         words[f"{kind}s"] = list(names) or None
     words["control_period"] = family.control_period
@@ -217,16 +217,19 @@ def check_place(path: Path, *, overwrite: bool) -> Path:
 
 def _check_bundle(path: Path) -> None:
     """Raises NacreError where a folder is not a bundle and nothing else."""
-    refused = f"--overwrite replaces nothing but bundles; choose another place with --out than {path}"
+    refused = f"{path} is not an exported agent, so --overwrite leaves it alone; choose another place with --out."
     try:
         is_bundle = json.loads((path / "agent.json").read_text())["format"] == numpy_bundle.FORMAT
         names = {entry.name for entry in path.iterdir()}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise NacreError(f"{refused}, which is none.") from error
+        raise NacreError(refused) from error
     if path.is_symlink() or not is_bundle:
-        raise NacreError(f"{refused}, which is none.")
+        raise NacreError(refused)
     if names - FILES:
-        raise NacreError(f"{refused}, or move {min(names - FILES)} out of it.")
+        raise NacreError(
+            f"{path} has {min(names - FILES)} in it, which --overwrite would delete; move that away, or choose another "
+            "place with --out."
+        )
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -261,8 +264,8 @@ def export(
     generator = getattr(jax.config, "jax_default_prng_impl", "threefry2x32")
     if generator != "threefry2x32" or not getattr(jax.config, "jax_threefry_partitionable", True):
         raise NacreError(
-            "JAX is set to another generator of random numbers than its usual one, which exported agents have; unset "
-            "JAX_DEFAULT_PRNG_IMPL and JAX_THREEFRY_PARTITIONABLE."
+            "JAX is set to another random number generator than exported agents have; unset JAX_DEFAULT_PRNG_IMPL and "
+            "JAX_THREEFRY_PARTITIONABLE."
         )
     trials, family = agent.trials.changed(episodes, **options), agent.experiment.family
     task, params = first_task([agent.tasks.test, agent.tasks.train]), in_float32(agent.params_for(trials))

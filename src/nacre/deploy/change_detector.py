@@ -53,13 +53,13 @@ def with_detector(agent: Watched, trials: TrialSettings, false_alarms: float) ->
     settings, networks = agent.experiment.settings, agent.networks
     if networks is None or agent.believes is None or settings.reward_scale is None:
         raise NacreError(
-            f"{agent!r} has no detector of changes: that takes a belief, and critics of a checkpoint; leave out "
-            "--detect, or give a run of pearl."
+            f"{agent!r} cannot detect changes, for which it would need a belief and critics; leave out --detect, or "
+            "give a run of pearl."
         )
     if trials.meets.logs is not None:
         raise NacreError(
-            f"protocol {trials.protocol} gives the agent logged transitions, by which no detector is set; choose "
-            "another, such as --protocol online-prior."
+            f"protocol {trials.protocol} gives the agent logged transitions, and no detector can be set from them; "
+            "choose another, such as --protocol online-prior."
         )
     wrong = change_detection.wrong(agent.believes, settings.reward_scale, settings.discount)
     first = min(trials.exploration_episodes or 0, trials.episodes - 1)

@@ -39,7 +39,10 @@ def opened(data: DataSet | str | Path | None, experiment: Experiment) -> DataSet
 
 def _check_family(data: DataSet, family: Family) -> None:
     if data.family.name != family.name:
-        raise NacreError(f"the data set {data.id} is of {data.family.name}, but the agent is of {family.name}.")
+        raise NacreError(
+            f"the data set {data.id} is of {data.family.name}, but the agent is of {family.name}; choose a data set of "
+            f"{family.name}."
+        )
     differing = changes(data.family, family)
     if differing:
         raise NacreError(

@@ -68,7 +68,7 @@ def _read_about(file: Path) -> dict[str, Any]:
             "session.py that lies beside it."
         )
     if about.get("seal") != seal_of(about):
-        raise SessionError(f"{file} is not what was exported: its seal is another; copy the bundle anew.")
+        raise SessionError(f"{file} was changed after the export (its seal differs); copy the bundle anew.")
     return about
 
 
@@ -93,9 +93,10 @@ def check_arrays(file: Path, arrays: dict[str, np.ndarray], wanted: dict[str, tu
     """Raises SessionError where these are not arrays of those names and shapes, of finite numbers."""
     strange = sorted(set(arrays) ^ set(wanted))
     if strange:
-        raise SessionError(f"{file} {'has' if strange[0] in arrays else 'lacks'} the array {strange[0]}; copy it anew.")
+        which = "has the unknown" if strange[0] in arrays else "lacks the"
+        raise SessionError(f"{file} {which} array {strange[0]}; copy it anew.")
     for name, shape in wanted.items():
         if arrays[name].shape != shape or arrays[name].dtype.kind not in "fiu":
             raise SessionError(f"{file} has {name} of shape {arrays[name].shape}, not {shape}; copy the bundle anew.")
         if not np.isfinite(arrays[name]).all():
-            raise SessionError(f"{file} has numbers in {name} that are not finite; use another checkpoint, or copy.")
+            raise SessionError(f"{file} has a number in {name} that is not finite; copy it anew, or export it anew.")

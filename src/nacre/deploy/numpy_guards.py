@@ -86,7 +86,7 @@ class Guarding:
         self._change = self._wide(self._number("change", training.get("action_change")))
         self._low, self._high = self._wide(self.guards.low), self._wide(self.guards.high)
         if not (self._low <= self._high).all():
-            raise error("a guard's low is above its high; change them.")
+            raise error("the guards' low is above high; set low below high.")
         self._most_wait = self.guards.late * (self._number("period", about.get("control_period")) or 0.0)
         most = self._number("precision", training.get("factor"))
         self.most_precision = np.array(most, np.float32) if "factor" in self.counts else None
@@ -97,8 +97,8 @@ class Guarding:
         needed = needs_training(self.guards)
         if needed and not training:
             raise self._error(
-                f"guard '{needed[0]}' goes by what training saw, which this agent does not tell; export its run anew, "
-                "by a protocol whose trials can be played in train tasks."
+                f"guard '{needed[0]}' needs the ranges that training saw, which this agent lacks; export its run anew, "
+                "with a protocol that can be played in train tasks, or leave the guard out."
             )
         if "belief" in self.counts and training.get("belief") is None:
             raise self._error("guard 'belief' is for methods with a belief; leave it out.")

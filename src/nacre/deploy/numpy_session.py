@@ -272,16 +272,21 @@ class Session:
         except (TypeError, ValueError) as error:
             raise self.error(f"{what} is no array of numbers ({error}); it must have shape {shape}.") from error
         if array.shape != shape:
-            raise self.error(f"{what} has shape {array.shape}, but {self.about['family']} has {shape}.")
+            raise self.error(
+                f"{what} has shape {array.shape}, but must have {shape} in {self.about['family']}; check what is "
+                "passed."
+            )
         if not np.isfinite(array).all():
             raise self.error(f"{what} at step {self.num_steps + 1} is not finite: {array.tolist()}; check the sensors.")
         return array
 
     def _number(self, reward: Any) -> float:
         if np.ndim(reward) > 0 or np.asarray(reward).dtype.kind not in "biuf":
-            raise self.error(f"the reward at step {self.num_steps + 1} is {reward!r}, which is not one number.")
+            raise self.error(f"the reward at step {self.num_steps + 1} is {reward!r}, not a number; pass one number.")
         if not abs(float(reward)) < 3e38:
-            raise self.error(f"the reward at step {self.num_steps + 1} is {reward}, which is not finite.")
+            raise self.error(
+                f"the reward at step {self.num_steps + 1} is {reward}, which is not finite; check the sensors."
+            )
         return float(reward)
 
     def _parsed(self, task: str | Mapping[str, Any] | None) -> np.ndarray:

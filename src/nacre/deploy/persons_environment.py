@@ -17,7 +17,10 @@ def check_spaces(env: Any, family: Family) -> None:
     for name, shape in wanted:
         space = getattr(env, name, None)
         if space is not None and getattr(space, "shape", None) != shape:
-            raise NacreError(f"the environment's {name} is {space}, but an agent of {family.name} needs shape {shape}.")
+            raise NacreError(
+                f"the environment's {name} is {space}, but an agent of {family.name} needs shape {shape}; wrap the "
+                "environment, or load an agent that was trained for it."
+            )
     actions = getattr(env, "action_space", None)
     bounds = (getattr(actions, "low", np.nan), getattr(actions, "high", np.nan))
     if actions is not None and not (np.allclose(bounds[0], -1.0) and np.allclose(bounds[1], 1.0)):

@@ -178,11 +178,13 @@ class Session:
             shape = (count, *getattr(wanted, name, (obs_dim,) if name == "last_obs" else ()))
             if np.shape(values) != shape or count == 0:
                 raise NacreError(
-                    f"{name} of the logged transitions has shape {np.shape(values)}, but {self._family.name} has "
-                    f"{shape} for {count} of them."
+                    f"{name} of the logged transitions has shape {np.shape(values)}, but must have {shape} for {count} "
+                    f"transitions of {self._family.name}; give at least 1, all in such arrays."
                 )
             if not np.isfinite(np.asarray(values)).all():
-                raise NacreError(f"{name} of the logged transitions is not finite everywhere; mend the log.")
+                raise NacreError(
+                    f"{name} of the logged transitions has a number that is not finite; leave that episode out."
+                )
 
     def _checked_reward(self, reward: Any) -> np.ndarray:
         """As [1] float32, a copy."""
@@ -213,7 +215,9 @@ class Session:
         except (TypeError, ValueError) as error:
             raise NacreError(f"{what} is no array of numbers ({error}); it must have shape {(width,)}.") from error
         if array.shape != (width,):
-            raise NacreError(f"{what} has shape {array.shape}, but {self._family.name} has {(width,)}.")
+            raise NacreError(
+                f"{what} has shape {array.shape}, but must have {(width,)} in {self._family.name}; check what is passed."
+            )
         if not np.isfinite(array).all():
             raise NacreError(
                 f"{what.replace('an ', 'the ')} at step {self.num_steps + 1} is {array.tolist()}, which is not finite; "

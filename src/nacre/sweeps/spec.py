@@ -101,7 +101,10 @@ def _spec(source: str, data: dict[str, Any], default_out: Path, out: str | Path 
     fields = _table(source, data, "fields")
     experiments = data.get("experiment", [{}])
     if not isinstance(experiments, list) or not all(isinstance(one, dict) for one in experiments) or not experiments:
-        raise NacreError(f"{source}: write a separate table [[experiment]] for each experiment.")
+        raise NacreError(
+            f"{source}: experiment is {shown(experiments)}, but must be tables; write [[experiment]] above the fields of "
+            "each experiment."
+        )
     for name in named:
         if name in fields:
             raise NacreError(f"{source}: {name} stands at the top and in [fields]; leave one out.")
@@ -187,7 +190,7 @@ def _number(source: str, table: str, values: Mapping[str, Any], name: str, defau
     least, most = (0, 2**32 - 1) if name == "seed" else (1, MAX_DRAWN)
     if type(value) is not int or not least <= value <= most:
         raise NacreError(
-            f"{source}: [{table}] {name} is {shown(value)}, but must be a whole number, {least} to {most}."
+            f"{source}: [{table}] {name} is {shown(value)}, but must be a whole number from {least} to {most}."
         )
     return value
 
