@@ -216,7 +216,8 @@ class Session:
             raise NacreError(f"{what} is no array of numbers ({error}); it must have shape {(width,)}.") from error
         if array.shape != (width,):
             raise NacreError(
-                f"{what} has shape {array.shape}, but must have {(width,)} in {self._family.name}; check what is passed."
+                f"{what} has shape {array.shape}, but must have {(width,)} in {self._family.name}; check what is "
+                "passed."
             )
         if not np.isfinite(array).all():
             raise NacreError(

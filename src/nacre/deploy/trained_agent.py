@@ -91,8 +91,8 @@ class TrainedAgent:
         if self._exploring_params is None:
             if self._read_exploring_params is None:
                 raise NacreError(
-                    "this agent has no hypotheses about tasks, since it was loaded without its replay; load it from its "
-                    "run, or set --exploration prior."
+                    "this agent has no hypotheses about tasks, since it was loaded without its replay; load it from "
+                    "its run, or set --exploration prior."
                 )
             self._exploring_params = self._read_exploring_params()
         return self._exploring_params

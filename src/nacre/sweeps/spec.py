@@ -102,8 +102,8 @@ def _spec(source: str, data: dict[str, Any], default_out: Path, out: str | Path 
     experiments = data.get("experiment", [{}])
     if not isinstance(experiments, list) or not all(isinstance(one, dict) for one in experiments) or not experiments:
         raise NacreError(
-            f"{source}: experiment is {shown(experiments)}, but must be tables; write [[experiment]] above the fields of "
-            "each experiment."
+            f"{source}: experiment is {shown(experiments)}, but must be tables; write [[experiment]] above the "
+            "fields of each experiment."
         )
     for name in named:
         if name in fields:
