@@ -132,7 +132,7 @@ def test_bad_bundles_are_refused_in_a_sentence(copied: Path) -> None:
     with_weights(copied, arrays | {"policy.0.weight": first[1:]})
     refused("policy.0.weight of shape")
     with_weights(copied, arrays | {"policy.0.weight": first * np.nan})
-    refused("policy.0.weight that are not finite")
+    refused("a number in policy.0.weight that is not finite")
     with_weights(copied, arrays | {"strange": first})
     refused("has the unknown array strange")
     (copied / "agent.json").write_bytes(whole["agent.json"].replace(b'"sampled": 0', b'"sampled": 1'))
