@@ -139,8 +139,36 @@ def test_credit_is_for_the_trial_or_for_the_episode(credit: Any, lengths: tuple[
     config = dataclasses.replace(SMALL, credit=credit, discount=0.9, gae_lambda=0.7)
     with jax.enable_x64(True):
         given = on_policy.Rollouts(rng.normal(size=(2, 9, 3)), rng.normal(size=(2, 9, 2)), reward, real)
-        found = assess(given, config)
+        found = assess(jax.tree.map(lambda x: x[None], given), config)[0]
     np.testing.assert_allclose(found, expected, atol=1e-7)
+
+
+def test_a_trial_that_went_better_than_another_of_its_task_pays():
+    """Two trials alike, but that one has 1 more reward in every step: alone both are worth 0, together they differ."""
+    rng = np.random.default_rng(0)
+    reward = np.broadcast_to(rng.normal(size=(1, 2, 9)), (2, 2, 9)) + np.array([0.0, 1.0])[:, None, None]
+    shared = [np.broadcast_to(rng.normal(size=(1, 2, 9, dim)), (2, 2, 9, dim)) for dim in (3, 2)]
+    given = on_policy.Rollouts(*shared, reward, np.ones((2, 2, 9), bool))
+    config = dataclasses.replace(SMALL, credit="trial")
+    alone = [assess(jax.tree.map(lambda x, i=i: x[i : i + 1], given), config)[0] for i in range(2)]
+    np.testing.assert_allclose(alone[0].mean(), 0.0, atol=1e-5)
+    np.testing.assert_allclose(alone[1].mean(), 0.0, atol=1e-5)
+    worse, better = assess(given, config).mean(axis=(1, 2))
+    assert better > 0.2 and worse < -0.2
+    np.testing.assert_allclose(better + worse, 0.0, atol=1e-5)
+
+
+def test_trials_of_a_task_are_assessed_together():
+    config = dataclasses.replace(SMALL, tasks_per_iteration=2, trials_per_task=3)
+    state = rl2.init(FAMILY, config, 0)
+    (after,), (metrics,) = next(rl2.meta_train(FAMILY, config, FAMILY.task_set(0, 3, 2), [state]))
+    assert after.env_steps == 2 * 3 * 2 * FAMILY.horizon
+    assert np.isfinite(metrics["policy_loss"]).all()
+    episodes = [one.episode for one in played(FAMILY, config, state.policy, True, num_tasks=6)]
+    each = [on_policy.as_rollouts(one, 2) for one in episodes]  # [task, trial, time]
+    together = [assess(jax.tree.map(lambda *x, i=i: np.stack([y[i] for y in x], 1), *each), config) for i in range(2)]
+    found = gather(state.policy, episodes, config=config).advantage
+    np.testing.assert_allclose(found, np.concatenate(together).reshape(6, -1), atol=1e-6)
 
 
 def test_gradients_go_back_as_many_steps_as_they_may():

@@ -19,7 +19,7 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from nacre.algorithms.protocol import Exported
-from nacre.families.family import Family, TaskSet, num_tasks
+from nacre.families.family import Family, TaskSet, num_tasks, take
 from nacre.learning import exporting, on_policy
 from nacre.learning.networks import MIN_LOG_STD, PolicyOutput, full_precision
 from nacre.learning.on_policy import Rollouts, log_density, masked_mean
@@ -113,13 +113,15 @@ def ppo_loss(policy: RecurrentPolicy, trials: Trials, config: Rl2Settings) -> tu
     return loss, metrics
 
 
-def assess(rollouts: Rollouts, config: Rl2Settings) -> Float[Array, "episode time"]:
-    """The advantages in one task's trial [episode, time], credited over the trial or within each episode."""
-    if config.credit == "trial":
-        whole = jax.tree.map(lambda x: x.reshape(1, -1, *x.shape[2:]), rollouts)
-        found = on_policy.advantages(whole, config.discount, config.gae_lambda)
-        return found.reshape(rollouts.reward.shape)
-    return on_policy.advantages(rollouts, config.discount, config.gae_lambda)
+def assess(rollouts: Rollouts, config: Rl2Settings) -> Float[Array, "trial episode time"]:
+    """The advantages in one task's trials [trial, episode, time], credited over a trial or within each episode.
+
+    The baseline and the scale of the advantages are of all these trials together.
+    """
+    trials, episodes, horizon = rollouts.reward.shape
+    span = (trials, episodes * horizon) if config.credit == "trial" else (trials * episodes, horizon)
+    credited = jax.tree.map(lambda x: x.reshape(*span, *x.shape[3:]), rollouts)
+    return on_policy.advantages(credited, config.discount, config.gae_lambda).reshape(rollouts.reward.shape)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -207,9 +209,10 @@ def meta_train(
 
 
 def iteration(family: Family, config: Rl2Settings, tasks: Tasks, state: State) -> tuple[State, Metrics]:
-    """One meta-iteration: a trial in every drawn task, then PPO on all of them."""
+    """One meta-iteration: `trials_per_task` trials in every drawn task, then PPO on all of them."""
     number = int(state.meta_iterations)
     drawn = on_policy.draw_tasks(family, config, tasks, jax.random.fold_in(stream(state.key, "tasks"), number))
+    drawn = take(drawn, np.repeat(np.arange(config.tasks_per_iteration), config.trials_per_task))
     key = jax.random.fold_in(stream(state.key, "collect"), number)
     agent = _sampling_agent(family, config)
     played = [one.episode for one in trial(family, agent, state.policy, drawn, key, config.episodes_per_trial)]
@@ -234,8 +237,9 @@ def gather(policy: RecurrentPolicy, played: Sequence[Episode], config: Rl2Settin
     """The episodes of a trial in every lane as sequences, with what the network saw, as it stood when it acted."""
     each = [on_policy.as_rollouts(one, len(one.length)) for one in played]  # [lane, 1, time]
     rollouts = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *each)  # [lane, episode, time]
-    advantage = jax.vmap(functools.partial(assess, config=config))(rollouts)
-    lanes, episodes, horizon = advantage.shape
+    lanes, episodes, horizon = rollouts.reward.shape
+    of_tasks = jax.tree.map(lambda x: x.reshape(-1, config.trials_per_task, *x.shape[1:]), rollouts)
+    advantage = jax.vmap(functools.partial(assess, config=config))(of_tasks).reshape(lanes, episodes, horizon)
     told = jnp.stack([one.transitions.reward for one in played], axis=1)
     flat = jax.tree.map(lambda x: x.reshape(lanes, episodes * horizon, *x.shape[3:]), (*rollouts, advantage, told))
     obs, action, _, real, advantage, told = flat

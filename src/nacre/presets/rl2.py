@@ -24,7 +24,10 @@ class Rl2Settings(MethodSettings):
     iterations: int = 501
     """Meta-iterations of the whole run; `resume --iterations` raises it."""
     tasks_per_iteration: int = 100
-    """Tasks drawn (with replacement) in each iteration, a trial in each."""
+    """Tasks drawn (with replacement) in each iteration."""
+    trials_per_task: int = 1
+    """Trials in every drawn task. They share a baseline and the scale of their advantages, so that from 2 on a trial
+    that went better than another of its task pays. 1: only the steps of a trial are compared with each other."""
     episodes_per_trial: int = 2
     """Episodes of a trial in meta-training, one after another with the same hidden state."""
 
@@ -70,7 +73,8 @@ class Rl2Settings(MethodSettings):
         return self.num_epochs
 
     def env_steps(self, family: Family) -> int:
-        return self.iterations * self.tasks_per_iteration * self.episodes_per_trial * family.horizon
+        trials = self.iterations * self.tasks_per_iteration * self.trials_per_task
+        return trials * self.episodes_per_trial * family.horizon
 
 
 _SMOKE: dict[str, object] = dict(iterations=2, tasks_per_iteration=2, hidden_dim=8, num_epochs=2)
