@@ -63,11 +63,13 @@ else
 	        "the package python3-venv), then run make again." >&2; exit 1; }
 endif
 
+# Types are checked, which takes one process half a minute, while the tests go on.
 test: env
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
-	$(BIN)/python -m mypy
-	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest $(WORKERS) $(PYTEST_ARGS)
+	@$(BIN)/python -m mypy & types=$$!; \
+	    JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest $(WORKERS) $(PYTEST_ARGS); tests=$$?; \
+	    wait $$types || { echo "mypy has found errors: see above, before the tests" >&2; exit 1; }; exit $$tests
 
 test-slow: env
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

@@ -155,6 +155,7 @@ ASKED_BY_TYPE = {
 """Module -> why it asks a method or a family for its type, or for what it need not declare."""
 
 
+@cache
 def names_below(*bases: str) -> set[str]:
     """Names of these classes, and of all that derive from them."""
     classes = [node for file in FILES for node in ast.walk(tree_of(file)) if isinstance(node, ast.ClassDef)]
@@ -164,7 +165,10 @@ def names_below(*bases: str) -> set[str]:
     return found
 
 
-METHODS_AND_FAMILIES = names_below("Family", "MethodSettings", "Algorithm")
+def methods_and_families() -> set[str]:
+    return names_below("Family", "MethodSettings", "Algorithm")
+
+
 OF_A_METHOD = re.compile(r"(family|settings|\bconfig|algorithm|experiment|state|memory(_after)?)$|^load_state\(")
 
 
@@ -174,7 +178,7 @@ def asks_for_type(call: ast.Call) -> bool:
     if not isinstance(call.func, ast.Name) or call.func.id not in ("isinstance", "hasattr", "getattr"):
         return False
     if call.func.id == "isinstance":
-        return bool({node.id for node in ast.walk(call.args[1]) if isinstance(node, ast.Name)} & METHODS_AND_FAMILIES)
+        return bool({node.id for node in ast.walk(call.args[1]) if isinstance(node, ast.Name)} & methods_and_families())
     open_ended = call.func.id == "hasattr" or len(call.args) == 3
     return open_ended and OF_A_METHOD.search(ast.unparse(call.args[0])) is not None
 
@@ -184,7 +188,7 @@ def test_methods_and_families_are_asked_what_they_declare_not_of_what_type_they_
         module: [node for node in ast.walk(tree_of(file)) if isinstance(node, ast.Call) and asks_for_type(node)]
         for module, file in MODULES.items()
     }
-    assert {"SparsePointRobot", "GymnasiumFamily", "PearlSettings", "RandomSettings"} <= METHODS_AND_FAMILIES
+    assert {"SparsePointRobot", "GymnasiumFamily", "PearlSettings", "RandomSettings"} <= methods_and_families()
     assert {module for module, found in calls.items() if found} == ASKED_BY_TYPE.keys()
 
 

@@ -165,17 +165,19 @@ def test_a_context_of_a_window_is_of_transitions_collected_one_after_another():
     assert (np.ptp(seen[..., 0], axis=1) > 190).all()  # of all that there is
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
+        dict(encoder="recurrent"),
         dict(encoder="recurrent", batch_order="trajectories", context="batch"),
-        pytest.param(dict(context="replay", num_critics=1, use_prior_factor=True), marks=pytest.mark.slow),
-        pytest.param(dict(context="batch", use_value_network=False, num_critics=1), marks=pytest.mark.slow),
+        dict(context="replay", num_critics=1, use_prior_factor=True),
+        dict(context="batch", use_value_network=False, num_critics=1),
     ],
     ids=str,
 )
 def test_meta_training_runs_with_every_ablation(changes: dict[str, Any]):
-    """The other sources of a context, and a recurrent encoder of transitions, are among the runs below."""
+    """The other sources of a context, and a recurrent encoder, are among the runs below."""
     config = dataclasses.replace(SMALL, **changes)
     tasks, states = FAMILY.task_set(0, 3, 2), [pearl.init(FAMILY, config, 0)]
     for states, (metrics,) in pearl.meta_train(FAMILY, config, tasks, states):  # noqa: B007, B020
@@ -192,7 +194,7 @@ def assert_plays(state: pearl.State, config: PearlSettings) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        dict(normalise_inputs="encoder", encoder="recurrent"),
+        dict(normalise_inputs="encoder", encoder="recurrent", batch_order="trajectories", context="batch"),
         dict(normalise_inputs="all", context="collected-windows"),
         pytest.param(
             dict(normalise_inputs="all", context="recent-in-order", use_value_network=False), marks=pytest.mark.slow

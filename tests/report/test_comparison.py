@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from scipy.stats import mannwhitneyu, trim_mean
 
 import nacre
 from command_line import output, refusal, run
@@ -53,6 +52,8 @@ def make_run(tmp_path: Path) -> MakeRun:
 
 
 def test_the_pooled_interquartile_mean_is_the_trimmed_mean_of_all_seeds_and_tasks():
+    from scipy.stats import trim_mean  # which takes long to import
+
     scores = np.random.default_rng(0).normal(size=(4, 3))
     assert statistics.pooled_interquartile_mean(scores).value == pytest.approx(trim_mean(scores, 0.25, axis=None))
     assert statistics.pooled_interquartile_mean(np.array([[1.0, 2.0], [3.0, 9.0]])).value == 2.5
@@ -68,6 +69,8 @@ def test_its_interval_is_of_the_seeds_drawn_anew_with_all_their_tasks():
 
 
 def test_the_probability_of_improvement_counts_pairs_of_seeds_task_by_task():
+    from scipy.stats import mannwhitneyu
+
     better, worse = np.array([[1.0, 2.0]]), np.array([[0.0, 2.0]])  # ahead on one task, a tie on the other
     assert statistics.probability_of_improvement(better, worse).value == 0.75
     assert statistics.probability_of_improvement(worse, better).value == 0.25

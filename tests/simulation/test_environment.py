@@ -42,7 +42,9 @@ def test_names_are_those_of_the_families_in_one_word() -> None:
     assert {environment_id(name) for name in FAMILIES | OPTIONAL} <= set(gymnasium.registry)
 
 
+@pytest.mark.slow
 def test_an_import_of_nacre_makes_the_families_known_to_gymnasium() -> None:
+    """tests/cli/test_start_up.py imports them in either order."""
     code = "import gymnasium, nacre; print(gymnasium.make('nacre/PointRobot-v0').reset(seed=0)[0].shape)"
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert made.stdout == "(2,)\n", made.stderr

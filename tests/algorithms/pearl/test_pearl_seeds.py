@@ -72,7 +72,9 @@ def test_seeds_side_by_side_learn_what_each_learns_alone(collected):
     assert_trees_equal(states[0].rl_buffer, starts[0].rl_buffer)
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_go_through_a_run_together():
+    """With V they do in tests/runs/test_seeds.py, and without it they learn so above."""
     starts = [pearl.init(FAMILY, WITHOUT_V, seed) for seed in (1, 2)]
     for states, metrics in pearl.meta_train(FAMILY, WITHOUT_V, TASKS, copied(starts)):  # noqa: B007
         assert [len(values["kl"]) for values in metrics] == [20, 20]
