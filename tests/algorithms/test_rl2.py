@@ -21,6 +21,7 @@ from nacre.types import Tasks
 
 FAMILY = PointRobot()
 SMALL = Rl2Settings(num_train_tasks=3, num_test_tasks=2, tasks_per_iteration=3, hidden_dim=6, backpropagation_steps=7)
+TRIALS = dataclasses.replace(SMALL, tasks_per_iteration=2, trials_per_task=3)
 
 
 gather = jax.jit(rl2.gather, static_argnames="config")
@@ -159,15 +160,11 @@ def test_a_trial_that_went_better_than_another_of_its_task_pays():
 
 
 def test_trials_of_a_task_are_assessed_together():
-    config = dataclasses.replace(SMALL, tasks_per_iteration=2, trials_per_task=3)
-    state = rl2.init(FAMILY, config, 0)
-    (after,), (metrics,) = next(rl2.meta_train(FAMILY, config, FAMILY.task_set(0, 3, 2), [state]))
-    assert after.env_steps == 2 * 3 * 2 * FAMILY.horizon
-    assert np.isfinite(metrics["policy_loss"]).all()
-    episodes = [one.episode for one in played(FAMILY, config, state.policy, True, num_tasks=6)]
+    policy = rl2.init(FAMILY, TRIALS, 0).policy
+    episodes = [one.episode for one in played(FAMILY, TRIALS, policy, True, num_tasks=6)]
     each = [on_policy.as_rollouts(one, 2) for one in episodes]  # [task, trial, time]
-    together = [assess(jax.tree.map(lambda *x, i=i: np.stack([y[i] for y in x], 1), *each), config) for i in range(2)]
-    found = gather(state.policy, episodes, config=config).advantage
+    together = [assess(jax.tree.map(lambda *x, i=i: np.stack([y[i] for y in x], 1), *each), TRIALS) for i in range(2)]
+    found = gather(policy, episodes, config=TRIALS).advantage
     np.testing.assert_allclose(found, np.concatenate(together).reshape(6, -1), atol=1e-6)
 
 
@@ -206,9 +203,10 @@ def test_ppo_pays_no_more_beyond_its_clip_and_its_first_gradient_is_the_policy_g
 
 def test_an_iteration_counts_its_steps_and_the_agent_explores_as_configured():
     tasks = FAMILY.task_set(0, 3, 2)
-    state = rl2.init(FAMILY, SMALL, 0)
-    (after,), (metrics,) = next(rl2.meta_train(FAMILY, SMALL, tasks, [state]))
-    assert after.env_steps == 3 * 2 * FAMILY.horizon and after.grad_steps == 5 and after.meta_iterations == 1
+    state = rl2.init(FAMILY, TRIALS, 0)
+    (after,), (metrics,) = next(rl2.meta_train(FAMILY, TRIALS, tasks, [state]))
+    assert after.env_steps == 2 * 3 * 2 * FAMILY.horizon and after.grad_steps == 5 and after.meta_iterations == 1
+    assert np.isfinite(metrics["policy_loss"]).all()
     assert metrics["policy_loss"].shape == metrics["return_last"].shape == (5,)
     for samples in (False, True):
         agent = rl2.make_agent(FAMILY, dataclasses.replace(SMALL, sample_in_trials=samples))

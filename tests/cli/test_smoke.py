@@ -20,8 +20,8 @@ Capture = pytest.CaptureFixture[str]
 TRIALS = ("--episodes", "2", "--exploration-episodes", "1")
 
 
-USUAL = ("point-robot", "point-wind", "cheetah-dir")
-SLOW = ("hopper-params", "reacher-inversion")
+USUAL = ("point-robot", "cheetah-dir")
+SLOW = ("point-wind", "hopper-params", "reacher-inversion")
 """In JAX and in MuJoCo; tasks that change rewards, actions or the model;
 episodes that end early. The other families' numbers are held to the contract in tests/families."""
 
