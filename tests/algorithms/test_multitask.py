@@ -106,7 +106,9 @@ def test_cloning_all_tasks_together_does_not_adapt_in_training() -> None:
     assert dataclasses.replace(BC, meta=False, protocol="offline-own-context").num_test_steps == 0
 
 
-@pytest.mark.parametrize("method", ["macaw", pytest.param("bc", marks=pytest.mark.slow), "multitask-awr"])
+@pytest.mark.parametrize(  # macaw learns in test_macaw.py, and adapts there and in tests/deploy/test_frozen.py
+    "method", ["multitask-awr", *(pytest.param(name, marks=pytest.mark.slow) for name in ("macaw", "bc"))]
+)
 def test_a_run_on_a_data_set_is_scored_before_and_after_adaptation(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
