@@ -53,9 +53,15 @@ def tree_of(file: Path) -> ast.Module:
     return ast.parse(file.read_text(), str(file))
 
 
+@cache
+def nodes_of(file: Path) -> tuple[ast.AST, ...]:
+    """All that is in a file; walked once."""
+    return tuple(ast.walk(tree_of(file)))
+
+
 def imported(file: Path) -> Iterator[str]:
     """Names of the nacre modules that a file imports, wherever in it."""
-    for node in ast.walk(tree_of(file)):
+    for node in nodes_of(file):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.split(".")[0] == "nacre":
@@ -158,7 +164,7 @@ ASKED_BY_TYPE = {
 @cache
 def names_below(*bases: str) -> set[str]:
     """Names of these classes, and of all that derive from them."""
-    classes = [node for file in FILES for node in ast.walk(tree_of(file)) if isinstance(node, ast.ClassDef)]
+    classes = [node for file in FILES for node in nodes_of(file) if isinstance(node, ast.ClassDef)]
     found = set(bases)
     while more := {one.name for one in classes if {dotted(base) for base in one.bases} & found} - found:
         found |= more
@@ -185,7 +191,7 @@ def asks_for_type(call: ast.Call) -> bool:
 
 def test_methods_and_families_are_asked_what_they_declare_not_of_what_type_they_are() -> None:
     calls = {
-        module: [node for node in ast.walk(tree_of(file)) if isinstance(node, ast.Call) and asks_for_type(node)]
+        module: [node for node in nodes_of(file) if isinstance(node, ast.Call) and asks_for_type(node)]
         for module, file in MODULES.items()
     }
     assert {"SparsePointRobot", "GymnasiumFamily", "PearlSettings", "RandomSettings"} <= methods_and_families()
@@ -194,7 +200,7 @@ def test_methods_and_families_are_asked_what_they_declare_not_of_what_type_they_
 
 @pytest.mark.parametrize("file", FILES, ids=module_name)
 def test_nothing_unpickles_or_evaluates_text(file: Path) -> None:
-    for node in ast.walk(tree_of(file)):
+    for node in nodes_of(file):
         if isinstance(node, ast.Import | ast.ImportFrom):
             sources = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
             assert not {name.split(".")[0] for name in sources} & {"pickle", "cloudpickle", "dill", "marshal", "shelve"}
@@ -208,7 +214,7 @@ def test_nothing_unpickles_or_evaluates_text(file: Path) -> None:
 def test_no_random_number_comes_from_a_global_generator(file: Path) -> None:
     """A generator that is made from a seed is a value; np.random.uniform() and random.random() are hidden state."""
     made = {"default_rng", "Generator", "RandomState", "SeedSequence"}
-    for node in ast.walk(tree_of(file)):
+    for node in nodes_of(file):
         if isinstance(node, ast.Import):
             assert "random" not in [alias.name for alias in node.names]
         if isinstance(node, ast.ImportFrom):
