@@ -166,8 +166,8 @@ def test_an_episode_ends_either_way_but_only_a_termination_ends_the_task(
     discounts: list[float] = []
     steps = rollout.steps
 
-    def listening(functions: Any, structure: Any) -> rollout.Steps:
-        compiled = steps(functions, structure)
+    def listening(*given: Any) -> rollout.Steps:
+        compiled = steps(*given)
 
         def observe(params: Any, memory: Any, transition: Transition, alive: Any) -> Any:
             discounts.append(float(transition.discount[0]))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from nacre.deploy.numpy_guards import Guarding
@@ -17,6 +18,10 @@ from nacre.runs.experiment import check_seed
 from nacre.simulation import rollout
 from nacre.simulation.change import RESTARTING
 from nacre.types import Agent, Belief, Logged, Tasks, Transition
+
+MOST = 3e38
+"""Below it, a number is finite in float32 too."""
+_LOW, _HIGH = np.array(-1.0, np.float32), np.array(1.0, np.float32)
 
 
 class Session:
@@ -31,9 +36,9 @@ class Session:
         self._name = name
         self._family = family
         self._functions, self._params = functions, rollout.on_host(params)
-        self._arrays, structure = jax.tree.flatten(self._params)
-        self._steps = rollout.steps(functions, structure)
+        self._arrays, self._of_params = jax.tree.flatten(self._params)
         self._trials, self._believes = trials, believes
+        self._alive = rollout.on_host(jnp.ones(1, bool))
         begin_key, self._act_key, self._end_key = rollout.on_host(jax.random.split(seed_key(seed), 3))
         self._told = told
         self.memory = rollout.begin(functions, self._params, told, begin_key)
@@ -54,6 +59,21 @@ class Session:
     def name(self) -> str:
         """Which agent's it is: 'promp on cheetah-vel'."""
         return self._name
+
+    @property
+    def memory(self) -> Any:
+        """What the agent remembers of the trial, [1, ...]."""
+        return jax.tree.unflatten(self._of_memory, self._remembered)
+
+    @memory.setter
+    def memory(self, memory: Any) -> None:
+        self._remembered, self._of_memory = jax.tree.flatten(memory)
+        self._steps = rollout.steps(self._functions, self._of_params, self._of_memory)
+
+    def _remember(self, changed: list[Any]) -> None:
+        """Takes in what a step has changed of the memory, whose other arrays are None."""
+        pairs = zip(self._remembered, changed, strict=True)
+        self._remembered = [old if new is None else new for old, new in pairs]
 
     def go_on(self, memory: Any) -> None:
         """Goes on in the scored episode of a trial, with this memory of the others."""
@@ -91,14 +111,15 @@ class Session:
                 "the first act."
             )
         self._obs = self._checked_obs(obs)
-        action, self.memory = self._steps.act(
-            self._arrays, self.memory, self._obs, self._act_key, np.int32(self.num_steps),
+        action, changed = self._steps.act(
+            self._arrays, self._remembered, self._obs[None], self._act_key, np.int32(self.num_steps),
             explore=self._functions.explores(self.num_episodes, self._trials.episodes - 1),
         )  # fmt: skip
-        self._action = np.asarray(action)
-        return np.clip(self._action[0], -1.0, 1.0)
+        self._remember(changed)
+        self._action = np.asarray(action)[0]
+        return np.minimum(np.maximum(self._action, _LOW), _HIGH)
 
-    def observe(self, next_obs: Any, reward: float, *, terminated: bool = False, action: Any = None) -> None:
+    def observe(self, next_obs: Any, reward: Any, *, terminated: bool = False, action: Any = None) -> None:
         """What the last action led to: the true next observation and the reward. A time limit is not a termination.
 
         `action` [action_dim]: what was carried out, where that is not the action that `act` gave.
@@ -108,16 +129,17 @@ class Session:
         else:
             self._guarding.observe(self, next_obs, reward, terminated, action)
 
-    def observe_unguarded(self, next_obs: Any, reward: float, terminated: bool, action: Any) -> None:
+    def observe_unguarded(self, next_obs: Any, reward: Any, terminated: bool, action: Any) -> None:
         """As `observe`, whatever guards there are."""
-        if self._action is None:
+        if self._action is None or self._obs is None:
             raise NacreError("observe was called before act; call act first, then observe what it led to.")
-        rewards = self._checked_reward(reward)
-        discount = np.array([0.0 if terminated else 1.0], np.float32)
+        if not isinstance(reward, float) or not -MOST < reward < MOST:
+            reward = self._checked_reward(reward)
         next_obs = self._checked_obs(next_obs)
         done = self._action if action is None else self._checked("an action", action, self._family.action_dim)
-        transition = Transition(self._obs, done, rewards, rewards, discount, next_obs)
-        self.memory = self._steps.observe(self._arrays, self.memory, transition, np.ones(1, bool))
+        rewards, discount = np.array([reward], np.float32), np.array([0.0 if terminated else 1.0], np.float32)
+        transition = Transition(self._obs[None], done[None], rewards, rewards, discount, next_obs[None])
+        self._remember(self._steps.observe(self._arrays, self._remembered, transition, self._alive))
         self.num_steps += 1
         self._action = None
 
@@ -138,11 +160,11 @@ class Session:
 
     def kept(self) -> Any:
         """What `put_back` takes: what is known now."""
-        return self.memory, self.num_steps
+        return self._remembered, self.num_steps
 
     def put_back(self, kept: Any) -> None:
         """Knows again what it knew then."""
-        self.memory, self.num_steps = kept
+        self._remembered, self.num_steps = kept
         self._action = None
 
     def drop(self) -> None:
@@ -186,8 +208,8 @@ class Session:
                     f"{name} of the logged transitions has a number that is not finite; leave that episode out."
                 )
 
-    def _checked_reward(self, reward: Any) -> np.ndarray:
-        """As [1] float32, a copy."""
+    def _checked_reward(self, reward: Any) -> float:
+        """As a float32."""
         if not isinstance(reward, numbers.Real) and (
             np.ndim(reward) > 0 or np.asarray(reward).dtype.kind not in "biuf"
         ):
@@ -196,19 +218,22 @@ class Session:
                 "the environment."
             )
         with np.errstate(over="ignore"):
-            rewards = np.array([reward], np.float32)
-        if not np.isfinite(rewards).all():
+            number = np.float32(reward)
+        if not np.isfinite(number):
             raise NacreError(
                 f"the reward at step {self.num_steps + 1} is {reward}, which is not finite; check the environment."
             )
-        return rewards
+        return float(number)
 
     def _checked_obs(self, obs: Any) -> np.ndarray:
-        """As [1, obs_dim] float32, a copy."""
+        """As [obs_dim] float32, a copy."""
         return self._checked("an observation", obs, self._family.obs_dim)
 
     def _checked(self, what: str, values: Any, width: int) -> np.ndarray:
-        """As [1, width] float32, a copy."""
+        """As [width] float32, a copy."""
+        is_plain = type(values) is np.ndarray and values.dtype.kind == "f" and values.shape == (width,)
+        if is_plain and values.dot(values) < MOST:  # not so where a number is NaN or infinite
+            return np.array(values, np.float32)
         try:
             with np.errstate(over="ignore"):
                 array = np.array(values, dtype=np.float32)  # a copy: the environment may use its array again
@@ -224,7 +249,7 @@ class Session:
                 f"{what.replace('an ', 'the ')} at step {self.num_steps + 1} is {array.tolist()}, which is not finite; "
                 "check the environment."
             )
-        return array[None]
+        return array
 
 
 def seed_key(seed: int) -> jax.Array:

@@ -221,24 +221,39 @@ def observe(agent: Agent, params: Any, memory: Any, transition: Any, alive: Any)
 
 
 class Steps(NamedTuple):
-    """`act` and `observe` of an agent, without it, whose parameters are given as a list of arrays."""
+    """`act` and `observe` of an agent, without it, for who takes one step at a time.
 
-    act: Callable[..., Any]
-    observe: Callable[..., Any]
+    To take networks and memory apart into arrays, in Python, costs more than a step. So parameters and memory are lists
+    of arrays here. What a step leaves as it was it does not give: None in its place.
+    """
+
+    act: Callable[..., Any]  # (params, memory, obs, key, time, explore) -> (action, memory)
+    observe: Callable[..., Any]  # (params, memory, transition, alive) -> memory
 
 
 @functools.cache
-def steps(agent: Agent, structure: Any) -> Steps:
-    """For who takes one step at a time. To take networks apart into arrays, in Python, costs more than a step; here it
-    is done once, in compilation. `structure` is what `jax.tree.flatten` says of the parameters beside their arrays."""
+def steps(agent: Agent, of_params: Any, of_memory: Any) -> Steps:
+    """Those of an agent whose parameters and memory have this structure, which is what `jax.tree.flatten` says of them
+    beside their arrays."""
 
-    def taking_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
-        def taken(arrays: list[Any], *given: Any, **how: Any) -> Any:
-            return function(agent, jax.tree.unflatten(structure, arrays), *given, **how)
+    def whole(params: list[Any], memory: list[Any]) -> tuple[Any, Any]:
+        return jax.tree.unflatten(of_params, params), jax.tree.unflatten(of_memory, memory)
 
-        return jax.jit(taken, static_argnames="explore" if function is act else ())
+    def changed(before: list[Any], after: Any) -> list[Any]:
+        pairs = zip(before, jax.tree.leaves(after), strict=True)
+        return [None if new is old else new for old, new in pairs]
 
-    return Steps(taking_arrays(act), taking_arrays(observe))
+    @functools.partial(jax.jit, static_argnames="explore")
+    def act(params: Any, memory: Any, obs: Any, key: Key, time: Any, *, explore: bool) -> Any:
+        action, after = agent.act(*whole(params, memory), obs, fold_in(key, time), explore)
+        return action, changed(memory, after)
+
+    @jax.jit
+    def observe(params: Any, memory: Any, transition: Transition, alive: Any) -> Any:
+        networks, before = whole(params, memory)
+        return changed(memory, select(alive, agent.observe(networks, before, transition), before))
+
+    return Steps(act, observe)
 
 
 @functools.partial(jax.jit, static_argnames=("agent",))
