@@ -54,6 +54,7 @@ FIGURES = {
         "microseconds_p50", "microseconds_p99", "microseconds_p50_long_context", "microseconds_p99_long_context",
         "long_context", "numpy_microseconds_p50", "numpy_microseconds_p99", "numpy_microseconds_p50_long_context",
         "numpy_microseconds_p99_long_context", "numpy_start_seconds", "bundle_bytes",
+        *["numpy_peak_bytes"] * (sys.platform == "linux"),
         *(f"{runtime}_microseconds_p{percent}{when}" for runtime in exported.runtimes() for percent in (50, 99)
           for when in ("", "_long_context")),
     },

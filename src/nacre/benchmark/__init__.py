@@ -55,7 +55,8 @@ def run(
               same with a context of 10,000 transitions (microseconds_p50_long_context, ..._p99_...); numpy_ and these
               names, of the exported agent's session in NumPy; onnx_, of its step.onnx by onnxruntime, where that is
               installed; c_, of its C code, where there is a compiler; numpy_start_seconds, of a process until its
-              first action; bundle_bytes, of what is exported for NumPy.
+              first action; numpy_peak_bytes, the most memory of it (on Linux); bundle_bytes, of what is exported for
+              NumPy.
     iteration seconds of one meta-iteration, evaluation left out; collection_seconds, in which episodes are played, and
               update_seconds, the rest; control_steps and updates in it; control_steps_per_s of the collection, policy
               included; lanes, the most side by side; algorithm.

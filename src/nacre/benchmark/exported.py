@@ -20,7 +20,7 @@ from nacre.benchmark.result import Result
 RUNTIMES = ("numpy", "onnx", "c")
 
 _NUMPY = """
-import json, sys, time
+import json, os, sys, time
 sys.path.insert(0, ".")
 from session import load, step_times
 session = load(".")
@@ -29,7 +29,9 @@ ready, num_steps, long_context = time.time(), *map(int, sys.argv[1:])
 session.warm_up()
 early = step_times(session, num_steps)
 step_times(session, long_context - session.num_steps)
-print(json.dumps([ready, early.tolist(), step_times(session, num_steps).tolist()]))
+late, status = step_times(session, num_steps), "/proc/self/status"
+peak = [line.split()[1] for line in open(status) if line.startswith("VmHWM")] if os.path.exists(status) else []
+print(json.dumps([ready, early.tolist(), late.tolist(), *map(int, peak)]))
 """
 
 # The memory that goes in and that which comes out change places at every step, so that nothing is copied.
@@ -91,9 +93,14 @@ def timed(folder: Path, runtime: str) -> Result:
     if runtime == "c":
         return _of_c(folder)
     started = time.time()
-    ready, early, late = json.loads(_told([sys.executable, "-c", {"numpy": _NUMPY, "onnx": _ONNX}[runtime]], folder))
+    program = {"numpy": _NUMPY, "onnx": _ONNX}[runtime]
+    ready, early, late, *peak = json.loads(_told([sys.executable, "-c", program], folder))
     figures = {f"{runtime}_{name}": value for name, value in percentiles(np.array(early), np.array(late)).items()}
-    return figures | ({"numpy_start_seconds": ready - started} if runtime == "numpy" else {})
+    if runtime == "numpy":
+        figures["numpy_start_seconds"] = ready - started
+        if peak:
+            figures["numpy_peak_bytes"] = 1024 * peak[0]
+    return figures
 
 
 def _of_c(folder: Path) -> Result:
