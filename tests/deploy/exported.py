@@ -24,6 +24,10 @@ AGENTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "pearl, recurrent": ("pearl", PEARL | dict(encoder="recurrent", use_information_bottleneck=False), {}),
     "pearl, hypotheses": ("pearl", PEARL, dict(exploration="hypotheses", exploration_episodes=3, episodes=4)),
+    "pearl, forgets": (
+        "pearl", PEARL, dict(forgetting=0.8, resample="step", exploration_episodes=2, episodes=3)
+    ),
+    "pearl, by the mean": ("pearl", PEARL, dict(forgetting=0.5, resample="mean")),
     "pearl, one episode": ("pearl", PEARL, dict(protocol="zero-shot")),
     "rl2, lstm": ("rl2", dict(cell="lstm"), {}),
     "rl2, gru, samples": ("rl2", dict(cell="gru", sample_in_trials=True), {}),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from exported import AGENTS, TASK, numpy_session, untrained
 
-SLOW = ("pearl", "focal, samples", "offline pearl, one episode")
+SLOW = ("pearl", "pearl, by the mean", "focal, samples", "offline pearl, one episode")
 """Of PEARL as it is, and of these protocols, others of the list and test_export.py have the parts."""
 
 

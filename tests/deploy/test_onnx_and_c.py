@@ -26,7 +26,15 @@ from nacre.deploy.numpy_session import Transitions
 COMPILER = shutil.which("cc")
 STRICT = ("-std=c99", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
 
-SLOW = ("pearl", "pearl, one episode", "focal, samples", "offline pearl", "offline pearl, one episode", "bc")
+SLOW = (
+    "pearl",
+    "pearl, by the mean",
+    "pearl, one episode",
+    "focal, samples",
+    "offline pearl",
+    "offline pearl, one episode",
+    "bc",
+)
 """Of these, others of the list have the parts."""
 NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in AGENTS]
 

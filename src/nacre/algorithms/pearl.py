@@ -232,7 +232,6 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
 
 def export(params: Params, family: Family, config: PearlSettings) -> Exported:
     """The agent for programs without JAX."""
-    config.check_exported()
     return Exported(*exporting.posterior_sampling(params, family, config, MIN_VARIANCE))
 
 

@@ -28,6 +28,9 @@ class Command:
     adapted_from: str | None = None
     """Adapts the agent in a simulated trial on this task, such as velocity=1.3, and writes the adapted policy, which
     learns no more. For methods that adapt by gradient steps: maml-trpo, promp, macaw, multitask-awr, bc."""
+    detect: float | None = None
+    """Writes the critics as well, so that the session begins anew when it detects that the task has changed (PEARL).
+    The number is the share of trials in train tasks that may raise a false alarm, such as 0.1."""
     licence: str | None = None
     """Writes this licence of the agent into agent.json, such as MIT or CC-BY-4.0."""
     checkpoint: str = "latest"
@@ -40,6 +43,12 @@ class Command:
     exploration: str | None = None
     """How the exploring episodes choose z (PEARL): 'prior' draws it from the prior, 'hypotheses' takes what the agent
     believed of train tasks, the most different first. Default: as the run was configured."""
+    forgetting: float | None = None
+    """Multiplies what the belief has seen by this number at every step, as for `evaluate` (PEARL). Default: as the run
+    was configured."""
+    resample: str | None = None
+    """When z is drawn anew once the belief is used, as for `evaluate` (PEARL): after every 'episode' or 'step'; or
+    'mean'. Default: as the run was configured."""
     protocol: str | None = None
     """What the agent is given of a task before the scored episode, as for `evaluate`. Default: as the run was
     configured."""
@@ -54,8 +63,9 @@ def run(args: list[str], started: float) -> None:
     check_place(command.out, overwrite=command.overwrite)
     session = load(command.run, command.checkpoint).export(
         command.out, overwrite=command.overwrite, licence=command.licence, onnx=command.onnx, c=command.c,
-        adapted_from=command.adapted_from, episodes=command.episodes,
+        adapted_from=command.adapted_from, detect=command.detect, episodes=command.episodes,
         exploration_episodes=command.exploration_episodes, exploration=command.exploration, protocol=command.protocol,
+        forgetting=command.forgetting, resample=command.resample,
     )  # fmt: skip
     size = sum(file.stat().st_size for file in command.out.iterdir())
     print(f"wrote {command.out} ({size / 1e6:.2f} MB): {session}")

@@ -20,16 +20,19 @@ from typing import Any, Protocol, Unpack
 import jax
 import numpy as np
 
+from nacre.algorithms.protocol import Exported
 from nacre.deploy import NumpySession, c_files, freezing, load, numpy_bundle, numpy_guards, onnx_files, session_program
+from nacre.deploy.change_detector import Watched, with_detector
+from nacre.deploy.change_detector import exported as exported_detector
 from nacre.deploy.onnx_graph import IR_VERSION, OPSET, onnx_module
 from nacre.deploy.session import Session
 from nacre.errors import NacreError
-from nacre.families.family import Family, MujocoFamily, TaskSet, num_tasks, take
+from nacre.families.family import Family, MujocoFamily, num_tasks, take
 from nacre.families.robots import load_model
 from nacre.learning.networks import in_float32
 from nacre.presets.trials import TrialOptions, TrialSettings
 from nacre.runs.directory import RunDirectory, versions
-from nacre.runs.experiment import Experiment, to_json
+from nacre.runs.experiment import to_json
 from nacre.runs.files import reason_of
 from nacre.simulation.environment import TaskEnvironment
 from nacre.types import Agent, Logged, Tasks, Transition
@@ -236,31 +239,27 @@ def _check_bundle(path: Path) -> None:
 # Exporting
 
 
-class Trained(Protocol):
+class Trained(Watched, Protocol):
     """What is exported: a `TrainedAgent`."""
 
-    experiment: Experiment
-    tasks: TaskSet
     grad_steps: int | None
     run: RunDirectory | None
     trials: TrialSettings
-
-    def functions_for(self, trials: TrialSettings) -> Agent: ...
-
-    def params_for(self, trials: TrialSettings) -> Any: ...
 
     def training_statistics(self, trials: TrialSettings) -> dict[str, Any] | None: ...
 
 
 def export(
     agent: Trained, path: str | Path, *, overwrite: bool = False, licence: str | None = None, seed: int = 0,
-    onnx: bool = False, c: bool = False, adapted_from: str | Session | None = None, episodes: int | None = None,
-    **options: Unpack[TrialOptions],
+    onnx: bool = False, c: bool = False, adapted_from: str | Session | None = None, detect: float | None = None,
+    episodes: int | None = None, **options: Unpack[TrialOptions],
 ) -> NumpySession:  # fmt: skip
     """As `TrainedAgent.export`."""
     path = check_place(Path(path), overwrite=overwrite)
     if onnx:
         onnx_module()
+    if detect is not None and (onnx or c):
+        raise NacreError("ONNX graphs and C code have no detector of changes; leave out --detect, or --onnx and --c.")
     generator = getattr(jax.config, "jax_default_prng_impl", "threefry2x32")
     if generator != "threefry2x32" or not getattr(jax.config, "jax_threefry_partitionable", True):
         raise NacreError(
@@ -270,8 +269,12 @@ def export(
     trials, family = agent.trials.changed(episodes, **options), agent.experiment.family
     task, params = first_task([agent.tasks.test, agent.tasks.train]), in_float32(agent.params_for(trials))
     became = None if adapted_from is None else freezing.adapted(agent, trials, adapted_from, seed)
-    about, arrays = described(agent, trials, became)
-    session = Session(about["name"], family, agent.functions_for(trials), params, trials, seed, task)
+    functions, detector = agent.functions_for(trials), None
+    if detect is not None:
+        functions, watching = with_detector(agent, trials, detect)
+        params, detector = in_float32(watching), exported_detector(agent, trials, watching, detect)
+    about, arrays = described(agent, trials, became, detector)
+    session = Session(about["name"], family, functions, params, trials, seed, task)
     if became is not None:
         session.go_on(became.memory)
     recorded = record(family, session, task, seed, about["trial"])
@@ -282,9 +285,10 @@ def export(
 
 
 def described(
-    agent: Trained, trials: TrialSettings, became: freezing.Adapted | None = None
+    agent: Trained, trials: TrialSettings, became: freezing.Adapted | None = None, detector: Exported | None = None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What agent.json says of an agent in trials like these, or of what it became in one, and its arrays."""
+    """What agent.json says of an agent in trials like these, or of what it became in one, and its arrays; with those
+    of a detector of changes."""
     experiment, family = agent.experiment, agent.experiment.family
     settings = trials.applied_to(experiment.settings)
     if became is None:
@@ -294,6 +298,8 @@ def described(
         assert experiment.algorithm.frozen is not None
         exported = experiment.algorithm.frozen(in_float32(became.memory), family, settings)
         trial = freezing.WORDS | {"protocol": trials.protocol}
+    if detector is not None:
+        exported = Exported(exported.words | {"detector": detector.words}, exported.arrays | detector.arrays)
     about = {
         "format": numpy_bundle.FORMAT, "schema": numpy_bundle.SCHEMA, "nacre": importlib.metadata.version("nacre"),
         "name": f"{experiment.algorithm_name} on {family.name}", "method": experiment.algorithm_name,

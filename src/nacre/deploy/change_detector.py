@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nacre.algorithms.protocol import Exported
 from nacre.deploy.session import seed_key
 from nacre.errors import NacreError
 from nacre.families.family import Family, TaskSet, num_tasks, take
-from nacre.learning import change_detection
+from nacre.learning import change_detection, exporting
 from nacre.learning.change_detection import Params, Usual, Wrong
 from nacre.learning.soft_actor_critic import Networks
 from nacre.presets.trials import TrialSettings
@@ -62,10 +63,27 @@ def with_detector(agent: Watched, trials: TrialSettings, false_alarms: float) ->
             "choose another, such as --protocol online-prior."
         )
     wrong = change_detection.wrong(agent.believes, settings.reward_scale, settings.discount)
-    first = min(trials.exploration_episodes or 0, trials.episodes - 1)
+    first = first_watched(trials)
     usual = _usual(agent, trials, wrong, networks, first, false_alarms)
     watching = change_detection.watching(agent.functions_for(trials), wrong, first)
     return watching, Params(agent.params_for(trials), networks, usual)
+
+
+def first_watched(trials: TrialSettings) -> int:
+    """The first episode of a trial in which a detector listens, counted from 0: that which uses the belief."""
+    return min(trials.exploration_episodes or 0, trials.episodes - 1)
+
+
+def exported(agent: Watched, trials: TrialSettings, params: Params, false_alarms: float) -> Exported:
+    """The detector of `with_detector`, for programs without JAX (deploy/numpy_detector.py)."""
+    critics, arrays = exporting.critics(params.networks.critics)
+    settings, usual = agent.experiment.settings, params.usual
+    words = {
+        "false_alarms": false_alarms, "wrong": float(usual.wrong), "threshold": float(usual.threshold),
+        "reward_scale": settings.reward_scale, "discount": settings.discount,
+        "first_episode": first_watched(trials), "critics": critics,
+    }  # fmt: skip
+    return Exported(words, arrays)
 
 
 def believes_of_agent(agent: Watched) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nacre.deploy.numpy_networks import Cell, Layers, Policy, normal, randint, split, uniform
+from nacre.deploy.numpy_networks import Cell, Layers, Policy, fold_in, normal, randint, split, uniform
 
 
 class TaskAgent:
@@ -23,6 +23,17 @@ class TaskAgent:
         self.state: dict[str, np.ndarray] = {"z": self.z, "counts": self.counts}
         self.most: np.ndarray | None = None  # what a factor's precision is capped at, where the method has factors
         self.was_capped = False  # whether the last one was
+        self.is_last = False  # whether the task ended the episode with the transition that `observe` takes in
+
+    @property
+    def has_fired(self) -> bool:
+        """Whether a detector has said that the task has changed, so that the agent is to begin anew before it acts."""
+        return False
+
+    @property
+    def num_fired(self) -> int:
+        """How often a detector has fired in this trial."""
+        return 0
 
     def begin(self, key: np.ndarray, task: np.ndarray) -> None:
         """A trial of which nothing is known but, in the oracle's case, the task."""
@@ -30,6 +41,10 @@ class TaskAgent:
             values[...] = 0
         if self.about["kind"] == "task":
             self.z[:] = task
+
+    def infer(self, key: np.ndarray, step: int) -> None:
+        """Settles z before a step whose action is the mean, where that is not done between episodes alone. `key`: of
+        the trial's actions."""
 
     def act(self, obs: np.ndarray, key: np.ndarray | None) -> np.ndarray:
         """The mean action, or with a key a sample."""
@@ -98,6 +113,7 @@ class BeliefAgent(TaskAgent):
             self.state["distance"] = self.distance
         self._factor, self._zero = np.ones(len(self.z), np.float32), np.zeros((), np.float32)
         self._least = np.array(about["min_variance"], np.float32)
+        self._kept, self._resample = np.float32(about.get("forgetting", 1)), about.get("resample", "episode")
 
     def begin(self, key: np.ndarray, task: np.ndarray) -> None:
         super().begin(key, task)
@@ -110,6 +126,14 @@ class BeliefAgent(TaskAgent):
         num_episodes = int(self.counts[1])  # those that explored count as done
         self.begin(key, task)
         self.counts[1] = num_episodes
+
+    def infer(self, key: np.ndarray, step: int) -> None:
+        if self._resample == "episode" or self.counts[1] < self.about["exploration_episodes"]:
+            return
+        if self._resample == "mean":
+            self.z[:] = self.belief()[0]
+        else:
+            self._draw(*self.belief(), fold_in(key, step))
 
     def act(self, obs: np.ndarray, key: np.ndarray | None) -> np.ndarray:
         if self.about["re_infers"] and (key is not None or self.about["one_episode"]):
@@ -133,6 +157,9 @@ class BeliefAgent(TaskAgent):
         if self.most is not None:
             self.was_capped = bool((factor > self.most).any())
             np.minimum(factor, self.most, out=factor)
+        if self._kept != 1:
+            np.multiply(self.precision, self._kept, self.precision)
+            np.multiply(self.weighted_mean, self._kept, self.weighted_mean)
         np.add(self.precision, factor, self.precision)
         np.add(self.weighted_mean, np.multiply(factor, mean, mean), self.weighted_mean)
 

@@ -77,11 +77,16 @@ _TAIL = np.array([
 ], np.float32)  # fmt: skip
 
 
+_EPSILON = np.float32(1e-5)
+"""Added to the variance by which normalised layers divide."""
+
+
 class Layers:
     """Dense layers. Inputs are written into `input`; a last input of 1 stands for the biases."""
 
     def __init__(self, about: dict[str, Any], arrays: dict[str, np.ndarray]):
-        """`about`: name, sizes from input to output, activation between layers, scaled: first inputs with a scale."""
+        """`about`: name, sizes from input to output, activation between layers, scaled: first inputs with a scale;
+        perhaps normalised: hidden layers have mean 0 and variance 1 before the activation."""
         name, sizes, self.num_scaled = about["name"], about["sizes"], about["scaled"]
         parts = [[arrays[f"{name}.{i}.weight"], arrays[f"{name}.{i}.bias"][None]] for i in range(len(sizes) - 1)]
         matrices = [np.ascontiguousarray(np.concatenate(part), np.float32) for part in parts]
@@ -91,6 +96,7 @@ class Layers:
         self._last = (buffers[-1], matrices[-1], self.output)
         self._narrow: dict[int, tuple[np.ndarray, ...]] = {}
         self._is_relu, self._zero = about["activation"] == "relu", np.zeros((), np.float32)
+        self._is_normalised = about.get("normalised", False)
         if self.num_scaled:
             self._mean, self._std, self._limit = (
                 arrays[f"{name}.mean"],
@@ -112,6 +118,9 @@ class Layers:
             np.maximum(np.minimum(part, self._limit, out=part), -self._limit, out=part)
         for x, matrix, y in self._hidden:
             np.dot(x, matrix, y)
+            if self._is_normalised:
+                y -= y.mean()
+                y /= np.sqrt(np.mean(y * y) + _EPSILON)
             np.maximum(y, self._zero, out=y) if self._is_relu else np.tanh(y, y)
         x, matrix, y = self._last if num is None else self._narrow[num]
         return np.dot(x, matrix, y)

@@ -31,6 +31,7 @@ import numpy as np
 
 from nacre.deploy.numpy_agents import AGENTS, TaskAgent
 from nacre.deploy.numpy_bundle import Bundle, SessionError, arrays_of, check_arrays, read, read_bundle
+from nacre.deploy.numpy_detector import WatchingAgent
 from nacre.deploy.numpy_networks import fold_in, key_of, split
 
 TOLERANCE, LARGER = 1e-5, {"latent": 1e-3}
@@ -78,7 +79,8 @@ class Session:
         self.begin(seed, task)
 
     def _agent_of(self, bundle: Bundle) -> TaskAgent:
-        return AGENTS[self.about["agent"]["kind"]](self.about["agent"], bundle.arrays)
+        about = self.about["agent"]
+        return (WatchingAgent if "detector" in about else AGENTS[about["kind"]])(about, bundle.arrays)
 
     def __repr__(self) -> str:
         episode = f"episode {self.num_episodes + 1} of {self.about['trial']['episodes']}"
@@ -114,7 +116,11 @@ class Session:
                 "absorb before the first act."
             )
         self._take("an observation", obs, self._obs)
+        if self._agent.has_fired:
+            self._begin_anew(fold_in(self._act_key, self.num_steps))
         is_sampled = self._num_sampled is None or self.num_episodes < self._num_sampled
+        if not is_sampled:
+            self._agent.infer(self._act_key, self.num_steps)
         key = fold_in(self._act_key, self.num_steps) if is_sampled else None
         self._action[:] = self._agent.act(self._obs, key)
         self._has_acted = True
@@ -139,13 +145,17 @@ class Session:
         self._take("an observation", next_obs, self._next_obs)
         if action is not None:
             self._take("an action", action, self._action)
+        self._agent.is_last = terminated
         self._agent.observe(self._obs, self._action, reward, self._next_obs)
         self.num_steps += 1
         self._has_acted = False
 
     def end_episode(self) -> None:
         """Ends the episode: the agent settles what it will believe and try in the next one."""
-        self._agent.end_episode(fold_in(self._end_key, self.num_episodes))
+        key = fold_in(self._end_key, self.num_episodes)
+        if self._agent.has_fired:
+            self._begin_anew(key)
+        self._agent.end_episode(key)
         self.num_episodes += 1
         self._has_acted = False
         if self._guarding is not None:
@@ -156,6 +166,15 @@ class Session:
         key = fold_in(fold_in(self._act_key, RESTARTING), self.num_steps)
         self._agent.restart(key, self._told)
         self._has_acted = False
+
+    def _begin_anew(self, key: np.ndarray) -> None:
+        """Goes back to the prior, since the detector has fired; `key` is that of the act or the end that follows."""
+        self._agent.restart(fold_in(key, RESTARTING), self._told)
+
+    @property
+    def num_detected(self) -> int:
+        """How often a detector has said that the task has changed, in this trial; 0 without one."""
+        return self._agent.num_fired
 
     def absorb(self, logged: Any) -> None:
         """Logged `Transitions` of the task, before the first act: by protocols that give the agent some."""

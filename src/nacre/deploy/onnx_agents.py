@@ -153,6 +153,8 @@ class BeliefAgentGraph(TaskAgentGraph):
                 memory = memory | {"z": mean}
             elif isinstance(explores, Value):
                 memory = memory | {"z": explores.where(mean, memory["z"])}
+        if self.about.get("resample", "episode") != "episode" and explores is not True:
+            memory = memory | {"z": self._inferred(memory, explores)}
         action, memory = super().act(memory, obs, explores)
         return self.with_uniform(memory, action, explores), memory
 
@@ -166,7 +168,10 @@ class BeliefAgentGraph(TaskAgentGraph):
             factor = factor.at_least(self.about["min_variance"]).apply("Reciprocal")
         precision, weighted_mean = factor, factor * mean
         if "cell" not in self.about["encoder"]:
-            precision, weighted_mean = precision + memory["precision"], weighted_mean + memory["weighted_mean"]
+            kept = [memory["precision"], memory["weighted_mean"]]
+            if self.about.get("forgetting", 1) != 1:
+                kept = [total * float(np.float32(self.about["forgetting"])) for total in kept]
+            precision, weighted_mean = precision + kept[0], weighted_mean + kept[1]
         recurrent = {name: value for name, value in recurrent.items() if name in self.state}
         seen = {"precision": precision, "weighted_mean": weighted_mean, "counts": memory["counts"] + [1, 0]}
         return memory | recurrent | seen
@@ -196,6 +201,16 @@ class BeliefAgentGraph(TaskAgentGraph):
         variance = precision.apply("Reciprocal")
         zero = graph.constant(np.zeros(len(self.state["z"]), np.float32))
         return variance * memory["weighted_mean"], variance if self.about["bottleneck"] else zero
+
+    def _inferred(self, memory: Memory, explores: Explores) -> Value:
+        """z as it is settled at every step of the episodes that use the belief."""
+        mean, variance = self.belief(memory)
+        z, num_exploring = mean, self.about["exploration_episodes"]
+        if self.about["resample"] == "step":
+            z = mean + variance.apply("Sqrt") * mean.graph.input("z_noise", self.state["z"].shape)
+        if num_exploring > 0:
+            z = (memory["counts"].part(1, 2) < num_exploring).where(memory["z"], z)
+        return explores.where(memory["z"], z) if isinstance(explores, Value) else z
 
     def _tried(self, graph: Graph, distance: Value, number: Value) -> Memory:
         """What is remembered once a hypothesis has been chosen."""

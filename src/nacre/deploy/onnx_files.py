@@ -131,12 +131,15 @@ class OnnxAgent:
     """The agent of a bundle by its ONNX files, with the functions of the agents in numpy_agents.py. It draws the noise
     that they would draw."""
 
+    has_fired, num_fired, is_last = False, 0, False  # graphs have no detector of changes
+
     def __init__(self, about: dict[str, Any], arrays: dict[str, np.ndarray], graphs: dict[str, Runner]):
         self.about, self._graphs = about, graphs
         graph = GRAPHS[about["kind"]](about, arrays)
         self.state = {name: np.zeros_like(values) for name, values in graph.state.items()}
         self.state[COUNTER] = np.zeros(1, np.int64)
         self._action_dim, self._num_hypotheses = graph.action_dim, len(arrays.get("hypotheses", ()))
+        self._z_noise = np.zeros(about.get("latent_dim", 0), np.float32)
         self._num_drawn, self._absorbs_an_episode = about.get("latent_dim", 0), graph.absorbs_an_episode
         if about["kind"] == "latent":
             self._num_drawn = len(graph.state["z"])
@@ -144,6 +147,11 @@ class OnnxAgent:
     def begin(self, key: np.ndarray, task: np.ndarray) -> None:
         number = numpy_networks.randint(key, self._num_hypotheses) if self._num_hypotheses else 0
         self._run("begin", task=task, hypothesis=np.array(number), noise=numpy_networks.normal(key, self._num_drawn))
+
+    def infer(self, key: np.ndarray, step: int) -> None:
+        """Draws what z is drawn by, where that is done at every step."""
+        if self.about.get("resample") == "step":
+            self._z_noise = numpy_networks.normal(numpy_networks.fold_in(key, step), self._num_drawn)
 
     def act(self, obs: np.ndarray, key: np.ndarray | None) -> np.ndarray:
         noise, uniform = np.zeros((2, self._action_dim), np.float32)
@@ -153,7 +161,8 @@ class OnnxAgent:
             noise_key, uniform_key = keys if self.about["kind"] == "embedding" else keys[::-1]
             noise = numpy_networks.normal(noise_key if splits else key, self._action_dim)
             uniform = numpy_networks.uniform(uniform_key, self._action_dim, -1.0, 1.0)
-        return self._run("act", obs=obs, noise=noise, uniform=uniform)["drawn_action"]
+        given = {"obs": obs, "noise": noise, "uniform": uniform, "z_noise": self._z_noise}
+        return self._run("act", **given)["drawn_action"]
 
     def observe(self, *transition: Any) -> None:
         self._take("observe", transition)

@@ -6,9 +6,9 @@ import ast
 from pathlib import Path
 from types import ModuleType
 
-from nacre.deploy import numpy_agents, numpy_bundle, numpy_networks, numpy_session
+from nacre.deploy import numpy_agents, numpy_bundle, numpy_detector, numpy_networks, numpy_session
 
-PARTS = (numpy_networks, numpy_agents, numpy_bundle)
+PARTS = (numpy_networks, numpy_agents, numpy_detector, numpy_bundle)
 """What numpy_session.py imports of nacre, in an order in which nothing is used before it is there."""
 RULE = "# " + "-" * 118
 

@@ -339,21 +339,22 @@ class TrainedAgent:
 
     def export(
         self, path: str | Path, *, overwrite: bool = False, licence: str | None = None, seed: int = 0,
-        onnx: bool = False, c: bool = False, adapted_from: str | Session | None = None, episodes: int | None = None,
-        **options: Unpack[TrialOptions],
+        onnx: bool = False, c: bool = False, adapted_from: str | Session | None = None, detect: float | None = None,
+        episodes: int | None = None, **options: Unpack[TrialOptions],
     ) -> NumpySession:  # fmt: skip
         """Writes a folder with which the agent acts where there is no JAX (docs/export.md); a session of it.
 
         `overwrite`: replace the bundle that stands there. `licence`: for agent.json. `seed`: of the trial that is
         recorded for the self-test. `onnx`, `c`: with ONNX graphs, with C99 code. `adapted_from`: for methods
         that adapt by gradient steps, which are refused without: a task ('velocity=1.3') in which a trial is played, or
-        a session that has adapted; the bundle acts as the agent then does, and learns no more.
+        a session that has adapted; the bundle acts as the agent then does, and learns no more. `detect`: with the
+        critics that a detector of changes needs, set as in `session`.
         """
         from nacre.deploy import bundles
 
         return bundles.export(
             self, path, overwrite=overwrite, licence=licence, seed=seed, onnx=onnx, c=c, adapted_from=adapted_from,
-            episodes=episodes, **options,
+            detect=detect, episodes=episodes, **options,
         )  # fmt: skip
 
     def report_episode(self, index: int, episode_return: float, length: int, memory: Any) -> EpisodeReport:

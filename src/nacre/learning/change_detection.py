@@ -109,7 +109,12 @@ def watching(agent: Agent, wrong: Wrong, first_episode: int) -> Agent:
         hears_again = jnp.zeros_like(memory.is_deaf)
         return memory._replace(of_agent=of_agent, is_deaf=hears_again, num_episodes=memory.num_episodes + 1)
 
-    return Agent(begin, act, observe, end_episode, agent.explores)
+    def restart(params: Params, memory: Memory, task: Any, key: Key) -> Memory:
+        none = jnp.zeros_like(memory.total)
+        of_agent = restarted(agent, params.agent, memory.of_agent, task, key)
+        return memory._replace(of_agent=of_agent, total=none, fired=none > 0)
+
+    return Agent(begin, act, observe, end_episode, agent.explores, restart=restart)
 
 
 def usual(errors: np.ndarray, is_real: np.ndarray, false_alarms: float) -> Usual:

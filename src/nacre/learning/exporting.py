@@ -59,6 +59,17 @@ def mlp(name: str, network: MLP) -> tuple[Words, Arrays]:
     return dense(name, network.weights, network.biases, scale=network.scale)
 
 
+def critics(networks: Sequence[MLP]) -> tuple[list[Words], Arrays]:
+    """Critics of (obs, action, z), whose hidden layers may be normalised."""
+    words: list[Words] = []
+    arrays: Arrays = {}
+    for index, network in enumerate(networks):
+        own, values = dense(f"critic-{index}", network.weights, network.biases, scale=network.scale)
+        words.append(own | {"normalised": network.normalised})
+        arrays |= values
+    return words, arrays
+
+
 def cell(name: str, network: eqx.nn.LSTMCell | eqx.nn.GRUCell) -> tuple[Words, Arrays]:
     """A recurrent cell as two linear layers, of its input and of its hidden state, with the biases of each."""
     to_input, to_hidden = _array(network.weight_ih).T, _array(network.weight_hh).T
@@ -107,6 +118,7 @@ def posterior_sampling(params: Any, family: Family, config: PearlSettings, min_v
         "prior_factor": config.use_prior_factor, "re_infers": protocol.re_infers, "one_episode": protocol.one_episode,
         "exploration_episodes": num_exploring,
         "uniform_steps": protocol.num_uniform_steps(config.num_exploration_episodes, family.horizon),
+        "forgetting": config.forgetting, "resample": config.resample,
     }  # fmt: skip
     arrays = policy_arrays | encoder_arrays
     if config.exploration == HYPOTHESES and num_exploring > 0:

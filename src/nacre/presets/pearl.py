@@ -150,14 +150,6 @@ class PearlSettings(SoftActorCriticSettings):
             return 0
         return max(1, self.num_exploration_episodes) * family.horizon
 
-    def check_exported(self) -> None:
-        """Raises NacreError where trials go in a way that programs without JAX do not follow."""
-        if self.forgetting < 1.0 or self.resample != "episode":
-            raise NacreError(
-                "an exported agent forgets nothing and draws z after every episode; give forgetting=1.0 and "
-                "resample='episode' to agent.export."
-            )
-
     def check_family(self, family: Family) -> None:
         super().check_family(family)
         if self.num_relabelled_tasks > 0 and not family.can_relabel:

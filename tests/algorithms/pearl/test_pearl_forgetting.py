@@ -12,7 +12,6 @@ from pearl_parts import FAMILY, GOALS, SMALL, change, made_up_transitions
 
 import nacre
 from nacre.algorithms import pearl
-from nacre.presets.pearl import PearlSettings
 from nacre.presets.trials import TrialSettings
 from nacre.simulation import rollout
 from nacre.types import Agent
@@ -126,5 +125,3 @@ def test_what_cannot_says_so() -> None:
     assert other.changed(forgetting=1.0, resample="episode") == other
     with pytest.raises(nacre.NacreError, match="did you mean 'mean'"):
         other.changed(resample="meen")
-    with pytest.raises(nacre.NacreError, match="forgets nothing"):
-        PearlSettings(resample="step").check_exported()

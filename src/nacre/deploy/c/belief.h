@@ -59,6 +59,16 @@ static inline void nacre_agent_begin(nacre_session *s, nacre_key key, const floa
 #endif
 }
 
+/* z at every step of the episodes that use the belief: NACRE_RESAMPLE is 1 for its mean, 2 for a draw. */
+static inline void nacre_infer(nacre_session *s)
+{
+    float variance[NACRE_LATENT_DIM];
+    if (NACRE_RESAMPLE == 1)
+        nacre_belief(s, s->state.memory.z, variance);
+    else
+        nacre_draw(s, 0, nacre_fold_in(s->state.act_key, s->state.num_steps));
+}
+
 static inline void nacre_agent_act(nacre_session *s, const float *obs, const nacre_key *key, float *action)
 {
     nacre_key own;
@@ -66,6 +76,8 @@ static inline void nacre_agent_act(nacre_session *s, const float *obs, const nac
         float variance[NACRE_LATENT_DIM];
         nacre_belief(s, s->state.memory.z, variance);
     }
+    if (NACRE_RESAMPLE && !key && s->state.memory.num_episodes >= NACRE_EXPLORATION_EPISODES)
+        nacre_infer(s);
     if (key && NACRE_UNIFORM_STEPS > 0) {
         if (s->state.memory.num_transitions < NACRE_UNIFORM_STEPS) {
             uint32_t i;
@@ -92,8 +104,8 @@ static inline void nacre_agent_observe(
             factor = 1.0f / fmaxf(fmaxf(raw, 0.0f) + log1pf(expf(-fabsf(raw))), NACRE_MIN_VARIANCE);
         }
         if (NACRE_UNITS) memory->precision[i] = memory->weighted_mean[i] = 0.0f; /* what it says is of all transitions */
-        memory->precision[i] += factor;
-        memory->weighted_mean[i] += factor * output[i];
+        memory->precision[i] = NACRE_FORGETTING * memory->precision[i] + factor;
+        memory->weighted_mean[i] = NACRE_FORGETTING * memory->weighted_mean[i] + factor * output[i];
     }
 }
 
