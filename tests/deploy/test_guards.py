@@ -159,8 +159,8 @@ def test_what_cannot_be_guarded_is_refused_in_a_sentence(make: Callable[..., Num
     refused: dict[str, dict[str, Any]] = {
         "there is no guard 'speed'": dict(speed="hold"),
         "guard 'finite' cannot 'clip'": dict(finite="clip"),
-        "what training saw": dict(observation="hold", training=None),
-        "a guard's low is above": dict(bounds="hold", low=0.5, high=-0.5),
+        "the ranges that training saw": dict(observation="hold", training=None),
+        "low is above high": dict(bounds="hold", low=0.5, high=-0.5),
         "set the guards' period": dict(lateness="hold", period=-1.0),
     }
     for words, guards in refused.items():
