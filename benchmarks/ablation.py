@@ -21,8 +21,6 @@ from typing import Any
 import numpy as np
 
 from nacre.families.catalog import FAMILIES
-from nacre.presets.pearl import PearlSettings
-from nacre.presets.pearl_presets import PRESETS
 from nacre.report.steps import is_trained
 from nacre.runs import trainer
 from nacre.runs.directory import RunDirectory
@@ -67,7 +65,7 @@ COLUMNS = ("line", "fields", "updates", "env_steps", "seconds", "score")
 
 def departures(family: str) -> dict[str, dict[str, Any]]:
     """line -> the fields of `fast` that it sets back, with the paper's values; `fast` itself sets none back."""
-    fast, paper = (PearlSettings(**PRESETS[preset][family]) for preset in ("fast", "paper"))  # type: ignore[arg-type]
+    fast, paper = (resolve("pearl", family, preset).settings for preset in ("fast", "paper"))
 
     def back(names: tuple[str, ...]) -> dict[str, Any]:
         return {name: getattr(paper, name) for name in names if getattr(paper, name) != getattr(fast, name)}

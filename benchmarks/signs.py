@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
         settings = {"iterations": args.iterations, "seed": args.seed}
         chosen = resolve("pearl", family, "fast", **settings)
         train(chosen, of_family / "pearl", args.minutes)
-        tasks = family_rows("fast")[family]
+        tasks = family_rows("paper")[family]
         for name, scale in (("random", 1.0), ("still", 0.0)):
             train(resolve("random", family, seed=args.seed, action_scale=scale, **tasks), of_family / name, 1.0)
         done = [one for one in sorted(FAMILIES) if (args.out / one / "still").exists()]

@@ -14,7 +14,7 @@ from fields import Field, fields
 import nacre
 from nacre.algorithms.registry import ALGORITHMS
 from nacre.cli.main import COMMANDS
-from nacre.presets.pearl_presets import ANY_FAMILY
+from nacre.presets.settings import ANY_FAMILY
 from nacre.runs.experiment import RunOptions
 
 BASE = "Settings of every method"

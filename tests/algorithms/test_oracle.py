@@ -140,10 +140,11 @@ def test_parameters_have_one_order_whatever_the_order_of_the_family():
 
 
 def test_it_collects_as_many_steps_as_pearl():
-    for preset, rows in PRESETS.items():
-        assert {name: OracleSettings(**row) for name, row in rows.items()}, preset
-    assert OracleSettings(**PRESETS["paper"]["cheetah-vel"]).num_episodes == 2 + 3
-    assert OracleSettings(**PRESETS["paper"]["sparse-point-robot"]).num_episodes == 5 + 45
+    for preset in PRESETS:
+        told, pearl = (nacre.resolve(method, "ant-goal", preset) for method in ("oracle", "pearl"))
+        assert told.settings.env_steps(told.family) == pearl.settings.env_steps(pearl.family), preset
+    assert nacre.resolve("oracle", "cheetah-vel").settings.num_episodes == 2 + 3
+    assert nacre.resolve("oracle", "sparse-point-robot").settings.num_episodes == 5 + 45
 
 
 def test_another_run_starts_from_its_networks(whole: nacre.RunDirectory, tmp_path: Path):

@@ -16,8 +16,6 @@ import pytest
 import nacre
 from nacre.algorithms import pearl
 from nacre.families.catalog import FAMILIES
-from nacre.presets.pearl import PearlSettings
-from nacre.presets.pearl_presets import PRESETS
 from nacre.report.curves import read_run
 from nacre.runs.checkpoints import Checkpoints
 from nacre.runs.directory import RunDirectory
@@ -37,7 +35,7 @@ import signs
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_every_departure_of_fast_is_taken_back_by_exactly_one_line(family: str):
-    fast, paper = (PearlSettings(**PRESETS[preset][family]) for preset in ("fast", "paper"))
+    fast, paper = (resolve("pearl", family, preset).settings for preset in ("fast", "paper"))
     departing = {name for name in vars(fast) if getattr(fast, name) != getattr(paper, name)} - set(ablation.LOOP)
     taken_back = [name for fields in ablation.departures(family).values() for name in fields]
     assert sorted(taken_back) == sorted(departing)

@@ -16,7 +16,7 @@ def test_list_as_json_names_families_algorithms_and_presets(capsys: Capture) -> 
     assert listed["algorithms"] == list(ALGORITHMS)
     assert {"pearl", "rl2", "maml-trpo", "promp", "maesn", "oracle", "random"} <= set(ALGORITHMS)
     assert {"offline-pearl", "focal", "macaw", "bc", "multitask-awr"} <= set(ALGORITHMS)
-    assert set(listed["presets"]) == {"paper", "fast", "smoke", "released"}
+    assert set(listed["presets"]) == {"paper", "fast", "best", "smoke", "released"}
 
 
 def test_list_shows_every_family_and_algorithm(capsys: Capture) -> None:
@@ -43,7 +43,7 @@ def test_list_of_a_family_tells_its_sizes_tasks_options_and_presets(capsys: Capt
     assert (told["observation_dim"], told["action_dim"], told["horizon"], told["can_terminate"]) == (2, 2, 20, False)
     assert told["tasks"] == FAMILIES["sparse-point-robot"].task_range
     assert told["options"] == {"goal_radius": 0.2}
-    assert told["presets"]["pearl"] == ["paper", "fast", "smoke"]
+    assert told["presets"]["pearl"] == ["paper", "fast", "best", "smoke"]
     assert told["presets"]["rl2"] == ["paper", "smoke"]
     lines = output(capsys, "list", "sparse-point-robot").splitlines()
     assert ["goal_radius", "0.2"] in [line.split() for line in lines]
@@ -51,7 +51,7 @@ def test_list_of_a_family_tells_its_sizes_tasks_options_and_presets(capsys: Capt
 
 def test_list_of_an_algorithm_tells_which_families_a_preset_has(capsys: Capture) -> None:
     told = json_output(capsys, "list", "pearl", "--json")
-    assert told["presets"] == {preset: ["all families"] for preset in ("paper", "fast", "smoke")}
+    assert told["presets"] == {preset: ["all families"] for preset in ("paper", "fast", "best", "smoke")}
 
 
 def test_list_of_a_name_that_is_none_proposes_the_nearest(capsys: Capture) -> None:

@@ -20,7 +20,7 @@ from nacre.cli import main as cli
 from nacre.families.catalog import FAMILIES
 from nacre.families.family import Family, JaxFamily, MujocoFamily, Physics
 from nacre.families.gymnasium import GymnasiumFamily
-from nacre.presets.pearl_presets import ANY_FAMILY, PRESETS
+from nacre.presets.pearl_presets import PAPER
 from nacre.types import Episode, Tasks
 
 PAGE = (Path(__file__).parents[2] / "docs" / "add-a-family.md").read_text()
@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(path))
         for name in NAMES:  # the contract looks for a row of the family's own
-            patch.setitem(PRESETS["paper"], name, PRESETS["paper"][ANY_FAMILY])
+            patch.setitem(PAPER, name, PAPER["*"])
         yield path
     FAMILIES.clear()
     FAMILIES.update(before)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from nacre.errors import NacreError
 from nacre.families.family import Family, TaskSet
-from nacre.presets.settings import HYPOTHESES, MethodSettings
+from nacre.presets.settings import HYPOTHESES, MethodSettings, Presets
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 Metrics = dict[str, Any]
 """Name -> value after every update of a block, each [update]; names are columns of metrics.csv."""
-Presets = Mapping[str, Mapping[str, Mapping[str, object]]]
-"""Preset -> family (or "*", any other) -> the fields that differ from the settings' defaults."""
 
 
 class RunState(Protocol):

@@ -16,7 +16,7 @@ from nacre.errors import NacreError, unknown
 from nacre.families.catalog import FAMILIES, OPTIONAL, find_family
 from nacre.families.family import Family
 from nacre.families.gymnasium_ids import environment_id
-from nacre.presets.pearl_presets import ANY_FAMILY
+from nacre.presets.settings import ANY_FAMILY
 
 WIDTH = 80
 """Characters of a line at most."""

@@ -23,7 +23,7 @@ from nacre.deploy.trained_agent import load
 from nacre.errors import NacreError
 from nacre.families.family import TaskSet, take
 from nacre.presets.oracle import PRESETS, OracleSettings
-from nacre.presets.pearl_presets import ANY_FAMILY
+from nacre.presets.settings import row_of
 from nacre.runs import arrays
 from nacre.runs.checkpoints import KEPT, Checkpoints
 from nacre.runs.pace import duration
@@ -88,9 +88,8 @@ def policies_of_run(
 
 def settings_for(plan: TaskPlan, num_updates: int | None) -> OracleSettings:
     """The oracle's preset `fast`, trained on all tasks; `num_updates` in all (None: as the preset has)."""
-    rows = PRESETS["fast"]
-    row = rows.get(plan.family.name, rows[ANY_FAMILY])
-    settings = OracleSettings(**row | {"num_train_tasks": len(plan), "test_tasks_from": 0})  # type: ignore[arg-type]
+    row = row_of(PRESETS["fast"], type(plan.family)) or {}
+    settings = OracleSettings(**{**row, "num_train_tasks": len(plan), "test_tasks_from": 0})  # type: ignore[arg-type]
     if num_updates is None:
         return settings
     return dataclasses.replace(settings, iterations=max(1, -(-num_updates // settings.num_train_steps_per_iteration)))

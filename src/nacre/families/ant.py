@@ -58,6 +58,7 @@ class RunningAnt(Ant):
 
     obs_dim: ClassVar[int] = 27
     can_terminate: ClassVar[bool] = True
+    must_balance: ClassVar[bool] = False
     control_cost: ClassVar[float] = 0.5
 
     def observe(self, physics: Physics) -> Any:

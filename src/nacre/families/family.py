@@ -57,6 +57,10 @@ class Family(ABC):
     horizon: ClassVar[int]
     can_terminate: ClassVar[bool] = False
     """Whether an episode may end before its horizon."""
+    must_balance: ClassVar[bool | None] = None
+    """Whether falls end the episodes of a robot that has learnt nothing; None where that is so if they may end."""
+    sparse: ClassVar[bool] = False
+    """Whether there is a reward near the goal only, so that most episodes of random actions have none."""
     disjoint: ClassVar[bool] = True
     """Whether train and test tasks are different tasks."""
     observation_names: ClassVar[tuple[str, ...]] = ()

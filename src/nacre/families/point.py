@@ -108,6 +108,7 @@ class SparsePointRobot(PointRobotHalfCircle):
     """Distance from the goal within which the robot is rewarded (the paper also uses 0.8)."""
 
     name: ClassVar[str] = "sparse-point-robot"
+    sparse: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 < self.goal_radius <= 1:

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from nacre.errors import NacreError
 from nacre.presets.checks import check_numbers
 from nacre.presets.offline import POINT_ROBOTS, OfflineSettings
-from nacre.presets.pearl_presets import PRESETS as PEARL_PRESETS
+from nacre.presets.pearl_presets import PAPER
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class FocalSettings(OfflineContextSettings):
 # settings say, and the discount of the point robots, whose episodes have 20 steps.
 _ROWS: dict[str, dict[str, object]] = {
     family: {"use_next_obs_in_context": True} if row.get("use_next_obs_in_context") else {}
-    for family, row in PEARL_PRESETS["paper"].items()
+    for family, row in PAPER.items()
 }
 for _family in POINT_ROBOTS:
     _ROWS[_family] |= {"discount": 0.9}

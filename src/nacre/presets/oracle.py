@@ -10,6 +10,7 @@ from nacre.errors import NacreError
 from nacre.families.family import Family, TaskSet, take
 from nacre.presets.pearl import PearlSettings
 from nacre.presets.pearl_presets import PRESETS as PEARL_PRESETS
+from nacre.presets.settings import Presets, Row, Rule
 from nacre.presets.soft_actor_critic import SoftActorCriticSettings
 
 
@@ -53,17 +54,20 @@ class OracleSettings(SoftActorCriticSettings):
         return chosen._replace(train=one, test=one)
 
 
-def _rows(preset: str) -> dict[str, dict[str, object]]:
-    """PEARL's row of every family, as far as it concerns the oracle; as many episodes an iteration."""
+def _row(of_pearl: Row) -> Row:
+    """PEARL's row of a family, as far as it concerns the oracle; as many episodes an iteration."""
     shared = {field.name for field in dataclasses.fields(OracleSettings)}
-    rows = {}
-    for family, row in PEARL_PRESETS[preset].items():
-        pearl = PearlSettings(**row)  # type: ignore[arg-type]
-        episodes = pearl.num_prior_episodes + pearl.num_posterior_episodes + pearl.num_extra_rl_episodes
-        kept = {name: value for name, value in row.items() if name in shared}
-        rows[family] = kept | {"num_episodes": pearl.num_straight_episodes + episodes}
-    return rows
+    pearl = PearlSettings(**of_pearl)  # type: ignore[arg-type]
+    episodes = pearl.num_prior_episodes + pearl.num_posterior_episodes + pearl.num_extra_rl_episodes
+    kept = {name: value for name, value in of_pearl.items() if name in shared}
+    return kept | {"num_episodes": pearl.num_straight_episodes + episodes}
 
 
-PRESETS = {preset: _rows(preset) for preset in PEARL_PRESETS}
+def _row_or_rule(of_pearl: Row | Rule) -> Row | Rule:
+    return (lambda family: _row(of_pearl(family))) if callable(of_pearl) else _row(of_pearl)
+
+
+PRESETS: Presets = {
+    preset: {family: _row_or_rule(row) for family, row in rows.items()} for preset, rows in PEARL_PRESETS.items()
+}
 """preset -> family -> the fields that differ from the defaults."""

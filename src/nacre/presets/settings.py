@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from nacre.errors import NacreError
 from nacre.families.family import Family, TaskSet, take
 from nacre.presets import protocols
 
@@ -15,6 +17,30 @@ RESAMPLES = ("episode", "step", "mean")
 """When a belief's z is drawn anew: after every episode, after every step, or never: its mean at every step."""
 DISCOUNT = 0.99
 """Discount factor where a method's settings say nothing else."""
+
+Row = Mapping[str, object]
+"""The fields of a method's settings that differ from the defaults, in a preset on a family."""
+Rule = Callable[[type[Family]], Row]
+"""Such a row as a function of what a family is."""
+Presets = Mapping[str, Mapping[str, Row | Rule]]
+"""preset -> family, or ANY_FAMILY -> row, or a rule that gives it."""
+ANY_FAMILY = "*"
+"""In a preset, what holds for families that have no row of their own: those that people have registered, too."""
+
+
+def row_of(rows: Mapping[str, Row | Rule], family: type[Family]) -> Row | None:
+    """What a preset changes for a family; None where it has nothing for it."""
+    row = rows.get(family.name, rows.get(ANY_FAMILY))
+    return row(family) if callable(row) else row
+
+
+def check_row(algorithm: str, preset: str, family: str, row: Row, settings: type[MethodSettings]) -> None:
+    """Raises NacreError where a row sets what the settings do not have."""
+    strangers = sorted(set(row) - {field.name for field in dataclasses.fields(settings)})
+    if strangers:
+        raise NacreError(
+            f"preset '{preset}' of '{algorithm}' sets '{strangers[0]}' for {family}, which its settings do not have."
+        )
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,7 @@ from nacre.families.catalog import FAMILIES, OPTIONAL, find_family, make_family
 from nacre.families.catalog import registered_by as family_by
 from nacre.families.family import Family, TaskSet, num_tasks
 from nacre.families.options import check_option_types, checked_option, field_types
-from nacre.presets.pearl_presets import ANY_FAMILY
-from nacre.presets.settings import MethodSettings
+from nacre.presets.settings import ANY_FAMILY, MethodSettings, check_row, row_of
 from nacre.runs.migration import SCHEMA, migrated
 
 if TYPE_CHECKING:
@@ -138,8 +137,7 @@ def from_preset(algorithm_name: str, family_name: str, preset: str, **overrides:
     family_type = find_family(family_name)
     if preset not in algorithm.presets:
         raise unknown("preset", preset, algorithm.presets)
-    rows = algorithm.presets[preset]
-    row = rows.get(family_name, rows.get(ANY_FAMILY))
+    row = row_of(algorithm.presets[preset], family_type)
     if row is None:
         known = [name for name, rows in algorithm.presets.items() if family_name in rows or ANY_FAMILY in rows]
         raise NacreError(
@@ -148,6 +146,7 @@ def from_preset(algorithm_name: str, family_name: str, preset: str, **overrides:
     groups: tuple[type[Any], ...] = (algorithm.settings, family_type, RunOptions)
     _check_names(algorithm_name, *groups)
     check_option_types(family_type)  # of a family of an installed package, which nobody registered
+    check_row(algorithm_name, preset, family_name, row, algorithm.settings)  # a rule's
     values: list[dict[str, Any]] = [dict(row), {}, {}]
     for name, value in overrides.items():
         for group, chosen in zip(groups, values, strict=True):

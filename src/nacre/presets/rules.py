@@ -1,0 +1,91 @@
+"""PEARL's presets `fast` and `best`: what follows for a family from what it is, by the same rules at two budgets.
+
+fast: the most return in minutes of a CPU core, environment steps as they come. best: the most return from about a
+million environment steps, in an hour or two. The rules read facts that every family has, also one that a person has
+registered: how many numbers an observation and an action have, whether train and test tasks are the same two, whether
+the robot must balance, whether rewards are sparse, whether the family says what a transition earns in another task.
+"""
+
+from __future__ import annotations
+
+from nacre.families.family import Family
+from nacre.presets.settings import Row
+
+SMALL = 10
+"""A family is small if an observation and an action have fewer numbers than this together."""
+
+# Small batches and networks, a larger learning rate that falls, critics that bear it (normalised, their own slow copies
+# instead of V, learnt temperature), a shorter horizon of credit. One critic takes two thirds of the work of two. The
+# encoder sees the next observation. With rewards a fifth of the paper's, its weight of the KL would keep the belief at
+# the prior.
+_ALL: dict[str, object] = dict(
+    use_value_network=False, normalise_critics=True, automatic_temperature=True, num_hidden_layers=2,
+    use_next_obs_in_context=True, context_batch_size=128, batch_size=32, reward_scale=1.0, learning_rate_decay=0.05,
+    soft_target_tau=0.01, num_critics=1, discount=0.95,
+)  # fmt: skip
+_LARGE: dict[str, object] = dict(hidden_dim=256, encoder_hidden_dim=128, learning_rate=1e-3)
+_SMALL: dict[str, object] = dict(hidden_dim=64, encoder_hidden_dim=64, learning_rate=2e-3)
+# Contexts are about as narrow as a trial's two episodes, and out of all that the task ever had: of the latest two of
+# each task alone there are so few that the encoder learns them by heart. The extra steps, for the critics alone, are
+# two episodes: the first of a posterior phase is of the prior, so one would not practise the posterior.
+_MANY_TASKS: dict[str, object] = dict(
+    meta_batch=8, num_initial_episodes=2, num_prior_episodes=2, num_extra_rl_episodes=2, context="collected-windows",
+    kl_weight=0.002, normalise_inputs="all",
+)  # fmt: skip
+# With two tasks, contexts are drawn as stretches, and the prior is a factor of the belief: from single transitions of
+# six episodes the encoder learns to read those that run one way only, and has nothing to say of a trial that ran the
+# other way.
+_TWO_TASKS: dict[str, object] = dict(
+    meta_batch=4, num_initial_episodes=10, num_prior_episodes=6, num_extra_rl_episodes=2, context="recent-in-order",
+    use_prior_factor=True, kl_weight=0.01,
+)  # fmt: skip
+# Straight paths find rewards for the context. Two latent dimensions: a first guess of the goals on one axis is mostly
+# folded, and in few updates stays so. Hypotheses find more goals than draws from the prior, with the same training.
+_SPARSE: dict[str, object] = dict(
+    num_initial_episodes=50, num_straight_episodes=30, num_prior_episodes=20, num_extra_rl_episodes=20, latent_dim=2,
+    use_next_obs_in_context=False, num_exploration_episodes=15, exploration="hypotheses",
+)  # fmt: skip
+
+
+def is_small(family: type[Family]) -> bool:
+    """Whether small networks do for a family."""
+    return family.obs_dim + family.action_dim < SMALL
+
+
+def must_balance(family: type[Family]) -> bool:
+    """Whether its robot must learn not to fall before anything else."""
+    return family.can_terminate if family.must_balance is None else family.must_balance
+
+
+def fast(family: type[Family]) -> Row:
+    """Settings for minutes. Collections of 24 tasks, since steps are cheap beside updates; a third more updates for
+    eight joints or more, which take longer to move."""
+    if is_small(family):
+        length: Row = dict(num_train_steps_per_iteration=500, iterations=75, num_tasks_sample=10)
+    elif not family.disjoint:
+        length = dict(num_train_steps_per_iteration=2500, iterations=80, num_tasks_sample=3)
+    else:
+        iterations = 40 if family.action_dim >= 8 else 30
+        length = dict(num_train_steps_per_iteration=3500, iterations=iterations, num_tasks_sample=24)
+    return {**_method(family), **length}
+
+
+def best(family: type[Family]) -> Row:
+    """Settings for an hour or two: batches twice as large, about 500,000 updates and a million steps of a robot."""
+    if is_small(family):
+        length: Row = dict(iterations=300)
+    elif not family.disjoint:
+        length = dict(iterations=200)
+    else:
+        length = dict(iterations=150, num_tasks_sample=8)
+    return {**fast(family), "batch_size": 64, **length}
+
+
+def _method(family: type[Family]) -> Row:
+    """All settings but the length of a run and of its collections."""
+    row = _ALL | (_SMALL if is_small(family) else _LARGE) | (_MANY_TASKS if family.disjoint else _TWO_TASKS)
+    if must_balance(family):
+        row |= dict(discount=0.99, num_critics=2)
+    if family.rewards_under is not Family.rewards_under and family.disjoint:
+        row |= dict(num_relabelled_tasks=row["meta_batch"])
+    return row | (_SPARSE if family.sparse else {})

@@ -1,0 +1,75 @@
+"""Presets `fast` and `best`: the same rules for every family, read from what it is."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+
+import nacre
+from nacre.errors import NacreError
+from nacre.families.catalog import FAMILIES
+from nacre.families.family import Family
+from nacre.families.gymnasium import GymnasiumFamily
+from nacre.presets import rules
+from nacre.presets.settings import MethodSettings, check_row, row_of
+
+BUDGET = {"batch_size", "iterations", "num_tasks_sample"}
+
+
+class Robot(GymnasiumFamily):
+    """A family of somebody's own, of which nacre knows no more than every family says."""
+
+    name: ClassVar[str] = "somebodys-robot"
+    obs_dim: ClassVar[int] = 24
+    action_dim: ClassVar[int] = 6
+    horizon: ClassVar[int] = 100
+
+
+class Falling(Robot):
+    can_terminate: ClassVar[bool] = True
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_best_is_fast_with_a_larger_budget_alone(name: str) -> None:
+    fast, best = (nacre.resolve("pearl", name, preset) for preset in ("fast", "best"))
+    differing = {field for field, value in vars(fast.settings).items() if value != getattr(best.settings, field)}
+    assert {"batch_size", "iterations"} <= differing <= BUDGET
+    work = [one.settings.iterations * one.settings.num_train_steps_per_iteration for one in (fast, best)]
+    assert work[1] >= 2 * work[0]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_tasks_and_trials_of_fast_are_the_papers(name: str) -> None:
+    fast, paper = (nacre.resolve("pearl", name, preset) for preset in ("fast", "paper"))
+    for field in ("num_train_tasks", "num_test_tasks", "num_evaluation_episodes", "num_evaluation_repeats"):
+        assert getattr(fast.settings, field) == getattr(paper.settings, field), field
+
+
+def row(family: type[Family], preset: str = "fast") -> dict[str, Any]:
+    return dict(row_of(nacre.ALGORITHMS["pearl"].presets[preset], family) or {})
+
+
+def test_a_family_of_ones_own_has_the_settings_of_nacres_own_that_are_like_it() -> None:
+    assert row(Robot) == {key: value for key, value in row(FAMILIES["cheetah-gravity"]).items() if key in row(Robot)}
+    assert row(Falling) == {key: value for key, value in row(FAMILIES["walker-params"]).items() if key in row(Falling)}
+
+
+def test_a_robot_that_must_balance_looks_farther_ahead_with_two_critics() -> None:
+    assert {name for name, value in row(Falling).items() if value != row(Robot).get(name)} == {
+        "discount",
+        "num_critics",
+    }
+    assert rules.must_balance(FAMILIES["humanoid-dir"])
+    assert not rules.must_balance(FAMILIES["ant-dir"])  # it may end its episodes, and hardly ever does
+
+
+def test_rewards_are_told_anew_where_a_family_says_how() -> None:
+    told = {name for name, family in FAMILIES.items() if row(family).get("num_relabelled_tasks")}
+    assert {"ant-goal"} <= told
+    assert not told & {"ant-dir-360", "walker-params", "cheetah-dir"}  # cheetah-dir has no fresh tasks
+
+
+def test_a_rule_that_sets_what_the_settings_lack_is_refused() -> None:
+    with pytest.raises(NacreError, match="preset 'mine' of 'pearl' sets 'hidden' for point-robot"):
+        check_row("pearl", "mine", "point-robot", {"hidden": 3}, MethodSettings)
