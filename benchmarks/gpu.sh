@@ -88,7 +88,7 @@ use_compilation_cache()
 VEL, ANT = "cheetah-vel", "ant-goal"
 for family, preset, seeds, precision in (
     (VEL, "paper", 1, "float32"), (VEL, "paper", 8, "float32"), (VEL, "fast", 1, "float32"),
-    (VEL, "fast", 8, "float32"), (VEL, "paper", 1, "tf32"), (VEL, "paper", 8, "tf32"), (VEL, "paper", 1, "bfloat16"),
+    (VEL, "fast", 8, "float32"), (VEL, "best", 1, "float32"), (VEL, "best", 8, "float32"), (VEL, "paper", 1, "tf32"), (VEL, "paper", 8, "tf32"), (VEL, "paper", 1, "bfloat16"),
     (VEL, "paper", 8, "bfloat16"), (ANT, "paper", 1, "float32"), (VEL, "fast", 8, "tf32"), (VEL, "fast", 1, "tf32"),
     (VEL, "fast", 8, "bfloat16"), (VEL, "fast", 1, "bfloat16"), (ANT, "paper", 1, "tf32"), (ANT, "paper", 1, "bfloat16"),
 ):

@@ -134,7 +134,7 @@ def test_ablations_sum_up_what_is_there_and_refuse_another_run_in_a_lines_place(
     with pytest.raises(SystemExit, match="other settings than this one"):
         ablation.main(["point-robot", "--out", str(tmp_path), "--only", "fast", "--seed", "21"])
     with pytest.raises(SystemExit):
-        ablation.main(["point-robot", "--out", str(tmp_path), "--only", "context"])
+        ablation.main(["point-robot", "--out", str(tmp_path), "--only", "latent-dim"])
 
 
 def test_a_signal_ends_the_ablation_and_not_only_its_line(tmp_path, monkeypatch):

@@ -52,7 +52,7 @@ def test_steps_of_a_plan_are_those_of_the_settings(tmp_path: Path):
     """ProMP: 501 iterations of 40 tasks x 20 rollouts x 200 steps, twice; RL2: 100 x 2 x 200."""
     steps = {
         run.line.name: run.experiment.settings.env_steps(run.experiment.family)
-        for run in planned("domains", "paper", [0], tmp_path)
+        for run in planned("six-domains", "paper", [0], tmp_path)
         if run.line.family == "cheetah-vel"
     }
     assert steps["promp"] == steps["maml-trpo"] == 501 * 320_000 and steps["rl2"] == 501 * 40_000

@@ -27,7 +27,7 @@ class Rl2Settings(MethodSettings):
     """Tasks drawn (with replacement) in each iteration."""
     trials_per_task: int = 1
     """Trials in every drawn task. They share a baseline and the scale of their advantages, so that from 2 on a trial
-    that went better than another of its task pays. 1: only the steps of a trial are compared with each other."""
+    that went better than another of its task has the larger advantages. 1: only steps of one trial are compared."""
     episodes_per_trial: int = 2
     """Episodes of a trial in meta-training, one after another with the same hidden state."""
 

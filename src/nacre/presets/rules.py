@@ -13,6 +13,8 @@ from nacre.presets.settings import Row
 
 SMALL = 10
 """A family is small if an observation and an action have fewer numbers than this together."""
+SHORT = 50
+"""Episodes are short if they have fewer steps than this."""
 
 # Small batches and networks, a larger learning rate that falls, critics that bear it (normalised, their own slow copies
 # instead of V, learnt temperature), a shorter horizon of credit. One critic takes two thirds of the work of two. The
@@ -84,6 +86,8 @@ def best(family: type[Family]) -> Row:
 def _method(family: type[Family]) -> Row:
     """All settings but the length of a run and of its collections."""
     row = _ALL | (_SMALL if is_small(family) else _LARGE) | (_MANY_TASKS if family.disjoint else _TWO_TASKS)
+    if family.horizon < SHORT:
+        row |= dict(discount=0.9)
     if must_balance(family):
         row |= dict(discount=0.99, num_critics=2)
     if family.rewards_under is not Family.rewards_under and family.disjoint:

@@ -58,10 +58,12 @@ def _sparse_navigation() -> Iterator[Line]:
             )
 
 
-PAPER_CONTEXT: dict[str, Any] = {"context": "recent"}
+AS_COLLECTED: dict[str, Any] = {"num_relabelled_tasks": 0}
+"""Contexts with the rewards that were collected, as in the paper."""
+PAPER_CONTEXT = {"context": "recent", **AS_COLLECTED}
 """The paper's contexts, at every scale: the ablations of encoder and context are about these, and `fast` has others."""
 PAPER_FIGURES: dict[str, PaperFigure] = {
-    "domains": PaperFigure(
+    "six-domains": PaperFigure(
         "Meta-learning on six domains",
         "PEARL needs 20 to 100 times fewer steps than ProMP, MAML-TRPO and RL2, and ends higher.",
         tuple(_six_domains()),
@@ -87,7 +89,7 @@ PAPER_FIGURES: dict[str, PaperFigure] = {
         "Data of the context",
         "Off-policy context hurts a lot; the critics' batch as context lies between.",
         tuple(
-            Line(f"context-{source}", "pearl", "cheetah-vel", {"context": source})
+            Line(f"context-{source}", "pearl", "cheetah-vel", {"context": source, **AS_COLLECTED})
             for source in ("recent", "replay", "batch")
         ),
     ),
