@@ -244,6 +244,7 @@ def test_protocols_without_logged_transitions_are_refused() -> None:
     assert MacawSettings(protocol="offline-other-context", num_inner_steps=2).num_test_steps == 2
 
 
+@pytest.mark.slow
 def test_a_run_of_four_updates_is_two_runs_of_two() -> None:
     config = dataclasses.replace(TINY, **PRESETS["released"]["*"])
     logs = logs_of_two_tasks(3)

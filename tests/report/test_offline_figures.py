@@ -90,6 +90,7 @@ def two_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(offline_figures._CSRO_SCALES, "smoke", scale._replace(rows=lambda family: rows))
 
 
+@pytest.mark.slow
 def test_a_table_is_made_and_gone_on_with(two_rows: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [*SMOKE, "--out", str(tmp_path / "out")]
     assert cli.main([*arguments, "--time-limit", "1e-9"]) == 0
