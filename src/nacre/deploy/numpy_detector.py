@@ -40,7 +40,7 @@ class WatchingAgent(BeliefAgent):
     def observe(self, obs: np.ndarray, action: np.ndarray, reward: float, next_obs: np.ndarray) -> None:
         more = self._wrong(obs, action, reward, next_obs) - self._usual
         listens = self.counts[1] >= self.detector["first_episode"] and not self.watch[1]
-        self.total[:] = np.maximum(self.total + more, 0) if listens else 0
+        self.total[0] = max(self.total[0] + more, np.float32(0)) if listens else 0
         super().observe(obs, action, reward, next_obs)
         if self.total[0] > self._threshold:
             self.total[:], self.watch[:] = 0, (1, 1, self.num_fired + 1)
@@ -61,8 +61,8 @@ class WatchingAgent(BeliefAgent):
 
     def _value(self, obs: np.ndarray, action: np.ndarray, z: np.ndarray) -> np.float32:
         """What the least of the critics expects."""
-        least = np.float32(np.inf)
+        values = []
         for critic in self.critics:
             np.concatenate((obs, action, z), out=critic.input)
-            least = min(least, critic.run()[0])
-        return least
+            values.append(critic.run()[0])
+        return np.float32(min(values))

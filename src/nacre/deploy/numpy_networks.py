@@ -77,7 +77,7 @@ _TAIL = np.array([
 ], np.float32)  # fmt: skip
 
 
-_EPSILON = np.float32(1e-5)
+_EPSILON = 1e-5
 """Added to the variance by which normalised layers divide."""
 
 
@@ -119,8 +119,8 @@ class Layers:
         for x, matrix, y in self._hidden:
             np.dot(x, matrix, y)
             if self._is_normalised:
-                y -= y.mean()
-                y /= np.sqrt(np.mean(y * y) + _EPSILON)
+                y -= y.sum() / len(y)
+                y *= 1 / math.sqrt(y.dot(y) / len(y) + _EPSILON)
             np.maximum(y, self._zero, out=y) if self._is_relu else np.tanh(y, y)
         x, matrix, y = self._last if num is None else self._narrow[num]
         return np.dot(x, matrix, y)
