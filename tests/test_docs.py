@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,3 +144,23 @@ def test_help_texts_use_the_words_of_the_glossary(reference: ModuleType, part: s
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), reason="no Chromium")
+def test_what_is_wrong_with_a_page_of_the_site_is_found_by_a_browser(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    browse = importlib.import_module("browse")
+    sys.modules.pop("browse", None)
+    head, faint = "<!doctype html><meta name=viewport content='width=device-width'>", "color: #999"
+    (tmp_path / "good.html").write_text(f"{head}<p>words</p>")
+    (tmp_path / "bad.html").write_text(
+        f"{head}<p style='{faint}'>words</p><div style='width: 800px'>wide</div><script>console.error('oh')</script>"
+    )
+    console, seen = browse.browse(tmp_path, ["bad.html", "good.html"])
+    found = browse.complaints(console, seen)
+    assert len(found) == len(console) + 1 + 2 and any("oh" in line for line in console)
+    assert "bad.html is 8" in found[len(set(console))] and "window of 420" in found[len(set(console))]
+    assert all("bad.html: contrast of 2.8" in line for line in found[-2:])
+    assert [one.contrast for one in seen if one.page == "good.html"] == [21.0, 21.0]
