@@ -123,7 +123,7 @@ lock:
 	@test -n "$(LOCK_UV)" || { echo "make lock needs uv: pip install uv, then run it again." >&2; exit 1; }
 	$(COMPILE) --extra dev --extra offline --output-file requirements.lock
 	$(COMPILE) --extra dev --extra metaworld --output-file requirements-metaworld.lock
-	$(COMPILE) --extra dev --extra docs --output-file requirements-docs.lock
+	$(COMPILE) --extra dev --extra docs --extra offline --output-file requirements-docs.lock
 
 clean:
 	rm -rf $(VENV) .venv-metaworld .venv-docs $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -331,6 +331,14 @@ def test_a_family_that_breaks_its_contract_is_refused_before_anything_is_written
     assert not list(tmp_path.iterdir())
 
 
+def test_without_its_extra_nothing_is_trained_for_data_sets_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "minari.dataset.minari_storage", None)
+    told = refusal(capsys, "collect", FAMILY.name, "--work", str(tmp_path / "work"))
+    assert "pip install 'nacre[offline]'" in told and not list(tmp_path.iterdir())
+
+
 def test_benchmarks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     listed = output(capsys, "collect", "--list")
     assert "cheetah-vel --benchmark csro\n    30 training and 10 test tasks, 200 steps" in listed

@@ -216,10 +216,12 @@ def _from_run(command: Command, qualities: Sequence[str]) -> int:
 def _ids(command: Command, family: str, qualities: Sequence[str]) -> dict[str, str]:
     """What the data sets of each quality will be called; NacreError for what is no name."""
     from nacre.collect.making import default_id
+    from nacre.data.episodes import offline_extra
     from nacre.data.layout import folder_of
 
     if command.only == "train":
         return {}
+    offline_extra("minari.dataset.minari_storage")  # which data sets need, long after the training begins
     ids = {quality: command.id or default_id(family, command.benchmark, quality) for quality in qualities}
     for id in ids.values():
         folder_of(id)
