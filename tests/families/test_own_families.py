@@ -138,8 +138,8 @@ def test_fast_and_paper_are_as_the_page_says_for_any_family(folder: Path):
     for module in MODULES:
         __import__(module)
     fast, paper = (nacre.resolve("pearl", NAMES[0], preset).settings for preset in ("fast", "paper"))
-    assert (fast.iterations, fast.num_train_steps_per_iteration, fast.hidden_dim) == (75, 500, 64)
-    assert "75 iterations of 500 updates and 64 units" in SECTIONS[0]
+    assert (fast.iterations, fast.num_train_steps_per_iteration, fast.hidden_dim) == (40, 500, 64)
+    assert "40 iterations of 500 updates and 64 units" in SECTIONS[0]
     assert (paper.iterations, paper.num_train_steps_per_iteration) == (500, 2000)
     assert (fast.num_train_tasks, fast.num_test_tasks) == (100, 30)
     assert fast.use_next_obs_in_context and not paper.use_next_obs_in_context

@@ -43,9 +43,12 @@ _TWO_TASKS: dict[str, object] = dict(
 )  # fmt: skip
 # Straight paths find rewards for the context. Two latent dimensions: a first guess of the goals on one axis is mostly
 # folded, and in few updates stays so. Hypotheses find more goals than draws from the prior, with the same training.
+# Contexts of all that a task ever had, and the rewards of fresh tasks, find fewer goals.
 _SPARSE: dict[str, object] = dict(
     num_initial_episodes=50, num_straight_episodes=30, num_prior_episodes=20, num_extra_rl_episodes=20, latent_dim=2,
-    use_next_obs_in_context=False, num_exploration_episodes=15, exploration="hypotheses",
+    use_next_obs_in_context=False, num_exploration_episodes=15, exploration="hypotheses", meta_batch=16,
+    context="recent", num_relabelled_tasks=0, normalise_inputs="none", kl_weight=0.00625, reward_scale=5.0,
+    soft_target_tau=0.005, iterations=75, num_tasks_sample=10,
 )  # fmt: skip
 
 
@@ -63,13 +66,13 @@ def fast(family: type[Family]) -> Row:
     """Settings for minutes. Collections of 24 tasks, since steps are cheap beside updates; a third more updates for
     eight joints or more, which take longer to move."""
     if is_small(family):
-        length: Row = dict(num_train_steps_per_iteration=500, iterations=75, num_tasks_sample=10)
+        length: Row = dict(num_train_steps_per_iteration=500, iterations=40, num_tasks_sample=20)
     elif not family.disjoint:
         length = dict(num_train_steps_per_iteration=2500, iterations=80, num_tasks_sample=3)
     else:
         iterations = 40 if family.action_dim >= 8 else 30
         length = dict(num_train_steps_per_iteration=3500, iterations=iterations, num_tasks_sample=24)
-    return {**_method(family), **length}
+    return {**_method(family), **length, **(_SPARSE if family.sparse else {})}
 
 
 def best(family: type[Family]) -> Row:
@@ -92,4 +95,4 @@ def _method(family: type[Family]) -> Row:
         row |= dict(discount=0.99, num_critics=2)
     if family.rewards_under is not Family.rewards_under and family.disjoint:
         row |= dict(num_relabelled_tasks=row["meta_batch"])
-    return row | (_SPARSE if family.sparse else {})
+    return row
