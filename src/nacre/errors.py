@@ -13,7 +13,15 @@ MAX_LISTED = 30
 
 
 class NacreError(Exception):
-    """One sentence that says what is wrong and what to do; the command line prints it and exits with status 2."""
+    """One sentence that says what is wrong and what to do; the command line prints it and exits with `status`."""
+
+    status = 2
+
+
+class FailedError(NacreError):
+    """What was asked for is possible, but the process that did it came to a bad end; exit status 1."""
+
+    status = 1
 
 
 class DivergedError(NacreError):

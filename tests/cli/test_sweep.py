@@ -13,6 +13,7 @@ import nacre
 from command_line import Capture, output, refusal, run
 from fake_executor import DONE, FAULT, KILLED, FakeExecutor
 from nacre.cli.sweep import parse_numbers
+from nacre.report import reproduce
 from nacre.runs.directory import RunDirectory
 from nacre.sweeps import engine, running
 from nacre.sweeps.job import Job, score_of
@@ -36,7 +37,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeExecutor:
 
     monkeypatch.setattr(executor, "start", start)
     monkeypatch.setattr(engine, "POLL_SECONDS", 0.0)
-    monkeypatch.setattr(running, "LocalExecutor", lambda jobs: executor)
+    monkeypatch.setattr(running, "LocalExecutor", lambda jobs, cores: executor)
     return executor
 
 
@@ -47,6 +48,15 @@ def test_the_command_of_a_job_is_the_run_that_was_planned(untrained: list[Any], 
     assert run(*planned.job.command()) == 0
     ((experiment, path, _),) = untrained
     assert (experiment, path) == (planned.job.experiment, planned.job.path)
+
+
+def test_the_commands_of_a_figures_runs_are_those_that_were_planned(untrained: list[Any], tmp_path: Path):
+    steps = [step for figure in ("sparse", "encoder") for step in reproduce.planned(figure, "short", [2], tmp_path)]
+    for step in steps:
+        job = step.job()
+        assert job is not None and run(*job.command()) == 0
+        assert untrained.pop()[:2] == (job.experiment, job.path)
+    assert len(steps) == 7
 
 
 def test_jobs_that_failed_are_told_and_a_second_call_does_them_and_no_others(fake: FakeExecutor, tmp_path: Path):

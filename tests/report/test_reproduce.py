@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,15 @@ import jax
 import numpy as np
 import pytest
 
+from fake_executor import DONE, KILLED, FakeExecutor, FakeHandle
 from nacre.algorithms.registry import ALGORITHMS
 from nacre.cli import main as cli
 from nacre.report import estimates, reproduce
 from nacre.report.paper_figures import PAPER_FIGURES, SHORT_ITERATIONS
 from nacre.report.steps import Line, RunStep
+from nacre.runs.directory import RunDirectory
+from nacre.sweeps import engine
+from nacre.sweeps.job import Job
 
 
 def planned(figure: str, scale: str, seeds: list[int], out: Path) -> list[RunStep]:
@@ -94,7 +100,7 @@ def test_a_figure_is_made_and_gone_on_with(
 ):
     belief, _ = PAPER_FIGURES["deterministic"].lines
     lines = (belief, Line("chance", "random", belief.family))
-    monkeypatch.setitem(PAPER_FIGURES, "deterministic", PAPER_FIGURES["deterministic"]._replace(lines=lines))
+    monkeypatch.setitem(reproduce.FIGURES, "deterministic", PAPER_FIGURES["deterministic"]._replace(lines=lines))
     arguments = ["reproduce", "deterministic", "--scale", "smoke", "--seeds", "0", "--out", str(tmp_path)]
     assert cli.main([*arguments, "--time-limit", "1e-9"]) == 0
     assert "the same command goes on" in capsys.readouterr().err
@@ -112,6 +118,52 @@ def test_a_figure_is_made_and_gone_on_with(
     capsys.readouterr()
     assert cli.main([*arguments, "--dry-run"]) == 0
     assert capsys.readouterr().out.count("done") == len(runs)
+
+
+@pytest.fixture
+def two_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A figure of two lines that learn nothing."""
+    family = "sparse-point-robot"
+    lines = (Line("chance", "random", family), Line("still", "random", family, {"action_scale": 0.0}))
+    monkeypatch.setitem(reproduce.FIGURES, "deterministic", PAPER_FIGURES["deterministic"]._replace(lines=lines))
+
+
+def test_runs_of_a_figure_are_trained_side_by_side(
+    two_lines: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    executor = CommandsHere(1, {"seed-1": [KILLED, KILLED, KILLED, DONE]})
+    monkeypatch.setattr(reproduce, "LocalExecutor", lambda jobs: executor)
+    monkeypatch.setattr(engine, "POLL_SECONDS", 0.0)
+    arguments = ["reproduce", "deterministic", "--scale", "smoke", "--seeds", "0:2", "--out", str(tmp_path)]
+    assert cli.main([*arguments, "--jobs", "1"]) == 1
+    told = capsys.readouterr().err
+    assert "chance/seed-1 failed: killed by SIGKILL 3 times; the same command goes on." in told
+    runs = planned("deterministic", "smoke", [0, 1], tmp_path)
+    assert [run.is_done() for run in runs] == [True, True, False, True]
+    picture = tmp_path / "deterministic" / "smoke.png"
+    assert picture.stat().st_size > 10_000  # of those that are done
+    executor.started.clear()
+    executor.ends = {}
+    assert cli.main([*arguments, "--jobs", "1", "--time-limit", "1e-9"]) == 0 and executor.started == []
+    assert "stopped; the same command goes on" in capsys.readouterr().err
+    assert cli.main([*arguments, "--jobs", "1"]) == 0
+    assert [started[:2] for started in executor.started] == [["resume", "seed-1"]]
+    assert all(run.is_done() for run in runs)
+    assert picture.with_suffix(".md").read_text().count("| 2 |") == 2  # seeds of each line
+
+
+class CommandsHere(FakeExecutor):
+    """Carries out commands that end well, at once; of the others there is a run without a checkpoint."""
+
+    def start(self, job: Job, flags: Sequence[str] = ()) -> FakeHandle:
+        handle = super().start(job, flags)
+        if handle.ends is DONE:
+            with suppress(FileNotFoundError):
+                (job.path / "checkpoints" / "0").rmdir()  # what a handle leaves of a process that was killed
+            assert cli.main(job.command()) == 0
+        elif not job.path.exists():
+            RunDirectory.create(job.path, job.experiment)
+        return handle
 
 
 @pytest.mark.parametrize("figure", ["sparse", "deterministic"])

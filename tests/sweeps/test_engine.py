@@ -141,6 +141,19 @@ def test_cores_are_shared_out(cores: list[int], jobs: int, expected: list[list[i
     assert shared_out(cores, jobs) == expected
 
 
+@pytest.mark.parametrize(
+    ("cores", "jobs", "each", "expected"),
+    [
+        ([0, 1, 2, 3], 2, 1, [[0], [1]]), ([4, 5, 6, 7, 8], 2, 2, [[4, 5], [6, 7]]), ([0, 1], 3, 1, [[0], [1], [0]]),
+        ([0, 1], 1, 4, [[0, 1]]), ([], 2, 2, [[], []]),
+    ],
+)  # fmt: skip
+def test_a_job_of_a_sweep_has_as_many_cores_as_it_asks_for(
+    cores: list[int], jobs: int, each: int, expected: list[list[int]]
+):
+    assert shared_out(cores, jobs, each) == expected
+
+
 def test_there_is_room_for_as_many_processes_as_jobs():
     assert LocalExecutor(2).is_free()
 

@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     except HelpShown:
         return 0
     except NacreError as error:
-        return _refused(str(error))
+        return _refused(str(error), error.status)
     except BrokenPipeError:
         if not _reader_is_gone():
             raise  # another pipe, such as a plugin's
@@ -60,9 +60,9 @@ def main(argv: list[str] | None = None) -> int:
         return _refused("there was not enough memory; ask for less at once, or close other programs")
 
 
-def _refused(sentence: str) -> int:
+def _refused(sentence: str, status: int = 2) -> int:
     print(f"nacre: {on_a_line(sentence)}", file=sys.stderr)
-    return 2
+    return status
 
 
 def _reader_is_gone() -> bool:

@@ -28,6 +28,8 @@ class Command:
     """0:3 (0 to 2) or 0,3,5."""
     out: Path = Path("runs/reproduce")
     """Directory for runs and pictures; data sets go where 'nacre data list' finds them."""
+    jobs: int | None = None
+    """Trains each run in a process with CPU cores that no other process uses, this many processes at a time."""
     time_limit: float | None = None
     """Stop after this many minutes; the same command goes on."""
     dry_run: bool = False
@@ -56,7 +58,7 @@ def run(args: list[str], started: float) -> int:
     if command.dry_run:
         _tell_plan(reproduce.planned(command.figure, command.scale, seeds, command.out), command.out / command.figure)
         return 0
-    stopped_by = reproduce.run(command.figure, command.scale, seeds, command.out, command.time_limit)
+    stopped_by = reproduce.run(command.figure, command.scale, seeds, command.out, command.time_limit, command.jobs)
     picture = reproduce.picture_of(command.figure, command.scale, command.out)
     print("stopped; the same command goes on" if stopped_by else f"wrote {picture}", file=sys.stderr)
     return exit_status(stopped_by)

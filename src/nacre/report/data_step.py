@@ -77,6 +77,9 @@ class DataStep:
         logged = len(self.ids) * episodes * (BYTES_OF_AN_EPISODE + 4 * family.horizon * numbers)
         return Cost(simulated, updates, seconds + simulated / steps_per_second(family), training.disk(plan) + logged)
 
+    def job(self) -> None:
+        return None
+
     def work(self, deadline: float | None) -> str | None:
         for module in ("h5py", "minari.dataset.minari_storage"):
             offline_extra(module)  # before hours of training, not after them

@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from nacre.errors import unknown
+from nacre.errors import FailedError, NacreError, unknown
 from nacre.report.offline_figures import OFFLINE_FIGURES
 from nacre.report.paper_figures import PAPER_FIGURES
-from nacre.report.steps import Step
+from nacre.report.steps import Step, minutes_left
+from nacre.sweeps.engine import Finished, run_jobs
+from nacre.sweeps.local import LocalExecutor
+from nacre.sweeps.source import Listed
+from nacre.sweeps.view import StderrView
 
 
 class PublishedFigure(Protocol):
@@ -44,16 +48,27 @@ def planned(figure: str, scale: str, seeds: Sequence[int], out: Path) -> Sequenc
     return FIGURES[figure].steps(scale, seeds, out / figure / scale)
 
 
-def run(figure: str, scale: str, seeds: Sequence[int], out: Path, time_limit: float | None = None) -> str | None:
+def run(
+    figure: str, scale: str, seeds: Sequence[int], out: Path, time_limit: float | None = None, jobs: int | None = None
+) -> str | None:
     """Does what is left of a figure's steps, and draws it (`picture_of`) after each.
 
-    `time_limit` in minutes, for everything. Returns None when all steps are done; else what stopped them: the same call
-    goes on.
+    `time_limit` in minutes, for everything. `jobs`: runs are trained in processes of their own, this many at a time,
+    and the figure is drawn when they have ended. Returns None when all steps are done; else what stopped them: the same
+    call goes on. Raises NacreError where a run failed.
     """
+    executor = None if jobs is None else LocalExecutor(jobs)
     deadline = None if time_limit is None else time.monotonic() + 60 * time_limit
     steps = planned(figure, scale, seeds, out)
     for number, step in enumerate(steps, 1):
         was_done = step.is_done()
+        if executor is not None and step.job() is not None:
+            finished = _trained_at_once(steps, executor, deadline)
+            _draw_done(figure, steps, picture_of(figure, scale, out))
+            stopped_by = _what_stopped(finished)
+            if stopped_by is not None:
+                return stopped_by
+            was_done = step.is_done()
         if not was_done:
             stopped_by = step.work(deadline)
             if stopped_by is not None:
@@ -61,6 +76,29 @@ def run(figure: str, scale: str, seeds: Sequence[int], out: Path, time_limit: fl
         if not was_done or number == len(steps):
             FIGURES[figure].draw(steps[:number], picture_of(figure, scale, out))
     return None
+
+
+def _trained_at_once(steps: Sequence[Step], executor: LocalExecutor, deadline: float | None) -> Finished:
+    """Trains the runs of all steps that can be trained now, by the engine of sweeps."""
+    jobs = [job for job in (step.job() for step in steps) if job is not None]
+    with StderrView() as view:
+        return run_jobs(Listed(jobs), executor, view, time_limit=minutes_left(deadline))
+
+
+def _what_stopped(finished: Finished) -> str | None:
+    """None where all runs are trained. Raises NacreError where one failed."""
+    bad = [outcome for outcome in finished.outcomes if outcome.state in ("failed", "refused")]
+    if bad:
+        failed = any(outcome.state == "failed" for outcome in bad)
+        told = "; ".join(f"the run at {outcome.job.path} {outcome.state}: {outcome.told}" for outcome in bad)
+        raise (FailedError if failed else NacreError)(f"{told.rstrip('.')}; the same command goes on.")
+    return finished.stopped_by
+
+
+def _draw_done(figure: str, steps: Sequence[Step], picture: Path) -> None:
+    done = [step for step in steps if step.is_done()]
+    if done:
+        FIGURES[figure].draw(done, picture)
 
 
 def picture_of(figure: str, scale: str, out: Path) -> Path:

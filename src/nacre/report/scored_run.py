@@ -20,9 +20,10 @@ from nacre.errors import DivergedError, NacreError
 from nacre.presets.trials import TrialSettings
 from nacre.report.data_step import DataStep, is_there
 from nacre.report.estimates import evaluation_steps, num_updates, steps_per_second
-from nacre.report.steps import Cost, Line, is_trained, run_cost, trained
+from nacre.report.steps import Cost, Line, is_trained, run_cost, trained, training_job
 from nacre.runs import checksums, files
 from nacre.runs.experiment import Experiment, from_preset, resolve
+from nacre.sweeps.job import Job
 
 AGAIN = "give the same command again"
 
@@ -66,8 +67,12 @@ class ScoredRun:
     @functools.cached_property
     def experiment(self) -> Experiment:
         """The run's configuration, once its data set is there."""
-        fields: dict[str, Any] = dict(seed=self.seed, data=self.data_id, **self.line.fields)
-        return resolve(self.line.algorithm, self.line.family, self.preset, **fields)
+        return resolve(self.line.algorithm, self.line.family, self.preset, seed=self.seed, **self._fields)
+
+    @property
+    def _fields(self) -> dict[str, Any]:
+        """Changed from the preset."""
+        return {"data": self.data_id} | dict(self.line.fields)
 
     def is_done(self) -> bool:
         if not is_there(self.data_id) or not is_trained(self.experiment, self.path):
@@ -79,6 +84,11 @@ class ScoredRun:
         steps = sum(self.repeats * evaluation_steps(chosen, protocol) for protocol in self.protocols)
         cost = run_cost(chosen)
         return cost._replace(seconds=cost.seconds + steps / steps_per_second(chosen.family))
+
+    def job(self) -> Job | None:
+        if not is_there(self.data_id):
+            return None
+        return training_job(self.line, self.preset, self.experiment, self.path, self._fields)
 
     def work(self, deadline: float | None) -> str | None:
         if not is_trained(self.experiment, self.path):

@@ -18,6 +18,9 @@ from nacre.runs import trainer
 from nacre.runs.checkpoints import Checkpoints
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import Experiment, resolve
+from nacre.sweeps.job import Job
+from nacre.sweeps.plan import job_of
+from nacre.sweeps.training import with_plugins
 
 
 class Line(NamedTuple):
@@ -51,6 +54,9 @@ class Step(Protocol):
 
     def cost(self) -> Cost:
         """What it takes, whether or not it is done."""
+
+    def job(self) -> Job | None:
+        """What is left of its training, where a process of its own can do that now; None where nothing is."""
 
     def work(self, deadline: float | None) -> str | None:
         """Does what is left, until `deadline` by time.monotonic(). None when it is done, else what stopped it."""
@@ -87,6 +93,9 @@ class RunStep:
     def cost(self) -> Cost:
         return run_cost(self.experiment)
 
+    def job(self) -> Job | None:
+        return training_job(self.line, self.preset, self.experiment, self.path, self.fields)
+
     def work(self, deadline: float | None) -> str | None:
         return trained(self.experiment, self.path, deadline)
 
@@ -107,6 +116,13 @@ def trained(chosen: Experiment, path: Path, deadline: float | None) -> str | Non
     if path.exists():
         return trainer.resume([path], time_limit=left).stopped_by
     return trainer.train([chosen], [path], time_limit=left).stopped_by
+
+
+def training_job(line: Line, preset: str, chosen: Experiment, path: Path, fields: Mapping[str, Any]) -> Job | None:
+    """What trains a run in a process of its own; None where it is trained. `fields`: changed from the preset."""
+    if is_trained(chosen, path):
+        return None
+    return with_plugins(job_of(path, chosen, (line.algorithm, line.family, preset), fields))
 
 
 def run_cost(chosen: Experiment) -> Cost:

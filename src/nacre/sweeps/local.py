@@ -67,12 +67,12 @@ class LocalProcess:
 
 
 class LocalExecutor:
-    """So many processes side by side; the cores that this process may use are shared out among them."""
+    """So many processes side by side, each on so many of the cores that this process may use; None: on its share."""
 
-    def __init__(self, jobs: int):
+    def __init__(self, jobs: int, cores: int | None = None):
         if jobs < 1:
             raise NacreError(f"jobs is {jobs}, but must be at least 1; change --jobs.")
-        self._cores = shared_out(available_cores(), jobs)
+        self._cores = shared_out(available_cores(), jobs, cores)
         self._processes: list[LocalProcess | None] = [None] * jobs
 
     def is_free(self) -> bool:
@@ -100,10 +100,14 @@ def available_cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
-def shared_out(cores: Sequence[int], jobs: int) -> list[list[int]]:
-    """Cores for each of so many jobs, neighbours together; where there are fewer cores than jobs, some share one."""
+def shared_out(cores: Sequence[int], jobs: int, each: int | None = None) -> list[list[int]]:
+    """Cores for each of so many jobs, neighbours together: `each`, or all shared out. Where there are too few, some
+    jobs share some."""
     if not cores:
         return [[] for _ in range(jobs)]
+    if each is not None:
+        size = min(each, len(cores))
+        return [[cores[(job * size + place) % len(cores)] for place in range(size)] for job in range(jobs)]
     if jobs >= len(cores):
         return [[cores[job % len(cores)]] for job in range(jobs)]
     edges = [job * len(cores) // jobs for job in range(jobs + 1)]

@@ -59,11 +59,19 @@ def make(spec: Spec, label: str, values: Mapping[str, Any], seed: int) -> Planne
         if name not in given:
             raise NacreError(f"{spec.source} has no {name}; write {name} = ... at its top (see 'nacre list').")
     experiment = _resolved(spec, given, seed)
-    algorithm, family, preset = (str(given[name]) for name in NAMES)
-    path = spec.out / family / algorithm / label / f"seed-{seed}"
-    flags = [flag for name, value in given.items() if name not in NAMES for flag in as_flags(name, value)]
-    begin = ("train", algorithm, family, "--preset", preset, *flags, "--seed", str(seed), "--out", str(path))
-    return Planned(Job(path, experiment, begin), dict(values))
+    names = tuple(str(given[name]) for name in NAMES)
+    path = spec.out / names[1] / names[0] / label / f"seed-{seed}"
+    fields = {name: value for name, value in given.items() if name not in NAMES}
+    return Planned(job_of(path, experiment, names, fields), dict(values))
+
+
+def job_of(path: Path, experiment: Experiment, names: Sequence[str], fields: Mapping[str, Any]) -> Job:
+    """The job that trains this run. `names`: algorithm, family and preset; `fields`: changed from the preset."""
+    algorithm, family, preset = names
+    flags = [flag for name, value in fields.items() for flag in as_flags(name, value)]
+    seed = str(experiment.options.seed)
+    begin = ("train", algorithm, family, "--preset", preset, *flags, "--seed", seed, "--out", str(path))
+    return Job(path, experiment, begin)
 
 
 def _resolved(spec: Spec, given: Mapping[str, Any], seed: int) -> Experiment:

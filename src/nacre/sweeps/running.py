@@ -135,7 +135,7 @@ def _machine(machines: Machines, spec: Spec) -> Iterator[Executor]:
     """What does the jobs, as long as the block lasts."""
     if machines.on == "local":
         room = max(len(available_cores()) // machines.cores, 1)
-        yield LocalExecutor(machines.jobs or room)
+        yield LocalExecutor(machines.jobs or room, machines.cores)
     elif machines.on == "ray":
         from nacre.sweeps.ray_cluster import RayExecutor
 

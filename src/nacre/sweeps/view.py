@@ -56,7 +56,7 @@ class StderrView:
             self._shared = os.path.commonpath([job.path.absolute().parent for job in jobs])
         before = f", {num_done} of them done before" if num_done else ""
         where = f" in {os.path.relpath(self._shared)}" if jobs else ""
-        self._say(f"{num_jobs} runs{where}{before}")
+        self._say(f"{num_jobs} run{'s' * (num_jobs != 1)}{where}{before}")
         self._keeps = num_jobs <= self._console.height - OTHER_LINES
         if self._keeps and not self._live.disable:
             for job in jobs:
