@@ -81,6 +81,7 @@ def test_jobs_that_failed_are_told_and_a_second_call_does_them_and_no_others(fak
     ("wrong", "told"),
     [
         ({"jobs": 0}, "jobs is 0"), ({"on": "mars"}, "unknown place 'mars'"), ({"gpus": -1}, "gpus is -1"),
+        ({"gpus": 1}, "leave out --gpus"),
         ({"address": "auto"}, "--address is the address of a Ray cluster"), ({"on": "ray"}, "name the Ray cluster"),
     ],
 )  # fmt: skip

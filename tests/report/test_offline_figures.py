@@ -15,6 +15,7 @@ import pytest
 
 import nacre
 from command_line import output, refusal
+from fake_executor import CommandsHere
 from nacre.cli import main as cli
 from nacre.data.dataset import LoggedEpisode, Writer
 from nacre.data.layout import folder_of
@@ -91,12 +92,17 @@ def two_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_a_table_is_made_and_gone_on_with(two_rows: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_is_made_and_gone_on_with(
+    two_rows: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = CommandsHere(1, {})
+    monkeypatch.setattr(reproduce, "LocalExecutor", lambda jobs: executor)
     arguments = [*SMOKE, "--out", str(tmp_path / "out")]
     assert cli.main([*arguments, "--time-limit", "1e-9"]) == 0
     assert "the same command goes on" in capsys.readouterr().err
     assert "done" not in output(capsys, *arguments, "--dry-run")
-    assert cli.main(arguments) == 0
+    assert cli.main([*arguments, "--jobs", "1"]) == 0
+    assert [started[:2] for started in executor.started] == [["train", "bc"], ["train", "random"]]
 
     place = tmp_path / "out" / "offline"
     with (place / "smoke.csv").open() as file:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +9,13 @@ import jax
 import numpy as np
 import pytest
 
-from fake_executor import DONE, KILLED, FakeExecutor, FakeHandle
+from fake_executor import DONE, KILLED, CommandsHere
 from nacre.algorithms.registry import ALGORITHMS
 from nacre.cli import main as cli
 from nacre.report import estimates, reproduce
 from nacre.report.paper_figures import PAPER_FIGURES, SHORT_ITERATIONS
 from nacre.report.steps import Line, RunStep
-from nacre.runs.directory import RunDirectory
 from nacre.sweeps import engine
-from nacre.sweeps.job import Job
 
 
 def planned(figure: str, scale: str, seeds: list[int], out: Path) -> list[RunStep]:
@@ -150,20 +146,6 @@ def test_runs_of_a_figure_are_trained_side_by_side(
     assert [started[:2] for started in executor.started] == [["resume", "seed-1"]]
     assert all(run.is_done() for run in runs)
     assert picture.with_suffix(".md").read_text().count("| 2 |") == 2  # seeds of each line
-
-
-class CommandsHere(FakeExecutor):
-    """Carries out commands that end well, at once; of the others there is a run without a checkpoint."""
-
-    def start(self, job: Job, flags: Sequence[str] = ()) -> FakeHandle:
-        handle = super().start(job, flags)
-        if handle.ends is DONE:
-            with suppress(FileNotFoundError):
-                (job.path / "checkpoints" / "0").rmdir()  # what a handle leaves of a process that was killed
-            assert cli.main(job.command()) == 0
-        elif not job.path.exists():
-            RunDirectory.create(job.path, job.experiment)
-        return handle
 
 
 @pytest.mark.parametrize("figure", ["sparse", "deterministic"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fake_executor import DONE, FAULT, KILLED, REFUSED, FakeExecutor, Told
+from fake_executor import DONE, FAULT, KILLED, REFUSED, FakeExecutor, FakeHandle, Told
 from nacre.errors import NacreError
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import resolve
@@ -58,6 +58,27 @@ def test_a_job_whose_process_died_is_taken_up_twice_and_then_given_up(tmp_path: 
     assert finished.outcomes[1].told == "killed by SIGKILL 3 times"
     assert [started[0] for started in executor.started] == ["train", "resume", "resume"] * 2
     assert told.lines.count("a killed by SIGKILL") == 2
+
+
+def test_a_source_is_told_how_a_job_ended_before_it_chooses_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    told: list[str] = []
+
+    class Choosing(Listed):
+        def take(self) -> Job | None:
+            job = super().take()
+            told.append(f"{job and job.path.name} taken")
+            return job
+
+        def ended(self, outcome: Outcome) -> None:
+            told.append(f"{outcome.job.path.name} ended")
+
+    class Looking(FakeExecutor):
+        def is_free(self) -> bool:  # who looks first sees that a process has ended
+            return all(handle.poll() is not None for handle in self.handles)
+
+    monkeypatch.setattr(FakeHandle, "looks_until_it_ends", 3)
+    run_jobs(Choosing(listed(tmp_path, "a b")), Looking(1, {}), Told())
+    assert told == ["a taken", "a ended", "b taken", "b ended"]
 
 
 def test_what_was_refused_or_has_a_fault_is_not_tried_again(tmp_path: Path):

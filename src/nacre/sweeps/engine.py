@@ -91,11 +91,6 @@ def run_jobs(
     try:
         with stop.listening():
             while running or (queue.waits() and stop.reason is None):
-                while stop.reason is None and executor.is_free() and (taken := queue.next()) is not None:
-                    if taken[0].is_done():  # by the process that was waited for
-                        end(Outcome(taken[0], "done"))
-                    else:
-                        running.append(_started(*taken, executor, view, deadline))
                 if _is_signal(stop.reason) and not asked:
                     asked = True
                     view.stopping(str(stop.reason), len(running))
@@ -108,6 +103,14 @@ def run_jobs(
                         queue.again(one.job, one.deaths + 1)
                     else:
                         end(_outcome(one, ended, asked))
+                # A source that chooses the next job is told first how others ended: one may have ended just now.
+                while stop.reason is None and executor.is_free() and not _ended(running):
+                    if (taken := queue.next()) is None:
+                        break
+                    if taken[0].is_done():  # by the process that was waited for
+                        end(Outcome(taken[0], "done"))
+                    else:
+                        running.append(_started(*taken, executor, view, deadline))
                 running = [_given_up(one) if source.gives_up(one.job) else one for one in running]
                 view.look(running)
                 time.sleep(POLL_SECONDS)

@@ -119,6 +119,8 @@ def _check(machines: Machines) -> None:
             raise NacreError(f"{name} is {value}, but must be at least 1; change --{name}.")
     if not machines.gpus >= 0:
         raise NacreError(f"gpus is {machines.gpus}, but must be at least 0; change --gpus.")
+    if machines.gpus and machines.on == "local":
+        raise NacreError("processes of this machine share its GPUs; leave out --gpus, or add --on ray or --on slurm.")
     if machines.address is not None and machines.on != "ray":
         raise NacreError("--address is the address of a Ray cluster; add --on ray, or leave out --address.")
 
