@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,11 @@ def execute(page: str, folder: str) -> list[dict[str, Any]]:
     ran = NotebookClient(
         nbformat.from_dict(cells), timeout=None, resources={"metadata": {"path": folder}}
     ).execute()  # fmt: skip
+    for cell in ran["cells"]:
+        if cell["id"] in sources:
+            took = cell["metadata"]["execution"]
+            begin, end = (datetime.fromisoformat(took[name]) for name in ("iopub.execute_input", "shell.execute_reply"))
+            print(f"{(end - begin).total_seconds():7.1f} s  {sources[cell['id']].splitlines()[0][:100]}", flush=True)
     return [
         {"source": sources[cell["id"]], "outputs": kept(cell["outputs"])}
         for cell in ran["cells"]
