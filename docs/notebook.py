@@ -8,8 +8,8 @@ from typing import Any
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```\n?", re.S | re.M)
 RUNNABLE = re.compile(r"(?:\w+=\S+ )?(?:nacre|python) ")
 """How a command line begins that a notebook runs."""
-TAKEN_BACK = re.compile(r"[^\n]*\n(?:\x1b\[\?25h)?\r?\x1b\[1A\x1b\[2K")
-"""A line, and then what a terminal erases it by."""
+TAKEN_BACK = re.compile(r"(?:\x1b\[\?25h)?\r?\x1b\[1A\x1b\[2K")
+"""What a terminal erases the line above by."""
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 """Colours and movements of a terminal's cursor."""
 Outputs = dict[str, list[dict[str, Any]]]
@@ -75,9 +75,14 @@ def printed(outputs: list[dict[str, Any]], most: int = 24) -> str:
 
 def as_shown(text: str) -> str:
     """What remains of a text on a terminal: a line is written anew after a carriage return, and a bar is taken back."""
-    text = TAKEN_BACK.sub("", text.replace("\r\n", "\n"))
-    lines = ESCAPE.sub("", text).split("\n")
-    return "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1].rstrip() for line in lines)
+    lines: list[str] = []
+    for line in text.replace("\r\n", "\n").split("\n"):
+        erased = TAKEN_BACK.match(line)
+        if erased and lines:
+            lines.pop()
+        lines.append(line[erased.end() :] if erased else line)
+    shown = ESCAPE.sub("", "\n".join(lines)).split("\n")
+    return "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1].rstrip() for line in shown)
 
 
 def _cell(number: int, kind: str, text: str, outputs: Outputs) -> dict[str, Any]:
