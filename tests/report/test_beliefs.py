@@ -47,6 +47,23 @@ def test_intervals_of_an_honest_belief_hold_the_task_as_often_as_they_say() -> N
     np.testing.assert_allclose(honest.explained, 1 - 5 / spread, atol=0.02)
 
 
+def test_a_direction_in_which_all_beliefs_are_wide_tells_nothing_of_the_task() -> None:
+    """A second latent number that is never used: its means are nearly 0 everywhere, its deviation is 1."""
+
+    def used_and_unused(trials: int) -> Beliefs:
+        task = RNG.uniform(0, 3, (trials, 1))
+        unused = 1e-3 * RNG.standard_normal(task.shape)
+        mean = np.concatenate([task + 0.05 * RNG.standard_normal(task.shape), unused], axis=1)
+        std = np.broadcast_to([0.05, 1.0], mean.shape)
+        return Beliefs(task, mean[None], std[None], np.zeros((1, trials)))
+
+    result = calibration.of_beliefs(calibration.probe_of(used_and_unused(200)), used_and_unused(200), ["task"])
+    low, high = result.intervals
+    assert 0.08 < np.median(high - low) < 0.2  # of an honest one: 2 * 1.28 * 0.05
+    assert 0.65 < result.coverage[0, 0, 1] < 0.95
+    assert result.explained > 0.98
+
+
 def test_the_command_draws_and_writes_a_table(
     smoke_run: Callable[[str], Path],
     tmp_path: Path,

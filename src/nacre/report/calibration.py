@@ -22,6 +22,8 @@ from nacre.report.probe import Probe
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 NUM_POINTS = 400
 """Points drawn from a belief for its intervals."""
+POINTS_TO_FIT = 8
+"""Points drawn from each belief that the probe is fitted to."""
 LEAST_TASKS = 10
 REPEATS = 4
 """Trials of each task."""
@@ -53,7 +55,7 @@ def draw(run: Path, out: Path) -> Path:
 
 
 def calibration(agent: TrainedAgent, seed: int = 0) -> Calibration:
-    """The probe is fitted to beliefs at the end of trials in train tasks, and tried on test tasks."""
+    """The probe is fitted to points of beliefs at the end of trials in train tasks, and tried on test tasks."""
     number = num_tasks(agent.tasks.train)
     if number < LEAST_TASKS:
         raise NacreError(
@@ -62,8 +64,20 @@ def calibration(agent: TrainedAgent, seed: int = 0) -> Calibration:
     known = beliefs(agent, agent.tasks.train, REPEATS, seed)
     if not (known.std > 0).any():
         raise NacreError("this agent's belief is a point without spread, which says nothing of how sure it is.")
-    fitted = probe.fit(known.mean[-1], known.tasks)
-    return of_beliefs(fitted, beliefs(agent, agent.tasks.test, REPEATS, seed + 1), parameter_names(agent.family))
+    return of_beliefs(
+        probe_of(known), beliefs(agent, agent.tasks.test, REPEATS, seed + 1), parameter_names(agent.family)
+    )
+
+
+def probe_of(known: Beliefs) -> Probe:
+    """The probe of points drawn from beliefs at the end of trials.
+
+    Not of their means: a direction in which all beliefs are wide has means that hardly differ, and what they tell
+    of tasks by chance would be extended to points far beyond them.
+    """
+    mean, std = known.mean[-1], known.std[-1]
+    points = mean + std * np.random.default_rng(1).standard_normal((POINTS_TO_FIT, *mean.shape))
+    return probe.fit(points.reshape(-1, mean.shape[-1]), np.tile(known.tasks, (POINTS_TO_FIT, 1)))
 
 
 def of_beliefs(fitted: Probe, held_out: Beliefs, names: list[str]) -> Calibration:
