@@ -133,7 +133,7 @@ BAD_TRAIN: list[tuple[list[str], str]] = [
     (["pearl", "point-robt"], "did you mean 'point-robot'?"),
     (["pearl", "point-robot", "--preset", "smok"], "did you mean 'smoke'?"),
     (["pearl", "point-robot", "--preset=smok"], "did you mean 'smoke'?"),
-    (["pearl", "cheetah-vel", "--preset", "best"], "unknown preset 'best'"),
+    (["pearl", "cheetah-vel", "--preset", "quick"], "unknown preset 'quick'"),
     (["pearl", "point-robot", "--latent-dims", "3"], "did you mean '--latent-dim'?"),
     (["pearl", "point-robot", "--sed=3"], "did you mean '--seed'?"),
     (["pearl", "point-robot", "--goal-radius", "0.8"], "unknown option '--goal-radius'"),
