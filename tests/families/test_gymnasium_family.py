@@ -234,8 +234,8 @@ def test_a_task_of_several_parameters_is_written_name_by_name():
 
 
 def test_a_preset_that_a_registered_family_does_not_have_is_refused_with_those_it_has():
-    with pytest.raises(NacreError, match="choose one of: fast, paper, smoke"):
-        nacre.resolve("pearl", "balls", "best")
+    with pytest.raises(NacreError, match="choose one of: best, fast, paper, smoke"):
+        nacre.resolve("pearl", "balls", "released")
 
 
 def test_a_registered_family_trains_resumes_and_is_evaluated(tmp_path: Path):

@@ -63,11 +63,21 @@ def test_an_old_configuration_is_todays_of_the_same_names(name: str) -> None:
     assert experiment == resolve(name, "point-robot", "smoke", **deeper)
 
 
-@pytest.mark.parametrize("family", ["cheetah-vel", "cheetah-dir", "sparse-point-robot"])
+BEFORE_THE_RULES: dict[str, dict[str, Any]] = {
+    "cheetah-vel": dict(
+        num_train_tasks=50, test_tasks_from=100, num_tasks_sample=8, discount=0.98, num_relabelled_tasks=0
+    ),
+    "cheetah-dir": {},
+    "sparse-point-robot": {},
+}
+"""What `fast` of a family had, and has no more."""
+
+
+@pytest.mark.parametrize("family", BEFORE_THE_RULES)
 def test_an_old_fast_configuration_is_todays_fast(family: str) -> None:
     """Steps became episodes; source, order and window of contexts became one choice. All explored by the prior."""
     old_fast = from_json((MADE / f"pearl-{family}-fast.json").read_text())
-    assert old_fast == resolve("pearl", family, "fast", exploration="prior")
+    assert old_fast == resolve("pearl", family, "fast", exploration="prior", **BEFORE_THE_RULES[family])
     smoke = resolve("pearl", "cheetah-vel", "smoke", num_hidden_layers=3)
     assert from_json((MADE / "pearl-cheetah.json").read_text()) == smoke
 
