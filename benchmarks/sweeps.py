@@ -22,6 +22,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import nacre
 from nacre.sweeps.engine import run_jobs
 from nacre.sweeps.job import saved_at
@@ -156,11 +158,11 @@ def leftovers(out: Path) -> dict[str, Any]:
 def costs(out: Path) -> dict[str, Any]:
     """Ratios of seconds, of runs that have compiled before; measured in turns, so that a busy machine meets all.
 
-    Runs have 100 iterations: a sweep's driver takes half a second to start, which is 4 % of a run of 13 s, as one of 30
-    iterations is.
+    Runs have 2000 iterations, about half a minute: a sweep's driver takes half a second to start and two seconds for the
+    table at the end, however long its runs are.
     """
     spec = out / "costs.toml"
-    spec.write_text(f'{SMOKE}seeds = "0:2"\n[fields]\niterations = 100\n')
+    spec.write_text(f'{SMOKE}seeds = "0:2"\n[fields]\niterations = 2000\n')
     jobs = plan(read_spec(spec, out))
     core = str(available_cores()[0])
 
@@ -182,23 +184,24 @@ def costs(out: Path) -> dict[str, Any]:
         command = [*driver_command(spec, folder)[:-2], *flags]
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
-    found: dict[str, list[float]] = {"bare": [], "job": [], "two_bare": [], "two_at_once": [], "nothing_to_do": []}
-    for repeat in range(-1, REPEATS):  # the first compiles, and does not count
+    bare(out / "compiles", 0)
+    found: dict[str, list[float]] = {"bare": [], "job": [], "other_bare": [], "two_at_once": [], "nothing_to_do": []}
+    for repeat in range(REPEATS):
         turn = out / f"turn-{repeat}"
         times = {
-            "bare": seconds(lambda: bare(turn / "bare", 0)),  # noqa: B023 (called here)
+            "bare": seconds(lambda: bare(turn / "bare-0", 0)),  # noqa: B023 (called here)
             "job": seconds(lambda: job(turn / "job")),  # noqa: B023
-            "two_bare": seconds(lambda: [bare(turn / "bare-0", 0), bare(turn / "bare-1", 1)]),  # noqa: B023
             "two_at_once": seconds(lambda: swept(turn / "both", "--jobs", "2")),  # noqa: B023
+            "other_bare": seconds(lambda: bare(turn / "bare-1", 1)),  # noqa: B023
             "nothing_to_do": seconds(lambda: swept(turn / "both", "--only", "0")),  # noqa: B023
         }
         for name, value in times.items():
-            found[name] += [value] * (repeat >= 0)
-    middle = {name: sorted(values)[len(values) // 2] for name, values in found.items()}
+            found[name].append(round(value, 2))
+    both = np.array(found["bare"]) + found["other_bare"]
     return {
-        "overhead_of_a_job": round(middle["job"] / middle["bare"] - 1, 4),
-        "speed_of_two_jobs": round(middle["two_bare"] / middle["two_at_once"], 3),
-        "median_seconds": {name: round(value, 2) for name, value in middle.items()}, "load": os.getloadavg()[0],
+        "overhead_of_a_job": round(float(np.median(np.array(found["job"]) / (both / 2))) - 1, 4),
+        "speed_of_two_jobs": round(float(np.median(both / found["two_at_once"])), 3),
+        "seconds": found, "load": os.getloadavg()[0],
     }  # fmt: skip
 
 
