@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import re
 import shutil
@@ -54,6 +55,18 @@ def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
         target = (page.parent / name).resolve() if name else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_what_random_actions_earn_is_what_was_recorded() -> None:
+    with (ROOT / "tests" / "families" / "random_returns.csv").open() as handle:
+        recorded = {row["family"]: float(row["episode"]) for row in csv.DictReader(handle)}
+    section = (ROOT / "docs" / "families.md").read_text().split("## What random actions earn")[1].split("## ")[0]
+    told = dict(re.findall(r"\| `([\w-]+)` \| (-?[\d.]+) (?=\|)", section))
+    ml1, ml10 = re.findall(r"\| `ml1`, `ml10` \| ([\d.]+), ([\d.]+) \|", section)[0]
+    told |= {"ml1": ml1, "ml10": ml10}
+    assert set(told) == set(recorded)
+    for family, text in told.items():
+        assert float(text) == round(recorded[family], len(text.partition(".")[2])), family
 
 
 def test_every_page_is_in_the_index() -> None:
