@@ -14,7 +14,7 @@ from nacre.cli.parsing import Positional, parse
 
 @dataclass(frozen=True)
 class Command:
-    """Let a trained agent meet one task: return and belief, episode by episode."""
+    """Test a trained agent in one task: return and belief after every episode."""
 
     run: Positional[Path]
     """Run directory."""

@@ -14,24 +14,26 @@ class Command:
     """Time a part of nacre on this machine: figure, FLOP count, the machine's measured ceiling, and their ratio."""
 
     what: Positional[Literal["update", "scaling", "collect", "simulation", "evaluate", "act", "iteration"]]
-    """PEARL's gradient update, the same with replay of 10 to 10,000 train tasks, collection with the policy in the
-    loop, simulation without one, an evaluation of any method, an acting session's step, an iteration of any method."""
+    """What is timed. update: PEARL's gradient update. scaling: the same with replay of 10 to 10,000 train tasks.
+    collect: collection with the policy in the loop. simulation: simulation without a policy. evaluate: an evaluation.
+    act: a step of an acting session. iteration: an iteration of any method."""
     family: str = "cheetah-vel"
-    """Family whose sizes to use."""
+    """Takes the sizes of this family."""
     preset: str = "paper"
-    """Preset whose sizes to use."""
+    """Takes the sizes of this preset."""
     lanes: int = 64
     """Simulations side by side (collect, simulation)."""
     seeds: int = 1
     """Learners side by side (update)."""
     precision: str | None = None
-    """float32, tf32 or bfloat16 (update, scaling); the preset's unless given."""
+    """Rounds the inputs of matrix products to float32, tf32 or bfloat16 (update, scaling). Default: as in the
+    preset."""
     algorithm: str | None = None
-    """Method whose meta-iteration (iteration; promp unless given) or evaluation (evaluate; pearl) to time."""
+    """Method that is timed (iteration, evaluate). Default: promp for iteration, pearl for evaluate."""
     devices: int = 1
-    """GPUs (or other devices of JAX) to share out seeds or tasks over (update)."""
+    """Splits seeds or tasks over this many GPUs or other devices of JAX (update)."""
     json: bool = False
-    """Print one JSON object."""
+    """Prints one JSON object instead of lines."""
 
 
 def run(args: list[str], started: float) -> None:

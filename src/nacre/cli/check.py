@@ -14,12 +14,12 @@ from nacre.families.catalog import FAMILIES, find_family
 
 @dataclass(frozen=True)
 class Command:
-    """Hold a family to the contract of docs/add-a-family.md, line by line. Its options are flags."""
+    """Check a family against the contract of docs/add-a-family.md, rule by rule. Its options are flags."""
 
     family: Positional[str]
-    """The task family, as in 'nacre list'; one of yours with --plugin MODULE."""
+    """The task family, as in 'nacre list'. For your own family, add --plugin MODULE."""
     json: bool = False
-    """Print one JSON object instead of lines."""
+    """Prints one JSON object instead of lines."""
 
 
 def run(args: list[str], started: float) -> None:

@@ -63,7 +63,7 @@ class Command:
     task_seed: int = 1337
     """Seed by which tasks are drawn."""
     seed: int = 0
-    """Seed of everything else."""
+    """Seed of all other random numbers."""
     work: Path | None = None
     """Directory of the checkpoints. A training that was stopped goes on from it. Default: collected/FAMILY/BENCHMARK.
     """

@@ -13,22 +13,22 @@ from nacre.errors import NacreError, shown
 
 @dataclass(frozen=True)
 class Command:
-    """Compare methods: their scores over seeds and test tasks with intervals, and the steps and time that they took."""
+    """Compare methods: scores over seeds and test tasks with intervals, steps and time."""
 
     runs: Positional[tuple[Path, ...]]
-    """Run directories, or folders that hold runs. Runs that differ in nothing but their seed are one method."""
+    """Run directories, or folders that hold runs. Runs that differ only in their seed are one method."""
     threshold: str | None = None
-    """A score (-60) or one for each family (cheetah-vel=-60,point-robot=-8): adds the steps and minutes until a method
-    is as high."""
+    """Adds the steps and minutes until a method reaches this score: -60, or one score for each family, as in
+    cheetah-vel=-60,point-robot=-8."""
     at: int | None = None
-    """Score runs by their last evaluation within so many environment steps (gradient steps of offline methods), not by
-    the last one that they have."""
+    """Scores runs by their last evaluation within this many environment steps (offline methods: gradient steps).
+    Default: by their last evaluation."""
     format: Literal["text", "markdown", "latex", "csv", "json"] | None = None
-    """How the table is written; text unless the name of -o ends in .md, .tex, .csv or .json."""
+    """Format of the table. Default: by the ending of -o (.md, .tex, .csv or .json), otherwise text."""
     out: Annotated[Path | None, "-o"] = None
-    """File for the table, instead of printing it."""
+    """Writes the table to this file instead of printing it."""
     profile: Path | None = None
-    """Picture (.png, .svg or .pdf) of performance profiles to draw as well."""
+    """Also draws performance profiles to this picture (.png, .svg or .pdf)."""
 
 
 def run(args: list[str], started: float) -> None:

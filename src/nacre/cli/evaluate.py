@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """Put a trained agent through trials on tasks: the return of every episode."""
+    """Test a trained agent in trials on many tasks: the return of every episode."""
 
     run: Positional[Path]
     """Run directory."""
@@ -40,10 +40,11 @@ class Command:
     """How many logged transitions of a task the agent is given, in protocols that give it some. Default: as the run was
     configured."""
     data: str | None = None
-    """Tests the agent on the tasks of this data set, and gives it logged transitions of the same. Default: the run's
-    tasks, and the data set that it was trained on, if any."""
+    """Tests the agent on the tasks of this data set, and gives it logged transitions from it. Default: the run's tasks,
+    and the data set that it was trained on, if any."""
     tasks: str = "test"
-    """'test', 'train', 'ood' for tasks outside the distribution, or 'fresh:N' for N new ones."""
+    """Which tasks the agent is tested on: 'test', 'train', 'ood' (outside the distribution), or 'fresh:N' for N new
+    tasks."""
     repeats: int | None = None
     """Trials of each task. Default: as the run was configured."""
     seed: int = 0
@@ -53,12 +54,12 @@ class Command:
     change_at: int | None = None
     """Changes every task to another one after this many steps of the scored episode (docs/changing-tasks.md)."""
     change_window: int | None = None
-    """How many steps the returns before, at and after the change are of. Default: half of the steps after the change,
-    or all steps before it if these are fewer."""
+    """Number of steps in each of the returns before, at and after the change. Default: half of the steps after the
+    change, or all steps before it if these are fewer."""
     episodes_after: int = 0
-    """Further episodes in the new task, after the one in which the task changes."""
+    """Plays this many further episodes in the new task, after the episode in which the task changes."""
     oracle: Path | None = None
-    """Sets this run of the oracle on the same family beside the agent when the task changes."""
+    """Also evaluates this run of the oracle on the same family when the task changes, for comparison."""
     detect: float | None = None
     """Also evaluates an agent that begins anew when it detects that the task has changed (PEARL). The number is the
     share of trials in train tasks that may raise a false alarm, such as 0.1."""

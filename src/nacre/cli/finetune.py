@@ -35,7 +35,7 @@ class Command:
     out: Path | None = None
     """Directory of tables and state. Fine-tuning that was stopped goes on from it. Default: RUN/finetune."""
     seed: int = 0
-    """Seed of everything random."""
+    """Seed of all random numbers."""
     checkpoint: str = "latest"
     """Which checkpoint is fine-tuned: 'latest', 'best' (with the highest test score in training), or its number of
     updates."""

@@ -24,12 +24,12 @@ WIDTH = 80
 
 @dataclass(frozen=True)
 class Command:
-    """Families, algorithms and presets; with a name, what is known about that family or algorithm."""
+    """List families, algorithms and presets, or describe one family or algorithm."""
 
     name: Positional[str | None] = None
-    """A family or an algorithm."""
+    """Describes this family or algorithm. Default: lists all of them."""
     json: bool = False
-    """Print one JSON object instead of tables."""
+    """Prints one JSON object instead of tables."""
 
 
 def run(args: list[str], started: float) -> None:

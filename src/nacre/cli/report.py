@@ -20,11 +20,11 @@ class Command:
     out: Annotated[Path, "-o"]
     """Writes this file: a page (.html), which opens without network, or a picture (.png, .svg or .pdf)."""
     kind: Literal["curves", "trials", "calibration", "ood"] = "curves"
-    """What a picture shows: learning curves of all runs; or, of one run, trials on test tasks, how often its beliefs
-    hold the true task ('calibration'), or return and belief beyond the range of training ('ood'). The last two also
-    write a table (.csv)."""
+    """What a picture shows. curves: learning curves of all runs. For one run: trials on test tasks (trials), how often
+    its beliefs contain the true task (calibration), or return and belief outside the range of training (ood). The last
+    two also write a table (.csv)."""
     videos: int = 0
-    """How many trials of each run a page shows as videos."""
+    """Number of trials of each run that a page shows as videos."""
 
 
 def run(args: list[str], started: float) -> None:

@@ -17,23 +17,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """Make what a published figure needs (data sets, runs, evaluations), and draw it beside what is known; go on where
-    it was stopped."""
+    """Make the data sets, runs and evaluations of a published figure, and draw it beside the published results.
+    The same command goes on after a stop."""
 
     figure: Positional[str | None] = None
-    """Which figure; without one, lists them."""
+    """Which figure is made. Default: lists the figures."""
     scale: Literal["smoke", "short", "paper"] = "short"
-    """smoke: whether it works, minutes. short: hours. paper: the paper's settings, days to months on one CPU."""
+    """How long the runs are. smoke: minutes, a check that everything runs. short: hours. paper: the paper's settings,
+    days to months on one CPU."""
     seeds: str = "0:3"
-    """0:3 (0 to 2) or 0,3,5."""
+    """Seeds of the runs: 0:3 (0 to 2) or 0,3,5."""
     out: Path = Path("runs/reproduce")
-    """Directory for runs and pictures; data sets go where 'nacre data list' finds them."""
+    """Directory of runs and pictures. Data sets go where 'nacre data list' finds them."""
     jobs: int | None = None
     """Trains each run in a process with CPU cores that no other process uses, this many processes at a time."""
     time_limit: float | None = None
-    """Stop after this many minutes; the same command goes on."""
+    """Stops after this many minutes. The same command goes on."""
     dry_run: bool = False
-    """Print what there is to do, with estimates of time and disk, and do nothing."""
+    """Prints the remaining steps with estimates of time and disk space, and does nothing."""
 
 
 def run(args: list[str], started: float) -> int:

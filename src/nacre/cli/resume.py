@@ -11,18 +11,18 @@ from nacre.errors import NacreError
 
 @dataclass(frozen=True)
 class Command:
-    """Continue a run exactly where its last checkpoint stands; several seeds of a run go on side by side."""
+    """Continue a run exactly from its last checkpoint, or several seeds of a run side by side."""
 
     runs: Positional[tuple[Path, ...]]
-    """Run directory, or several that differ in nothing but their seed."""
+    """Run directory, or several that differ only in their seed."""
     iterations: int | None = None
-    """New total of meta-iterations, more than before. A decaying learning rate decays over the new total from here."""
+    """Raises the total number of meta-iterations to this. A decaying learning rate then decays over the new total."""
     devices: int | None = None
-    """GPUs (or other devices of JAX) to train on from now on."""
+    """Trains on this many GPUs (or other devices of JAX) from now on. Default: as before."""
     time_limit: float | None = None
-    """Stop after this many minutes, with a checkpoint."""
+    """Stops after this many minutes, with a checkpoint."""
     wandb: bool = False
-    """Log to Weights & Biases as well."""
+    """Logs to Weights & Biases as well."""
 
 
 def run(args: list[str], started: float) -> int:

@@ -29,7 +29,7 @@ class Command:
     address: str | None = None
     """Address of the Ray cluster: HOST:PORT, or auto on a machine of the cluster."""
     jobs: int | None = None
-    """How many runs are trained at a time. Default: as many as there is room for."""
+    """How many runs are trained at a time. Default: as many as there are cores for."""
     cores: int = 1
     """CPU cores of each run."""
     gpus: float = 0.0

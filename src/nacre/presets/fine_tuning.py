@@ -17,9 +17,9 @@ class FineTuneSettings:
     """Deterministic episodes of a round. Their mean return is reported, and nothing is learnt from them. Updates learn
     from one more episode of the round, with the policy's noise."""
     rounds_before_updates: int = 25
-    """How many rounds at the beginning only collect episodes, without updates."""
+    """Rounds at the beginning that only collect episodes, without updates."""
     value_updates_per_round: int = 100
-    """Updates of the value network in a round, before those of the policy."""
+    """Updates of the value network in a round, before the updates of the policy."""
     policy_updates_per_round: int = 200
     """Updates of the policy in a round."""
     learning_rate: float = 1e-5

@@ -16,27 +16,27 @@ class AdaptingSettings(OfflineSettings):
 
     # Meta-training loop
     iterations: int = 1000
-    """Meta-iterations of the whole run, each a number of gradient updates; `resume --iterations` raises it."""
+    """Meta-iterations of the whole run, each with a number of gradient updates. `resume --iterations` raises it."""
     meta_batch: int = 5
     """Train tasks in one update, drawn with replacement."""
 
     # Networks
     hidden_dim: int = 100
-    """Units in a hidden layer."""
+    """Units in a hidden layer of the networks."""
     num_hidden_layers: int = 3
     """Hidden layers of the networks."""
     policy_std: float = 0.2
-    """Standard deviation of an action's numbers around the policy's mean; never learnt."""
+    """Standard deviation of actions around the policy's mean. It is constant."""
     learning_rate: float = 1e-4
-    """Adam's learning rate of the policy."""
+    """Adam's learning rate for the policy."""
 
     # Adaptation
     inner_learning_rate: float = 1e-3
-    """Learning rate of adaptation; where it is learnt, its start."""
+    """Learning rate of adaptation, or its initial value if it is learnt."""
 
     # Meta-test
     protocol: str = "gradient-steps:1"
-    """How the agent meets a task when it is tested: see docs/protocols.md."""
+    """What the agent is given of a task before the scored episode in a test (docs/protocols.md)."""
 
     def __post_init__(self) -> None:
         check_numbers(self, may_be_zero=self._may_be_zero(), at_most_one=self._at_most_one())
@@ -73,30 +73,31 @@ class TransformSettings(AdaptingSettings):
 
     # Networks
     weight_transform: Literal["linear", "none", "none-equal-size", "bias"] = "linear"
-    """Whether a layer's weights are generated from a latent vector ('linear'), or are parameters themselves: in layers
-    of equal width ('none'), or of the width at which the networks have as many parameters ('none-equal-size'). With
-    'bias', the released code's layers without transform, they are parameters, and a part of the bias is generated from
-    a latent vector as long as the layer is wide."""
+    """How the weights of a layer are made. linear: generated from a latent vector. none: plain parameters, in layers of
+    the same width. none-equal-size: plain parameters, in layers so wide that the networks have as many parameters as
+    with linear. bias: plain parameters, but a part of the bias is generated from a latent vector as long as the layer
+    is wide, as in the released code without transform."""
     latent_dim: int = 100
-    """Numbers in a layer's latent vector."""
+    """Dimension of a layer's latent vector."""
 
     # Adaptation
     num_inner_steps: int = 1
-    """Gradient steps that adapt to a task in meta-training; each on the whole inner batch."""
+    """Gradient steps of adaptation in meta-training, each on the whole inner batch."""
     inner_batch_size: int = 256
-    """Transitions per task that adaptation learns from; `batch_size` more judge the outcome."""
+    """Transitions per task for adaptation. Another `batch_size` transitions evaluate the adapted networks."""
     adapt: Literal["all", "latent"] = "all"
-    """What adaptation changes: all parameters, as the released code, or latent vectors only (all, where there are
+    """Parameters that adaptation changes: all, as in the released code, or only the latent vectors (all, if there are
     none)."""
     learn_inner_learning_rates: bool = True
-    """Whether every parameter array has a learning rate of adaptation of its own, which is learnt."""
+    """Learns a separate learning rate of adaptation for every parameter array."""
     rates_learning_rate: float = 1e-3
-    """Adam's learning rate of these learning rates and of the advantage head's weight."""
+    """Adam's learning rate for the learning rates of adaptation and for the advantage head's weight."""
     inner_rows: Literal["disjoint", "contiguous"] = "disjoint"
-    """Where a task's batches come from: the inner one uniformly from half of its log, the outer one from the other
-    half; or, as in the released code, the inner one from one stretch, the outer one uniformly from all of the log."""
+    """How a task's batches are drawn. disjoint: the inner batch uniformly from half of the log, the outer batch from
+    the other half. contiguous, as in the released code: the inner batch from one stretch, the outer batch uniformly
+    from the whole log."""
     inner_stride: int = 7
-    """With contiguous rows: every how manieth transition of the stretch is taken."""
+    """With contiguous rows: takes every n-th transition of the stretch."""
 
     @property
     def usual_steps(self) -> int:
@@ -119,33 +120,34 @@ class MacawSettings(TransformSettings):
 
     # Losses
     value_learning_rate: float = 1e-5
-    """Adam's learning rate of the value network."""
+    """Adam's learning rate for the value network."""
     temperature: float = 1.0
-    """T: how much an advantage counts, exp(A / T); with `normalise_advantages`, A in standard deviations."""
+    """T in the weight exp(A / T) of an action with advantage A. With `normalise_advantages`, A is in standard
+    deviations."""
     normalise_advantages: bool = True
-    """Whether a batch's advantages are brought to mean 0 and standard deviation 1 before they become weights."""
+    """Scales the advantages of a batch to mean 0 and standard deviation 1 before they become weights."""
     max_weight: float = 20.0
     """Largest weight of an action."""
     advantage_head: bool = True
-    """Whether adaptation also regresses the advantage from the policy's features and the action."""
+    """Adds an advantage head: adaptation also regresses the advantage on the policy's features and the action."""
     head_weight: float = 0.01
-    """Lambda, the weight of that loss, at the start; it is learnt."""
+    """Initial weight (lambda) of the advantage head's loss. It is learnt."""
     head_rectifies_action: bool = False
-    """Whether the advantage head sees negative numbers of an action as 0, as in the released code."""
+    """Sets negative numbers of an action to 0 in the input of the advantage head, as in the released code."""
     bootstrap: Literal["masked", "none", "unmasked"] = "masked"
-    """What is expected after the last step of an episode: V of its last observation unless the task terminated there,
-    nothing, or V always, as in the released code. It counts in advantages and in the outer value loss."""
+    """Value that is added after the last step of an episode, in advantages and in the outer value loss. masked: V of
+    the last observation, unless the task terminated there. none: 0. unmasked: always V, as in the released code."""
     inner_bootstrap: bool = False
-    """Whether it counts in the inner value loss too."""
+    """Adds the value of `bootstrap` in the inner value loss too."""
     target_share: float = 1.0
-    """What V of a last observation is in the outer value loss: this share of the adapted value network's weights, the
-    rest the unadapted one's. The released code has 0.1."""
+    """Mixes two value networks for V of the last observation in the outer value loss: this share of the adapted
+    weights, and the rest of the unadapted weights. The released code has 0.1."""
     split_inner_batch: bool = False
-    """Whether several steps of adaptation take a part of the logged transitions each, as in the released code, in
-    training and when tested, rather than all of them."""
+    """Splits the logged transitions among several steps of adaptation, as in the released code, in training and in
+    tests. False: each step uses all of them."""
     divide_by_all_tasks: bool = False
-    """Whether the outer losses are divided by the number of train tasks, as in the released code, rather than of those
-    drawn. Adam all but undoes the difference."""
+    """Divides the outer losses by the number of all train tasks, as in the released code, instead of the number of
+    drawn tasks. Adam nearly cancels the difference."""
 
     def _may_be_zero(self) -> tuple[str, ...]:
         return (*super()._may_be_zero(), "target_share")

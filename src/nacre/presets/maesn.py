@@ -16,21 +16,21 @@ class MaesnSettings(MethodSettings):
     """MAESN's settings. The defaults are the paper's for sparse navigation."""
 
     num_train_tasks: int = 100
-    """Tasks to meta-train on; each has a latent distribution of its own."""
+    """Tasks to meta-train on. Each has a separate latent distribution."""
 
     # Meta-training loop
     iterations: int = 500
-    """Meta-iterations of the whole run; `resume --iterations` raises it."""
+    """Meta-iterations of the whole run. `resume --iterations` raises it."""
     tasks_per_iteration: int = 20
     """Train tasks drawn (with replacement) in each iteration."""
     rollouts_per_task: int = 20
-    """Episodes of each drawn task before adaptation, and as many after."""
+    """Episodes in each drawn task before adaptation, and again after it."""
 
     # Latent space and adaptation
     latent_dim: int = 2
-    """Dimension of the latent variable z, which is drawn once an episode."""
+    """Dimension of the latent variable z, which is drawn once per episode."""
     inner_learning_rate: float = 1.0
-    """Where the learning rates of adaptation begin; they are learnt, one for each latent mean and log deviation."""
+    """Initial learning rate of adaptation. One rate is learnt for each latent mean and log deviation."""
     kl_weight: float = 0.1
     """Weight of KL(N(mu_i, sigma_i) || N(0, I)) of the tasks' latent distributions before adaptation."""
 
@@ -46,18 +46,18 @@ class MaesnSettings(MethodSettings):
 
     # Outer step
     max_kl: float = 0.01
-    """How far the adapted policies may move in an iteration, mean KL divergence in nats."""
+    """Largest change of the adapted policies in an iteration, as mean KL divergence in nats."""
     cg_iterations: int = 10
     """Conjugate-gradient iterations for the natural gradient."""
     cg_damping: float = 1e-5
-    """Added to the divergence's Hessian, times the identity."""
+    """Multiple of the identity that is added to the Hessian of the divergence."""
 
     # Meta-test
     num_adaptation_steps: int = 1
-    """Gradient steps of adaptation after each episode of a trial, from N(0, I), each on all episodes so far. Training
-    takes one."""
+    """Gradient steps of adaptation after each episode of a trial. They start at N(0, I), and each uses all episodes so
+    far. Training takes one step."""
     num_evaluation_episodes: int = 3
-    """Episodes of a trial; the last one is scored. Before it actions are sampled."""
+    """Episodes of a trial. The last one is scored. Earlier episodes sample actions."""
 
     def __post_init__(self) -> None:
         check_numbers(self, may_be_zero=("discount", "gae_lambda", "kl_weight"), at_most_one=("discount", "gae_lambda"))

@@ -17,15 +17,15 @@ class GradientSettings(MethodSettings):
 
     # Task set
     fresh_tasks: bool = False
-    """False: tasks are drawn from the train tasks. True: every iteration draws new ones from the family."""
+    """Draws new tasks from the family in every iteration. False: draws from the train tasks."""
 
     # Meta-training loop
     iterations: int = 501
-    """Meta-iterations of the whole run; `resume --iterations` raises it."""
+    """Meta-iterations of the whole run. `resume --iterations` raises it."""
     tasks_per_iteration: int = 40
     """Tasks drawn (with replacement) in each iteration."""
     rollouts_per_task: int = 20
-    """Episodes of each drawn task before adaptation, and as many after every inner step."""
+    """Episodes in each drawn task before adaptation, and again after every inner step."""
 
     # Adaptation
     num_inner_steps: int = 1
@@ -33,10 +33,10 @@ class GradientSettings(MethodSettings):
     inner_learning_rate: float = 0.1
     """Learning rate of adaptation."""
     inner_objective: Literal["likelihood_ratio", "log_likelihood"] = "likelihood_ratio"
-    """What adaptation ascends: advantages weighted by pi / pi_old, or by log pi. Their gradients are the same; the
-    meta-gradient through them is not (Rothfuss et al. 2019)."""
+    """Objective of adaptation: advantages weighted by pi / pi_old, or by log pi. Their gradients are equal, but the
+    meta-gradients through them are not (Rothfuss et al. 2019)."""
     first_order: bool = False
-    """Whether the meta-gradient takes the inner gradient for a constant, which is cheaper and biased."""
+    """Treats the inner gradient as a constant in the meta-gradient, which is cheaper but biased."""
 
     # Policy and advantages
     hidden_dim: int = 64
@@ -50,7 +50,7 @@ class GradientSettings(MethodSettings):
 
     # Meta-test
     num_evaluation_episodes: int = 3
-    """Episodes of a trial; the last one is scored. Before it actions are sampled, as adaptation needs."""
+    """Episodes of a trial. The last one is scored. Earlier episodes sample actions, as adaptation needs."""
 
     def __post_init__(self) -> None:
         check_numbers(self, may_be_zero=self._may_be_zero(), at_most_one=("discount", "gae_lambda"))
@@ -73,11 +73,11 @@ class MamlTrpoSettings(GradientSettings):
     """MAML with a trust-region outer step."""
 
     max_kl: float = 0.01
-    """How far the adapted policies may move in an iteration, mean KL divergence in nats."""
+    """Largest change of the adapted policies in an iteration, as mean KL divergence in nats."""
     cg_iterations: int = 10
     """Conjugate-gradient iterations for the natural gradient."""
     cg_damping: float = 1e-5
-    """Added to the divergence's Hessian, times the identity."""
+    """Multiple of the identity that is added to the Hessian of the divergence."""
 
 
 @dataclass(frozen=True)
@@ -85,17 +85,17 @@ class PrompSettings(GradientSettings):
     """ProMP: a clipped outer objective and a penalty on how far the policy moves before adaptation."""
 
     num_outer_steps: int = 5
-    """Adam steps on the data of an iteration."""
+    """Adam steps on the data of each iteration."""
     learning_rate: float = 1e-3
     """Adam's learning rate."""
     clip_ratio: float = 0.3
-    """How far from 1 the ratio of the adapted policies' densities may pay."""
+    """Clips the ratio of the adapted policies' densities to 1 +- this value."""
     inner_kl_weight: float = 5e-4
     """Weight of KL(pi_old || pi) on the data before adaptation."""
     inner_kl_target: float = 0.01
-    """Divergence at which an adaptive weight stays, nats."""
+    """Divergence in nats at which an adaptive `inner_kl_weight` does not change."""
     adaptive_inner_kl: bool = False
-    """Whether the weight is halved below target / 1.5 and doubled above target * 1.5."""
+    """Halves `inner_kl_weight` if the divergence is below target / 1.5, and doubles it above target * 1.5."""
 
     def _may_be_zero(self) -> tuple[str, ...]:
         return (*super()._may_be_zero(), "inner_kl_weight")

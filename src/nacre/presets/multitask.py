@@ -16,8 +16,8 @@ class BcSettings(TransformSettings):
     """Behaviour cloning: the likelihood of logged actions, before and after adaptation."""
 
     meta: bool = True
-    """Whether parameters are learnt from which adaptation leads to a task's behaviour. False: the behaviour of all
-    train tasks together is cloned, and training does not adapt."""
+    """Meta-learns parameters that adapt to the behaviour of a task. False: clones all train tasks together, and
+    training does not adapt."""
 
     @property
     def usual_steps(self) -> int:
@@ -35,25 +35,25 @@ class MultitaskSettings(AdaptingSettings):
 
     # Networks
     learning_rate: float = 3e-4
-    """Adam's learning rate of the policy."""
+    """Adam's learning rate for the policy."""
     value_learning_rate: float = 3e-4
-    """Adam's learning rate of the value network."""
+    """Adam's learning rate for the value network."""
 
     # Losses
     temperature: float = 1.0
-    """T: how much an advantage counts, exp(A / T); with `normalise_advantages`, A in standard deviations."""
+    """T in the weight exp(A / T) of an action with advantage A. With `normalise_advantages`, A is in standard
+    deviations."""
     normalise_advantages: bool = True
-    """Whether the advantages of a task's batch are brought to mean 0 and standard deviation 1 before they become
-    weights."""
+    """Scales the advantages of a task's batch to mean 0 and standard deviation 1 before they become weights."""
     max_weight: float = 20.0
     """Largest weight of an action."""
     bootstrap: Literal["masked", "none", "unmasked"] = "masked"
-    """What is expected after the last step of an episode: V of its last observation unless the task terminated there,
-    nothing, or V always. It counts in advantages and in the value loss."""
+    """Value that is added after the last step of an episode, in advantages and in the value loss. masked: V of the last
+    observation, unless the task terminated there. none: 0. unmasked: always V."""
 
     # Meta-test
     protocol: str = "gradient-steps:20"
-    """How the agent meets a task when it is tested: see docs/protocols.md."""
+    """What the agent is given of a task before the scored episode in a test (docs/protocols.md)."""
 
     @property
     def usual_steps(self) -> int:

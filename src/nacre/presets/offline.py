@@ -21,11 +21,11 @@ class OfflineSettings(MethodSettings):
     """The base of an offline method's settings. Its tasks are those of the data set."""
 
     num_train_tasks: int = 0
-    """Train tasks of the data set to learn from, the first so many; 0: all."""
+    """Learns from the first N train tasks of the data set. 0: all."""
     num_test_tasks: int = 0
-    """Test tasks of the data set that score the run, the first so many; 0: all."""
+    """Scores the run on the first N test tasks of the data set. 0: all."""
     iterations: int = 100
-    """Meta-iterations of the whole run, each a number of gradient updates; `resume --iterations` raises it."""
+    """Meta-iterations of the whole run, each with a number of gradient updates. `resume --iterations` raises it."""
     num_train_steps_per_iteration: int = 1000
     """Gradient updates of an iteration."""
     meta_batch: int = 16
@@ -35,11 +35,11 @@ class OfflineSettings(MethodSettings):
     discount: float = 0.99
     """Discount factor gamma."""
     num_evaluation_episodes: int = 1
-    """Episodes of a trial; the last one is scored."""
+    """Episodes of a trial. The last one is scored."""
     protocol: str = "offline-own-context"
-    """What the agent is given of a task when it is tested: see docs/protocols.md."""
+    """What the agent is given of a task before the scored episode in a test (docs/protocols.md)."""
     num_context_transitions: int = 256
-    """Logged transitions of a test task that the agent is given, in the protocols that give it some."""
+    """Logged transitions of a test task that the agent is given, in protocols with logged transitions."""
 
     @property
     def protocols(self) -> tuple[str, ...]:

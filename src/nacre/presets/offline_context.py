@@ -20,10 +20,10 @@ class OfflineContextSettings(OfflineSettings):
 
     # Context
     context_batch_size: int = 128
-    """Logged transitions per task that the encoder sees in an update, drawn with replacement."""
+    """Logged transitions per task in a context of an update, drawn with replacement."""
     task_draw: Literal["replacement", "distinct"] = "replacement"
-    """How an update's tasks are drawn: with replacement, so that a task may stand in it twice, with two contexts; or
-    distinct, where nothing in FOCAL's loss draws the contexts of a task together."""
+    """How the tasks of an update are drawn. replacement: a task may appear twice, with two contexts. distinct: every
+    task appears at most once; FOCAL's loss then has no attraction between contexts of one task."""
 
     # Encoder
     latent_dim: int = 5
@@ -33,60 +33,62 @@ class OfflineContextSettings(OfflineSettings):
     num_encoder_hidden_layers: int = 3
     """Hidden layers of the context encoder."""
     use_next_obs_in_context: bool = False
-    """Whether the encoder sees the next observation (needed where dynamics differ between tasks)."""
+    """Gives the encoder the next observation too (needed if dynamics differ between tasks)."""
     encoder_learning_rate: float = 3e-4
     """Adam's learning rate for the encoder."""
 
     # Actor and critics
     backbone: Literal["iql", "awac", "brac", "sac"] = "iql"
-    """How actor and critics learn from the log, given z. iql: implicit Q-learning, which never asks the critics about
-    an action that is not in the log. awac: advantage-weighted actor-critic. brac: soft actor-critic with a penalty on
-    the policy's divergence from the log. sac: the same without it, which does badly on narrow data."""
+    """Method that trains policy and critics on the log, given z. iql: implicit Q-learning, which evaluates the critics
+    only at logged actions. awac: advantage-weighted actor-critic. brac: soft actor-critic with a penalty on the
+    policy's divergence from the log. sac: soft actor-critic without the penalty, which does badly on narrow data."""
     hidden_dim: int = 256
     """Units in a hidden layer of policy, Q, V and BRAC's divergence network."""
     num_hidden_layers: int = 2
-    """Hidden layers of policy, Q and V; BRAC's divergence network has one more."""
+    """Hidden layers of policy, Q and V. BRAC's divergence network has one more."""
     learning_rate: float = 3e-4
     """Adam's learning rate for policy, Q and V."""
     soft_target_tau: float = 0.005
-    """Share of the critics that their slow copies take over after each update."""
+    """Moves the slow copies of the critics towards them by this share after each update."""
     normalise_critics: bool = False
-    """Whether the critics' hidden layers are normalised (Ba et al. 2016)."""
+    """Normalises the critics' hidden layers (Ba et al. 2016)."""
     normalise_rewards: bool = True
-    """True: critics see rewards times horizon / range, where range is the largest less the smallest return of a logged
-    episode of a task, averaged over tasks; so weights and temperatures mean the same in all families. False: rewards as
-    they are."""
+    """Multiplies the critics' rewards by horizon / range, so that weights and temperatures mean the same in all
+    families. range is the largest minus the smallest return of a logged episode of a task, averaged over tasks. False:
+    rewards are not scaled."""
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
-    """What matrix products round their inputs to: float32, tf32 (on NVIDIA GPUs) or bfloat16. Parameters, sums and
-    losses stay in float32."""
+    """Rounds the inputs of matrix products to float32, tf32 (on NVIDIA GPUs) or bfloat16. Parameters, sums and losses
+    stay in float32."""
     expectile: float = 0.8
-    """IQL: which expectile of Q over the log's actions V is; 0.5 is the mean, towards 1 the largest."""
+    """IQL: V estimates this expectile of Q over logged actions. 0.5 is the mean; towards 1 it approaches the
+    maximum."""
     inverse_temperature: float = 3.0
-    """IQL and AWAC: what an advantage is multiplied by in the exponent of its weight; towards 0 both clone the log."""
+    """IQL and AWAC: multiplies the advantage in the exponent of its weight. Towards 0, both methods clone the log."""
     max_weight: float = 100.0
-    """IQL: the largest weight of a logged action."""
+    """IQL: largest weight of a logged action."""
     temperature: float = 0.2
-    """SAC and BRAC: what a nat of the policy's entropy is worth against return; it does not change."""
+    """SAC and BRAC: weight of the policy's entropy (in nats) relative to the return. It is constant."""
     divergence_weight: float = 10.0
-    """BRAC: the first weight of the policy's KL divergence from the log's policy."""
+    """BRAC: initial weight of the policy's KL divergence from the behaviour policy."""
     max_divergence_weight: float = 400.0
-    """BRAC: the largest weight of that divergence."""
+    """BRAC: largest weight of the policy's KL divergence."""
     divergence_weight_rate: float = 0.2
-    """BRAC: what the weight rises by in an update for a nat above the target (falls by, below it)."""
+    """BRAC: raises the weight of the divergence by this much per update for each nat above the target, and lowers it
+    for each nat below."""
     divergence_target: float = 0.05
-    """BRAC: the divergence, in nats, at which its weight stays as it is."""
+    """BRAC: divergence in nats at which its weight does not change."""
     num_divergence_steps: int = 3
-    """BRAC: gradient steps of the divergence network in an update."""
+    """BRAC: gradient steps of the divergence network per update."""
     divergence_learning_rate: float = 1e-4
     """BRAC: Adam's learning rate for the divergence network."""
     gradient_penalty: float = 5.0
-    """BRAC: weight of the penalty on gradients of the divergence network that are longer than 1."""
+    """BRAC: weight of the penalty on gradients of the divergence network with a norm above 1."""
 
     # Meta-test
     num_exploration_episodes: int = 2
-    """Episodes of a trial that explore, in the protocols that have such."""
+    """Episodes of a trial that explore, in protocols with exploration."""
     stochastic_exploration: bool = True
-    """Whether actions are sampled while a trial explores (online-np always samples them)."""
+    """Samples actions in exploring episodes instead of taking the policy's mean (online-np always samples)."""
 
     def __post_init__(self) -> None:
         tasks = ("num_train_tasks", "num_test_tasks")
@@ -148,7 +150,7 @@ class FocalSettings(OfflineContextSettings):
     focal_power: float = 2.0
     """Power of the distance in the repulsion of different tasks, 1 / (distance^power + epsilon)."""
     focal_epsilon: float = 0.1
-    """What is added to that power of the distance: the smaller, the stronger the repulsion of tasks that coincide."""
+    """Epsilon in 1 / (distance^power + epsilon). A smaller value repels tasks with equal encodings more strongly."""
 
 
 # The defaults hold everywhere but for two things: whether dynamics differ between a family's tasks, as PEARL's

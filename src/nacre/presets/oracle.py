@@ -19,11 +19,12 @@ class OracleSettings(SoftActorCriticSettings):
     """The oracle's settings: those of PEARL that still mean something when the task is known."""
 
     single_task: int = -1
-    """Number of a test task to train on alone, which is single-task SAC; -1: the train tasks."""
+    """Trains on this test task alone (single-task SAC). -1: trains on the train tasks."""
     num_episodes: int = 5
-    """Episodes per drawn task and iteration."""
+    """Episodes collected per drawn task and iteration."""
     normalise_inputs: Literal["none", "all"] = "none"
-    """As PEARL's; the task's parameters, in the place of z, are taken as they are."""
+    """Scales the inputs of all networks to mean 0 and variance 1 over all data that the run has collected: none or all.
+    The task's parameters are not scaled."""
 
     def check_family(self, family: Family) -> None:
         super().check_family(family)  # once the number of test tasks is known, which may be a data set's

@@ -25,8 +25,8 @@ class PearlSettings(SoftActorCriticSettings):
 
     # Collection, per drawn task and iteration
     num_straight_episodes: int = 0
-    """Episodes that hold one random action throughout, into both buffers; above 0, the initial collection does so too.
-    nacre's own: straight paths reach farther than random walks, so they meet sparse rewards."""
+    """Episodes that repeat one random action, into both buffers. Above 0, the initial collection does so too. Not in
+    the paper: straight paths reach farther than random walks, so they find sparse rewards."""
     num_prior_episodes: int = 2
     """Episodes with z from the prior, into both buffers."""
     num_posterior_episodes: int = 0
@@ -36,21 +36,21 @@ class PearlSettings(SoftActorCriticSettings):
 
     # Context
     context: Literal["recent", "recent-in-order", "collected", "collected-windows", "replay", "batch"] = "recent"
-    """What the encoder is trained on. recent, as in the paper: single transitions of the task's latest collection.
-    recent-in-order: a stretch of it in the order of collection, from a random transition on, as narrow as a trial's.
-    collected: single transitions of all collections of the task, less the extra episodes for the critics.
-    collected-windows: single transitions out of a random stretch of these that is as long as a trial's exploration.
+    """Transitions that the encoder is trained on. recent, as in the paper: single transitions of the task's latest
+    collection. recent-in-order: a stretch of the latest collection in order, from a random transition on.
+    collected: single transitions of all collections of the task, without the extra episodes for the critics.
+    collected-windows: single transitions from a random stretch of these, as long as the exploration of a trial.
     replay: single transitions of the RL buffer ("off-policy" in the paper's ablation). batch: the critics' batch
-    itself ("off-policy RL-batch"). A recurrent encoder takes every context in the order of its collection."""
+    itself ("off-policy RL-batch"). A recurrent encoder reads every context in the order of its collection."""
     context_batch_size: int = 100
-    """Transitions per task that the encoder sees, with replacement (batch: as many as the critics)."""
+    """Transitions per task in a context, drawn with replacement (batch: as many as the critics' batch)."""
     batch_order: Literal["transitions", "trajectories"] = "transitions"
-    """What the critics' batch is drawn as: single transitions, or transitions in the order of their collection."""
+    """Draws the critics' batch as single transitions, or as transitions in the order of their collection."""
 
     num_relabelled_tasks: int = 0
-    """Tasks of the meta-batch whose batch and context get the rewards of a fresh task of the family's distribution: so
-    the encoder cannot learn its train tasks by heart. For families that say what a transition earns in another task.
-    0, as in the paper: none. nacre's own."""
+    """Relabels this many tasks of the meta-batch: batch and context get the rewards of a fresh task of the family's
+    distribution, so that the encoder does not overfit to the train tasks. For families that can compute the reward of a
+    transition in another task. 0, as in the paper: none."""
 
     # Inference
     latent_dim: int = 5
@@ -58,34 +58,34 @@ class PearlSettings(SoftActorCriticSettings):
     encoder_hidden_dim: int = 200
     """Units in a hidden layer of the context encoder."""
     use_next_obs_in_context: bool = False
-    """Whether the encoder sees the next observation (needed where dynamics differ between tasks)."""
+    """Gives the encoder the next observation too (needed if dynamics differ between tasks)."""
     encoder: Literal["product", "recurrent"] = "product"
-    """product: one Gaussian factor a transition, whatever their order. recurrent: an LSTM over the context in the order
-    of its collection; slower (the paper's ablation)."""
+    """Network that infers z. product: multiplies one Gaussian factor per transition, in any order. recurrent: runs an
+    LSTM over the context in the order of its collection; slower (the paper's ablation)."""
     use_information_bottleneck: bool = True
-    """True: z ~ q(z | context) with the KL term. False: z is the mean of the encodings, a point estimate without KL."""
+    """True: draws z from q(z | context), with the KL term. False: z is the mean of the encodings, without KL."""
     use_prior_factor: bool = False
-    """Whether N(0, I) is a factor of the belief. False, as in the paper: what transitions that tell nothing add up to
-    depends on how many there are. True: they leave the belief where it was, and an empty context is no special case."""
+    """Makes N(0, I) a factor of the belief, so that transitions without information leave the belief unchanged and an
+    empty context is no special case. False, as in the paper: their effect on the belief depends on their number."""
     kl_weight: float = 0.1
-    """Weight of KL(q(z | c) || N(0, I)) in nats, which is SUMMED over the meta-batch's tasks while the Bellman error is
-    a mean, as in the reference: doubling meta_batch doubles the KL's weight."""
+    """Multiplies KL(q(z | c) || N(0, I)) in nats, SUMMED over the tasks of the meta-batch. The Bellman error is a mean,
+    as in the reference, so doubling meta_batch doubles the weight of the KL."""
 
     # Meta-test
     num_exploration_episodes: int = 2
-    """Episodes of a trial, from the first on, that explore: the belief is used after them."""
+    """Episodes at the start of a trial that explore. The later episodes use the belief."""
     exploration: Literal["prior", "hypotheses"] = "prior"
-    """What they act on. prior: a z from N(0, I) each, as in the paper. hypotheses: what the agent believed of train
-    tasks (the belief's means), a random one first, then always the one that is farthest from those tried."""
+    """How exploring episodes choose z. prior: from N(0, I), as in the paper. hypotheses: means of the agent's beliefs
+    in train tasks, first a random mean, then always the mean farthest from those tried."""
     forgetting: float = 1.0
-    """What the belief keeps of itself at every step: its factors so far are multiplied by it before the new one is
-    added. 1, as in the paper: all of it. Below 1 old transitions fade, for tasks that change."""
+    """Multiplies the earlier factors of the belief at every step, before the new factor is added. 1, as in the paper:
+    all transitions count equally. Below 1: old transitions count less, for tasks that change."""
     resample: Literal["episode", "step", "mean"] = "episode"
-    """When z is drawn anew, once the belief is used. episode: after every episode, as in the paper. step: after every
-    step. mean: never, the belief's mean is acted on, updated at every step."""
+    """When a new z is drawn from the belief. episode: after every episode, as in the paper. step: after every step.
+    mean: never; z is the belief's mean, updated at every step."""
     protocol: str = "online-prior"
-    """What the agent is given of a task before the scored episode, when it is tested: online-prior, as in the paper,
-    online-np or zero-shot; `evaluate` has more. See docs/protocols.md."""
+    """What the agent is given of a task before the scored episode in a test: online-prior, as in the paper, online-np
+    or zero-shot. `evaluate` has more (docs/protocols.md)."""
 
     @property
     def protocols(self) -> tuple[str, ...]:

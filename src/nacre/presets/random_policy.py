@@ -11,13 +11,13 @@ from nacre.presets.settings import MethodSettings
 
 @dataclass(frozen=True)
 class RandomSettings(MethodSettings):
-    """A policy that learns nothing, for the lower line of a plot."""
+    """A policy that learns nothing, as the lower baseline of a comparison."""
 
     iterations: int = 1
-    """How often it is scored."""
+    """Number of evaluations."""
     action_scale: float = 1.0
-    """Numbers of an action are uniform within this, at most 1, of 0. At 0 it does nothing, which for a robot that is
-    rewarded for not falling is a higher line."""
+    """Draws the numbers of an action uniformly from [-scale, scale]; at most 1. With 0 the policy does nothing, which
+    is a higher baseline for a robot that is rewarded for not falling."""
 
     def __post_init__(self) -> None:
         check_numbers(self, may_be_zero=("action_scale",), at_most_one=("action_scale",))

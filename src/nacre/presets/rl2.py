@@ -18,45 +18,45 @@ class Rl2Settings(MethodSettings):
 
     # Task set
     fresh_tasks: bool = False
-    """False: tasks are drawn from the train tasks. True: every iteration draws new ones from the family."""
+    """Draws new tasks from the family in every iteration. False: draws from the train tasks."""
 
     # Meta-training loop
     iterations: int = 501
-    """Meta-iterations of the whole run; `resume --iterations` raises it."""
+    """Meta-iterations of the whole run. `resume --iterations` raises it."""
     tasks_per_iteration: int = 100
     """Tasks drawn (with replacement) in each iteration."""
     trials_per_task: int = 1
-    """Trials in every drawn task. They share a baseline and the scale of their advantages, so that from 2 on a trial
-    that went better than another of its task has the larger advantages. 1: only steps of one trial are compared."""
+    """Trials in every drawn task. They share a baseline and the scale of their advantages, so from 2 on a better trial
+    has larger advantages. 1: only steps of the same trial are compared."""
     episodes_per_trial: int = 2
-    """Episodes of a trial in meta-training, one after another with the same hidden state."""
+    """Episodes of a trial in meta-training. The hidden state is kept between them."""
 
     # Network
     cell: Literal["lstm", "gru"] = "lstm"
-    """The recurrent cell."""
+    """Recurrent cell of the policy."""
     hidden_dim: int = 64
     """Units of the cell."""
 
     # Objective
     credit: Literal["trial", "episode"] = "trial"
-    """What an action is credited with: the rewards of the rest of the trial, as the paper's text wants it, or of its
-    own episode, as the public code has it, which gives no credit for what one episode reveals to the next."""
+    """Rewards that an action is credited with. trial: of the rest of the trial, as in the paper's text. episode: of the
+    same episode only, as in the public code; then an action gets no credit for what it reveals to the next episode."""
     discount: float = 0.99
     """Discount factor gamma."""
     gae_lambda: float = 1.0
     """Lambda of generalised advantage estimation."""
     clip_ratio: float = 0.2
-    """How far from 1 the ratio of densities may pay."""
+    """Clips the ratio of densities to 1 +- this value."""
     learning_rate: float = 1e-3
     """Adam's learning rate."""
     num_epochs: int = 5
-    """Adam steps on the data of an iteration, each on all of it."""
+    """Adam steps on the data of each iteration. Each step uses all of the data."""
     backpropagation_steps: int = 32
-    """Control steps through which gradients go back in time."""
+    """Number of control steps that gradients go back in time."""
 
     # Meta-test
     sample_in_trials: bool = False
-    """Whether actions are sampled in evaluations, as in training, or the policy's means."""
+    """Samples actions in evaluations, as in training. False: takes the policy's means."""
 
     def __post_init__(self) -> None:
         check_numbers(self, may_be_zero=("discount", "gae_lambda"), at_most_one=("discount", "gae_lambda"))

@@ -54,17 +54,17 @@ class MethodSettings:
     num_train_tasks: int = 100
     """Tasks to meta-train on."""
     num_test_tasks: int = 30
-    """Held-out tasks that score the run (cheetah-dir tests on its two train tasks)."""
+    """Held-out tasks that score the run (cheetah-dir: its two train tasks)."""
 
     # Length of the run
     iterations: int = 500
-    """Meta-iterations of the whole run; `resume --iterations` raises it."""
+    """Meta-iterations of the whole run. `resume --iterations` raises it."""
 
     # Meta-test
     num_evaluation_episodes: int = 3
-    """Episodes of a trial; the last one is scored."""
+    """Episodes of a trial. The last one is scored."""
     num_evaluation_repeats: int = 1
-    """Independent trials per task in an evaluation."""
+    """Independent trials of each task in an evaluation."""
 
     @property
     def num_train_steps_per_iteration(self) -> int:
@@ -78,17 +78,18 @@ class MethodSettings:
 
     @property
     def exploration(self) -> str:
-        """What those episodes act on: 'prior', or another of `explorations`, of which a method's field may be one."""
+        """How those episodes choose z: 'prior', or another of `explorations` if a method has a field of this name."""
         return "prior"
 
     @property
     def explorations(self) -> tuple[str, ...]:
-        """All that they can act on."""
+        """Values that `exploration` can have."""
         return ("prior",)
 
     @property
     def forgetting(self) -> float:
-        """What the belief keeps of itself at every step; a method whose belief can fade has a field of this name."""
+        """Multiplies the belief's earlier factors at every step; a method whose belief can fade has a field of this
+        name."""
         return 1.0
 
     @property

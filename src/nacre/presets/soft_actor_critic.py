@@ -27,12 +27,12 @@ class SoftActorCriticSettings(MethodSettings):
     """
 
     test_tasks_from: int = 0
-    """Number, in the family's sequence of tasks, of the first test task: with fewer train tasks than another run has,
-    its number of train tasks gives its test tasks. 0: the test tasks follow the train tasks."""
+    """Place of the first test task in the family's sequence of tasks. To test on the same tasks as a run with more
+    train tasks, give that run's number of train tasks. 0: directly after the train tasks."""
 
     # Training loop
     num_initial_episodes: int = 10
-    """Episodes of every train task before the first update."""
+    """Episodes collected in every train task before the first update."""
     num_tasks_sample: int = 5
     """Train tasks drawn (with replacement) for collection in each iteration."""
     num_train_steps_per_iteration: int = 2000
@@ -40,9 +40,9 @@ class SoftActorCriticSettings(MethodSettings):
     meta_batch: int = 16
     """Train tasks in one update, drawn with replacement."""
     batch_size: int = 256
-    """Transitions per task in one update, from all that the task's collections gave."""
+    """Transitions per task in one update, drawn from all collections of the task."""
     replay_capacity: int = 1_000_000
-    """Transitions that the replay of one task keeps."""
+    """Transitions that the replay keeps for each task."""
 
     # Networks
     hidden_dim: int = 300
@@ -50,41 +50,41 @@ class SoftActorCriticSettings(MethodSettings):
     num_hidden_layers: int = 3
     """Hidden layers of policy, Q and V (and PEARL's encoder)."""
     use_value_network: bool = True
-    """True: critics bootstrap from a slow copy of V, as in the paper. False: from the smallest of the slow critics at
-    a fresh next action (clipped double Q-learning, Fujimoto et al. 2018), without V."""
+    """True: targets bootstrap from a slow copy of V, as in the paper. False: no V; they bootstrap from the minimum of
+    the slow critics at a fresh next action (clipped double Q-learning, Fujimoto et al. 2018)."""
     num_critics: Literal[1, 2] = 2
-    """2: targets and policy go by the smaller of two critics. 1: by a single critic, without pessimism (critics with
-    layer normalisation need none: Nauman et al. 2024, 2405.16158), for about two thirds of an update's work. The
-    Bellman error is a sum over critics: with a single critic it is half as large beside the KL."""
+    """Number of critics. 2: targets and policy use the minimum of two. 1: a single critic without pessimism (enough
+    with layer normalisation: Nauman et al. 2024, 2405.16158), for about two thirds of the work. The Bellman error is a
+    sum over critics, so with one critic it is half as large relative to the KL."""
     normalise_critics: bool = False
-    """Whether the critics' hidden layers are normalised (Ba et al. 2016), which lets them take larger steps."""
+    """Normalises the critics' hidden layers (Ba et al. 2016), which allows a larger learning rate."""
     normalise_inputs: Literal["none", "encoder", "all"] = "none"
-    """Which networks see observations, actions and rewards with mean 0 and variance 1 over all that the run has
-    collected (taken anew after every collection), instead of as they come: none, as in the paper; the encoder; all.
-    z is always taken as it is."""
+    """Scales the inputs of some networks: none, as in the paper; the encoder; or all. Observations, actions and
+    rewards get mean 0 and variance 1 over all data that the run has collected. The scales are updated after every
+    collection. z is not scaled."""
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
-    """What matrix products round their inputs to: float32, tf32 (on NVIDIA GPUs) or bfloat16. Parameters, sums and
-    losses stay in float32."""
+    """Rounds the inputs of matrix products to float32, tf32 (on NVIDIA GPUs) or bfloat16. Parameters, sums and losses
+    stay in float32."""
 
     # Objective
     discount: float = 0.99
     """Discount factor gamma."""
     reward_scale: float = 5.0
-    """Multiplies rewards in the Bellman target; the inverse of SAC's temperature while that is fixed at 1."""
+    """Multiplies rewards in the Bellman target. With the temperature fixed at 1, it acts as the inverse temperature."""
     automatic_temperature: bool = False
-    """False: SAC's temperature is 1. True: it is learnt, from 1, so that the policy's entropy stays near
-    -action_dim nats (Haarnoja et al. 2018, 1812.05905)."""
+    """Learns SAC's temperature, starting at 1, so that the policy's entropy stays near -action_dim nats (Haarnoja et
+    al. 2018, 1812.05905). False: the temperature is 1."""
     learning_rate: float = 3e-4
     """Adam's learning rate for every network."""
     learning_rate_decay: float = 1.0
-    """What the learning rate is multiplied by at the last update, along a straight line from 1 at the first. The
-    paper's stays; nacre's own. `resume --iterations` stretches the line."""
+    """Multiplies the learning rate by this factor at the last update. The factor falls linearly from 1 at the first. 1,
+    as in the paper: a constant learning rate. `resume --iterations` stretches the decay."""
     soft_target_tau: float = 0.005
-    """Share of V that its target takes over after each update."""
+    """Moves the target of V towards V by this share after each update."""
     policy_mean_reg_weight: float = 1e-3
-    """Weight of the mean squared pre-tanh mean in the actor loss."""
+    """Weight of the mean squared pre-tanh mean in the policy loss."""
     policy_std_reg_weight: float = 1e-3
-    """Weight of the mean squared log standard deviation in the actor loss."""
+    """Weight of the mean squared log standard deviation in the policy loss."""
 
     def __post_init__(self) -> None:
         at_most_one = ("discount", "soft_target_tau", "learning_rate_decay")

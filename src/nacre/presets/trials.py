@@ -15,44 +15,44 @@ AT_MOST = 999_999
 
 
 class TrialOptions(TypedDict, total=False):
-    """What a trial may have otherwise than the run was configured; None, or left out: as it was."""
+    """Changes to the trials of a run. None, or left out: as the run was configured."""
 
     exploration_episodes: int | None
-    """Episodes, from the first on, that explore."""
+    """Episodes at the start of a trial that explore."""
     exploration: str | None
-    """What they act on: 'prior', or 'hypotheses' (PEARL)."""
+    """How exploring episodes choose z: 'prior', or 'hypotheses' (PEARL)."""
     forgetting: float | None
-    """What the belief keeps of itself at every step, at most 1 (PEARL)."""
+    """Multiplies the belief's earlier factors at every step; at most 1 (PEARL)."""
     resample: str | None
-    """When z is drawn anew: 'episode', 'step', or 'mean': the belief's mean is acted on (PEARL)."""
+    """When a new z is drawn: after every 'episode' or 'step'. 'mean': z is the belief's mean (PEARL)."""
     protocol: str | None
     """What the agent is given of a task before the scored episode: a name of docs/protocols.md."""
     context_transitions: int | None
-    """Logged transitions of a task that it is given, in protocols that give it some."""
+    """Logged transitions of a task that the agent is given, in protocols with logged transitions."""
 
 
 @dataclass(frozen=True)
 class TrialSettings:
-    """How a trained agent is tested. A run's settings say it; `evaluate`, `adapt` and `session` may change it."""
+    """How a trained agent is tested. A run's settings define it; `evaluate`, `adapt` and `session` may change it."""
 
     episodes: int
-    """Episodes of a trial; the last one is scored."""
+    """Episodes of a trial. The last one is scored."""
     exploration_episodes: int | None
-    """Episodes, from the first on, that act on the prior; None of methods that have no such number."""
+    """Episodes at the start of a trial that explore; None for methods without this number."""
     repeats: int
     """Trials of each task in an evaluation."""
     protocol: str = "online-prior"
     """What the agent is given of a task before the scored episode: see docs/protocols.md."""
     context_transitions: int = 256
-    """Logged transitions of a task that the agent is given, in the protocols that give it some."""
+    """Logged transitions of a task that the agent is given, in protocols with logged transitions."""
     exploration: str = "prior"
-    """What episodes that explore act on."""
+    """How exploring episodes choose z."""
     forgetting: float = 1.0
-    """What the belief keeps of itself at every step."""
+    """Multiplies the belief's earlier factors at every step."""
     resample: str = "episode"
-    """When z is drawn anew, once the belief is used."""
+    """When a new z is drawn from the belief."""
     settings: MethodSettings | None = field(default=None, compare=False, repr=False)
-    """The method's settings that these follow from: they say what may be changed."""
+    """The method's settings that these follow from. They determine what may be changed."""
 
     @classmethod
     def of(cls, settings: MethodSettings, protocol: str | None = None) -> TrialSettings:

@@ -31,23 +31,23 @@ class RunOptions:
     """What a run needs besides the algorithm's settings and the family's options."""
 
     seed: int = 0
-    """Seed of everything random in the run but its tasks."""
+    """Seed of all random numbers of the run except its tasks."""
     task_seed: int = 1337
     """Seed of the train and test tasks."""
     checkpoint_minutes: float = 10.0
     """Minutes between checkpoints."""
     keep: Literal["newest", "best"] = "newest"
-    """Checkpoints to keep: the two newest, or these and the one with the best test score."""
+    """Which checkpoints are kept. newest: the two newest. best: also the one with the best test score."""
     evaluation_interval: int = 1
-    """Iterations between evaluations on test tasks; they are evaluated after the last iteration in any case."""
+    """Evaluates on test tasks after every N-th iteration, and always after the last."""
     train_evaluation_interval: int = 10
-    """Iterations between evaluations on train tasks."""
+    """Evaluates on train tasks after every N-th iteration."""
     data: str = ""
-    """Data set that an offline method learns from: an id as in 'nacre data list', or the path of one. A method that
-    learns from its own environment steps takes the tasks of it, and nothing else."""
+    """Data set that an offline method learns from: an id of 'nacre data list', or a path. A method that collects its
+    data itself takes only the tasks of the data set."""
     devices: int = 1
-    """GPUs (or other devices of JAX) to train on, for PEARL and the oracle: several seeds, as many on each, or the
-    tasks of an update of one run shared out."""
+    """Trains on this many GPUs (or other devices of JAX), for PEARL and the oracle. Several seeds are split evenly over
+    the devices. With one run, the tasks of an update are split."""
 
     def __post_init__(self) -> None:
         for name in ("seed", "task_seed"):
