@@ -47,7 +47,8 @@ def double(tree: Any) -> Any:
 
 def test_adaptation_is_a_policy_gradient_step_by_hand(float64: None):
     """d log N / d mu = (z - mu) / sigma^2 and d log N / d log sigma = ((z - mu) / sigma)^2 - 1, weighted by the returns
-    less their mean, over their standard deviation; episodes that were not played do not count."""
+    less their mean, over their standard deviation; episodes that were not played do not count. An episode of weight 2
+    counts as two."""
     rng = np.random.default_rng(0)
     z, returns, played = rng.normal(size=(6, 2)), rng.normal(size=6) * 9, np.array([True] * 4 + [False] * 2)
     mean, log_std = rng.normal(size=(2, 2)) * 0.3
@@ -60,6 +61,9 @@ def test_adaptation_is_a_policy_gradient_step_by_hand(float64: None):
     adapted = adapt(*arrays)
     np.testing.assert_allclose(adapted.mean, mean + sizes.mean * to_mean, rtol=1e-6)
     np.testing.assert_allclose(adapted.log_std, log_std + sizes.log_std * to_log_std, rtol=1e-6)
+    twice = adapt(*arrays, jnp.array([1.0, 2.0, 1.0, 1.0, 1.0, 1.0]) / 7)
+    doubled = (*(x[jnp.array([0, 1, 1, 2, 3])] for x in arrays[1:3]), jnp.ones(5, bool))
+    np.testing.assert_allclose(twice, adapt(arrays[0], *doubled, sizes), rtol=1e-6)
     for count in (0, 1):  # nothing to compare yet
         still = adapt(*arrays[:3], np.arange(6) < count, arrays[4])
         np.testing.assert_allclose(still.mean, mean)

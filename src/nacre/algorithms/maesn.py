@@ -81,14 +81,16 @@ def adapt(
     """(mu, log sigma) after one step up mean(A_0 log N(z; mu, sigma)), on one task's episodes.
 
     A_0 is the advantage of an episode's first step: its return less the mean return, over their standard deviation.
-    `weight` [episode] is for z that another distribution drew.
+    `weight` [episode] is for z that another distribution drew. All three means are weighted means.
     """
-    centred = jnp.where(played, returns - masked_mean(returns, played), 0.0)
-    advantage = centred / (jnp.sqrt(masked_mean(centred**2, played)) + on_policy.ADVANTAGE_EPSILON)
+    share = jnp.where(played, weight, 0.0)
+    share = share / jnp.maximum(jnp.sum(share), on_policy.ADVANTAGE_EPSILON)
+    centred = jnp.where(played, returns - jnp.sum(share * returns), 0.0)
+    advantage = centred / (jnp.sqrt(jnp.sum(share * centred**2)) + on_policy.ADVANTAGE_EPSILON)
 
     def loss(latent: Latent) -> Array:
         density = log_density(PolicyOutput(latent.mean, latent.log_std), z)
-        return -masked_mean(weight * advantage * density, played)
+        return -jnp.sum(share * advantage * density)
 
     gradient = jax.grad(loss)(latent)
     return jax.tree.map(lambda x, a, g: x - a * g, latent, step_sizes, gradient)

@@ -299,13 +299,16 @@ class LatentAgent(TaskAgent):
         return -np.sum(0.5 * error**2 + self.log_std + np.float32(0.5 * math.log(2 * math.pi)), axis=-1)
 
     def _adapt(self, num: int) -> None:
-        """A step up mean(w A log N(z)) over the kept episodes, w the truncated importance weight, A the advantage."""
+        """A step up sum(w A log N(z)) over the kept episodes, A the advantage, w the truncated importance weights over
+        their sum, of which the mean and the standard deviation of returns are too."""
         z, (density, returns) = self.past_z[:num], self.past[:num].T
-        centred = returns - np.mean(returns)
-        advantage = centred / (np.sqrt(np.mean(centred**2)) + np.float32(1e-8))
-        weight = (np.exp(np.minimum(self._density(z) - density, 0)) * advantage)[:, None]
+        share = np.exp(np.minimum(self._density(z) - density, 0))
+        share /= np.maximum(np.sum(share), np.float32(1e-8))
+        centred = returns - np.sum(share * returns)
+        advantage = centred / (np.sqrt(np.sum(share * centred**2)) + np.float32(1e-8))
+        weight = (share * advantage)[:, None]
         error = (z - self.mean) * np.exp(-self.log_std)
-        to_mean, to_log_std = np.mean(weight * error * np.exp(-self.log_std), 0), np.mean(weight * (error**2 - 1), 0)
+        to_mean, to_log_std = np.sum(weight * error * np.exp(-self.log_std), 0), np.sum(weight * (error**2 - 1), 0)
         self.mean += self.rates[0] * to_mean
         self.log_std[:] = np.clip(self.log_std + self.rates[1] * to_log_std, *self.about["log_std_range"])
 

@@ -318,11 +318,11 @@ class LatentAgentGraph(TaskAgentGraph):
     def _adapted(self, mean: Value, log_std: Value, past_z: Value, past: Value, known: Value) -> tuple[Value, Value]:
         kept = len(self.state["past"])
         density, returns = (past.graph.node("Gather", past, past.graph.constant(i), axis=1) for i in np.arange(2))
-        number = known.sum(0)
-        centred = (returns - (returns * known).sum(0) / number) * known
-        advantage = centred / (((centred * centred).sum(0) / number).apply("Sqrt") + 1e-8)
-        ratio = (_density(past_z, mean, log_std) - density).at_most(0).apply("Exp")
-        weight = (ratio * advantage / number).reshape(kept, 1)
+        ratio = (_density(past_z, mean, log_std) - density).at_most(0).apply("Exp") * known
+        share = ratio / ratio.sum(0).at_least(1e-8)
+        centred = (returns - (share * returns).sum(0)) * known
+        advantage = centred / ((share * centred * centred).sum(0).apply("Sqrt") + 1e-8)
+        weight = (share * advantage).reshape(kept, 1)
         narrowness = (-log_std).apply("Exp")
         error = (past_z - mean) * narrowness
         to_mean, to_log_std = (weight * error * narrowness).sum(0), (weight * (error * error - 1)).sum(0)

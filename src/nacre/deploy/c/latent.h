@@ -45,23 +45,30 @@ static inline float nacre_density(const nacre_memory *memory, const float *z)
     return -sum;
 }
 
-/* A step up mean(w A log N(z)) over the kept episodes, w the truncated importance weight, A the advantage. */
+/* A step up sum(w A log N(z)) over the kept episodes, A the advantage, w the truncated importance weights over their
+   sum, of which the mean and the standard deviation of returns are too. */
 static inline void nacre_adapt(nacre_session *s, int number)
 {
     const float *mean_rate = s->weights + NACRE_AT_MEAN_RATE, *log_std_rate = s->weights + NACRE_AT_LOG_STD_RATE;
     nacre_memory *memory = &s->state.memory;
     float to_mean[NACRE_LATENT_DIM] = {0}, to_log_std[NACRE_LATENT_DIM] = {0};
-    float mean_return = 0.0f, variance = 0.0f;
+    float share[NACRE_KEPT], sum = 0.0f, mean_return = 0.0f, variance = 0.0f;
     int i, j;
-    for (j = 0; j < number; j++) mean_return += memory->past_return[j] / (float)number;
+    for (j = 0; j < number; j++) {
+        const float likelier = nacre_density(memory, memory->past_z[j]) - memory->past_density[j];
+        sum += share[j] = expf(fminf(likelier, 0.0f));
+    }
+    for (j = 0; j < number; j++) {
+        share[j] /= fmaxf(sum, 1e-8f);
+        mean_return += share[j] * memory->past_return[j];
+    }
     for (j = 0; j < number; j++) {
         const float centred = memory->past_return[j] - mean_return;
-        variance += centred * centred / (float)number;
+        variance += share[j] * centred * centred;
     }
     for (j = 0; j < number; j++) {
         const float advantage = (memory->past_return[j] - mean_return) / (sqrtf(variance) + 1e-8f);
-        const float likelier = nacre_density(memory, memory->past_z[j]) - memory->past_density[j];
-        const float weight = expf(fminf(likelier, 0.0f)) * advantage / (float)number;
+        const float weight = share[j] * advantage;
         for (i = 0; i < NACRE_LATENT_DIM; i++) {
             const float narrowness = expf(-memory->log_std[i]);
             const float error = (memory->past_z[j][i] - memory->mean[i]) * narrowness;
