@@ -158,8 +158,8 @@ def leftovers(out: Path) -> dict[str, Any]:
 def costs(out: Path) -> dict[str, Any]:
     """Ratios of seconds, of runs that have compiled before; measured in turns, so that a busy machine meets all.
 
-    Runs have 2000 iterations, about half a minute: a sweep's driver takes half a second to start and two seconds for the
-    table at the end, however long its runs are.
+    Runs have 2000 iterations, about half a minute. A sweep's driver takes half a second to start and two seconds for
+    the table at the end, whatever its runs take.
     """
     spec = out / "costs.toml"
     spec.write_text(f'{SMOKE}seeds = "0:2"\n[fields]\niterations = 2000\n')
