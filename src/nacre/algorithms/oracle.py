@@ -1,4 +1,4 @@
-"""The oracle: soft actor-critic that is told the task, the upper line of a comparison; on one task, single-task SAC.
+"""The oracle: soft actor-critic that is told the task, an upper baseline; on one task, single-task SAC.
 
 PEARL's losses with z := the task's parameters, and no encoder, belief or context. Settings: presets/oracle.py.
 """
@@ -32,7 +32,7 @@ def features(tasks: Any) -> Float[Array, "task task_dim"]:
 
 
 def given_z(encoder: Any, task: Array, noise: Noise, config: OracleSettings) -> Inferred:
-    """In the place of PEARL's inference: z is the task [task, task_dim]."""
+    """Replaces PEARL's inference: z is the task [task, task_dim]."""
     return Inferred(task[:, None], jnp.zeros((), task.dtype), {})
 
 
@@ -40,7 +40,7 @@ OBJECTIVE = Objective(infer=given_z)
 
 
 class Memory(NamedTuple):
-    """What the agent knows of a trial, from its beginning."""
+    """The agent's memory in a trial; it does not change after the beginning."""
 
     z: Float[Array, "lane task_dim"]
 
@@ -69,7 +69,7 @@ def export(params: TanhGaussianPolicy, family: Family, config: OracleSettings) -
 
 
 def init(family: Family, config: OracleSettings, seed: int) -> State:
-    """The state before the first environment step, the buffer sized for the whole run."""
+    """The state before the first environment step, with a buffer large enough for the whole run."""
     network_key, run_key = jax.random.split(jax.random.key(seed))
     networks, optimisers = _init_learner(family, config, network_key)
     sizes = (config.num_trained, config.replay_capacity, config.env_steps(family), family.obs_dim, family.action_dim)
@@ -83,7 +83,7 @@ def _init_learner(family: Family, config: OracleSettings, key: Key) -> tuple[Net
 
 
 def agent_params(state: State) -> TanhGaussianPolicy:
-    """What acting needs, out of the state of a run."""
+    """The part of a run's state that acting needs."""
     return state.networks.policy
 
 

@@ -1,4 +1,4 @@
-"""What nobody has to learn: the return of random actions and of doing nothing, the lower lines of a chart."""
+"""Returns without any learning, of random actions and of doing nothing: the lower baselines of a chart."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from nacre.simulation import rollout
 from nacre.types import Tasks
 
 NAMES = {"random actions": 1.0, "doing nothing": 0.0}
-"""What it is called -> within what its actions are uniform."""
+"""Name of the baseline -> its actions are uniform within plus or minus this number."""
 
 
 def lower_levels(family: Family, tasks: Tasks, seed: int = 0) -> dict[str, float]:
-    """The mean return over the tasks of an episode of random actions and of one without any action.
+    """The mean return over the tasks, for an episode of random actions and for an episode with all actions 0.
 
     Does not depend on a run: the same family, tasks and seed give the same numbers.
     """
