@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import sys
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +20,9 @@ import numpy as np
 import nacre
 from nacre.algorithms import maesn
 from nacre.families.family import num_tasks, take
-from nacre.learning.on_policy import draw_action
 from nacre.runs.loading import load_state
 from nacre.simulation.rollout import episode
-from nacre.types import Agent, Tasks, with_fixed_memory
+from nacre.types import Tasks
 
 EPISODES = 20
 COLUMNS = ("run", "updates", "tasks", "adapts_on", "dense_before", "sparse_before", "dense_after", "sparse_after",
@@ -78,18 +76,11 @@ def played(
     noise = jax.random.normal(keys[0], (number, EPISODES, latents.mean.shape[-1]))
     z = maesn.draw_z(jax.tree.map(lambda x: x[:, None], latents), noise)
     lanes = take(tasks, np.repeat(np.arange(number), EPISODES))
-    flat = z.reshape(-1, z.shape[-1])
-    transitions = episode(agent.family, ACTING, model.policy, flat, lanes, keys[1], explore=True)[1].transitions
+    flat, acting = z.reshape(-1, z.shape[-1]), maesn._latent_agent()
+    transitions = episode(agent.family, acting, model.policy, flat, lanes, keys[1], explore=True)[1].transitions
     rewards = {"dense": transitions.training_reward, "sparse": transitions.reward}
     return z, {name: np.asarray(value).reshape(number, EPISODES, -1) for name, value in rewards.items()}
 
-
-def act(policy: Any, z: jax.Array, obs: jax.Array, key: jax.Array, explore: bool) -> jax.Array:
-    """Acts on the z of its lane."""
-    return draw_action(maesn.act_on(policy, obs, z), key, explore)
-
-
-ACTING: Agent = with_fixed_memory(act, explores=True)
 
 if __name__ == "__main__":
     main()

@@ -89,7 +89,7 @@ def some_data(model: maesn.Model, config: MaesnSettings) -> maesn.Drawn:
     return assessed(model, rollouts)
 
 
-def test_the_outer_gradient_is_exact_for_policy_latents_and_step_sizes(float64: None):
+def test_the_outer_gradient_is_exact_for_policy_latents_and_learning_rates(float64: None):
     """Against central differences in float64; tasks that were not drawn get none."""
     model = double(a_model())
     data = some_data(model, SMALL)

@@ -226,7 +226,7 @@ def test_a_saved_and_restored_replay_gives_the_same_samples_and_goes_on_the_same
     original = play(operations, nothing(TIGHT), TIGHT.total)
     saved = {name: values.copy() for name, values in rings.filled(original.replay).items()}
     assert len(saved["pool"]) == int(original.replay.next_page) * PAGE
-    gone_on = play(more, original, TIGHT.total)
+    resumed = play(more, original, TIGHT.total)
     for total in (TIGHT.total, 32):
         template = rings.empty(NUM_TASKS, TIGHT.capacity, total, OBS_DIM, ACTION_DIM)
         rows = template.pool.shape[0]
@@ -234,7 +234,7 @@ def test_a_saved_and_restored_replay_gives_the_same_samples_and_goes_on_the_same
         assert restored.replay.pool.shape[0] == rows
         assert_same_samples(restored.replay, original.replay)
         assert_holds(restored.replay, original.model)
-        assert_same_samples(play(more, restored, TIGHT.total).replay, gone_on.replay)
+        assert_same_samples(play(more, restored, TIGHT.total).replay, resumed.replay)
 
 
 def assert_same_samples(a: Replay, b: Replay) -> None:

@@ -92,7 +92,7 @@ def two_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_a_table_is_made_and_gone_on_with(
+def test_a_table_is_made_and_resumed(
     two_rows: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     executor = CommandsHere(1, {})

@@ -91,7 +91,7 @@ def test_an_estimate_counts_what_a_line_computes(tmp_path: Path, monkeypatch: py
     np.testing.assert_allclose(found[1] - found[0], more, rtol=1e-9)
 
 
-def test_a_figure_is_made_and_gone_on_with(
+def test_a_figure_is_made_and_resumed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     belief, _ = PAPER_FIGURES["deterministic"].lines

@@ -102,7 +102,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
 
 
 @pytest.mark.parametrize("family", ["point-robot", pytest.param("cheetah-dir", marks=pytest.mark.slow)])
-def test_a_run_with_straight_episodes_scaled_inputs_and_a_decaying_step_size_resumes_bit_for_bit_too(
+def test_a_run_with_straight_episodes_scaled_inputs_and_a_decaying_learning_rate_resumes_bit_for_bit_too(
     family: str, small_blocks: None, tmp_path: Path
 ) -> None:
     fields = dict(preset="smoke", num_straight_episodes=1, learning_rate_decay=0.1, normalise_inputs="all")

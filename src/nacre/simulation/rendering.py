@@ -27,7 +27,7 @@ TRAIL_WIDTH, ARROW_WIDTH = 0.03, 0.05
 TRAIL_STEP = 0.25
 """Metres from one point of the trail to the next: drawing its lines takes most of the time without a graphics card."""
 SLICES, STACKS = 16, 8
-"""Of a round body: half of MuJoCo's, which draws twice as fast and looks the same at this size."""
+"""Of a round body, at most: about half of what MuJoCo draws by default, which looks the same at this size."""
 
 
 class MujocoPicture:
@@ -140,7 +140,8 @@ class _Frames:
         self._context.make_current()
         extent = model.vis.global_
         extent.offwidth, extent.offheight = max(extent.offwidth, look.width), max(extent.offheight, look.height)
-        model.vis.quality.numslices, model.vis.quality.numstacks = SLICES, STACKS
+        quality = model.vis.quality
+        quality.numslices, quality.numstacks = min(quality.numslices, SLICES), min(quality.numstacks, STACKS)
         self._scene, self._option = mujoco.MjvScene(model, MAX_GEOMS), mujoco.MjvOption()
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
             self._scene.flags[flag] = 0

@@ -129,7 +129,7 @@ def test_a_deterministic_encoder_of_next_observations_trains(collected):
 
 
 @pytest.mark.parametrize("decay", [1.0, 0.1])
-def test_the_step_size_falls_along_a_straight_line_to_its_share_at_the_end_of_the_run(decay):
+def test_the_learning_rate_falls_along_a_straight_line_to_its_share_at_the_end_of_the_run(decay):
     """With a gradient that stays, Adam's steps are the learning rate itself."""
     config = change(
         SMALL, learning_rate=0.01, learning_rate_decay=decay, iterations=2, num_train_steps_per_iteration=50
