@@ -108,7 +108,8 @@ def _draw_and_learn(family: Family, config: OracleSettings) -> tuple[Draw, Learn
         replay, described = data
         task_key, batch_key, noise_key = jax.random.split(key, 3)
         task = rings.uniform_index(task_key, (config.meta_batch,), config.num_trained)
-        batch = rings.sample(replay, task, config.batch_size, family.obs_dim, batch_key)
+        sizes = (config.batch_size, config.num_step_returns, family.obs_dim)
+        batch = rings.sample_steps(replay, task, *sizes, batch_key).returns(config.discount)
         noise = off_policy.draw_noise(noise_key, batch.action.shape, family.task_dim, config)
         return batch, described[task], noise
 

@@ -304,14 +304,19 @@ def draw(data: Any, key: Key, family: Family, config: PearlSettings) -> tuple[Tr
     buffers, tasks = data
     task_key, batch_key, context_key, noise_key, relabelling_key = jax.random.split(key, 5)
     task = rings.uniform_index(task_key, (config.meta_batch,), config.num_train_tasks)
-    sample = rings.sample_sequences if config.batch_in_order else rings.sample
-    batch = sample(buffers.rl, task, config.batch_size, family.obs_dim, batch_key)
-    context = batch
+    if config.batch_in_order:
+        context = rings.sample_sequences(buffers.rl, task, config.batch_size, family.obs_dim, batch_key)
+        steps = rings.single(context)
+    else:
+        sizes = (config.batch_size, config.num_step_returns, family.obs_dim)
+        steps = rings.sample_steps(buffers.rl, task, *sizes, batch_key)
+        context = steps.first
     if config.context != "batch":
         source = buffers.rl if config.context == "replay" else buffers.context
         context = draw_context(source, task, context_key, family, config)
     number = config.num_relabelled_tasks
-    batch, context = relabelling.relabel(family, tasks, task, number, relabelling_key, batch, context)
+    told = relabelling.relabel(family, tasks, task, number, relabelling_key, steps.transitions, context)
+    batch, context = steps._replace(transitions=told[0]).returns(config.discount), told[1]
     return batch, context, off_policy.draw_noise(noise_key, batch.action.shape, config.latent_dim, config)
 
 

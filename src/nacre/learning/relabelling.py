@@ -55,8 +55,10 @@ def relabel(
     was, fresh = take(tasks.train, task[-number:]), take(tasks.fresh, uniform_index(key, (number,), NUM_FRESH))
 
     def relabelled(transitions: Transition) -> Transition:
-        last = jax.tree.map(lambda x: x[-number:], transitions)
-        reward, training_reward = jax.vmap(family.rewards_under)(last, was, fresh)
+        rows = transitions.reward.shape[1:]  # as one axis, which is all that a family has to expect
+        last = jax.tree.map(lambda x: x[-number:].reshape(number, -1, *x.shape[1 + len(rows) :]), transitions)
+        rewards = jax.vmap(family.rewards_under)(last, was, fresh)
+        reward, training_reward = (x.reshape(number, *rows) for x in rewards)
         return transitions._replace(
             reward=transitions.reward.at[-number:].set(reward),
             training_reward=transitions.training_reward.at[-number:].set(training_reward),

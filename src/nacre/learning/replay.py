@@ -4,7 +4,7 @@ A run knows how many transitions it will collect, but not which tasks will be dr
 its own: it is a row of a page table, and takes a page of the shared pool when it grows into it. The pool is as large as
 the run needs and no larger, and the part of it that is filled is a prefix, which is what a checkpoint saves.
 
-    pool   [num_pages * PAGE, width]      one packed transition a row
+    pool   [num_pages * PAGE, width]      one packed transition a row; the discount of an episode's last is negative
     pages  [num_tasks, ring_pages]        page of the pool that holds the task's transitions p * PAGE ...
     written [num_tasks]                   transitions written since the last clear; the next goes to written % capacity
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -82,10 +82,17 @@ def pack(transitions: Transition) -> Float[Array, "*rows width"]:
 
 
 def unpack(rows: Float[Array, "*rows width"], obs_dim: int) -> Transition:
-    """The inverse of `pack`."""
+    """The inverse of `pack`, also of rows of the pool."""
     action_end = rows.shape[-1] - obs_dim - 3
     obs, action, scalars, next_obs = jnp.split(rows, [obs_dim, action_end, action_end + 3], axis=-1)
-    return Transition(obs, action, scalars[..., 0], scalars[..., 1], scalars[..., 2], next_obs)
+    return Transition(obs, action, scalars[..., 0], scalars[..., 1], jnp.abs(scalars[..., 2]), next_obs)
+
+
+def _ends_marked(rows: Float[Array, "lane time width"], length: Any, obs_dim: int) -> Float[Array, "lane time width"]:
+    """Packed episodes, with the sign of the discount that marks the last transition of each."""
+    is_last = jnp.arange(rows.shape[1]) == length[:, None] - 1
+    column = rows.shape[-1] - obs_dim - 1
+    return rows.at[..., column].multiply(jnp.where(is_last, -1.0, 1.0))
 
 
 def insert(replay: Replay, task: Int[Array, " lane"], episodes: Episode) -> Replay:
@@ -94,7 +101,9 @@ def insert(replay: Replay, task: Int[Array, " lane"], episodes: Episode) -> Repl
     What needs a page that the pool does not have, or is for no task of these, or longer than its rows, is left out,
     with all that comes after it: the replay is then as it was before, and `is_full` says so.
     """
-    rows = pack(jax.tree.map(jnp.asarray, episodes.transitions)).astype(replay.pool.dtype)
+    transitions = jax.tree.map(jnp.asarray, episodes.transitions)
+    rows = pack(transitions).astype(replay.pool.dtype)
+    rows = _ends_marked(rows, jnp.asarray(episodes.length), transitions.obs.shape[-1])
     horizon, capacity, ring_pages = rows.shape[1], replay.capacity, replay.pages.shape[1]
     pool_pages, num_tasks = replay.pool.shape[0] // PAGE, replay.pages.shape[0]
     if horizon > capacity:
@@ -152,6 +161,54 @@ def sample(replay: Replay, task: Int[Array, " batch"], num: int, obs_dim: int, k
     return unpack(replay.pool[page * PAGE + at % PAGE], obs_dim)
 
 
+class Steps(NamedTuple):
+    """Transitions of each task, with those that followed in their episodes."""
+
+    transitions: Transition  # [batch, num, step, ...]
+    follows: Array  # [batch, num, step] of bool: belongs to the same episode as the first of its row
+
+    @property
+    def first(self) -> Transition:
+        """The first transition of every row, [batch, num, ...]."""
+        return jax.tree.map(lambda x: x[:, :, 0], self.transitions)
+
+    def returns(self, discount: float) -> Transition:
+        """One transition [batch, num, ...] a row, over all of its steps that follow: the first observation, action and
+        reward; the discounted sum of training rewards; the last discount, times `discount` for every step after the
+        first; the last next observation."""
+        if self.follows.shape[-1] == 1:
+            return self.first
+        t, num_later = self.transitions, self.follows[..., 1:].sum(axis=-1)
+        weights = discount ** jnp.arange(self.follows.shape[-1], dtype=jnp.float32)
+
+        def last(x: Array) -> Array:
+            at = num_later.reshape(*num_later.shape, *[1] * (x.ndim - 2))
+            return jnp.take_along_axis(x, at, axis=2)[:, :, 0]
+
+        return Transition(
+            obs=t.obs[:, :, 0], action=t.action[:, :, 0], reward=t.reward[:, :, 0],
+            training_reward=jnp.sum(jnp.where(self.follows, weights * t.training_reward, 0.0), axis=-1),
+            discount=last(t.discount) * weights[num_later], next_obs=last(t.next_obs),
+        )  # fmt: skip
+
+
+def single(transitions: Transition) -> Steps:
+    """Transitions [batch, num, ...] without those that followed."""
+    alone = jax.tree.map(lambda x: x[:, :, None], transitions)
+    return Steps(alone, jnp.ones(alone.reward.shape, bool))
+
+
+def sample_steps(replay: Replay, task: Int[Array, " batch"], num: int, num_steps: int, obs_dim: int, key: Key) -> Steps:
+    """`num` transitions of each task, the same that `sample` draws, and up to `num_steps - 1` that followed each."""
+    first = uniform_index(key, (task.shape[0], num), replay.size[task][:, None])
+    at = (first[..., None] + jnp.arange(num_steps)) % replay.size[task][:, None, None]
+    page = replay.pages[task[:, None, None], at // PAGE]
+    rows = replay.pool[page * PAGE + at % PAGE]
+    goes_on = rows[..., rows.shape[-1] - obs_dim - 1] > 0
+    follows = jnp.cumprod(jnp.concatenate([jnp.ones_like(goes_on[..., :1]), goes_on[..., :-1]], axis=-1), axis=-1)
+    return Steps(unpack(rows, obs_dim), follows.astype(bool))
+
+
 def sample_sequences(replay: Replay, task: Int[Array, " batch"], num: int, obs_dim: int, key: Key) -> Transition:
     """`num` transitions of each task in the order of their collection, from a random one on: [batch, num, ...].
 
@@ -196,7 +253,7 @@ def moments(replay: Replay, obs_dim: int) -> tuple[Transition, Transition]:
 
     def mean(of_rows: Callable[[Array], Array]) -> Array:
         def add(page: Array, total: Array) -> Array:
-            rows = jax.lax.dynamic_slice_in_dim(replay.pool, page * PAGE, PAGE)
+            rows = pack(unpack(jax.lax.dynamic_slice_in_dim(replay.pool, page * PAGE, PAGE), obs_dim))
             holds = jnp.arange(PAGE)[:, None] < held_by_page[page]
             return total + jnp.sum(jnp.where(holds, of_rows(rows), 0.0), axis=0)
 

@@ -69,6 +69,10 @@ class SoftActorCriticSettings(MethodSettings):
     # Objective
     discount: float = 0.99
     """Discount factor gamma."""
+    num_step_returns: int = 1
+    """Rewards that a critic's target sums before it bootstraps: those of a transition and of the next ones in its
+    episode. 1, as in the paper: the reward of the transition alone. Above 1, rewards reach earlier transitions in fewer
+    updates; later actions come from older policies, and their entropy is left out."""
     reward_scale: float = 5.0
     """Multiplies rewards in the Bellman target. With the temperature fixed at 1, it acts as the inverse temperature."""
     automatic_temperature: bool = False
