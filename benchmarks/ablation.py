@@ -36,6 +36,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "step-size": ("learning_rate", "learning_rate_decay"),
     "target-rate": ("soft_target_tau",),
     "discount": ("discount",),
+    "one-step-returns": ("num_step_returns",),
     "batch": ("meta_batch", "batch_size"),
     "kl-weight": ("kl_weight",),
     "train-tasks": ("num_train_tasks", "test_tasks_from"),

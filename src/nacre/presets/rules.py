@@ -17,13 +17,13 @@ SHORT = 50
 """Episodes are short if they have fewer steps than this."""
 
 # Small batches and networks, a larger learning rate that falls, critics that bear it (normalised, their own slow copies
-# instead of V, learnt temperature), a shorter horizon of credit. One critic takes two thirds of the work of two. The
-# encoder sees the next observation. With rewards a fifth of the paper's, its weight of the KL would keep the belief at
-# the prior.
+# instead of V, learnt temperature), a shorter horizon of credit, rewards that reach earlier steps in fewer updates. One
+# critic takes two thirds of the work of two. The encoder sees the next observation. With rewards a fifth of the
+# paper's, its weight of the KL would keep the belief at the prior.
 _ALL: dict[str, object] = dict(
     use_value_network=False, normalise_critics=True, automatic_temperature=True, num_hidden_layers=2,
     use_next_obs_in_context=True, context_batch_size=128, batch_size=32, reward_scale=1.0, learning_rate_decay=0.05,
-    soft_target_tau=0.01, num_critics=1, discount=0.95,
+    soft_target_tau=0.01, num_critics=1, discount=0.95, num_step_returns=3, normalise_inputs="all",
 )  # fmt: skip
 _LARGE: dict[str, object] = dict(hidden_dim=256, encoder_hidden_dim=128, learning_rate=1e-3)
 _SMALL: dict[str, object] = dict(hidden_dim=64, encoder_hidden_dim=64, learning_rate=2e-3)
@@ -32,7 +32,7 @@ _SMALL: dict[str, object] = dict(hidden_dim=64, encoder_hidden_dim=64, learning_
 # two episodes: the first of a posterior phase is of the prior, so one would not practise the posterior.
 _MANY_TASKS: dict[str, object] = dict(
     meta_batch=8, num_initial_episodes=2, num_prior_episodes=2, num_extra_rl_episodes=2, context="collected-windows",
-    kl_weight=0.002, normalise_inputs="all",
+    kl_weight=0.002,
 )  # fmt: skip
 # With two tasks, contexts are drawn as stretches, and the prior is a factor of the belief: from single transitions of
 # six episodes the encoder learns to read those that run one way only, and has nothing to say of a trial that ran the
@@ -47,8 +47,8 @@ _TWO_TASKS: dict[str, object] = dict(
 _SPARSE: dict[str, object] = dict(
     num_initial_episodes=50, num_straight_episodes=30, num_prior_episodes=20, num_extra_rl_episodes=20, latent_dim=2,
     use_next_obs_in_context=False, num_exploration_episodes=15, exploration="hypotheses", meta_batch=16,
-    context="recent", num_relabelled_tasks=0, normalise_inputs="none", kl_weight=0.00625, reward_scale=5.0,
-    soft_target_tau=0.005, iterations=75, num_tasks_sample=10,
+    context="recent", num_relabelled_tasks=0, normalise_inputs="none", num_step_returns=1, kl_weight=0.00625,
+    reward_scale=5.0, soft_target_tau=0.005, iterations=75, num_tasks_sample=10,
 )  # fmt: skip
 
 
@@ -63,12 +63,12 @@ def must_balance(family: type[Family]) -> bool:
 
 
 def fast(family: type[Family]) -> Row:
-    """Settings for minutes. Collections of 24 tasks, since steps are cheap beside updates; a third more updates for
-    eight joints or more, which take longer to move."""
+    """Settings for minutes. Collections of 24 tasks, or of 12 of two, since steps are cheap beside updates; a third more
+    updates for eight joints or more, which take longer to move."""
     if is_small(family):
         length: Row = dict(num_train_steps_per_iteration=500, iterations=40, num_tasks_sample=20)
     elif not family.disjoint:
-        length = dict(num_train_steps_per_iteration=2500, iterations=80, num_tasks_sample=3)
+        length = dict(num_train_steps_per_iteration=2500, iterations=80, num_tasks_sample=12)
     else:
         iterations = 40 if family.action_dim >= 8 else 30
         length = dict(num_train_steps_per_iteration=3500, iterations=iterations, num_tasks_sample=24)
@@ -80,7 +80,7 @@ def best(family: type[Family]) -> Row:
     if is_small(family):
         length: Row = dict(iterations=300)
     elif not family.disjoint:
-        length = dict(iterations=200)
+        length = dict(iterations=200, num_tasks_sample=3)
     else:
         length = dict(iterations=150, num_tasks_sample=8)
     return {**fast(family), "batch_size": 64, **length}
