@@ -23,7 +23,7 @@ from nacre.learning import exporting, hypotheses, off_policy, relabelling, soft_
 from nacre.learning import replay as rings
 from nacre.learning.buffer_sizes import buffer_sizes, initial_phases
 from nacre.learning.collection import Buffers, Phases, without_observing
-from nacre.learning.encoder_contexts import draw_context, fresh_encoder
+from nacre.learning.encoder_contexts import draw_batch, draw_context, fresh_encoder
 from nacre.learning.networks import MLP, RecurrentEncoder, TanhGaussianPolicy, sample_action
 from nacre.learning.off_policy import Procedure, State, transfer
 from nacre.learning.replay import Replay
@@ -304,13 +304,8 @@ def draw(data: Any, key: Key, family: Family, config: PearlSettings) -> tuple[Tr
     buffers, tasks = data
     task_key, batch_key, context_key, noise_key, relabelling_key = jax.random.split(key, 5)
     task = rings.uniform_index(task_key, (config.meta_batch,), config.num_train_tasks)
-    if config.batch_in_order:
-        context = rings.sample_sequences(buffers.rl, task, config.batch_size, family.obs_dim, batch_key)
-        steps = rings.single(context)
-    else:
-        sizes = (config.batch_size, config.num_step_returns, family.obs_dim)
-        steps = rings.sample_steps(buffers.rl, task, *sizes, batch_key)
-        context = steps.first
+    steps = draw_batch(buffers.rl, task, batch_key, family, config)
+    context = steps.first
     if config.context != "batch":
         source = buffers.rl if config.context == "replay" else buffers.context
         context = draw_context(source, task, context_key, family, config)

@@ -1,4 +1,4 @@
-"""PEARL's encoder before its first step, and the contexts that it is trained on, out of the replay."""
+"""PEARL's encoder before its first step, its contexts and the critics' batch, out of the replay."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from nacre.families.family import Family
 from nacre.learning import replay as rings
 from nacre.learning.networks import MLP, RecurrentEncoder
-from nacre.learning.replay import Replay
+from nacre.learning.replay import Replay, Steps
 from nacre.presets.pearl import PearlSettings
 from nacre.types import Key, Transition
 
@@ -29,3 +29,11 @@ def draw_context(ring: Replay, task: Any, key: Key, family: Family, config: Pear
         return rings.sample_window(ring, task, num, window, family.obs_dim, key)
     sample = rings.sample_sequences if config.context_in_order else rings.sample
     return sample(ring, task, num, family.obs_dim, key)
+
+
+def draw_batch(ring: Replay, task: Any, key: Key, family: Family, config: PearlSettings) -> Steps:
+    """The critics' batch of each of these rings: single transitions with those that followed, or a stretch in order."""
+    num, obs_dim = config.batch_size, family.obs_dim
+    if config.batch_in_order:
+        return rings.single(rings.sample_sequences(ring, task, num, obs_dim, key))
+    return rings.sample_steps(ring, task, num, config.num_step_returns, obs_dim, key)

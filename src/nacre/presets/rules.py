@@ -63,8 +63,8 @@ def must_balance(family: type[Family]) -> bool:
 
 
 def fast(family: type[Family]) -> Row:
-    """Settings for minutes. Collections of 24 tasks, or of 12 of two, since steps are cheap beside updates; a third more
-    updates for eight joints or more, which take longer to move."""
+    """Settings for minutes. Collections of 24 tasks, or 12 draws of two, since steps are cheap beside updates; a third
+    more updates for eight joints or more, which take longer to move."""
     if is_small(family):
         length: Row = dict(num_train_steps_per_iteration=500, iterations=40, num_tasks_sample=20)
     elif not family.disjoint:
