@@ -61,6 +61,7 @@ PAPER = {
     "resample": ("episode",) * 9,
     "use_value_network": (True,) * 9,
     "num_critics": (2,) * 9,
+    "num_step_returns": (1,) * 9,
     "normalise_critics": (False,) * 9,
     "normalise_inputs": ("none",) * 9,
     "automatic_temperature": (False,) * 9,

@@ -65,9 +65,14 @@ def test_an_old_configuration_is_todays_of_the_same_names(name: str) -> None:
 
 BEFORE_THE_RULES: dict[str, dict[str, Any]] = {
     "cheetah-vel": dict(
-        num_train_tasks=50, test_tasks_from=100, num_tasks_sample=8, discount=0.98, num_relabelled_tasks=0
+        num_train_tasks=50,
+        test_tasks_from=100,
+        num_tasks_sample=8,
+        discount=0.98,
+        num_relabelled_tasks=0,
+        num_step_returns=1,
     ),
-    "cheetah-dir": {},
+    "cheetah-dir": dict(num_tasks_sample=3, num_step_returns=1, normalise_inputs="none"),
     "sparse-point-robot": {},
 }
 """What `fast` of a family had, and has no more."""
