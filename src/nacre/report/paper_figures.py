@@ -61,7 +61,7 @@ def _sparse_navigation() -> Iterator[Line]:
 AS_COLLECTED: dict[str, Any] = {"num_relabelled_tasks": 0}
 """Contexts with the rewards that were collected, as in the paper."""
 PAPER_CONTEXT = {"context": "recent", "num_step_returns": 1, **AS_COLLECTED}
-"""The paper's contexts and targets, at every scale: the ablations of encoder and context are about these, and `fast` has others."""
+"""The paper's contexts and targets, at every scale: its ablations are about these, and `fast` has others."""
 PAPER_FIGURES: dict[str, PaperFigure] = {
     "six-domains": PaperFigure(
         "Meta-learning on six domains",
