@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from nacre.errors import NacreError
+from nacre.families.point import PointRobot
 from nacre.learning import replay as rings
 from nacre.presets.pearl import PearlSettings
 from nacre.types import Episode, Transition
@@ -81,3 +84,10 @@ def test_one_step_returns_are_the_transitions_that_sample_draws():
 def test_a_batch_in_order_has_no_n_step_returns():
     with pytest.raises(NacreError, match="num_step_returns is 3"):
         PearlSettings(num_step_returns=3, batch_order="trajectories")
+
+
+def test_more_steps_than_an_episode_has_are_refused():
+    family = PointRobot()
+    dataclasses.replace(PearlSettings(), num_step_returns=family.horizon).check_family(family)
+    with pytest.raises(NacreError, match="has at most 20 steps; set --num-step-returns"):
+        dataclasses.replace(PearlSettings(), num_step_returns=family.horizon + 1).check_family(family)

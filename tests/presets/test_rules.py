@@ -35,7 +35,8 @@ def test_best_is_fast_with_a_larger_budget_alone(name: str) -> None:
     fast, best = (nacre.resolve("pearl", name, preset) for preset in ("fast", "best"))
     differing = {field for field, value in vars(fast.settings).items() if value != getattr(best.settings, field)}
     assert {"batch_size", "iterations"} <= differing <= BUDGET
-    work = [one.settings.iterations * one.settings.num_train_steps_per_iteration for one in (fast, best)]
+    rows = [vars(one.settings) for one in (fast, best)]
+    work = [one["iterations"] * one["num_train_steps_per_iteration"] * one["batch_size"] for one in rows]
     assert work[1] >= 2 * work[0]
 
 
@@ -62,6 +63,12 @@ def test_a_robot_that_must_balance_looks_farther_ahead_with_two_critics() -> Non
     }
     assert rules.must_balance(FAMILIES["humanoid-dir"])
     assert not rules.must_balance(FAMILIES["ant-dir"])  # it may end its episodes, and hardly ever does
+
+
+def test_the_encoder_sees_wide_next_observations_only_where_dynamics_may_differ() -> None:
+    blind = {name for name, family in FAMILIES.items() if not row(family)["use_next_obs_in_context"]}
+    assert blind == {"ant-goal", "humanoid-dir", "sparse-point-robot"}
+    assert row(type("Wide", (Robot,), {"obs_dim": 300}))["use_next_obs_in_context"]
 
 
 def test_rewards_are_told_anew_where_a_family_says_how() -> None:

@@ -3,23 +3,27 @@
 fast: the most return in minutes of a CPU core, environment steps as they come. best: the most return from about a
 million environment steps, in an hour or two. The rules read facts that every family has, also one that a person has
 registered: how many numbers an observation and an action have, whether train and test tasks are the same two, whether
-the robot must balance, whether rewards are sparse, whether the family says what a transition earns in another task.
+the robot must balance, whether rewards are sparse, whether tasks may differ in their dynamics, whether the family says
+what a transition earns in another task.
 """
 
 from __future__ import annotations
 
-from nacre.families.family import Family
+from nacre.families.family import Family, MujocoFamily
 from nacre.presets.settings import Row
 
 SMALL = 10
 """A family is small if an observation and an action have fewer numbers than this together."""
 SHORT = 50
 """Episodes are short if they have fewer steps than this."""
+WIDE = 100
+"""Observations are wide if they have more numbers than this."""
 
 # Small batches and networks, a larger learning rate that falls, critics that bear it (normalised, their own slow copies
 # instead of V, learnt temperature), a shorter horizon of credit, rewards that reach earlier steps in fewer updates. One
-# critic takes two thirds of the work of two. The encoder sees the next observation. With rewards a fifth of the
-# paper's, its weight of the KL would keep the belief at the prior.
+# critic takes two thirds of the work of two. The encoder sees the next observation, unless observations are wide and
+# tasks differ in rewards alone. With rewards a fifth of the paper's, its weight of the KL would keep the belief at the
+# prior.
 _ALL: dict[str, object] = dict(
     use_value_network=False, normalise_critics=True, automatic_temperature=True, num_hidden_layers=2,
     use_next_obs_in_context=True, context_batch_size=128, batch_size=32, reward_scale=1.0, learning_rate_decay=0.05,
@@ -62,6 +66,11 @@ def must_balance(family: type[Family]) -> bool:
     return family.can_terminate if family.must_balance is None else family.must_balance
 
 
+def dynamics_may_differ(family: type[Family]) -> bool:
+    """Whether tasks may differ in more than rewards: unless it is a MuJoCo robot whose model no task changes."""
+    return not issubclass(family, MujocoFamily) or family.model_parameters is not MujocoFamily.model_parameters
+
+
 def fast(family: type[Family]) -> Row:
     """Settings for minutes. Collections of 24 tasks, or 12 draws of two, since steps are cheap beside updates; a third
     more updates for eight joints or more, which take longer to move."""
@@ -76,13 +85,13 @@ def fast(family: type[Family]) -> Row:
 
 
 def best(family: type[Family]) -> Row:
-    """Settings for an hour or two: batches twice as large, about 500,000 updates and a million steps of a robot."""
+    """Settings for an hour or two: batches twice as large, about 260,000 updates and a million steps of a robot."""
     if is_small(family):
         length: Row = dict(iterations=300)
     elif not family.disjoint:
-        length = dict(iterations=200, num_tasks_sample=3)
+        length = dict(iterations=105, num_tasks_sample=6)
     else:
-        length = dict(iterations=150, num_tasks_sample=8)
+        length = dict(iterations=75, num_tasks_sample=16)
     return {**fast(family), "batch_size": 64, **length}
 
 
@@ -93,6 +102,8 @@ def _method(family: type[Family]) -> Row:
         row |= dict(discount=0.9)
     if must_balance(family):
         row |= dict(discount=0.99, num_critics=2)
+    if family.obs_dim > WIDE and not dynamics_may_differ(family):
+        row |= dict(use_next_obs_in_context=False)
     if family.rewards_under is not Family.rewards_under and family.disjoint:
         row |= dict(num_relabelled_tasks=row["meta_batch"])
     return row

@@ -170,6 +170,11 @@ class SoftActorCriticSettings(MethodSettings):
                 f"replay_capacity is {self.replay_capacity}, but an episode of {family.name} has up to "
                 f"{family.horizon} transitions; set --replay-capacity to that or more."
             )
+        if self.num_step_returns > family.horizon:
+            raise NacreError(
+                f"num_step_returns is {self.num_step_returns}, but an episode of {family.name} has at most "
+                f"{family.horizon} steps; set --num-step-returns to that or less."
+            )
 
     def shortened(self, iterations: int) -> Self:
         return dataclasses.replace(self, iterations=iterations, num_initial_episodes=1)
