@@ -65,6 +65,11 @@ def test_a_robot_that_must_balance_looks_farther_ahead_with_two_critics() -> Non
     assert not rules.must_balance(FAMILIES["ant-dir"])  # it may end its episodes, and hardly ever does
 
 
+def test_a_robot_on_its_way_to_a_place_looks_farther_ahead_unless_its_episodes_are_short() -> None:
+    far = {name for name, family in FAMILIES.items() if row(family)["discount"] == 0.99}
+    assert far - {name for name, family in FAMILIES.items() if rules.must_balance(family)} == {"ant-goal"}
+
+
 def test_the_encoder_sees_wide_next_observations_only_where_dynamics_may_differ() -> None:
     blind = {name for name, family in FAMILIES.items() if not row(family)["use_next_obs_in_context"]}
     assert blind == {"ant-goal", "humanoid-dir", "sparse-point-robot"}

@@ -3,8 +3,8 @@
 fast: the most return in minutes of a CPU core, environment steps as they come. best: the most return from about a
 million environment steps, in an hour or two. The rules read facts that every family has, also one that a person has
 registered: how many numbers an observation and an action have, whether train and test tasks are the same two, whether
-the robot must balance, whether rewards are sparse, whether tasks may differ in their dynamics, whether the family says
-what a transition earns in another task.
+the robot must balance or reach a place, whether rewards are sparse, whether tasks may differ in their dynamics,
+whether the family says what a transition earns in another task.
 """
 
 from __future__ import annotations
@@ -66,6 +66,12 @@ def must_balance(family: type[Family]) -> bool:
     return family.can_terminate if family.must_balance is None else family.must_balance
 
 
+def looks_far(family: type[Family]) -> bool:
+    """Whether what an action earns shows late: where a fall must be seen coming, and on the way to a place, which is
+    nearer by little after one step."""
+    return must_balance(family) or (family.in_plane and family.horizon >= SHORT)
+
+
 def dynamics_may_differ(family: type[Family]) -> bool:
     """Whether tasks may differ in more than rewards: unless it is a MuJoCo robot whose model no task changes."""
     return not issubclass(family, MujocoFamily) or family.model_parameters is not MujocoFamily.model_parameters
@@ -100,7 +106,7 @@ def _method(family: type[Family]) -> Row:
     row = _ALL | (_SMALL if is_small(family) else _LARGE) | (_MANY_TASKS if family.disjoint else _TWO_TASKS)
     if family.horizon < SHORT:
         row |= dict(discount=0.9)
-    if must_balance(family):
+    if looks_far(family):
         row |= dict(discount=0.99, num_critics=2)
     if family.obs_dim > WIDE and not dynamics_may_differ(family):
         row |= dict(use_next_obs_in_context=False)
