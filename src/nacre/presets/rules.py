@@ -66,10 +66,9 @@ def must_balance(family: type[Family]) -> bool:
     return family.can_terminate if family.must_balance is None else family.must_balance
 
 
-def looks_far(family: type[Family]) -> bool:
-    """Whether what an action earns shows late: where a fall must be seen coming, and on the way to a place, which is
-    nearer by little after one step."""
-    return must_balance(family) or (family.in_plane and family.horizon >= SHORT)
+def walks_to_a_place(family: type[Family]) -> bool:
+    """Whether its robot is many steps away from a place, of which one step brings it a little nearer."""
+    return family.in_plane and family.horizon >= SHORT
 
 
 def dynamics_may_differ(family: type[Family]) -> bool:
@@ -106,8 +105,10 @@ def _method(family: type[Family]) -> Row:
     row = _ALL | (_SMALL if is_small(family) else _LARGE) | (_MANY_TASKS if family.disjoint else _TWO_TASKS)
     if family.horizon < SHORT:
         row |= dict(discount=0.9)
-    if looks_far(family):
+    if must_balance(family) or walks_to_a_place(family):
         row |= dict(discount=0.99, num_critics=2)
+    if walks_to_a_place(family):
+        row |= dict(num_step_returns=1)
     if family.obs_dim > WIDE and not dynamics_may_differ(family):
         row |= dict(use_next_obs_in_context=False)
     if family.rewards_under is not Family.rewards_under and family.disjoint:
