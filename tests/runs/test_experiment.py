@@ -62,6 +62,7 @@ PAPER = {
     "use_value_network": (True,) * 9,
     "num_critics": (2,) * 9,
     "num_step_returns": (1,) * 9,
+    "newest_share": (1.0,) * 9,
     "normalise_critics": (False,) * 9,
     "normalise_inputs": ("none",) * 9,
     "automatic_temperature": (False,) * 9,
@@ -78,6 +79,7 @@ PAPER_STEPS = {
     "num_straight_episodes": (0,) * 9,
     "num_prior_episodes": (1000, 400, 400, 400, 400, 400, 400, 200, 100),
     "num_posterior_episodes": (0,) * 8 + (900,),
+    "num_extra_context_episodes": (0,) * 9,
     "num_extra_rl_episodes": (1000, 600, 600, 600, 600, 600, 600, 200, 0),
 }
 # Horizon, observation and action dimensions, and the environment steps of the reference's evaluation.

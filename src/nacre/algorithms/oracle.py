@@ -109,7 +109,7 @@ def _draw_and_learn(family: Family, config: OracleSettings) -> tuple[Draw, Learn
         task_key, batch_key, noise_key = jax.random.split(key, 3)
         task = rings.uniform_index(task_key, (config.meta_batch,), config.num_trained)
         sizes = (config.batch_size, config.num_step_returns, family.obs_dim)
-        batch = rings.sample_steps(replay, task, *sizes, batch_key).returns(config.discount)
+        batch = rings.sample_steps(replay, task, *sizes, batch_key, *config.newest(family)).returns(config.discount)
         noise = off_policy.draw_noise(noise_key, batch.action.shape, family.task_dim, config)
         return batch, described[task], noise
 

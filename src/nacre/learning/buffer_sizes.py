@@ -8,6 +8,7 @@ from nacre.families.family import Family
 from nacre.learning import collection
 from nacre.learning.collection import Phases
 from nacre.presets.pearl import PearlSettings
+from nacre.presets.soft_actor_critic import most_steps
 
 
 class BufferSize(NamedTuple):
@@ -19,11 +20,15 @@ class BufferSize(NamedTuple):
 
 def buffer_sizes(family: Family, config: PearlSettings) -> tuple[BufferSize, BufferSize]:
     """How large the RL buffer and the context buffer of a whole run are."""
-    rl = BufferSize(config.replay_capacity, config.env_steps(family))
+    num_draws, unseen = (
+        config.iterations * config.num_tasks_sample,
+        most_steps(family, config.num_extra_context_episodes),
+    )
+    rl = BufferSize(config.replay_capacity, config.env_steps(family) - num_draws * unseen)
     initial = collection.collected_as_context(family, initial_phases(config))
     drawn = collection.collected_as_context(family, Phases(*config.episodes_per_draw))
     if config.keeps_all_context:
-        total = config.num_train_tasks * initial + config.iterations * config.num_tasks_sample * drawn
+        total = config.num_train_tasks * initial + num_draws * drawn
         return rl, BufferSize(config.replay_capacity, total)
     latest = max(initial, drawn)
     return rl, BufferSize(latest, config.num_train_tasks * latest)

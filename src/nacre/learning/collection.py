@@ -30,6 +30,12 @@ class Phases(NamedTuple):
     prior: int = 0  # z from the prior; both buffers
     posterior: int = 0  # z from the posterior; both buffers
     extra_rl_posterior: int = 0  # z from the posterior; RL buffer only
+    extra_context_prior: int = 0  # z from the prior; context buffer only. It comes before the posterior
+
+    def in_order(self) -> list[tuple[int, str, int]]:
+        """(number, name, episodes) of every phase, as they are played. The number makes a phase's random numbers."""
+        numbered = [(number, name, episodes) for number, (name, episodes) in enumerate(self._asdict().items())]
+        return sorted(numbered, key=lambda phase: phase[1].endswith("posterior"))
 
 
 class Buffers(NamedTuple):
@@ -49,9 +55,10 @@ def collect(
 ) -> tuple[list[Buffers], np.ndarray]:  # fmt: skip
     """Collects for the drawn tasks [seed, draw] of every run, all side by side: (buffers, environment steps [seed]).
 
-    Each draw infers its posterior from its own context. A task keeps the context of its last draw, or of all draws
-    ever with `keep_all_context`, and all of its RL data. The runs have a key each, and draw the random numbers that
-    they would draw alone.
+    Each draw infers its posterior from its own context; the first episode of a posterior phase is of the prior, as in
+    the reference, unless there are `extra_context_prior` episodes. A task keeps the context of its last draw, or of all
+    draws ever with `keep_all_context`, and all of its RL data. The runs have a key each, and draw the random numbers
+    that they would draw alone.
     """
     num_seeds, num_draws = drawn.shape
     params_of_all = stacked(params)
@@ -65,10 +72,10 @@ def collect(
     counts_as_context = is_last_draw | keep_all_context
     env_steps = np.zeros(num_seeds, int)
 
-    for phase, (kind, num_phase_episodes) in enumerate(phases._asdict().items()):
+    for phase, kind, num_phase_episodes in phases.in_order():
         acting = side_by_side(_straight_agent(family.action_dim) if kind == "straight" else agent, num_seeds)
         from_posterior = kind.endswith("posterior")
-        into_context = bool(context) and kind != "extra_rl_posterior"
+        into_rl, into_context = kind != "extra_context_prior", bool(context) and kind != "extra_rl_posterior"
         missing, rounds = np.full(drawn.shape, num_phase_episodes * family.horizon), 0
         while (missing > 0).any():
             begin_key, context_key, episode_key = split(fold_in(fold_in(key, phase), rounds), 3)
@@ -77,7 +84,7 @@ def collect(
             lanes, wanted = _lanes(num_episodes, few_sizes=family.can_terminate)
             task = take(tasks, np.take_along_axis(drawn, lanes, axis=1).ravel())
             memory = begin(acting, params_of_all, task, begin_key)
-            if from_posterior and rounds > 0:
+            if from_posterior and (rounds > 0 or phases.extra_context_prior > 0):
                 assert posterior_z is not None
                 z = [posterior_z(*of_seed) for of_seed in zip(params, own, lanes, context_key, strict=True)]
                 memory = memory._replace(z=jnp.concatenate(z))
@@ -89,7 +96,8 @@ def collect(
             for seed, (lane, steps) in enumerate(zip(lanes, length, strict=True)):
                 of_seed = slice(seed * len(lane), (seed + 1) * len(lane))
                 played = jax.tree.map(lambda x, s=of_seed: x[s], result)._replace(length=steps)
-                rl[seed] = _insert(rl[seed], drawn[seed, lane], played)
+                if into_rl:
+                    rl[seed] = _insert(rl[seed], drawn[seed, lane], played)
                 if into_context:
                     own[seed] = _insert(own[seed], lane, played)
                     kept = played._replace(length=np.where(counts_as_context[seed, lane], steps, 0))

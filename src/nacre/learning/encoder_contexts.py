@@ -36,4 +36,4 @@ def draw_batch(ring: Replay, task: Any, key: Key, family: Family, config: PearlS
     num, obs_dim = config.batch_size, family.obs_dim
     if config.batch_in_order:
         return rings.single(rings.sample_sequences(ring, task, num, obs_dim, key))
-    return rings.sample_steps(ring, task, num, config.num_step_returns, obs_dim, key)
+    return rings.sample_steps(ring, task, num, config.num_step_returns, obs_dim, key, *config.newest(family))

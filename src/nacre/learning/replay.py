@@ -198,9 +198,20 @@ def single(transitions: Transition) -> Steps:
     return Steps(alone, jnp.ones(alone.reward.shape, bool))
 
 
-def sample_steps(replay: Replay, task: Int[Array, " batch"], num: int, num_steps: int, obs_dim: int, key: Key) -> Steps:
-    """`num` transitions of each task, the same that `sample` draws, and up to `num_steps - 1` that followed each."""
-    first = uniform_index(key, (task.shape[0], num), replay.size[task][:, None])
+def sample_steps(
+    replay: Replay, task: Int[Array, " batch"], num: int, num_steps: int, obs_dim: int, key: Key,
+    share: float = 1.0, least: int = 1,
+) -> Steps:  # fmt: skip
+    """`num` transitions of each task, the same that `sample` draws, and up to `num_steps - 1` that followed each.
+
+    With a share below 1 they are drawn out of the newest alone: this share of a ring, but `least` where it holds them.
+    """
+    shape, size = (task.shape[0], num), replay.size[task][:, None]
+    if share == 1.0:
+        first = uniform_index(key, shape, size)
+    else:
+        newest = jnp.clip(jnp.ceil(share * size).astype(jnp.int32), jnp.minimum(least, size), size)
+        first = (replay.written[task][:, None] - 1 - uniform_index(key, shape, newest)) % replay.capacity
     at = (first[..., None] + jnp.arange(num_steps)) % replay.size[task][:, None, None]
     page = replay.pages[task[:, None, None], at // PAGE]
     rows = replay.pool[page * PAGE + at % PAGE]

@@ -59,9 +59,8 @@ def _row(of_pearl: Row) -> Row:
     """PEARL's row of a family, as far as it concerns the oracle; as many episodes an iteration."""
     shared = {field.name for field in dataclasses.fields(OracleSettings)}
     pearl = PearlSettings(**of_pearl)  # type: ignore[arg-type]
-    episodes = pearl.num_prior_episodes + pearl.num_posterior_episodes + pearl.num_extra_rl_episodes
     kept = {name: value for name, value in of_pearl.items() if name in shared}
-    return kept | {"num_episodes": pearl.num_straight_episodes + episodes}
+    return kept | {"num_episodes": sum(pearl.episodes_per_draw)}
 
 
 def _row_or_rule(of_pearl: Row | Rule) -> Row | Rule:

@@ -33,6 +33,9 @@ class PearlSettings(SoftActorCriticSettings):
     """Episodes with z from the posterior, into both buffers."""
     num_extra_rl_episodes: int = 3
     """Episodes with z from the posterior, into the RL buffer only."""
+    num_extra_context_episodes: int = 0
+    """Episodes with z from the prior, into the context buffer only, before those with z from the posterior. Not in the
+    paper: critics and policy then learn from an agent that knows its task, also in the first episode of a phase."""
 
     # Context
     context: Literal["recent", "recent-in-order", "collected", "collected-windows", "replay", "batch"] = "recent"
@@ -102,7 +105,12 @@ class PearlSettings(SoftActorCriticSettings):
             self.num_prior_episodes,
             self.num_posterior_episodes,
             self.num_extra_rl_episodes,
+            self.num_extra_context_episodes,
         )
+
+    @property
+    def num_rl_episodes(self) -> int:
+        return super().num_rl_episodes - self.num_extra_context_episodes
 
     def of_agent(self) -> PearlSettings:
         """The settings that an agent depends on, beside defaults: what acts alike is made of equal settings, so that
@@ -181,6 +189,11 @@ class PearlSettings(SoftActorCriticSettings):
                 f"num_step_returns is {self.num_step_returns}, but the critics' batch is in the order of collection; "
                 "set --num-step-returns 1, or --batch-order transitions and another --context than batch."
             )
+        if self.newest_share < 1.0 and self.batch_in_order:
+            raise NacreError(
+                f"newest_share is {self.newest_share}, but the critics' batch is in the order of collection; set "
+                "--newest-share 1, or --batch-order transitions and another --context than batch."
+            )
         if not 0.0 < self.forgetting <= 1.0:
             raise NacreError(
                 f"forgetting is {self.forgetting}, but a belief keeps more than 0 and at most 1 of itself at a step; "
@@ -196,12 +209,17 @@ class PearlSettings(SoftActorCriticSettings):
                 f"all {self.num_evaluation_episodes} episodes of a trial explore (num_exploration_episodes is "
                 f"{self.num_exploration_episodes}), so none uses the belief; set --num-evaluation-episodes higher."
             )
-        if self.num_prior_episodes == 0 and self.num_straight_episodes == 0:
+        if self.num_prior_episodes + self.num_straight_episodes + self.num_extra_context_episodes == 0:
             raise NacreError(
                 "num_prior_episodes is 0, so the context of a drawn task stays empty; set --num-prior-episodes above 0."
             )
+        if self.num_rl_episodes == 0:
+            raise NacreError(
+                "all episodes of a collection are for the encoder alone (num_extra_context_episodes); set "
+                "--num-extra-rl-episodes above 0."
+            )
 
     def _may_be_zero(self) -> tuple[str, ...]:
-        collections = ("straight_episodes", "prior_episodes", "posterior_episodes", "extra_rl_episodes")
+        collections = ("straight", "prior", "posterior", "extra_rl", "extra_context")
         exploration = ("kl_weight", "num_exploration_episodes", "num_relabelled_tasks")
-        return (*super()._may_be_zero(), *(f"num_{name}" for name in collections), *exploration)
+        return (*super()._may_be_zero(), *(f"num_{name}_episodes" for name in collections), *exploration)

@@ -40,7 +40,11 @@ class SoftActorCriticSettings(MethodSettings):
     meta_batch: int = 16
     """Train tasks in one update, drawn with replacement."""
     batch_size: int = 256
-    """Transitions per task in one update, drawn from all collections of the task."""
+    """Transitions per task in one update."""
+    newest_share: float = 1.0
+    """Share of a task's transitions that `batch_size` is drawn from: its newest, and at least those of a collection.
+    1, as in the paper: all. Below 1, critics and policy learn from what the latest policies do (Wang and Ross 2019,
+    1906.04009, do so by degrees)."""
     replay_capacity: int = 1_000_000
     """Transitions that the replay keeps for each task."""
 
@@ -91,7 +95,7 @@ class SoftActorCriticSettings(MethodSettings):
     """Weight of the mean squared log standard deviation in the policy loss."""
 
     def __post_init__(self) -> None:
-        at_most_one = ("discount", "soft_target_tau", "learning_rate_decay")
+        at_most_one = ("discount", "soft_target_tau", "learning_rate_decay", "newest_share")
         check_numbers(self, may_be_zero=self._may_be_zero(), at_most_one=at_most_one, may_be_anything=("single_task",))
         check_test_tasks(self.test_tasks_from, self.num_train_tasks)
         if self.num_initial_episodes == 0:
@@ -122,6 +126,15 @@ class SoftActorCriticSettings(MethodSettings):
     def encoder_inputs(self) -> tuple[str, ...]:
         """Fields of a transition that the encoder sees, in this order; none where there is no encoder."""
         return ()
+
+    def newest(self, family: Family) -> tuple[float, int]:
+        """Out of which of a task's transitions a batch is drawn: this share, the newest, but at least this number."""
+        return self.newest_share, self.num_rl_episodes * family.horizon
+
+    @property
+    def num_rl_episodes(self) -> int:
+        """Episodes per drawn task of a collection that critics and policy learn from."""
+        return sum(self.episodes_per_draw)
 
     def env_steps(self, family: Family) -> int:
         drawn = sum(most_steps(family, number) for number in self.episodes_per_draw)

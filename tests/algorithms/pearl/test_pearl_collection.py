@@ -25,12 +25,15 @@ from pearl_parts import (
     copied,
     recording,
     rows,
+    sure_encoder,
     with_encoder,
 )
 
 from nacre.algorithms import pearl
+from nacre.errors import NacreError
 from nacre.families.family import TaskSet
 from nacre.learning import collection, off_policy
+from nacre.learning.buffer_sizes import buffer_sizes
 from nacre.learning.collection import Phases
 from nacre.learning.replay import PAGE
 from nacre.presets.pearl import PearlSettings
@@ -120,6 +123,39 @@ def test_first_episode_of_a_posterior_phase_uses_the_prior_and_the_next_the_post
     np.testing.assert_allclose(posterior_second, 0.7, atol=1e-3)
     every = np.concatenate([z.ravel() for z in (prior, posterior_first, posterior_second, extra_first)])
     assert len(np.unique(every)) == every.size, "z is drawn anew for every draw and episode"
+
+
+def test_extra_context_is_for_the_encoder_alone_and_the_critics_data_are_all_of_the_posterior(initial):
+    """Rounds: prior, into the context; two extra episodes, into the RL buffer, both at 0.7. A fall is made up for."""
+    state = with_encoder(initial, sure_encoder(initial.networks.encoder, 0.7))
+    phases = Phases(extra_context_prior=1, extra_rl_posterior=2)
+    before, after, rounds = collect_recorded(state, SMALL, DRAWN, phases)
+    of_prior, *of_posterior = (recorded.z for recorded in rounds)
+    assert (np.abs(of_prior - 0.7) > 1e-3).all() and len(of_posterior) == 2
+    np.testing.assert_allclose(of_posterior, 0.7, atol=1e-3)
+    assert after.env_steps - before.env_steps == 3 * 60
+    assert np.asarray(after.rl_buffer.size).tolist() == [20 + 80, 20, 20 + 40]
+    assert np.asarray(after.context_buffer.size).tolist() == [20, 20, 20]
+    assert_trees_equal(rows(after.context_buffer, 2), jax.tree.map(lambda x: x[1], rounds[0].transitions))
+    new = jax.tree.map(lambda x: x[20:], rows(after.rl_buffer, 2))
+    expected = [jax.tree.map(lambda x: x[1], recorded.transitions) for recorded in rounds[1:]]
+    assert_trees_equal(new, jax.tree.map(lambda *x: np.concatenate(x), *expected))
+
+
+def test_the_rl_buffer_has_room_for_the_critics_data_alone():
+    config = change(SMALL, num_prior_episodes=0, num_posterior_episodes=0, num_extra_context_episodes=3)
+    rl, _ = buffer_sizes(FAMILY, config)
+    collected = config.iterations * config.num_tasks_sample * 20
+    assert rl.total == 3 * 20 + collected * 1 and config.env_steps(FAMILY) == 3 * 20 + collected * 4
+
+
+def test_episodes_for_the_encoder_alone_leave_some_for_the_critics():
+    with pytest.raises(NacreError, match=r"encoder alone.*--num-extra-rl-episodes"):
+        change(
+            SMALL, num_prior_episodes=0, num_posterior_episodes=0, num_extra_rl_episodes=0, num_extra_context_episodes=2
+        )
+    with pytest.raises(NacreError, match="num_prior_episodes is 0"):
+        change(SMALL, num_prior_episodes=0)
 
 
 def test_every_draw_infers_its_posterior_from_its_own_context(initial):
