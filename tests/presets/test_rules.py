@@ -82,6 +82,15 @@ def test_rewards_are_told_anew_where_a_family_says_how() -> None:
     assert not told & {"ant-dir-360", "walker-params", "cheetah-dir"}  # cheetah-dir has no fresh tasks
 
 
+def test_with_two_tasks_the_critics_learn_from_agents_that_know_theirs() -> None:
+    for name, family in FAMILIES.items():
+        settings = nacre.resolve("pearl", name, "fast").settings
+        assert (settings.num_extra_context_episodes > 0) == (not family.disjoint), name
+        assert (settings.newest_share < 1.0) == (not family.disjoint), name
+        if not family.disjoint:
+            assert settings.num_prior_episodes == settings.num_straight_episodes == 0
+
+
 def test_a_rule_that_sets_what_the_settings_lack_is_refused() -> None:
     with pytest.raises(NacreError, match="preset 'mine' of 'pearl' sets 'hidden' for point-robot"):
         check_row("pearl", "mine", "point-robot", {"hidden": 3}, MethodSettings)

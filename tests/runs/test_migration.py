@@ -72,7 +72,15 @@ BEFORE_THE_RULES: dict[str, dict[str, Any]] = {
         num_relabelled_tasks=0,
         num_step_returns=1,
     ),
-    "cheetah-dir": dict(num_tasks_sample=3, num_step_returns=1, normalise_inputs="none"),
+    "cheetah-dir": dict(
+        num_tasks_sample=3,
+        num_step_returns=1,
+        normalise_inputs="none",
+        num_prior_episodes=6,
+        num_extra_rl_episodes=2,
+        num_extra_context_episodes=0,
+        newest_share=1.0,
+    ),
     "sparse-point-robot": {},
 }
 """What `fast` of a family had, and has no more."""
