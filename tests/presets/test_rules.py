@@ -89,6 +89,11 @@ def test_with_two_tasks_the_critics_learn_from_agents_that_know_theirs() -> None
         assert (settings.newest_share < 1.0) == (not family.disjoint), name
         if not family.disjoint:
             assert settings.num_prior_episodes == settings.num_straight_episodes == 0
+            oracle = nacre.resolve("oracle", name, "fast").settings
+            assert oracle.newest_share == settings.newest_share
+            assert oracle.num_episodes == settings.num_extra_context_episodes + settings.num_extra_rl_episodes
+    sparse = row(type("TwoGoals", (Robot,), {"disjoint": False, "sparse": True}))
+    assert sparse["num_prior_episodes"] > 0 == sparse["num_extra_context_episodes"] and sparse["newest_share"] == 1.0
 
 
 def test_a_rule_that_sets_what_the_settings_lack_is_refused() -> None:

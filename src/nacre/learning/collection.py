@@ -23,7 +23,7 @@ INITIAL_STEPS = 50_000
 
 
 class Phases(NamedTuple):
-    """Episodes per drawn task of a collection, in its order. An episode stands for `horizon` environment steps: whole
+    """Episodes per drawn task of a collection. An episode stands for `horizon` environment steps: whole
     episodes are played until as many steps are reached."""
 
     straight: int = 0  # one random action held for an episode; both buffers
@@ -41,7 +41,7 @@ class Phases(NamedTuple):
 class Buffers(NamedTuple):
     """What one run has collected."""
 
-    rl: Replay  # everything, the critics' data
+    rl: Replay  # the critics' data: everything but `extra_context_prior`
     context: Any  # a Replay: the encoder's data, all or the latest of each task; None for methods without one
 
 

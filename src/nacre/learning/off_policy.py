@@ -32,7 +32,7 @@ class State(NamedTuple):
 
     networks: Networks
     optimisers: Optimisers
-    rl_buffer: Replay  # everything, the critics' data
+    rl_buffer: Replay  # the critics' data: everything, unless episodes are for the encoder alone
     context_buffer: Replay | None  # the encoder's data: each task's latest collection, or all; None without an encoder
     key: Key
     env_steps: np.int64  # initial collection included, evaluation excluded

@@ -122,7 +122,7 @@ def with_scales(networks: Networks, mean: Transition, std: Transition, config: S
 
 
 def rescaled(networks: Networks, replay: Replay, obs_dim: int, config: SoftActorCriticSettings) -> Networks:
-    """The networks with their inputs scaled by all that was collected so far, where the settings say so."""
+    """The networks with their inputs scaled by all that the critics learn from so far, where the settings say so."""
     if config.normalise_inputs == "none":
         return networks
     mean, std = moments(replay, obs_dim)

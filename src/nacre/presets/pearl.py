@@ -34,8 +34,9 @@ class PearlSettings(SoftActorCriticSettings):
     num_extra_rl_episodes: int = 3
     """Episodes with z from the posterior, into the RL buffer only."""
     num_extra_context_episodes: int = 0
-    """Episodes with z from the prior, into the context buffer only, before those with z from the posterior. Not in the
-    paper: critics and policy then learn from an agent that knows its task, also in the first episode of a phase."""
+    """Episodes with z from the prior, into the context buffer only, before those with z from the posterior. Then the
+    first episode of a posterior phase has z from the posterior, too. Not in the paper: without prior episodes, critics
+    and policy learn from an agent that acts for its task."""
 
     # Context
     context: Literal["recent", "recent-in-order", "collected", "collected-windows", "replay", "batch"] = "recent"
@@ -211,7 +212,14 @@ class PearlSettings(SoftActorCriticSettings):
             )
         if self.num_prior_episodes + self.num_straight_episodes + self.num_extra_context_episodes == 0:
             raise NacreError(
-                "num_prior_episodes is 0, so the context of a drawn task stays empty; set --num-prior-episodes above 0."
+                "num_prior_episodes is 0, so the context of a drawn task stays empty; set --num-prior-episodes or "
+                "--num-extra-context-episodes above 0."
+            )
+        if self.num_extra_context_episodes > 0 and self.context in ("replay", "batch"):
+            raise NacreError(
+                f"context is {self.context}, so the encoder learns from the critics' data and never from the "
+                f"{self.num_extra_context_episodes} num_extra_context_episodes; set --num-extra-context-episodes 0, or "
+                "another --context."
             )
         if self.num_rl_episodes == 0:
             raise NacreError(

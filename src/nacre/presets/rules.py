@@ -40,8 +40,8 @@ _MANY_TASKS: dict[str, object] = dict(
 )  # fmt: skip
 # With two tasks, contexts are drawn as stretches, and the prior is a factor of the belief: from single transitions of
 # six episodes the encoder learns to read those that run one way only, and has nothing to say of a trial that ran the
-# other way. Half of the episodes with z from the prior run the wrong way, which is of use to the encoder alone; what is
-# left for the critics is as good as on-policy, so the newest third of it is the best of it.
+# other way. Half of the episodes with z from the prior run the wrong way: the encoder alone learns from them. Critics
+# learn from the newest part of the rest, which recent policies made.
 _TWO_TASKS: dict[str, object] = dict(
     meta_batch=4, num_initial_episodes=10, num_prior_episodes=0, num_extra_context_episodes=6, num_extra_rl_episodes=4,
     newest_share=0.3, context="recent-in-order", use_prior_factor=True, kl_weight=0.01,
@@ -51,6 +51,7 @@ _TWO_TASKS: dict[str, object] = dict(
 # Contexts of all that a task ever had, and the rewards of fresh tasks, find fewer goals.
 _SPARSE: dict[str, object] = dict(
     num_initial_episodes=50, num_straight_episodes=30, num_prior_episodes=20, num_extra_rl_episodes=20, latent_dim=2,
+    num_extra_context_episodes=0, newest_share=1.0,
     use_next_obs_in_context=False, num_exploration_episodes=15, exploration="hypotheses", meta_batch=16,
     context="recent", num_relabelled_tasks=0, normalise_inputs="none", num_step_returns=1, kl_weight=0.00625,
     reward_scale=5.0, soft_target_tau=0.005, iterations=75, num_tasks_sample=10,

@@ -42,9 +42,9 @@ class SoftActorCriticSettings(MethodSettings):
     batch_size: int = 256
     """Transitions per task in one update."""
     newest_share: float = 1.0
-    """Share of a task's transitions that `batch_size` is drawn from: its newest, and at least those of a collection.
-    1, as in the paper: all. Below 1, critics and policy learn from what the latest policies do (Wang and Ross 2019,
-    1906.04009, do so by degrees)."""
+    """Share of a task's transitions that `batch_size` is drawn from: its newest, and at least as many as one draw of
+    the task collects. 1, as in the paper: all. Below 1, critics and policy learn from what the latest policies do (Wang
+    and Ross 2019, 1906.04009, do so by degrees)."""
     replay_capacity: int = 1_000_000
     """Transitions that the replay keeps for each task."""
 
@@ -64,7 +64,7 @@ class SoftActorCriticSettings(MethodSettings):
     """Normalises the critics' hidden layers (Ba et al. 2016), which allows a larger learning rate."""
     normalise_inputs: Literal["none", "encoder", "all"] = "none"
     """Scales the inputs of some networks: none, as in the paper; the encoder; or all. Observations, actions and
-    rewards get mean 0 and variance 1 over all data that the run has collected. The scales are updated after every
+    rewards get mean 0 and variance 1 over all that the critics learn from. The scales are updated after every
     collection. z is not scaled."""
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     """Rounds the inputs of matrix products to float32, tf32 (on NVIDIA GPUs) or bfloat16. Parameters, sums and losses

@@ -154,8 +154,11 @@ def test_episodes_for_the_encoder_alone_leave_some_for_the_critics():
         change(
             SMALL, num_prior_episodes=0, num_posterior_episodes=0, num_extra_rl_episodes=0, num_extra_context_episodes=2
         )
-    with pytest.raises(NacreError, match="num_prior_episodes is 0"):
+    with pytest.raises(NacreError, match=r"num_prior_episodes is 0.*or --num-extra-context-episodes"):
         change(SMALL, num_prior_episodes=0)
+    for source in ("replay", "batch"):
+        with pytest.raises(NacreError, match=rf"context is {source}.*--num-extra-context-episodes 0"):
+            change(SMALL, num_extra_context_episodes=2, context=source)
 
 
 def test_every_draw_infers_its_posterior_from_its_own_context(initial):

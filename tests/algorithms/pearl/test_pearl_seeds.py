@@ -28,16 +28,21 @@ from nacre.learning.collection import Phases
 SEEDS_DRAWN = np.array([[0, 2, 0], [1, 1, 2]])
 
 
+PHASES = Phases(straight=1, prior=1, posterior=2, extra_rl_posterior=1)
+
+
 @pytest.mark.parametrize(
-    ("family", "source"),
+    ("family", "source", "phases"),
     [
-        pytest.param(FAMILY, "collected", id="to the horizon", marks=pytest.mark.slow),
-        pytest.param(Falling(), "recent", id="falling"),
+        pytest.param(FAMILY, "collected", PHASES, id="to the horizon", marks=pytest.mark.slow),
+        pytest.param(Falling(), "recent", PHASES, id="falling"),
+        pytest.param(
+            Falling(), "recent", Phases(extra_context_prior=1, extra_rl_posterior=2), id="the encoder's own episodes"
+        ),
     ],
 )
-def test_seeds_side_by_side_collect_what_each_collects_alone(family, source):
+def test_seeds_side_by_side_collect_what_each_collects_alone(family, source, phases):
     """With their own parameters, tasks and random numbers. Where episodes end early, they need different numbers."""
-    phases = Phases(straight=1, prior=1, posterior=2, extra_rl_posterior=1)
     config = change(SMALL, num_straight_episodes=1, context=source)
 
     def start(seed: int) -> pearl.State:
