@@ -82,16 +82,19 @@ def test_rewards_are_told_anew_where_a_family_says_how() -> None:
     assert not told & {"ant-dir-360", "walker-params", "cheetah-dir"}  # cheetah-dir has no fresh tasks
 
 
-def test_with_two_tasks_the_critics_learn_from_agents_that_know_theirs() -> None:
+def test_with_two_tasks_the_critics_learn_mostly_from_agents_that_know_theirs() -> None:
     for name, family in FAMILIES.items():
         settings = nacre.resolve("pearl", name, "fast").settings
         assert (settings.num_extra_context_episodes > 0) == (not family.disjoint), name
         assert (settings.newest_share < 1.0) == (not family.disjoint), name
         if not family.disjoint:
-            assert settings.num_prior_episodes == settings.num_straight_episodes == 0
+            of_prior = settings.num_prior_episodes + settings.num_straight_episodes
+            assert of_prior < settings.num_extra_rl_episodes, "most of the critics' data are of the posterior"
             oracle = nacre.resolve("oracle", name, "fast").settings
             assert oracle.newest_share == settings.newest_share
-            assert oracle.num_episodes == settings.num_extra_context_episodes + settings.num_extra_rl_episodes
+            assert (
+                oracle.num_episodes == of_prior + settings.num_extra_context_episodes + settings.num_extra_rl_episodes
+            )
     sparse = row(type("TwoGoals", (Robot,), {"disjoint": False, "sparse": True}))
     assert sparse["num_prior_episodes"] > 0 == sparse["num_extra_context_episodes"] and sparse["newest_share"] == 1.0
 
