@@ -20,10 +20,8 @@ class BufferSize(NamedTuple):
 
 def buffer_sizes(family: Family, config: PearlSettings) -> tuple[BufferSize, BufferSize]:
     """How large the RL buffer and the context buffer of a whole run are."""
-    num_draws, unseen = (
-        config.iterations * config.num_tasks_sample,
-        most_steps(family, config.num_extra_context_episodes),
-    )
+    num_draws = config.iterations * config.num_tasks_sample
+    unseen = most_steps(family, config.num_extra_context_episodes)  # by the critics
     rl = BufferSize(config.replay_capacity, config.env_steps(family) - num_draws * unseen)
     initial = collection.collected_as_context(family, initial_phases(config))
     drawn = collection.collected_as_context(family, Phases(*config.episodes_per_draw))

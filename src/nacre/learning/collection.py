@@ -23,8 +23,8 @@ INITIAL_STEPS = 50_000
 
 
 class Phases(NamedTuple):
-    """Episodes per drawn task of a collection. An episode stands for `horizon` environment steps: whole
-    episodes are played until as many steps are reached."""
+    """Episodes per drawn task of a collection. An episode stands for `horizon` environment steps: whole episodes are
+    played until as many steps are reached."""
 
     straight: int = 0  # one random action held for an episode; both buffers
     prior: int = 0  # z from the prior; both buffers

@@ -185,16 +185,12 @@ class PearlSettings(SoftActorCriticSettings):
                 f"num_relabelled_tasks is {self.num_relabelled_tasks}, but an update has {self.meta_batch} tasks "
                 "(meta_batch); set --num-relabelled-tasks to that or less."
             )
-        if self.num_step_returns > 1 and self.batch_in_order:
-            raise NacreError(
-                f"num_step_returns is {self.num_step_returns}, but the critics' batch is in the order of collection; "
-                "set --num-step-returns 1, or --batch-order transitions and another --context than batch."
-            )
-        if self.newest_share < 1.0 and self.batch_in_order:
-            raise NacreError(
-                f"newest_share is {self.newest_share}, but the critics' batch is in the order of collection; set "
-                "--newest-share 1, or --batch-order transitions and another --context than batch."
-            )
+        for name in ("num_step_returns", "newest_share"):
+            if getattr(self, name) != 1 and self.batch_in_order:
+                raise NacreError(
+                    f"{name} is {getattr(self, name)}, but the critics' batch is in the order of collection; set "
+                    f"--{name.replace('_', '-')} 1, or --batch-order transitions and another --context than batch."
+                )
         if not 0.0 < self.forgetting <= 1.0:
             raise NacreError(
                 f"forgetting is {self.forgetting}, but a belief keeps more than 0 and at most 1 of itself at a step; "
