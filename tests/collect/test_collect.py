@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from nacre.collect.rollouts import SacPolicies
 from nacre.collect.settings import SacSettings
 from nacre.collect.work import Plan, TaskPlan, WorkDirectory, locked
 from nacre.data.dataset import DataSet, open_data_set
-from nacre.data.layout import folder_of
+from nacre.data.layout import METADATA, folder_of
 from nacre.families.catalog import FAMILIES, make_family
 from nacre.families.family import take
 from nacre.families.point import PointRobotHalfCircle, half_circle
@@ -205,6 +206,7 @@ def test_an_oracle_that_was_stopped_goes_on(tmp_path: Path) -> None:
     assert trained(tmp_path / "halves", "the time limit") is None
     with locked(tmp_path / "halves"), pytest.raises(nacre.NacreError, match="another process is training the policies"):
         trained(tmp_path / "halves")
+    without_field(tmp_path / "halves" / "work.json", "newest_share")
     halves = trained(tmp_path / "halves")
     assert whole is not None and halves is not None and whole.steps == halves.steps == [3, 6]
     lines.clear()
@@ -212,6 +214,20 @@ def test_an_oracle_that_was_stopped_goes_on(tmp_path: Path) -> None:
     assert not any("of 6 updates," in line for line in lines), "nothing was left to train"
     np.testing.assert_array_equal(whole.returns, halves.returns)
     assert whole.returns.shape == (2, 3) and (whole.random < 0).all()
+    file = tmp_path / "whole" / "work.json"
+    file.write_text(file.read_text().replace('"batch_size": 4', '"batch_size": 8'))
+    with pytest.raises(nacre.NacreError, match="holds another collection"):
+        trained(tmp_path / "whole")
+    file.write_text("[]")
+    with pytest.raises(nacre.NacreError, match=r"work.json cannot be used"):
+        trained(tmp_path / "whole")
+
+
+def without_field(file: Path, name: str) -> None:
+    """Takes a field out of a JSON file, as if an earlier version had written it."""
+    text, found = re.subn(rf'\\?"{name}\\?": [^,]+,\s*', "", file.read_text())
+    assert found == 1
+    file.write_text(text)
 
 
 def test_the_command_trains_stops_goes_on_and_rolls_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -229,6 +245,7 @@ def test_the_command_trains_stops_goes_on_and_rolls_out(tmp_path: Path, capsys: 
     ]
     assert json.loads((tmp_path / "work" / "work.json").read_text())["settings"]["hidden_dim"] == 8
     there = [open_data_set(f"nacre/{FAMILY.name}/{quality}-v0").content_hash for quality in ("random", "mixed")]
+    without_field(folder_of(f"nacre/{FAMILY.name}/mixed-v0") / METADATA, "first_checkpoint")
     assert output(capsys, *command, "--quality", "random,mixed") == "", "both are there"
     open_data_set(f"nacre/{FAMILY.name}/random-v0").remove()
     told = output(capsys, *command, "--quality", "random,mixed", "--only", "roll")

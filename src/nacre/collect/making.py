@@ -11,13 +11,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from nacre.algorithms.registry import find_algorithm
 from nacre.collect import rollouts
 from nacre.collect.rollouts import EXPERT, Policies
+from nacre.collect.settings import SacSettings
 from nacre.collect.work import TaskPlan
 from nacre.data.dataset import DataSet, Writer, open_data_set
 from nacre.data.episodes import LoggedEpisode
 from nacre.data.layout import METADATA, exists, folder_of
 from nacre.errors import NacreError, unknown
+from nacre.runs.migration import completed
 from nacre.runs.pace import duration
 from nacre.types import Tasks, stream
 
@@ -55,11 +58,18 @@ def is_made(id: str, quality: str, train: Tasks, test: Tasks, recipe: Mapping[st
     if not (folder / METADATA).is_file():
         raise exists(folder)
     found = open_data_set(id)
-    wanted = json.loads(json.dumps(dict(recipe)))
-    same = found.quality == quality and "slice_of" not in found.recipe and same_tasks(found.train, train)
-    if not (same and same_tasks(found.test, test) and all(found.recipe.get(name) == wanted[name] for name in wanted)):
+    wanted, there = json.loads(json.dumps(dict(recipe))), dict(found.recipe)
+    same = found.quality == quality and "slice_of" not in there and same_tasks(found.train, train)
+    if there.get("algorithm") == wanted["algorithm"] and "settings" in there:
+        there["settings"] = completed(there["settings"], _settings_type(wanted["algorithm"]))
+    if not (same and same_tasks(found.test, test) and all(there.get(name) == wanted[name] for name in wanted)):
         raise exists(folder)
     return True
+
+
+def _settings_type(algorithm: str) -> type[Any]:
+    """Of the policies of a recipe."""
+    return SacSettings if algorithm == "sac" else find_algorithm(algorithm).settings
 
 
 def same_tasks(one: Tasks, other: Tasks) -> bool:

@@ -21,11 +21,12 @@ from nacre.collect.training import EVALUATION_EPISODES, SECONDS_BETWEEN_SAVES
 from nacre.collect.work import TaskPlan
 from nacre.deploy.trained_agent import load
 from nacre.errors import NacreError
-from nacre.families.family import TaskSet, take
+from nacre.families.family import Family, TaskSet, take
 from nacre.presets.oracle import PRESETS, OracleSettings
 from nacre.presets.settings import row_of
 from nacre.runs import arrays
 from nacre.runs.checkpoints import KEPT, Checkpoints
+from nacre.runs.migration import completed
 from nacre.runs.pace import duration
 from nacre.simulation.rollout import begin, episode, side_by_side
 from nacre.types import Agent, Episode, Key, Tasks
@@ -174,10 +175,22 @@ def _check(path: Path, plan: TaskPlan, settings: OracleSettings) -> None:
     told = {"recipe": "oracle", **plan.told(), "settings": dataclasses.asdict(settings)}
     file = path / "work.json"
     if file.exists():
-        if json.loads(file.read_text()) != json.loads(json.dumps(told)):
+        if _read(file, type(plan.family)) != json.loads(json.dumps(told)):
             raise NacreError(f"{path} holds another collection; choose another --work, or remove it.")
         return
     if path.exists() and any(path.iterdir()):
         raise NacreError(f"{path} is in the way, and no work of 'nacre collect'; choose another --work.")
     arrays.make(path)
     arrays.replace(file, json.dumps(told, indent=1).encode())
+
+
+def _read(file: Path, family: type[Family]) -> dict[str, Any]:
+    """A plan as it was told, with all fields of today."""
+    try:
+        told: dict[str, Any] = json.loads(file.read_text())
+        return told | {
+            "settings": completed(told["settings"], OracleSettings),
+            "family_options": completed(told["family_options"], family),
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NacreError(f"{file} cannot be used ({error!r}); choose another --work.") from error

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from nacre.errors import NacreError
@@ -21,6 +24,12 @@ _CONTEXTS = {
     ("recent", "transitions"): "recent", ("recent", "trajectories"): "recent-in-order",
     ("collected", "transitions"): "collected", ("replay", "transitions"): "replay", ("batch", "transitions"): "batch",
 }  # fmt: skip
+
+
+def completed(told: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
+    """Fields of a dataclass as JSON has them; those that came after they were told have their defaults, "as before"."""
+    later = [field for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING]
+    return json.loads(json.dumps({field.name: field.default for field in later})) | dict(told)
 
 
 def migrated(data: dict[str, Any], family: type[Family]) -> dict[str, Any]:
