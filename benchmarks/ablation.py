@@ -94,31 +94,35 @@ def row(line: str, fields: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def summed_up(path: Path) -> dict[str, Any]:
-    """Updates, environment steps and seconds of a run's last evaluation on test tasks, and the mean score of its last
-    3; nothing before the first."""
+    """Updates, environment steps and seconds of a run's last evaluation on test tasks, and over its last 3 the mean
+    score and the mean return of first episodes; nothing before the first evaluation."""
     if not (path / "eval.csv").exists():
         return {}
     with (path / "eval.csv").open() as handle:
         rows = [each for each in csv.DictReader(handle) if each["split"] == "test"]
-    scored = max((int(each["episode"]) for each in rows), default=0)
     evaluations: dict[int, list[dict[str, str]]] = {}
     for each in rows:
-        if int(each["episode"]) == scored:
-            evaluations.setdefault(int(each["grad_steps"]), []).append(each)
+        evaluations.setdefault(int(each["grad_steps"]), []).append(each)
     if not evaluations:
         return {}
     updates, last = list(evaluations.items())[-1]
-    scores = [np.mean([float(each["return"]) for each in one]) for one in list(evaluations.values())[-EVALUATIONS:]]
+    scored = max(int(each["episode"]) for each in rows)
+
+    def mean(episode: int) -> float:
+        latest = list(evaluations.values())[-EVALUATIONS:]
+        returns = [[float(each["return"]) for each in one if int(each["episode"]) == episode] for one in latest]
+        return round(float(np.mean([np.mean(one) for one in returns])), 1)
+
     return {
-        "updates": updates, "env_steps": int(last[0]["env_steps"]),
-        "seconds": round(float(last[0]["wall_seconds"])), "score": round(float(np.mean(scores)), 1),
+        "updates": updates, "env_steps": int(last[0]["env_steps"]), "seconds": round(float(last[0]["wall_seconds"])),
+        "score": mean(scored), "first": mean(1),
     }  # fmt: skip
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
-    """Writes rows as CSV; what a row lacks is left empty."""
+    """Writes these columns of rows as CSV; what a row lacks is left empty."""
     with path.open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, columns, lineterminator="\n")
+        writer = csv.DictWriter(handle, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

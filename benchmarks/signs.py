@@ -1,11 +1,11 @@
-"""Whether every family can be learnt: short runs of preset `fast`, beside random actions on the same test tasks.
+"""Whether every family can be learnt: short runs of preset `fast`, beside random actions and none on the same tasks.
 
     python benchmarks/signs.py --out DIRECTORY [--families FAMILY...]
 
 Every family has three ordinary runs in DIRECTORY/FAMILY: pearl, random, and still, which does nothing (a robot that is
 paid for not falling earns by that); what is there already is not run again, even if the time limit cut it. After each
 family the table DIRECTORY/signs.csv is written anew: updates, environment steps and seconds of PEARL's last evaluation,
-the mean score of its last 3, and the scores of random actions and of none.
+its mean score and return of first episodes over the last 3, and the scores of random actions and of none.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nacre.families.catalog import FAMILIES
 from nacre.presets.pearl_presets import family_rows
 from nacre.runs.experiment import resolve
 
-COLUMNS = ("family", "updates", "env_steps", "seconds", "score", "random", "still")
+COLUMNS = ("family", "updates", "env_steps", "seconds", "score", "first", "random", "still")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -27,8 +27,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--families", nargs="+", choices=sorted(FAMILIES), default=sorted(FAMILIES))
-    parser.add_argument("--iterations", type=int, default=6)
-    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--iterations", type=int, default=8)
+    parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--seed", type=int, default=30)
     args = parser.parse_args(arguments)
     for family in args.families:

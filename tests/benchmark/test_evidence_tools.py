@@ -153,14 +153,14 @@ def test_signs_set_a_familys_runs_beside_random_actions_on_the_same_tasks(tmp_pa
 
     monkeypatch.setattr(signs, "resolve", of_six_test_tasks)
     folder = tmp_path / "cheetah-vel"
-    RunDirectory.create(folder / "pearl", of_six_test_tasks("pearl", "cheetah-vel", "fast", seed=30, iterations=6))
-    returns = [(2, 10, 1, "test", 0, 0, 3, -60), (2, 10, 1, "test", 1, 0, 3, -40)]
+    RunDirectory.create(folder / "pearl", of_six_test_tasks("pearl", "cheetah-vel", "fast", seed=30, iterations=8))
+    returns = [(2, 10, 1, "test", task, 0, *of) for task, of in enumerate(((1, -90), (3, -60), (1, -80), (3, -40)))]
     with (folder / "pearl" / "eval.csv").open("w", newline="") as handle:
         csv.writer(handle).writerows([EVAL_COLUMNS, *returns])
     signs.main(["--out", str(tmp_path), "--families", "cheetah-vel"])
     header, row = capsys.readouterr().out.splitlines()
-    assert header == "family,updates,env_steps,seconds,score,random,still" and row.startswith(
-        "cheetah-vel,10,2,1,-50.0,-"
+    assert header == "family,updates,env_steps,seconds,score,first,random,still" and row.startswith(
+        "cheetah-vel,10,2,1,-50.0,-85.0,-"
     )
     pearl, *others = (RunDirectory(folder / name) for name in ("pearl", "random", "still"))
     for run, score in zip(others, row.split(",")[-2:], strict=True):
