@@ -5,7 +5,8 @@
 Every line is an ordinary run, DIRECTORY/FAMILY/LINE; a line that is there already is not run again, even if the time
 limit cut it, so that lines are judged by the same minutes. (The learning rate of a line that is cut has not fallen to
 the end.) After each line the table DIRECTORY/FAMILY.csv is written anew: per line the updates, environment steps and
-seconds of its last evaluation, and the mean score of its last 3. Lines that were not evaluated in time have none.
+seconds of its last evaluation, and the mean score and return of first episodes of its last 3. Lines that were not
+evaluated in time have none.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ LINES: dict[str, tuple[str, ...]] = {
 LOOP = ("iterations", "num_train_steps_per_iteration", "precision")
 """Fields that say how long a run is, or how a machine computes, and are no departure of the method."""
 EVALUATIONS = 3
-COLUMNS = ("line", "fields", "updates", "env_steps", "seconds", "score")
+COLUMNS = ("line", "fields", "updates", "env_steps", "seconds", "score", "first")
 
 
 def departures(family: str) -> dict[str, dict[str, Any]]:
@@ -100,18 +101,21 @@ def summed_up(path: Path) -> dict[str, Any]:
         return {}
     with (path / "eval.csv").open() as handle:
         rows = [each for each in csv.DictReader(handle) if each["split"] == "test"]
+    scored = max((int(each["episode"]) for each in rows), default=0)
     evaluations: dict[int, list[dict[str, str]]] = {}
     for each in rows:
         evaluations.setdefault(int(each["grad_steps"]), []).append(each)
-    if not evaluations:
+    whole = {
+        updates: one for updates, one in evaluations.items() if any(int(each["episode"]) == scored for each in one)
+    }
+    if not whole:
         return {}
-    updates, last = list(evaluations.items())[-1]
-    scored = max(int(each["episode"]) for each in rows)
+    updates, last = list(whole.items())[-1]
 
-    def mean(episode: int) -> float:
-        latest = list(evaluations.values())[-EVALUATIONS:]
+    def mean(episode: int) -> float | None:
+        latest = list(whole.values())[-EVALUATIONS:]
         returns = [[float(each["return"]) for each in one if int(each["episode"]) == episode] for one in latest]
-        return round(float(np.mean([np.mean(one) for one in returns])), 1)
+        return round(float(np.mean([np.mean(one) for one in returns])), 1) if all(returns) else None
 
     return {
         "updates": updates, "env_steps": int(last[0]["env_steps"]), "seconds": round(float(last[0]["wall_seconds"])),
@@ -120,9 +124,9 @@ def summed_up(path: Path) -> dict[str, Any]:
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
-    """Writes these columns of rows as CSV; what a row lacks is left empty."""
+    """Writes rows as CSV; what a row lacks is left empty."""
     with path.open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, columns, extrasaction="ignore", lineterminator="\n")
+        writer = csv.DictWriter(handle, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

@@ -2,14 +2,17 @@
 
     python benchmarks/beliefs.py RUN... > benchmarks/results/ant-goal-beliefs.csv
 
-A row for each run. The squared error of the task from z is that of a ridge regression on 200 random features, fitted to
-belief means of four contexts of every train task but the last fifth, summed over the task's numbers. Actions are
-deterministic, as in tests.
+A row for each run. The squared error of the task from z, summed over the task's numbers, is that of a ridge regression
+on 200 random features of belief means, four contexts a train task. For the error of held-out train tasks the regression
+is fitted without the last fifth of the train tasks; the encoder has learnt from all of them. For the scored episode of
+test tasks it is fitted to all train tasks, and z is what the agent believes before that episode. Actions are
+deterministic, and exploring episodes have z from the prior.
 """
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -30,6 +33,9 @@ RIDGE = 3.0
 
 
 def main() -> None:
+    """Reads the command line, writes the table."""
+    if len(sys.argv) == 1:
+        sys.exit(__doc__)
     writer = None
     for path in map(Path, sys.argv[1:]):
         row = measured(path)
@@ -42,7 +48,10 @@ def main() -> None:
 def measured(path: Path) -> dict[str, object]:
     """What a run's last checkpoint knows, as a row of the table."""
     run = nacre.RunDirectory(path)
-    state, family, settings = load_state(run), run.experiment.family, run.experiment.settings
+    if run.experiment.algorithm_name != "pearl" or run.experiment.settings.context in ("replay", "batch"):
+        sys.exit(f"{path} is no run of PEARL with contexts of its own; name one of ant-goal.")
+    state, family = load_state(run), run.experiment.family
+    settings = dataclasses.replace(run.experiment.settings, exploration="prior")
     train, test = run.tasks.train, run.tasks.test
     lanes, number = jnp.arange(num_tasks(train)), num_tasks(train)
     believed = [
@@ -51,7 +60,7 @@ def measured(path: Path) -> dict[str, object]:
     ]
     means = np.stack([one.mean for one in believed])  # [context, task, latent]
     goals, test_goals = numbers(train), numbers(test)
-    kept = number - number // 5
+    kept = number - max(1, number // 5)
     probe = Probe(np.concatenate(means[:, :kept]), np.tile(goals[:kept], (CONTEXTS, 1)))
 
     agent, params = pearl.make_agent(family, settings), pearl.agent_params(state)

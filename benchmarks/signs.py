@@ -1,11 +1,12 @@
-"""Whether every family can be learnt: short runs of preset `fast`, beside random actions and none on the same tasks.
+"""Whether every family can be learnt: short runs of preset `fast`, beside random actions and standing still.
 
     python benchmarks/signs.py --out DIRECTORY [--families FAMILY...]
 
 Every family has three ordinary runs in DIRECTORY/FAMILY: pearl, random, and still, which does nothing (a robot that is
 paid for not falling earns by that); what is there already is not run again, even if the time limit cut it. After each
 family the table DIRECTORY/signs.csv is written anew: updates, environment steps and seconds of PEARL's last evaluation,
-its mean score and return of first episodes over the last 3, and the scores of random actions and of none.
+its mean score and return of first episodes over the last 3, and the scores of random actions and of standing still
+on the same test tasks.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import ablation
 import agreement
+import beliefs
 import contexts
 import gather
 import restore
@@ -124,13 +125,19 @@ def test_ablations_sum_up_what_is_there_and_refuse_another_run_in_a_lines_place(
         path = tmp_path / "point-robot" / line
         chosen = resolve("pearl", "point-robot", "fast", seed=20, iterations=8, **lines[line])
         RunDirectory.create(path, chosen)
-    returns = [(2, 10, 1, "test", 0, 0, 2, -9), (2, 10, 1, "test", 0, 0, 3, -4), (2, 10, 1, "test", 1, 0, 3, -8)]
+    returns = [
+        (2, 10, 1, "test", 0, 0, 2, -9),
+        (2, 10, 1, "test", 0, 0, 3, -4),
+        (2, 10, 1, "test", 1, 0, 3, -8),
+        (2, 10, 1, "test", 0, 0, 1, -12),
+        (3, 20, 2, "test", 0, 0, 1, -99),
+    ]  # the last was torn by a kill
     with (tmp_path / "point-robot" / "fast" / "eval.csv").open("w", newline="") as handle:
         csv.writer(handle).writerows([EVAL_COLUMNS, *returns])
     ablation.main(["point-robot", "--out", str(tmp_path), "--only", "fast", "discount"])
     header, fast, discount = capsys.readouterr().out.splitlines()
-    assert (header, fast) == ("line,fields,updates,env_steps,seconds,score", "fast,,10,2,1,-6.0")
-    assert discount == "discount,discount=0.99,,,,"
+    assert (header, fast) == ("line,fields,updates,env_steps,seconds,score,first", "fast,,10,2,1,-6.0,-12.0")
+    assert discount == "discount,discount=0.99,,,,,"
     with pytest.raises(SystemExit, match="other settings than this one"):
         ablation.main(["point-robot", "--out", str(tmp_path), "--only", "fast", "--seed", "21"])
     with pytest.raises(SystemExit):
@@ -169,6 +176,29 @@ def test_signs_set_a_familys_runs_beside_random_actions_on_the_same_tasks(tmp_pa
         assert float(score) == round(float(read_run(run.path).test.scores[-1]), 1) < -100
     # Who stands still misses the wanted speed by all of it, 200 times.
     np.testing.assert_allclose(float(score), -200 * speeds[0].mean(), rtol=0.02)
+
+
+def test_beliefs_of_a_run_are_summed_up_and_other_methods_refused(smoke_run, tmp_path, capsys, monkeypatch):
+    path = smoke_run("point-robot")
+    monkeypatch.setattr("sys.argv", ["beliefs.py", str(path)])
+    beliefs.main()
+    row, *more = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert not more and int(row["updates"]) == nacre.load(path).grad_steps
+    goals = nacre.load(path).tasks.train["goal"]
+    assert float(row["error_without_z_train"]) == pytest.approx(goals.var(axis=0).sum(), abs=0.01)
+    assert 0 <= float(row["way_of_first_episode"]) < 20 * 0.1 * np.sqrt(2), "no farther than a point goes"
+    other = RunDirectory.create(tmp_path / "oracle", resolve("oracle", "point-robot", "smoke"))
+    monkeypatch.setattr("sys.argv", ["beliefs.py", str(other.path)])
+    with pytest.raises(SystemExit, match="no run of PEARL"):
+        beliefs.main()
+
+
+def test_a_probe_finds_what_z_holds_and_nothing_else():
+    z = np.random.default_rng(1).normal(size=(400, 2))
+    noise = np.random.default_rng(2).normal(size=(300, 1))
+    held, lost = beliefs.Probe(z[:300], np.sin(z[:300])), beliefs.Probe(z[:300], noise)
+    assert beliefs.squared(held(z[300:]) - np.sin(z[300:])) < 0.01
+    assert beliefs.squared(lost(z[300:])) < 0.5
 
 
 @pytest.fixture(scope="module")

@@ -247,6 +247,16 @@ def test_the_command_trains_stops_goes_on_and_rolls_out(tmp_path: Path, capsys: 
     there = [open_data_set(f"nacre/{FAMILY.name}/{quality}-v0").content_hash for quality in ("random", "mixed")]
     without_field(folder_of(f"nacre/{FAMILY.name}/mixed-v0") / METADATA, "first_checkpoint")
     assert output(capsys, *command, "--quality", "random,mixed") == "", "both are there"
+    metadata = folder_of(f"nacre/{FAMILY.name}/mixed-v0") / METADATA
+    whole = metadata.read_text()
+    for was, now in (
+        (r"\"settings\": {", r"\"settings\": null, \"were\": {"),
+        (r"\"hidden_dim\": 8", r"\"hidden_dim\": 9"),
+    ):
+        assert was in whole
+        metadata.write_text(whole.replace(was, now))
+        assert "exists already" in refusal(capsys, *command, "--quality", "mixed")
+    metadata.write_text(whole)
     open_data_set(f"nacre/{FAMILY.name}/random-v0").remove()
     told = output(capsys, *command, "--quality", "random,mixed", "--only", "roll")
     assert [line.split(":")[0] for line in told.splitlines()] == [f"nacre/{FAMILY.name}/random-v0"]

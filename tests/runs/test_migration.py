@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -16,7 +17,7 @@ from nacre.errors import NacreError
 from nacre.families.half_cheetah import CheetahVel
 from nacre.families.walker_hopper import WalkerParams
 from nacre.runs.experiment import from_json, resolve, to_json
-from nacre.runs.migration import SCHEMA, migrated
+from nacre.runs.migration import SCHEMA, completed, migrated
 
 MADE = Path(__file__).parent / "made-by-0.1.0"
 
@@ -141,3 +142,16 @@ def test_a_run_of_a_preset_that_is_gone_keeps_its_settings() -> None:
     before = json.loads(to_json(resolved, {})) | {"preset": "demo"}
     again = from_json(json.dumps(before))
     assert (again.preset, again.settings) == ("demo", resolved.settings)
+
+
+def test_fields_that_came_later_have_their_defaults() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        needed: int
+        later: tuple[float, float] = (1.0, 2.0)
+        made: list[int] = dataclasses.field(default_factory=lambda: [3])
+
+    assert completed({"needed": 1}, Settings) == {"needed": 1, "later": [1.0, 2.0], "made": [3]}
+    assert completed({"needed": 1, "later": [0, 5], "stranger": 2}, Settings) == {
+        "needed": 1, "later": [0, 5], "made": [3], "stranger": 2
+    }  # fmt: skip

@@ -60,7 +60,7 @@ def is_made(id: str, quality: str, train: Tasks, test: Tasks, recipe: Mapping[st
     found = open_data_set(id)
     wanted, there = json.loads(json.dumps(dict(recipe))), dict(found.recipe)
     same = found.quality == quality and "slice_of" not in there and same_tasks(found.train, train)
-    if there.get("algorithm") == wanted["algorithm"] and "settings" in there:
+    if there.get("algorithm") == wanted["algorithm"] and isinstance(there.get("settings"), Mapping):
         there["settings"] = completed(there["settings"], _settings_type(wanted["algorithm"]))
     if not (same and same_tasks(found.test, test) and all(there.get(name) == wanted[name] for name in wanted)):
         raise exists(folder)

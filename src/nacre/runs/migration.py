@@ -1,4 +1,4 @@
-"""config.json of earlier versions, as today's settings. The only place that knows what fields were called before."""
+"""config.json and other files of earlier versions, as today's settings. The only place that knows earlier names."""
 
 from __future__ import annotations
 
@@ -27,9 +27,18 @@ _CONTEXTS = {
 
 
 def completed(told: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
-    """Fields of a dataclass as JSON has them; those that came after they were told have their defaults, "as before"."""
-    later = [field for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING]
-    return json.loads(json.dumps({field.name: field.default for field in later})) | dict(told)
+    """Fields of a dataclass as JSON has them. A missing field gets its default, which by convention means "as before".
+
+    It may be missing because it came after the file was written.
+    """
+    defaults: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        if field.default is not dataclasses.MISSING:
+            defaults[field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            defaults[field.name] = field.default_factory()
+    filled: dict[str, Any] = json.loads(json.dumps(defaults))
+    return filled | dict(told)
 
 
 def migrated(data: dict[str, Any], family: type[Family]) -> dict[str, Any]:
