@@ -49,7 +49,7 @@ def measured(path: Path) -> dict[str, object]:
     """What a run's last checkpoint knows, as a row of the table."""
     run = nacre.RunDirectory(path)
     if run.experiment.algorithm_name != "pearl" or run.experiment.settings.context in ("replay", "batch"):
-        sys.exit(f"{path} is no run of PEARL with contexts of its own; name one of ant-goal.")
+        sys.exit(f"{path} is no run of PEARL whose encoder has a context buffer; name one of ant-goal.")
     state, family = load_state(run), run.experiment.family
     settings = dataclasses.replace(run.experiment.settings, exploration="prior")
     train, test = run.tasks.train, run.tasks.test
