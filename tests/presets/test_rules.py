@@ -65,9 +65,10 @@ def test_a_robot_that_must_balance_looks_farther_ahead_with_two_critics() -> Non
     assert not rules.must_balance(FAMILIES["ant-dir"])  # it may end its episodes, and hardly ever does
 
 
-def test_a_robot_that_walks_to_a_place_has_targets_of_one_step() -> None:
+def test_a_robot_that_walks_to_a_place_has_targets_of_one_step_and_explores_by_hypotheses() -> None:
     one_step = {name for name, family in FAMILIES.items() if row(family)["num_step_returns"] == 1}
-    assert one_step == {"ant-goal", "sparse-point-robot"}
+    hypotheses = {name for name, family in FAMILIES.items() if row(family).get("exploration") == "hypotheses"}
+    assert one_step == hypotheses == {"ant-goal", "sparse-point-robot"}
 
 
 def test_the_encoder_sees_wide_next_observations_only_where_dynamics_may_differ() -> None:

@@ -110,7 +110,7 @@ def _method(family: type[Family]) -> Row:
     if must_balance(family):
         row |= dict(discount=0.99, num_critics=2)
     if walks_to_a_place(family):
-        row |= dict(num_step_returns=1)
+        row |= dict(num_step_returns=1, exploration="hypotheses")
     if family.obs_dim > WIDE and not dynamics_may_differ(family):
         row |= dict(use_next_obs_in_context=False)
     if family.rewards_under is not Family.rewards_under and family.disjoint:
