@@ -11,7 +11,9 @@ import numpy as np
 import nacre
 from nacre.deploy import NumpySession, bundles
 from nacre.deploy.numpy_bundle import Bundle
+from nacre.learning.hypotheses import ordered
 from nacre.runs.experiment import from_preset
+from nacre.types import Belief
 
 TASK = {"oracle": "goal=0.6,0.8"}
 PEARL = dict(encoder_hidden_dim=8)
@@ -56,8 +58,9 @@ def untrained(method: str, **settings: Any) -> nacre.TrainedAgent:
 
     params = jax.tree.map(drawn, shapes)
     tried = rng.standard_normal((5, getattr(experiment.settings, "latent_dim", 0))).astype(np.float32)
+    known = ordered(Belief(tried, np.square(tried[::-1]) + 0.1))
     tasks = experiment.family.task_set(0, 2, 2)
-    return nacre.TrainedAgent(experiment, tasks, params, exploring_params=lambda: params._replace(hypotheses=tried))
+    return nacre.TrainedAgent(experiment, tasks, params, exploring_params=lambda: params._replace(hypotheses=known))
 
 
 def numpy_session(

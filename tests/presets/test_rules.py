@@ -100,6 +100,13 @@ def test_with_two_tasks_the_critics_learn_mostly_from_agents_that_know_theirs() 
     assert sparse["num_prior_episodes"] > 0 == sparse["num_extra_context_episodes"] and sparse["newest_share"] == 1.0
 
 
+def test_on_sparse_goals_the_encoder_sees_agents_that_know_their_task_as_in_the_last_episodes_of_a_trial() -> None:
+    sparse = row(FAMILIES["sparse-point-robot"])
+    assert sparse["num_posterior_episodes"] > 0 == sparse["num_extra_rl_episodes"]
+    oracle = nacre.resolve("oracle", "sparse-point-robot", "fast").settings
+    assert oracle.num_episodes == sum(sparse[f"num_{kind}_episodes"] for kind in ("straight", "prior", "posterior"))
+
+
 def test_a_rule_that_sets_what_the_settings_lack_is_refused() -> None:
     with pytest.raises(NacreError, match="preset 'mine' of 'pearl' sets 'hidden' for point-robot"):
         check_row("pearl", "mine", "point-robot", {"hidden": 3}, MethodSettings)

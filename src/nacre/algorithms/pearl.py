@@ -19,11 +19,12 @@ from jaxtyping import Array, Float, Int
 
 from nacre.algorithms.protocol import Algorithm, Exported
 from nacre.families.family import Family, TaskSet, num_tasks
-from nacre.learning import exporting, hypotheses, off_policy, relabelling, soft_actor_critic
+from nacre.learning import exporting, off_policy, relabelling, soft_actor_critic
 from nacre.learning import replay as rings
 from nacre.learning.buffer_sizes import buffer_sizes, initial_phases
 from nacre.learning.collection import Buffers, Phases, without_observing
 from nacre.learning.encoder_contexts import draw_batch, draw_context, fresh_encoder
+from nacre.learning.hypotheses import Hypotheses, ordered
 from nacre.learning.networks import MLP, RecurrentEncoder, TanhGaussianPolicy, sample_action
 from nacre.learning.off_policy import Procedure, State, transfer
 from nacre.learning.replay import Replay
@@ -129,7 +130,7 @@ class Params(NamedTuple):
 
     encoder: MLP | RecurrentEncoder
     policy: TanhGaussianPolicy
-    hypotheses: Any = ()  # [train task, latent_dim], where trials explore by them
+    hypotheses: Any = ()  # where trials explore by them: Hypotheses, one for every train task
 
 
 class Memory(NamedTuple):
@@ -140,7 +141,7 @@ class Memory(NamedTuple):
     num_episodes: Int[Array, " lane"]
     z: Float[Array, "lane latent_dim"]
     hidden: Any = ()  # the recurrent encoder's state; () without one
-    tried: Any = ()  # where it explores by hypotheses: a hypotheses.Tried
+    first: Any = ()  # where it explores by hypotheses: the number of the first, [lane]
 
 
 def belief(memory: Memory, config: PearlSettings) -> Belief:
@@ -176,11 +177,12 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
     def begin(params: Params, task: Any, key: Key) -> Memory:
         num_lanes = num_tasks(task)
         empty = jnp.zeros((num_lanes, config.latent_dim))
-        tried: Any = hypotheses.first(params.hypotheses, num_lanes, key) if by_hypotheses else ()
-        z = tried.z if by_hypotheses else sample_z(prior(empty.shape, config), jax.random.normal(key, empty.shape))
+        z, first = sample_z(prior(empty.shape, config), jax.random.normal(key, empty.shape)), ()
         zero = jnp.zeros(num_lanes, jnp.int32)
+        if by_hypotheses:
+            z, first = params.hypotheses.begin(num_lanes, key)
         hidden = params.encoder.start((num_lanes,)) if isinstance(params.encoder, RecurrentEncoder) else ()
-        return Memory(Factors(empty, empty), zero, zero, z, hidden, tried)
+        return Memory(Factors(empty, empty), zero, zero, z, hidden, first)
 
     def act(params: Params, memory: Memory, obs: Array, key: Key, explore: bool) -> tuple[Array, Memory]:
         if protocol.re_infers and (explore or protocol.one_episode):
@@ -215,9 +217,9 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
         num_episodes = memory.num_episodes + 1
         explores, noise = num_episodes < num_exploring, jax.random.normal(key, memory.z.shape)
         if by_hypotheses:
-            tried = hypotheses.following(params.hypotheses, memory.tried)
-            z = select(explores, tried.z, sample_z(belief(memory, config), noise))
-            return memory._replace(num_episodes=num_episodes, z=z, tried=tried)
+            z = params.hypotheses.at(memory.first, num_episodes)
+            z = select(explores, z, sample_z(belief(memory, config), noise))
+            return memory._replace(num_episodes=num_episodes, z=z)
         source = select(explores, prior(memory.z.shape, config), belief(memory, config))
         return memory._replace(num_episodes=num_episodes, z=sample_z(source, noise))
 
@@ -264,9 +266,14 @@ def agent_params(state: State) -> Params:
 def exploring_params(state: State, family: Family, config: PearlSettings) -> Params:
     """The same with what a fresh context of every train task, drawn from the replay, makes the agent believe of it."""
     ring = state.rl_buffer if config.context in ("replay", "batch") else state.context_buffer
-    tasks, key = jnp.arange(config.num_train_tasks), stream(state.key, "evaluate")
-    means = _believed(state.networks.encoder, ring, tasks, key, family, config).mean
-    return agent_params(state)._replace(hypotheses=means)
+    params = agent_params(state)
+    return params._replace(hypotheses=_hypotheses(params, ring, stream(state.key, "evaluate"), family, config))
+
+
+@functools.partial(jax.jit, static_argnames=("family", "config"))
+def _hypotheses(params: Params, ring: Replay, key: Key, family: Family, config: PearlSettings) -> Hypotheses:
+    contexts = draw_context(ring, jnp.arange(config.num_train_tasks), key, family, config)
+    return ordered(infer_posterior(params.encoder, contexts, config))
 
 
 def compile_update(family: Family, config: PearlSettings, num_seeds: int, objective: Objective = OBJECTIVE) -> None:
@@ -319,14 +326,8 @@ def draw(data: Any, key: Key, family: Family, config: PearlSettings) -> tuple[Tr
 def _posterior_z(params: Params, own: Replay, lane: Any, key: Key, family: Family, config: PearlSettings) -> Array:
     """z drawn from the posterior of a fresh context batch of each lane's draw, [lane, latent_dim]."""
     context_key, z_key = jax.random.split(key)
-    inferred = _believed(params.encoder, own, lane, context_key, family, config)
+    inferred = infer_posterior(params.encoder, draw_context(own, lane, context_key, family, config), config)
     return sample_z(inferred, jax.random.normal(z_key, inferred.mean.shape))
-
-
-@functools.partial(jax.jit, static_argnames=("family", "config"))
-def _believed(encoder: Any, ring: Replay, task: Any, key: Key, family: Family, config: PearlSettings) -> Belief:
-    """What a fresh context of each of these tasks makes the agent believe."""
-    return infer_posterior(encoder, draw_context(ring, task, key, family, config), config)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

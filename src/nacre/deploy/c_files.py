@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nacre.deploy import numpy_session
+from nacre.deploy.numpy_agents import in_turn
 
 NAMES = ("policy.h", "weights.bin", "policy_test.c")
 TILE = 32
@@ -152,11 +153,13 @@ def _sizes(about: dict[str, Any], weights: _Weights) -> dict[str, Any]:
             "UNIFORM_STEPS": agent["uniform_steps"], "EXPLORATION_EPISODES": agent["exploration_episodes"],
         }  # fmt: skip
     if kind == "belief":
-        hypotheses = arrays.get("hypotheses", np.zeros((0, latent_dim)))
+        hypotheses = in_turn(arrays.get("hypotheses"), agent["exploration_episodes"])
+        if hypotheses is None:
+            hypotheses = np.zeros((0, 1, latent_dim), np.float32)
         sizes |= {
             "BOTTLENECK": int(agent["bottleneck"]), "PRIOR_FACTOR": int(agent["prior_factor"]),
             "MIN_VARIANCE": _number(agent["min_variance"]), "NUM_HYPOTHESES": len(hypotheses),
-            "AT_HYPOTHESES": weights.put(hypotheses), "FORGETTING": _number(agent.get("forgetting", 1)),
+            "NUM_TURNS": hypotheses.shape[1], "AT_HYPOTHESES": weights.put(hypotheses), "FORGETTING": _number(agent.get("forgetting", 1)),
             "RESAMPLE": ("episode", "mean", "step").index(agent.get("resample", "episode")),
         }  # fmt: skip
     elif kind == "embedding":

@@ -97,6 +97,23 @@ class Encoder:
         return self.head.run()
 
 
+def in_turn(hypotheses: np.ndarray | None, turns: int) -> np.ndarray | None:
+    """Hypotheses [first, turn, latent_dim]: what is tried in every exploring episode, by what came first. Bundles of
+    earlier versions have them [hypothesis, latent_dim], for an order by distances of z, the farthest first."""
+    if hypotheses is None or hypotheses.ndim == 3:
+        return hypotheses
+    number = len(hypotheses)
+    found = np.zeros((number, min(turns, number), hypotheses.shape[1]), np.float32)
+    for first in range(number):
+        chosen, nearest = first, np.full(number, 3e38, np.float32)
+        for turn in range(found.shape[1]):
+            found[first, turn] = hypotheses[chosen]
+            np.minimum(nearest, np.sum((hypotheses - hypotheses[chosen]) ** 2, axis=1), out=nearest)
+            nearest[chosen] = -1
+            chosen = int(np.argmax(nearest))
+    return found
+
+
 class BeliefAgent(TaskAgent):
     """PEARL: z is drawn, after every episode, from a product of one Gaussian factor a transition."""
 
@@ -104,13 +121,13 @@ class BeliefAgent(TaskAgent):
         super().__init__(about, arrays)
         self.encoder = Encoder(about["encoder"], arrays, about["obs_dim"], about["policy"]["action_dim"])
         self.precision, self.weighted_mean = np.zeros((2, len(self.z)), np.float32)
-        self.hypotheses = arrays.get("hypotheses")
+        self.hypotheses = in_turn(arrays.get("hypotheses"), about["exploration_episodes"])
         self.state |= {"precision": self.precision, "weighted_mean": self.weighted_mean}
         if self.encoder.cell is not None:
             self.state |= self.encoder.cell.state
         if self.hypotheses is not None:
-            self.distance = np.zeros(len(self.hypotheses), np.float32)
-            self.state["distance"] = self.distance
+            self.first = np.zeros(1, np.int64)  # the number of the hypothesis that came first
+            self.state["first"] = self.first
         self._factor, self._zero = np.ones(len(self.z), np.float32), np.zeros((), np.float32)
         self._least = np.array(about["min_variance"], np.float32)
         self._kept, self._resample = np.float32(about.get("forgetting", 1)), about.get("resample", "episode")
@@ -119,8 +136,8 @@ class BeliefAgent(TaskAgent):
         super().begin(key, task)
         self._draw(*self._prior(), key)
         if self.hypotheses is not None:
-            self.distance[:] = 3e38
-            self._try(randint(key, len(self.hypotheses)))
+            self.first[0] = randint(key, len(self.hypotheses))
+            self.z[:] = self.hypotheses[self.first[0], 0]
 
     def restart(self, key: np.ndarray, task: np.ndarray) -> None:
         num_episodes = int(self.counts[1])  # those that explored count as done
@@ -167,7 +184,7 @@ class BeliefAgent(TaskAgent):
         super().end_episode(key)
         explores = self.counts[1] < self.about["exploration_episodes"]
         if explores and self.hypotheses is not None:
-            self._try(int(np.argmax(self.distance)))
+            self.z[:] = self.hypotheses[self.first[0], self.counts[1] % self.hypotheses.shape[1]]
         else:
             self._draw(*(self._prior() if explores else self.belief()), key)
 
@@ -184,13 +201,6 @@ class BeliefAgent(TaskAgent):
 
     def _draw(self, mean: np.ndarray, variance: np.ndarray, key: np.ndarray) -> None:
         self.z[:] = mean + np.sqrt(variance) * normal(key, len(mean))
-
-    def _try(self, number: int) -> None:
-        """Acts on a hypothesis: what was believed of a train task."""
-        assert self.hypotheses is not None
-        self.z[:] = self.hypotheses[number]
-        np.minimum(self.distance, np.sum((self.hypotheses - self.z) ** 2, axis=1), out=self.distance)
-        self.distance[number] = -1
 
 
 class EmbeddingAgent(TaskAgent):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nacre.deploy.numpy_agents import AGENTS
+from nacre.deploy.numpy_agents import AGENTS, in_turn
 from nacre.deploy.onnx_graph import Graph, Value
 
 Memory = dict[str, Value]
@@ -142,7 +142,8 @@ class BeliefAgentGraph(TaskAgentGraph):
     def begin(self, graph: Graph) -> Memory:
         memory = super().begin(graph)
         if "hypotheses" in self.arrays:
-            return memory | self._tried(graph, memory["distance"] + 3e38, graph.input("hypothesis", (), np.int64))
+            first = graph.input("hypothesis", (), np.int64).reshape(1)
+            return memory | {"first": first, "z": self._tried(first, memory["counts"].part(1, 2))}
         noise = graph.input("noise", self.state["z"].shape)
         return memory | {"z": noise * float(self.about["bottleneck"])}
 
@@ -187,8 +188,7 @@ class BeliefAgentGraph(TaskAgentGraph):
         if "hypotheses" not in self.arrays:
             tried = {"z": noise * float(self.about["bottleneck"])}
         else:
-            tried = self._tried(graph, memory["distance"], graph.node(
-                "ArgMax", memory["distance"], dtype=np.int64, axis=0, keepdims=0))  # fmt: skip
+            tried = {"z": self._tried(memory["first"], memory["counts"].part(1, 2))}
         return memory | {name: explores.where(value, believed.get(name, memory[name])) for name, value in tried.items()}
 
     def belief(self, memory: Memory) -> tuple[Value, Value]:
@@ -212,13 +212,14 @@ class BeliefAgentGraph(TaskAgentGraph):
             z = (memory["counts"].part(1, 2) < num_exploring).where(memory["z"], z)
         return explores.where(memory["z"], z) if isinstance(explores, Value) else z
 
-    def _tried(self, graph: Graph, distance: Value, number: Value) -> Memory:
-        """What is remembered once a hypothesis has been chosen."""
-        hypotheses = graph.constant(self.arrays["hypotheses"])
-        z = hypotheses.row(number)
-        away = hypotheses - z
-        is_chosen = graph.constant(np.arange(len(self.arrays["hypotheses"]))).equals(number)
-        return {"z": z, "distance": is_chosen.where(-1.0, distance.at_most((away * away).sum(1)))}
+    def _tried(self, first: Value, turn: Value) -> Value:
+        """z of an exploring episode, whose number is `turn`, by the number of the hypothesis that came first."""
+        hypotheses = in_turn(self.arrays["hypotheses"], self.about["exploration_episodes"])
+        assert hypotheses is not None
+        num_turns, graph = hypotheses.shape[1], first.graph
+        turn = graph.node("Mod", turn, graph.constant(np.array([num_turns], np.int64)))
+        rows = graph.constant(hypotheses.reshape(-1, hypotheses.shape[-1]))
+        return rows.row(first * num_turns + turn).reshape(-1)
 
 
 class EmbeddingAgentGraph(TaskAgentGraph):

@@ -122,7 +122,8 @@ def posterior_sampling(params: Any, family: Family, config: PearlSettings, min_v
     }  # fmt: skip
     arrays = policy_arrays | encoder_arrays
     if config.exploration == HYPOTHESES and num_exploring > 0:
-        arrays["hypotheses"] = _array(params.hypotheses)
+        in_turn = np.asarray(params.hypotheses.order)[:, :num_exploring]
+        arrays["hypotheses"] = _array(params.hypotheses.z)[in_turn]  # [first, turn, latent_dim]
     return words, arrays
 
 

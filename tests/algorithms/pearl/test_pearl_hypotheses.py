@@ -14,33 +14,49 @@ import pytest
 import nacre
 from command_line import Capture, output, refusal
 from nacre.algorithms import pearl
+from nacre.deploy.numpy_agents import in_turn
 from nacre.deploy.trained_agent import TrainedAgent
 from nacre.learning import hypotheses
 from nacre.learning.encoder_contexts import draw_context
-from nacre.learning.hypotheses import Tried
 from nacre.runs.loading import load_state
 from nacre.simulation import rollout
+from nacre.types import Belief
 
-LINE = jnp.array([[0.0], [1.0], [10.0], [4.0]])
+LINE = np.array([[0.0], [1.0], [10.0], [4.0]], np.float32)
 
 
-def test_the_farthest_from_all_that_were_tried_comes_next() -> None:
-    tried = Tried(LINE[:1], jnp.where(jnp.arange(4) == 0, -1.0, (LINE[:, 0] - LINE[0, 0]) ** 2)[None])
-    order = []
-    for _ in range(4):
-        tried = hypotheses.following(LINE, tried)
-        order.append(float(tried.z[0, 0]))
-    assert order == [10.0, 4.0, 1.0, 0.0], "after the last of them the first of the list again"
+def order_of(variance: Any, mean: np.ndarray = LINE) -> list[list[int]]:
+    known = hypotheses.ordered(Belief(jnp.asarray(mean), jnp.broadcast_to(jnp.asarray(variance), mean.shape)))
+    np.testing.assert_array_equal(known.z, mean)
+    return np.asarray(known.order).tolist()
+
+
+@pytest.mark.parametrize("variance", [1.0, 0.0])  # 0: of an encoder that infers points
+def test_the_farthest_from_all_that_were_tried_comes_next(variance: float) -> None:
+    assert order_of(variance) == [[0, 2, 3, 1], [1, 2, 3, 0], [2, 0, 3, 1], [3, 2, 0, 1]]
+
+
+def test_far_is_what_the_beliefs_tell_apart() -> None:
+    """4 is 4 from 0 where both are exact, and 10 only 1: by standard deviations, 2.8 and 0.7."""
+    vague = [[1.0], [1.0], [199.0], [1.0]]
+    assert order_of(vague)[0] == [0, 3, 1, 2]
+
+
+def test_all_axes_count() -> None:
+    """The second axis is told apart ten times as well."""
+    corners = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]], np.float32)
+    assert order_of([1.0, 0.01], corners)[0] == [0, 2, 1]
 
 
 def test_each_lane_begins_with_a_hypothesis_of_its_own_and_tries_none_twice() -> None:
-    tried = hypotheses.first(LINE, 60, jax.random.key(0))
-    assert set(np.asarray(tried.z)[:, 0]) == {0.0, 1.0, 4.0, 10.0}
-    seen = [tried.z]
-    for _ in range(3):
-        tried = hypotheses.following(LINE, tried)
-        seen.append(tried.z)
-    assert (np.sort(np.concatenate(seen, axis=1), axis=1) == [0.0, 1.0, 4.0, 10.0]).all()
+    known = hypotheses.ordered(Belief(jnp.asarray(LINE), jnp.ones_like(LINE)))
+    z, first = known.begin(60, jax.random.key(0))
+    assert set(np.asarray(z)[:, 0]) == {0.0, 1.0, 4.0, 10.0}
+    np.testing.assert_array_equal(z, known.at(first, jnp.zeros(60, jnp.int32)))
+    seen = np.concatenate([known.at(first, jnp.full(60, turn)) for turn in range(8)], axis=1)
+    for turns in (seen[:, :4], seen[:, 4:]):
+        assert (np.sort(turns, axis=1) == [0.0, 1.0, 4.0, 10.0]).all()
+    np.testing.assert_array_equal(seen[:, :4], seen[:, 4:])  # after the last of them the first again
 
 
 @pytest.fixture(scope="module")
@@ -64,19 +80,21 @@ def z_of_episodes(agent: TrainedAgent, tasks: Any, episodes: int = 4) -> np.ndar
 def test_they_are_what_contexts_of_the_train_tasks_make_the_agent_believe(run: Path, agent: TrainedAgent) -> None:
     settings, state = agent.experiment.settings, load_state(nacre.RunDirectory(run))
     params = agent.experiment.algorithm.exploring_params(state, agent.family, settings)
-    assert params.hypotheses.shape == (settings.num_train_tasks, settings.latent_dim)
+    assert params.hypotheses.z.shape == (settings.num_train_tasks, settings.latent_dim)
     contexts = draw_context(
         state.context_buffer, jnp.arange(settings.num_train_tasks), pearl.stream(state.key, "evaluate"), agent.family,
         settings,
     )  # fmt: skip
     factors = pearl.encode(state.networks.encoder, contexts, settings)
     means = factors.weighted_mean.sum(axis=1) / factors.precision.sum(axis=1)
-    np.testing.assert_allclose(params.hypotheses, means, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(params.hypotheses.z, means, rtol=1e-4, atol=1e-5)
+    known = hypotheses.ordered(pearl.infer_posterior(state.networks.encoder, contexts, settings))
+    np.testing.assert_array_equal(params.hypotheses.order, known.order)
 
 
 def test_exploring_episodes_act_on_them_and_the_scored_one_on_the_belief(agent: TrainedAgent) -> None:
     z = z_of_episodes(agent, agent.tasks.test)
-    known = np.asarray(agent.params_for(agent.trials.changed(exploration="hypotheses")).hypotheses)
+    known = np.asarray(agent.params_for(agent.trials.changed(exploration="hypotheses")).hypotheses.z)
     for lane in range(z.shape[1]):
         tried = [int(np.flatnonzero((known == z[index, lane]).all(axis=1))[0]) for index in range(3)]
         assert len(set(tried)) == 3
@@ -90,7 +108,7 @@ def test_no_test_task_enters(agent: TrainedAgent) -> None:
 
 def test_a_session_tries_another_in_every_exploring_episode(agent: TrainedAgent) -> None:
     session = agent.session(5, 4, exploration="hypotheses", exploration_episodes=3)
-    known = np.asarray(agent.params_for(agent.trials.changed(exploration="hypotheses")).hypotheses)
+    known = np.asarray(agent.params_for(agent.trials.changed(exploration="hypotheses")).hypotheses.z)
     tried = []
     for _ in range(3):
         session.act(np.zeros(2))
@@ -126,3 +144,12 @@ def test_what_has_none_says_so(run: Path, agent: TrainedAgent, tmp_path: Path, c
     for replay in without.glob("checkpoints/*/replay"):
         shutil.rmtree(replay)
     assert "replay" in refusal(capsys, "adapt", str(without), "--task", "goal=1,0", "--exploration", "hypotheses")
+
+
+def test_bundles_of_earlier_versions_try_the_farthest_by_distances_of_z() -> None:
+    """They have the hypotheses alone, [hypothesis, latent_dim]."""
+    found = in_turn(LINE, 3)
+    assert found is not None and found[..., 0].tolist() == [[0, 10, 4], [1, 10, 4], [10, 0, 4], [4, 10, 0]]
+    assert in_turn(found, 3) is found and in_turn(None, 3) is None
+    every = in_turn(LINE, 9)
+    assert every is not None and every.shape == (4, 4, 1)

@@ -26,22 +26,11 @@ static inline void nacre_draw(nacre_session *s, int is_prior, nacre_key key)
 }
 
 #if NACRE_NUM_HYPOTHESES
-/* Acts on a hypothesis: what was believed of a train task. */
-static inline void nacre_try(nacre_session *s, uint32_t number)
+/* z of the exploring episode of this number: what was believed of a train task. */
+static inline void nacre_try(nacre_session *s, uint32_t turn)
 {
-    const float *hypotheses = s->weights + NACRE_AT_HYPOTHESES;
-    nacre_memory *memory = &s->state.memory;
-    int i, j;
-    memcpy(memory->z, hypotheses + number * NACRE_LATENT_DIM, sizeof memory->z);
-    for (j = 0; j < NACRE_NUM_HYPOTHESES; j++) {
-        float away = 0.0f;
-        for (i = 0; i < NACRE_LATENT_DIM; i++) {
-            const float difference = hypotheses[j * NACRE_LATENT_DIM + i] - memory->z[i];
-            away += difference * difference;
-        }
-        memory->distance[j] = fminf(memory->distance[j], away);
-    }
-    memory->distance[number] = -1.0f;
+    const uint32_t row = s->state.memory.first * NACRE_NUM_TURNS + turn % NACRE_NUM_TURNS;
+    memcpy(s->state.memory.z, s->weights + NACRE_AT_HYPOTHESES + row * NACRE_LATENT_DIM, sizeof s->state.memory.z);
 }
 #endif
 
@@ -49,11 +38,8 @@ static inline void nacre_agent_begin(nacre_session *s, nacre_key key, const floa
 {
     (void)task;
 #if NACRE_NUM_HYPOTHESES
-    {
-        int j;
-        for (j = 0; j < NACRE_NUM_HYPOTHESES; j++) s->state.memory.distance[j] = 3e38f;
-        nacre_try(s, nacre_randint(key, NACRE_NUM_HYPOTHESES));
-    }
+    s->state.memory.first = nacre_randint(key, NACRE_NUM_HYPOTHESES);
+    nacre_try(s, 0);
 #else
     nacre_draw(s, 1, key);
 #endif
@@ -114,10 +100,7 @@ static inline void nacre_agent_end_episode(nacre_session *s, nacre_key key)
     const int explores = ++s->state.memory.num_episodes < NACRE_EXPLORATION_EPISODES;
 #if NACRE_NUM_HYPOTHESES
     if (explores) {
-        uint32_t j, farthest = 0;
-        for (j = 1; j < NACRE_NUM_HYPOTHESES; j++)
-            if (s->state.memory.distance[j] > s->state.memory.distance[farthest]) farthest = j;
-        nacre_try(s, farthest);
+        nacre_try(s, (uint32_t)s->state.memory.num_episodes);
         return;
     }
 #endif
