@@ -159,7 +159,8 @@ def _sizes(about: dict[str, Any], weights: _Weights) -> dict[str, Any]:
         sizes |= {
             "BOTTLENECK": int(agent["bottleneck"]), "PRIOR_FACTOR": int(agent["prior_factor"]),
             "MIN_VARIANCE": _number(agent["min_variance"]), "NUM_HYPOTHESES": len(hypotheses),
-            "NUM_TURNS": hypotheses.shape[1], "AT_HYPOTHESES": weights.put(hypotheses), "FORGETTING": _number(agent.get("forgetting", 1)),
+            "NUM_TURNS": hypotheses.shape[1], "AT_HYPOTHESES": weights.put(hypotheses),
+            "FORGETTING": _number(agent.get("forgetting", 1)),
             "RESAMPLE": ("episode", "mean", "step").index(agent.get("resample", "episode")),
         }  # fmt: skip
     elif kind == "embedding":
