@@ -23,6 +23,7 @@ import numpy as np
 import nacre
 from nacre.algorithms import pearl
 from nacre.families.family import num_tasks
+from nacre.learning.encoder_contexts import draw_context
 from nacre.runs.loading import load_state
 from nacre.simulation.rollout import begin, episode, trial
 from nacre.types import Episode, Tasks
@@ -54,10 +55,8 @@ def measured(path: Path) -> dict[str, object]:
     settings = dataclasses.replace(run.experiment.settings, exploration="prior")
     train, test = run.tasks.train, run.tasks.test
     lanes, number = jnp.arange(num_tasks(train)), num_tasks(train)
-    believed = [
-        pearl._believed(state.networks.encoder, state.context_buffer, lanes, jax.random.key(i), family, settings)
-        for i in range(CONTEXTS)
-    ]
+    contexts = (draw_context(state.context_buffer, lanes, jax.random.key(i), family, settings) for i in range(CONTEXTS))
+    believed = [pearl.infer_posterior(state.networks.encoder, one, settings) for one in contexts]
     means = np.stack([one.mean for one in believed])  # [context, task, latent]
     goals, test_goals = numbers(train), numbers(test)
     kept = number - max(1, number // 5)

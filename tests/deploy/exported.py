@@ -25,7 +25,9 @@ AGENTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         dict(protocol="online-np"),
     ),
     "pearl, recurrent": ("pearl", PEARL | dict(encoder="recurrent", use_information_bottleneck=False), {}),
-    "pearl, hypotheses": ("pearl", PEARL, dict(exploration="hypotheses", exploration_episodes=3, episodes=4)),
+    "pearl, hypotheses": (  # five, which are tried again once all were
+        "pearl", PEARL, dict(exploration="hypotheses", exploration_episodes=7, episodes=8)
+    ),
     "pearl, forgets": (
         "pearl", PEARL, dict(forgetting=0.8, resample="step", exploration_episodes=2, episodes=3)
     ),

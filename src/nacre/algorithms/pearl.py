@@ -141,7 +141,7 @@ class Memory(NamedTuple):
     num_episodes: Int[Array, " lane"]
     z: Float[Array, "lane latent_dim"]
     hidden: Any = ()  # the recurrent encoder's state; () without one
-    first: Any = ()  # where it explores by hypotheses: the number of the first, [lane]
+    tried: Any = ()  # where it explores by hypotheses: (the number of the first, the turn now), each [lane]
 
 
 def belief(memory: Memory, config: PearlSettings) -> Belief:
@@ -177,12 +177,12 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
     def begin(params: Params, task: Any, key: Key) -> Memory:
         num_lanes = num_tasks(task)
         empty = jnp.zeros((num_lanes, config.latent_dim))
-        z, first = sample_z(prior(empty.shape, config), jax.random.normal(key, empty.shape)), ()
+        z, first = sample_z(prior(empty.shape, config), jax.random.normal(key, empty.shape)), None
         zero = jnp.zeros(num_lanes, jnp.int32)
         if by_hypotheses:
             z, first = params.hypotheses.begin(num_lanes, key)
         hidden = params.encoder.start((num_lanes,)) if isinstance(params.encoder, RecurrentEncoder) else ()
-        return Memory(Factors(empty, empty), zero, zero, z, hidden, first)
+        return Memory(Factors(empty, empty), zero, zero, z, hidden, (first, zero) if by_hypotheses else ())
 
     def act(params: Params, memory: Memory, obs: Array, key: Key, explore: bool) -> tuple[Array, Memory]:
         if protocol.re_infers and (explore or protocol.one_episode):
@@ -217,9 +217,9 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
         num_episodes = memory.num_episodes + 1
         explores, noise = num_episodes < num_exploring, jax.random.normal(key, memory.z.shape)
         if by_hypotheses:
-            z = params.hypotheses.at(memory.first, num_episodes)
-            z = select(explores, z, sample_z(belief(memory, config), noise))
-            return memory._replace(num_episodes=num_episodes, z=z)
+            first, turn = memory.tried
+            z = select(explores, params.hypotheses.at(first, turn + 1), sample_z(belief(memory, config), noise))
+            return memory._replace(num_episodes=num_episodes, z=z, tried=(first, turn + 1))
         source = select(explores, prior(memory.z.shape, config), belief(memory, config))
         return memory._replace(num_episodes=num_episodes, z=sample_z(source, noise))
 

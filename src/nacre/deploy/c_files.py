@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from nacre.deploy import numpy_session
-from nacre.deploy.numpy_agents import in_turn
 
 NAMES = ("policy.h", "weights.bin", "policy_test.c")
 TILE = 32
@@ -153,9 +152,7 @@ def _sizes(about: dict[str, Any], weights: _Weights) -> dict[str, Any]:
             "UNIFORM_STEPS": agent["uniform_steps"], "EXPLORATION_EPISODES": agent["exploration_episodes"],
         }  # fmt: skip
     if kind == "belief":
-        hypotheses = in_turn(arrays.get("hypotheses"), agent["exploration_episodes"])
-        if hypotheses is None:
-            hypotheses = np.zeros((0, 1, latent_dim), np.float32)
+        hypotheses = arrays.get("hypotheses", np.zeros((0, 1, latent_dim)))
         sizes |= {
             "BOTTLENECK": int(agent["bottleneck"]), "PRIOR_FACTOR": int(agent["prior_factor"]),
             "MIN_VARIANCE": _number(agent["min_variance"]), "NUM_HYPOTHESES": len(hypotheses),

@@ -97,23 +97,6 @@ class Encoder:
         return self.head.run()
 
 
-def in_turn(hypotheses: np.ndarray | None, turns: int) -> np.ndarray | None:
-    """Hypotheses [first, turn, latent_dim]: what is tried in every exploring episode, by what came first. Bundles of
-    earlier versions have them [hypothesis, latent_dim], for an order by distances of z, the farthest first."""
-    if hypotheses is None or hypotheses.ndim == 3:
-        return hypotheses
-    number = len(hypotheses)
-    found = np.zeros((number, min(turns, number), hypotheses.shape[1]), np.float32)
-    for first in range(number):
-        chosen, nearest = first, np.full(number, 3e38, np.float32)
-        for turn in range(found.shape[1]):
-            found[first, turn] = hypotheses[chosen]
-            np.minimum(nearest, np.sum((hypotheses - hypotheses[chosen]) ** 2, axis=1), out=nearest)
-            nearest[chosen] = -1
-            chosen = int(np.argmax(nearest))
-    return found
-
-
 class BeliefAgent(TaskAgent):
     """PEARL: z is drawn, after every episode, from a product of one Gaussian factor a transition."""
 
@@ -121,13 +104,13 @@ class BeliefAgent(TaskAgent):
         super().__init__(about, arrays)
         self.encoder = Encoder(about["encoder"], arrays, about["obs_dim"], about["policy"]["action_dim"])
         self.precision, self.weighted_mean = np.zeros((2, len(self.z)), np.float32)
-        self.hypotheses = in_turn(arrays.get("hypotheses"), about["exploration_episodes"])
+        self.hypotheses = arrays.get("hypotheses")  # [first, turn, latent_dim]
         self.state |= {"precision": self.precision, "weighted_mean": self.weighted_mean}
         if self.encoder.cell is not None:
             self.state |= self.encoder.cell.state
         if self.hypotheses is not None:
-            self.first = np.zeros(1, np.int64)  # the number of the hypothesis that came first
-            self.state["first"] = self.first
+            self.tried = np.zeros(2, np.int64)  # the number of the hypothesis that came first, and the turn now
+            self.state["tried"] = self.tried
         self._factor, self._zero = np.ones(len(self.z), np.float32), np.zeros((), np.float32)
         self._least = np.array(about["min_variance"], np.float32)
         self._kept, self._resample = np.float32(about.get("forgetting", 1)), about.get("resample", "episode")
@@ -136,8 +119,8 @@ class BeliefAgent(TaskAgent):
         super().begin(key, task)
         self._draw(*self._prior(), key)
         if self.hypotheses is not None:
-            self.first[0] = randint(key, len(self.hypotheses))
-            self.z[:] = self.hypotheses[self.first[0], 0]
+            self.tried[0] = randint(key, len(self.hypotheses))
+            self.z[:] = self.hypotheses[self.tried[0], 0]
 
     def restart(self, key: np.ndarray, task: np.ndarray) -> None:
         num_episodes = int(self.counts[1])  # those that explored count as done
@@ -184,7 +167,8 @@ class BeliefAgent(TaskAgent):
         super().end_episode(key)
         explores = self.counts[1] < self.about["exploration_episodes"]
         if explores and self.hypotheses is not None:
-            self.z[:] = self.hypotheses[self.first[0], self.counts[1] % self.hypotheses.shape[1]]
+            self.tried[1] += 1
+            self.z[:] = self.hypotheses[self.tried[0], self.tried[1] % self.hypotheses.shape[1]]
         else:
             self._draw(*(self._prior() if explores else self.belief()), key)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nacre.deploy.numpy_agents import AGENTS, in_turn
+from nacre.deploy.numpy_agents import AGENTS
 from nacre.deploy.onnx_graph import Graph, Value
 
 Memory = dict[str, Value]
@@ -142,8 +142,7 @@ class BeliefAgentGraph(TaskAgentGraph):
     def begin(self, graph: Graph) -> Memory:
         memory = super().begin(graph)
         if "hypotheses" in self.arrays:
-            first = graph.input("hypothesis", (), np.int64).reshape(1)
-            return memory | {"first": first, "z": self._tried(first, memory["counts"].part(1, 2))}
+            return memory | self._tried(memory["tried"] + graph.input("hypothesis", (), np.int64) * [1, 0])
         noise = graph.input("noise", self.state["z"].shape)
         return memory | {"z": noise * float(self.about["bottleneck"])}
 
@@ -188,7 +187,7 @@ class BeliefAgentGraph(TaskAgentGraph):
         if "hypotheses" not in self.arrays:
             tried = {"z": noise * float(self.about["bottleneck"])}
         else:
-            tried = {"z": self._tried(memory["first"], memory["counts"].part(1, 2))}
+            tried = self._tried(memory["tried"] + [0, 1])
         return memory | {name: explores.where(value, believed.get(name, memory[name])) for name, value in tried.items()}
 
     def belief(self, memory: Memory) -> tuple[Value, Value]:
@@ -212,14 +211,13 @@ class BeliefAgentGraph(TaskAgentGraph):
             z = (memory["counts"].part(1, 2) < num_exploring).where(memory["z"], z)
         return explores.where(memory["z"], z) if isinstance(explores, Value) else z
 
-    def _tried(self, first: Value, turn: Value) -> Value:
-        """z of an exploring episode, whose number is `turn`, by the number of the hypothesis that came first."""
-        hypotheses = in_turn(self.arrays["hypotheses"], self.about["exploration_episodes"])
-        assert hypotheses is not None
-        num_turns, graph = hypotheses.shape[1], first.graph
-        turn = graph.node("Mod", turn, graph.constant(np.array([num_turns], np.int64)))
+    def _tried(self, tried: Value) -> Memory:
+        """What is remembered in an exploring episode, whose turn and whose first hypothesis these are."""
+        hypotheses, graph = self.arrays["hypotheses"], tried.graph
+        num_turns = hypotheses.shape[1]
+        turn = graph.node("Mod", tried.part(1, 2), graph.constant(np.array([num_turns], np.int64)))
         rows = graph.constant(hypotheses.reshape(-1, hypotheses.shape[-1]))
-        return rows.row(first * num_turns + turn).reshape(-1)
+        return {"tried": tried, "z": rows.row(tried.part(0, 1) * num_turns + turn).reshape(-1)}
 
 
 class EmbeddingAgentGraph(TaskAgentGraph):

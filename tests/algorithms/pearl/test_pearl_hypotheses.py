@@ -14,7 +14,6 @@ import pytest
 import nacre
 from command_line import Capture, output, refusal
 from nacre.algorithms import pearl
-from nacre.deploy.numpy_agents import in_turn
 from nacre.deploy.trained_agent import TrainedAgent
 from nacre.learning import hypotheses
 from nacre.learning.encoder_contexts import draw_context
@@ -146,10 +145,17 @@ def test_what_has_none_says_so(run: Path, agent: TrainedAgent, tmp_path: Path, c
     assert "replay" in refusal(capsys, "adapt", str(without), "--task", "goal=1,0", "--exploration", "hypotheses")
 
 
-def test_bundles_of_earlier_versions_try_the_farthest_by_distances_of_z() -> None:
-    """They have the hypotheses alone, [hypothesis, latent_dim]."""
-    found = in_turn(LINE, 3)
-    assert found is not None and found[..., 0].tolist() == [[0, 10, 4], [1, 10, 4], [10, 0, 4], [4, 10, 0]]
-    assert in_turn(found, 3) is found and in_turn(None, 3) is None
-    every = in_turn(LINE, 9)
-    assert every is not None and every.shape == (4, 4, 1)
+def test_after_a_change_the_farthest_come_first_again(agent: TrainedAgent) -> None:
+    """`restart` keeps the number of episodes, and begins another order."""
+    trials = agent.trials.changed(9, exploration_episodes=8, exploration="hypotheses")
+    functions, params = agent.functions_for(trials), agent.params_for(trials)
+    known, tasks = params.hypotheses, agent.tasks.test
+    memory = functions.begin(params, tasks, jax.random.key(0))
+    for _ in range(2):
+        memory = functions.end_episode(params, memory, jax.random.key(1))
+    memory = functions.restart(params, memory, tasks, jax.random.key(2))
+    _, first = known.begin(len(memory.z), jax.random.key(2))
+    for turn in range(3):
+        np.testing.assert_array_equal(memory.z, known.at(first, jnp.full(len(first), turn)))
+        assert (np.asarray(memory.num_episodes) == 2 + turn).all()
+        memory = functions.end_episode(params, memory, jax.random.key(3))

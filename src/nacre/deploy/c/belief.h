@@ -26,10 +26,10 @@ static inline void nacre_draw(nacre_session *s, int is_prior, nacre_key key)
 }
 
 #if NACRE_NUM_HYPOTHESES
-/* z of the exploring episode of this number: what was believed of a train task. */
-static inline void nacre_try(nacre_session *s, uint32_t turn)
+/* z of an exploring episode: what was believed of a train task. */
+static inline void nacre_try(nacre_session *s)
 {
-    const uint32_t row = s->state.memory.first * NACRE_NUM_TURNS + turn % NACRE_NUM_TURNS;
+    const uint32_t row = s->state.memory.first * NACRE_NUM_TURNS + s->state.memory.turn % NACRE_NUM_TURNS;
     memcpy(s->state.memory.z, s->weights + NACRE_AT_HYPOTHESES + row * NACRE_LATENT_DIM, sizeof s->state.memory.z);
 }
 #endif
@@ -39,7 +39,8 @@ static inline void nacre_agent_begin(nacre_session *s, nacre_key key, const floa
     (void)task;
 #if NACRE_NUM_HYPOTHESES
     s->state.memory.first = nacre_randint(key, NACRE_NUM_HYPOTHESES);
-    nacre_try(s, 0);
+    s->state.memory.turn = 0;
+    nacre_try(s);
 #else
     nacre_draw(s, 1, key);
 #endif
@@ -100,7 +101,8 @@ static inline void nacre_agent_end_episode(nacre_session *s, nacre_key key)
     const int explores = ++s->state.memory.num_episodes < NACRE_EXPLORATION_EPISODES;
 #if NACRE_NUM_HYPOTHESES
     if (explores) {
-        nacre_try(s, (uint32_t)s->state.memory.num_episodes);
+        s->state.memory.turn++;
+        nacre_try(s);
         return;
     }
 #endif
