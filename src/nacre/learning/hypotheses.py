@@ -35,7 +35,7 @@ class Hypotheses(NamedTuple):
 
 
 def ordered(beliefs: Belief) -> Hypotheses:
-    """The means of these beliefs [hypothesis, latent_dim], those first that can best be told from those before."""
+    """The means of these beliefs [hypothesis, latent_dim]; the next is the one that is told best from those before."""
     mean, variance = beliefs.mean, beliefs.variance
 
     def from_one(one: tuple[Array, Array]) -> Array:

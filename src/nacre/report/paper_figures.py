@@ -40,7 +40,7 @@ class PaperFigure(NamedTuple):
 
 
 PAPER_EXPLORATION: dict[str, Any] = {"exploration": "prior"}
-"""The paper's agents explore with z from the prior. `fast` does not where robots walk to a place."""
+"""The paper's agents explore with z from the prior. `fast` explores by hypotheses on ant-goal and sparse goals."""
 
 
 def _six_domains() -> Iterator[Line]:
