@@ -82,7 +82,7 @@ BEFORE_THE_RULES: dict[str, dict[str, Any]] = {
         num_extra_context_episodes=0,
         newest_share=1.0,
     ),
-    "sparse-point-robot": {},
+    "sparse-point-robot": dict(num_posterior_episodes=0, num_extra_rl_episodes=20),
 }
 """What `fast` of a family had, and has no more."""
 
