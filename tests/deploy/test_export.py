@@ -136,8 +136,8 @@ def test_bad_bundles_are_refused_in_a_sentence(copied: Path) -> None:
     with_weights(copied, arrays | {"strange": first})
     refused("has the unknown array strange")
     shapes = json.loads(whole["agent.json"])["arrays"]
-    with_weights(copied, arrays | {"hypotheses": np.zeros((5, 2))})
-    rewritten(copied, arrays=shapes | {"hypotheses": [5, 2]})
+    with_weights(copied, arrays | {"hypotheses": np.zeros((5, 1, 2))})
+    rewritten(copied, arrays=shapes | {"hypotheses": [5, 1, 2]})
     refused("of a version with another order of hypotheses; use the session.py")
     (copied / "agent.json").write_bytes(whole["agent.json"].replace(b'"sampled": 0', b'"sampled": 1'))
     refused("agent.json was changed after the export")

@@ -10,6 +10,25 @@ SLOW = ("pearl", "pearl, by the mean", "focal, samples", "offline pearl, one epi
 """Of PEARL as it is, and of these protocols, others of the list and test_export.py have the parts."""
 
 
+def test_an_exploring_episode_of_all_its_steps_ends_with_the_turn_of_a_hypothesis() -> None:
+    method, settings, options = AGENTS["pearl, several hypotheses an episode"]
+    agent = untrained(method, **settings)
+    ours, theirs = numpy_session(agent, 7, **options), agent.session(7, **options)
+    assert ours.about["agent"]["hypothesis_steps"] == 10 and ours.about["horizon"] == 20
+    zero, found = np.zeros(2), []
+    for _ in range(3):
+        for _ in range(20):
+            for session in (ours, theirs):
+                session.act(zero)
+                session.observe(zero, -1.0)
+            found.append((ours._agent.z.copy(), np.asarray(theirs.memory.z)[0]))
+        ours.end_episode()
+        theirs.end_episode()
+    own, other = np.moveaxis(np.array(found), 1, 0)
+    assert np.abs(own - other).max() < 1e-5
+    assert len(np.unique(own[:40].round(4), axis=0)) == 4
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in AGENTS]
 )

@@ -24,7 +24,7 @@ from nacre.learning import replay as rings
 from nacre.learning.buffer_sizes import buffer_sizes, initial_phases
 from nacre.learning.collection import Buffers, Phases, without_observing
 from nacre.learning.encoder_contexts import draw_batch, draw_context, fresh_encoder
-from nacre.learning.hypotheses import Hypotheses, ordered
+from nacre.learning.hypotheses import Hypotheses, Tried
 from nacre.learning.networks import MLP, RecurrentEncoder, TanhGaussianPolicy, sample_action
 from nacre.learning.off_policy import Procedure, State, transfer
 from nacre.learning.replay import Replay
@@ -141,7 +141,7 @@ class Memory(NamedTuple):
     num_episodes: Int[Array, " lane"]
     z: Float[Array, "lane latent_dim"]
     hidden: Any = ()  # the recurrent encoder's state; () without one
-    tried: Any = ()  # where it explores by hypotheses: (the number of the first, the turn now), each [lane]
+    tried: Any = ()  # where it explores by hypotheses: Tried
 
 
 def belief(memory: Memory, config: PearlSettings) -> Belief:
@@ -175,14 +175,19 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
     by_hypotheses = config.exploration == HYPOTHESES and num_exploring > 0
 
     def begin(params: Params, task: Any, key: Key) -> Memory:
-        num_lanes = num_tasks(task)
-        empty = jnp.zeros((num_lanes, config.latent_dim))
-        z, first = sample_z(prior(empty.shape, config), jax.random.normal(key, empty.shape)), None
-        zero = jnp.zeros(num_lanes, jnp.int32)
+        zero = jnp.zeros(num_tasks(task), jnp.int32)
+        empty = jnp.zeros((len(zero), config.latent_dim))
+        hidden = params.encoder.start((len(zero),)) if isinstance(params.encoder, RecurrentEncoder) else ()
+        z = sample_z(prior(empty.shape, config), jax.random.normal(key, empty.shape))
+        memory = Memory(Factors(empty, empty), zero, zero, z, hidden)
         if by_hypotheses:
-            z, first = params.hypotheses.begin(num_lanes, key)
-        hidden = params.encoder.start((num_lanes,)) if isinstance(params.encoder, RecurrentEncoder) else ()
-        return Memory(Factors(empty, empty), zero, zero, z, hidden, (first, zero) if by_hypotheses else ())
+            turns = params.hypotheses.turns(num_exploring, family.horizon)
+            memory = trying(params, memory, params.hypotheses.begin(len(zero), turns, key))
+        return memory
+
+    def trying(params: Params, memory: Memory, tried: Tried) -> Memory:
+        z = select(memory.num_episodes < num_exploring, params.hypotheses.now(tried), memory.z)
+        return memory._replace(z=z, tried=tried)
 
     def act(params: Params, memory: Memory, obs: Array, key: Key, explore: bool) -> tuple[Array, Memory]:
         if protocol.re_infers and (explore or protocol.one_episode):
@@ -200,13 +205,13 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
         return action, memory
 
     def z_now(memory: Memory, key: Key) -> Array:
-        inferred = belief(memory, config)
-        if config.resample == "mean":
-            return inferred.mean
-        return sample_z(inferred, jax.random.normal(key, memory.z.shape))
+        found, noise = belief(memory, config), jax.random.normal(key, memory.z.shape)
+        return found.mean if config.resample == "mean" else sample_z(found, noise)
 
     def observe(params: Params, memory: Memory, transition: Transition) -> Memory:
         seen = memory._replace(num_transitions=memory.num_transitions + 1)
+        if by_hypotheses:
+            seen = trying(params, seen, seen.tried.after_step())
         if isinstance(params.encoder, RecurrentEncoder):
             raw, hidden = params.encoder.step(what_is_seen(transition, config), memory.hidden)
             return seen._replace(factors=as_factors(raw, config), hidden=hidden)
@@ -216,12 +221,9 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
     def end_episode(params: Params, memory: Memory, key: Key) -> Memory:
         num_episodes = memory.num_episodes + 1
         explores, noise = num_episodes < num_exploring, jax.random.normal(key, memory.z.shape)
-        if by_hypotheses:
-            first, turn = memory.tried
-            z = select(explores, params.hypotheses.at(first, turn + 1), sample_z(belief(memory, config), noise))
-            return memory._replace(num_episodes=num_episodes, z=z, tried=(first, turn + 1))
         source = select(explores, prior(memory.z.shape, config), belief(memory, config))
-        return memory._replace(num_episodes=num_episodes, z=sample_z(source, noise))
+        memory = memory._replace(num_episodes=num_episodes, z=sample_z(source, noise))
+        return trying(params, memory, memory.tried.after_episode()) if by_hypotheses else memory
 
     def restart(params: Params, memory: Memory, task: Any, key: Key) -> Memory:
         return begin(params, task, key)._replace(num_episodes=memory.num_episodes)
@@ -273,7 +275,7 @@ def exploring_params(state: State, family: Family, config: PearlSettings) -> Par
 @functools.partial(jax.jit, static_argnames=("family", "config"))
 def _hypotheses(params: Params, ring: Replay, key: Key, family: Family, config: PearlSettings) -> Hypotheses:
     contexts = draw_context(ring, jnp.arange(config.num_train_tasks), key, family, config)
-    return ordered(infer_posterior(params.encoder, contexts, config))
+    return Hypotheses(*infer_posterior(params.encoder, contexts, config))
 
 
 def compile_update(family: Family, config: PearlSettings, num_seeds: int, objective: Objective = OBJECTIVE) -> None:

@@ -76,7 +76,10 @@ class AgentParams(Protocol):
 
 
 class ExploringParams(Protocol):
-    """As `AgentParams`, with hypotheses about tasks out of the state's replay, for trials that explore by them."""
+    """As `AgentParams`, with hypotheses about tasks out of the state's replay, for trials that explore by them.
+
+    The parameters are a NamedTuple whose field `hypotheses` holds them, as arrays. Checkpoints keep them.
+    """
 
     def __call__(self, state: Any, family: Family, settings: Any, /) -> Any: ...
 
@@ -172,6 +175,11 @@ class Algorithm:
     several_devices: bool = False  # whether `meta_train` goes by the devices that its states lie on
     export: Export = _not_exported  # of methods whose agents act without JAX, too
     frozen: Frozen | None = None  # of methods that adapt by gradient steps, once adapted
+
+    @property
+    def has_hypotheses(self) -> bool:
+        """Whether its trials can explore by hypotheses about tasks."""
+        return self.exploring_params is not _no_hypotheses
 
     def params_for(self, state: Any, family: Family, settings: Any) -> Any:
         """What acting needs in trials such as the settings say."""

@@ -157,6 +157,7 @@ def _sizes(about: dict[str, Any], weights: _Weights) -> dict[str, Any]:
             "BOTTLENECK": int(agent["bottleneck"]), "PRIOR_FACTOR": int(agent["prior_factor"]),
             "MIN_VARIANCE": _number(agent["min_variance"]), "NUM_HYPOTHESES": len(hypotheses),
             "NUM_TURNS": hypotheses.shape[1], "AT_HYPOTHESES": weights.put(hypotheses),
+            "HYPOTHESIS_STEPS": agent.get("hypothesis_steps", 0),
             "FORGETTING": _number(agent.get("forgetting", 1)),
             "RESAMPLE": ("episode", "mean", "step").index(agent.get("resample", "episode")),
         }  # fmt: skip

@@ -104,12 +104,12 @@ class BeliefAgent(TaskAgent):
         super().__init__(about, arrays)
         self.encoder = Encoder(about["encoder"], arrays, about["obs_dim"], about["policy"]["action_dim"])
         self.precision, self.weighted_mean = np.zeros((2, len(self.z)), np.float32)
-        self.hypotheses = arrays.get("hypotheses")  # [first, turn, latent_dim]
+        self.hypotheses: Any = arrays.get("hypotheses")  # [first, turn, latent_dim]
         self.state |= {"precision": self.precision, "weighted_mean": self.weighted_mean}
         if self.encoder.cell is not None:
             self.state |= self.encoder.cell.state
         if self.hypotheses is not None:
-            self.tried = np.zeros(2, np.int64)  # the number of the hypothesis that came first, and the turn now
+            self.tried = np.zeros(3, np.int64)  # the hypothesis that came first, the turn now, and its steps so far
             self.state["tried"] = self.tried
         self._factor, self._zero = np.ones(len(self.z), np.float32), np.zeros((), np.float32)
         self._least = np.array(about["min_variance"], np.float32)
@@ -119,8 +119,7 @@ class BeliefAgent(TaskAgent):
         super().begin(key, task)
         self._draw(*self._prior(), key)
         if self.hypotheses is not None:
-            self.tried[0] = randint(key, len(self.hypotheses))
-            self.z[:] = self.hypotheses[self.tried[0], 0]
+            self._try(randint(key, len(self.hypotheses)), 0, 0)
 
     def restart(self, key: np.ndarray, task: np.ndarray) -> None:
         num_episodes = int(self.counts[1])  # those that explored count as done
@@ -147,6 +146,10 @@ class BeliefAgent(TaskAgent):
 
     def observe(self, obs: np.ndarray, action: np.ndarray, reward: float, next_obs: np.ndarray) -> None:
         self.counts[0] += 1
+        if self.hypotheses is not None and self.counts[1] < self.about["exploration_episodes"]:
+            first, turn, num_steps = self.tried
+            is_over = num_steps + 1 == self.about["hypothesis_steps"]
+            self._try(first, turn + is_over, 0 if is_over else num_steps + 1)
         output, factor = self.encoder.see(obs, action, reward, next_obs), self._factor
         mean = output[: len(factor)]
         if self.encoder.cell is not None:  # what it says is of all transitions
@@ -167,8 +170,8 @@ class BeliefAgent(TaskAgent):
         super().end_episode(key)
         explores = self.counts[1] < self.about["exploration_episodes"]
         if explores and self.hypotheses is not None:
-            self.tried[1] += 1
-            self.z[:] = self.hypotheses[self.tried[0], self.tried[1] % self.hypotheses.shape[1]]
+            first, turn, num_steps = self.tried
+            self._try(first, turn + (num_steps > 0), 0)
         else:
             self._draw(*(self._prior() if explores else self.belief()), key)
 
@@ -178,6 +181,10 @@ class BeliefAgent(TaskAgent):
             precision = precision + np.float32(1)
         variance = np.float32(1) / precision
         return variance * self.weighted_mean, variance if self.about["bottleneck"] else zero
+
+    def _try(self, first: Any, turn: Any, num_steps: Any) -> None:
+        self.tried[:] = first, turn, num_steps
+        self.z[:] = self.hypotheses[first, turn % self.hypotheses.shape[1]]
 
     def _prior(self) -> tuple[np.ndarray, np.ndarray]:
         zero = np.zeros_like(self.z)

@@ -34,7 +34,7 @@ def read_bundle(folder: str | Path) -> Bundle:
     file = folder / "weights.npz"
     arrays = arrays_of(file, content[file.name])
     check_arrays(file, arrays, {name: tuple(shape) for name, shape in about["arrays"].items()})
-    if "hypotheses" in arrays and arrays["hypotheses"].ndim != 3:
+    if "hypotheses" in arrays and "hypothesis_steps" not in about["agent"]:
         raise SessionError(
             f"{folder} is of a version with another order of hypotheses; use the session.py that lies beside it, or "
             "export it anew."

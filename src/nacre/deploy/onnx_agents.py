@@ -142,7 +142,7 @@ class BeliefAgentGraph(TaskAgentGraph):
     def begin(self, graph: Graph) -> Memory:
         memory = super().begin(graph)
         if "hypotheses" in self.arrays:
-            return memory | self._tried(memory["tried"] + graph.input("hypothesis", (), np.int64) * [1, 0])
+            return memory | self._tried(memory["tried"] + graph.input("hypothesis", (), np.int64) * [1, 0, 0])
         noise = graph.input("noise", self.state["z"].shape)
         return memory | {"z": noise * float(self.about["bottleneck"])}
 
@@ -174,6 +174,8 @@ class BeliefAgentGraph(TaskAgentGraph):
             precision, weighted_mean = precision + kept[0], weighted_mean + kept[1]
         recurrent = {name: value for name, value in recurrent.items() if name in self.state}
         seen = {"precision": precision, "weighted_mean": weighted_mean, "counts": memory["counts"] + [1, 0]}
+        if "hypotheses" in self.arrays:
+            seen |= self._where_exploring(memory, self._after_step(memory["tried"]), memory)
         return memory | recurrent | seen
 
     def end_episode(self, graph: Graph, memory: Memory) -> Memory:
@@ -183,12 +185,12 @@ class BeliefAgentGraph(TaskAgentGraph):
         believed, num_exploring = {"z": mean + variance.apply("Sqrt") * noise}, self.about["exploration_episodes"]
         if num_exploring <= 1:
             return memory | believed
-        explores = memory["counts"].part(1, 2) < num_exploring
         if "hypotheses" not in self.arrays:
             tried = {"z": noise * float(self.about["bottleneck"])}
         else:
-            tried = self._tried(memory["tried"] + [0, 1])
-        return memory | {name: explores.where(value, believed.get(name, memory[name])) for name, value in tried.items()}
+            num_steps = memory["tried"].part(2, 3)
+            tried = self._after(memory["tried"], num_steps.at_most(1), num_steps * 0)
+        return memory | self._where_exploring(memory, tried, memory | believed)
 
     def belief(self, memory: Memory) -> tuple[Value, Value]:
         precision, graph = memory["precision"], memory["precision"].graph
@@ -211,8 +213,22 @@ class BeliefAgentGraph(TaskAgentGraph):
             z = (memory["counts"].part(1, 2) < num_exploring).where(memory["z"], z)
         return explores.where(memory["z"], z) if isinstance(explores, Value) else z
 
+    def _where_exploring(self, memory: Memory, exploring: Memory, otherwise: Memory) -> Memory:
+        """What is remembered of these names, by whether the episode explores."""
+        explores = memory["counts"].part(1, 2) < self.about["exploration_episodes"]
+        return {name: explores.where(value, otherwise[name]) for name, value in exploring.items()}
+
+    def _after_step(self, tried: Value) -> Memory:
+        num_steps = tried.part(2, 3) + 1
+        is_over = num_steps.equals(self.about["hypothesis_steps"])
+        return self._after(tried, is_over.cast(np.int64), is_over.where(0, num_steps))
+
+    def _after(self, tried: Value, is_over: Value, num_steps: Value) -> Memory:
+        """With the next hypothesis if the turn of this one is over, after so many steps of a turn."""
+        return self._tried(tried.graph.concatenated(tried.part(0, 1), tried.part(1, 2) + is_over, num_steps))
+
     def _tried(self, tried: Value) -> Memory:
-        """What is remembered in an exploring episode, whose turn and whose first hypothesis these are."""
+        """What is remembered in an exploring episode: the first hypothesis, the turn and its steps are `tried`."""
         hypotheses, graph = self.arrays["hypotheses"], tried.graph
         num_turns = hypotheses.shape[1]
         turn = graph.node("Mod", tried.part(1, 2), graph.constant(np.array([num_turns], np.int64)))

@@ -17,7 +17,7 @@ from nacre.runs import tables
 from nacre.runs.checkpoints import Checkpoints
 from nacre.runs.directory import RunDirectory
 from nacre.runs.files import reading, reason_of, writing
-from nacre.runs.loading import Saved, load_state
+from nacre.runs.loading import Saved, hypotheses_of, load_state
 
 HUB = "hf://"
 PICTURE = "trials.png"
@@ -73,7 +73,10 @@ def write_shared(
     if whole:
         shutil.copytree(copies, folder / "checkpoints" / str(grad_steps))
     else:
-        saved = Saved(state, _wall_seconds(run, grad_steps), run.tasks.train, run.tasks.test)
+        known = hypotheses_of(run, grad_steps)
+        if known is None and any((copies / "replay").glob("*.npy")):
+            known = run.experiment.hypotheses(load_state(run, checkpoint=grad_steps))
+        saved = Saved(state, _wall_seconds(run, grad_steps), run.tasks.train, run.tasks.test, known or ())
         Checkpoints(folder / "checkpoints").save(grad_steps, saved, [folder / name for name in tables.TABLES])
     named = None if picture is None else f"trials{picture.suffix}"
     (folder / "README.md").write_text(

@@ -26,7 +26,7 @@ from nacre.runs.compilation_cache import use_compilation_cache
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import Experiment, check_seed
 from nacre.runs.files import notice
-from nacre.runs.loading import load_state
+from nacre.runs.loading import hypotheses_of, load_state
 from nacre.simulation import rollout
 from nacre.types import Agent, ArrayLike, Logged, Tasks
 
@@ -383,11 +383,12 @@ def agent_of(run: RunDirectory, state: Any) -> TrainedAgent:
     """The trained agent of a run's state, which is that of one of its checkpoints, read without the replay."""
     experiment, grad_steps = run.experiment, int(state.grad_steps)
 
-    def exploring_params() -> Any:
-        whole = load_state(run, checkpoint=grad_steps)
-        return experiment.algorithm.exploring_params(whole, experiment.family, experiment.settings)
+    params, known = experiment.algorithm.agent_params(state), hypotheses_of(run, grad_steps)
 
-    params = experiment.algorithm.agent_params(state)
+    def exploring_params() -> Any:
+        found = experiment.hypotheses(load_state(run, checkpoint=grad_steps)) if known is None else known
+        return params._replace(hypotheses=found)
+
     networks = None if experiment.algorithm.critics is None else experiment.algorithm.critics(state)
     return TrainedAgent(experiment, run.tasks, params, grad_steps, exploring_params, run, networks)
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 
 from nacre.errors import NacreError
@@ -122,8 +123,10 @@ def posterior_sampling(params: Any, family: Family, config: PearlSettings, min_v
     }  # fmt: skip
     arrays = policy_arrays | encoder_arrays
     if config.exploration == HYPOTHESES and num_exploring > 0:
-        in_turn = np.asarray(params.hypotheses.order)[:, :num_exploring]
-        arrays["hypotheses"] = _array(params.hypotheses.z)[in_turn]  # [first, turn, latent_dim]
+        turns = params.hypotheses.turns(num_exploring, family.horizon)
+        in_turn = params.hypotheses.in_turn(jnp.arange(len(params.hypotheses.z)), turns)
+        arrays["hypotheses"] = _array(params.hypotheses.z)[np.asarray(in_turn)]  # [first, turn, latent_dim]
+        words["hypothesis_steps"] = turns.num_steps
     return words, arrays
 
 

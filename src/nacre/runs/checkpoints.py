@@ -36,6 +36,9 @@ KEPT = 2
 UNFINISHED = ".unfinished"
 _LEFTOVER = re.compile(rf"\d+({re.escape(UNFINISHED)}|\.orbax-checkpoint-tmp.*)")  # of this version, of one before
 
+MADE_ANEW = "hypotheses."
+"""Leaves of which a run that goes on has no need."""
+
 Arrays = dict[str, np.ndarray]
 """The leaves of a checkpoint by name, as in 'state.networks.encoder.weights.0'; parts of a replay are memory maps."""
 
@@ -150,6 +153,12 @@ class Checkpoints:
         for name, leaf in buffers.items():
             arrays |= _read_replay(where / "replay", name, leaf)
         return arrays
+
+    def holds(self, grad_steps: int, part: str) -> bool:
+        """Whether a checkpoint has leaves of this part of the tree, beside the replay."""
+        where = self.path(grad_steps)
+        with _as_damage(where / "state"):
+            return any(name.startswith(f"{part}.") for name in _names_of_state(where / "state"))
 
     def first_good(self, candidates: Sequence[int], template: Any) -> tuple[int, Arrays]:
         """The first of these checkpoints that can be trusted, and what it holds; says which could not.
@@ -289,6 +298,7 @@ def _read_replay(folder: Path, name: str, template: Replay) -> Arrays:
 def _check_names(where: Path, wanted: set[str], saved: set[str], writer: str, whole: bool) -> None:
     """Refuses a checkpoint of a version of nacre whose state has other leaves. To act, leaves may be left over."""
     here = importlib.metadata.version("nacre")
+    saved = {name for name in saved if not name.startswith(MADE_ANEW) or name in wanted}
     if any(name.startswith("state.optimiser") for name in wanted - saved):
         raise NacreError(
             f"the checkpoint {where} has no optimisers, so its run cannot go on, only act; push it anew with --whole."

@@ -94,6 +94,13 @@ class Experiment:
             return {"train": 1, "test": 1}
         return {"train": settings.num_train_tasks, "test": settings.num_test_tasks}
 
+    def hypotheses(self, state: Any) -> Any:
+        """What trials can explore by, made of a state's replay; () of methods without hypotheses."""
+        algorithm = self.algorithm
+        if not algorithm.has_hypotheses:
+            return ()
+        return algorithm.exploring_params(state, self.family, self.settings).hypotheses
+
     def draw_tasks(self) -> TaskSet:
         """The run's tasks: those of its data set, or as they follow from its task_seed."""
         if not self.options.data:

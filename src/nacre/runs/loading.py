@@ -27,6 +27,7 @@ class Saved(NamedTuple):
     wall_seconds: np.float64
     train_tasks: Tasks
     test_tasks: Tasks
+    hypotheses: Any = ()  # about tasks, of methods whose trials can explore by them; not needed to go on
 
 
 def fresh(run: RunDirectory) -> Saved:
@@ -67,6 +68,21 @@ def load_state(run: RunDirectory, *, with_buffers: bool = True, checkpoint: str 
             continue
         check_tasks(run, arrays)
         return rebuilt(fresh(run) if with_buffers else template, arrays).state
+
+
+def hypotheses_of(run: RunDirectory, grad_steps: int) -> Any:
+    """What trials explore by, as the checkpoint at this update keeps it; () of methods without hypotheses.
+
+    Older checkpoints do not keep it: None.
+    """
+    experiment, checkpoints = run.experiment, Checkpoints(run.checkpoints, read_only=True)
+    if not experiment.algorithm.has_hypotheses:
+        return ()
+    if not checkpoints.holds(grad_steps, "hypotheses"):
+        return None
+    of_state = jax.eval_shape(lambda: experiment.hypotheses(fresh(run).state))
+    wanted = Saved((), np.float64(0.0), {}, {}, of_state)
+    return rebuilt(wanted, checkpoints.read(grad_steps, wanted)).hypotheses
 
 
 def good_arrays(

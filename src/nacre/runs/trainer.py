@@ -152,7 +152,8 @@ class _Training:
         _check_learnt(state, self.run)
         self.sinks.flush()
         tasks = self.run.tasks
-        tree = Saved(state, np.float64(self.wall_seconds()), tasks.train, tasks.test)
+        found = self.experiment.hypotheses(state)
+        tree = Saved(state, np.float64(self.wall_seconds()), tasks.train, tasks.test, found)
         self.checkpoints.save(int(state.grad_steps), tree, self.run.table_files)
         best = self._best_kept() if self.experiment.options.keep == "best" else None
         self.checkpoints.prune([] if best is None else [best])

@@ -15,19 +15,24 @@ import nacre
 from command_line import Capture, output, refusal
 from nacre.algorithms import pearl
 from nacre.deploy.trained_agent import TrainedAgent
-from nacre.learning import hypotheses
 from nacre.learning.encoder_contexts import draw_context
-from nacre.runs.loading import load_state
+from nacre.learning.hypotheses import Hypotheses
+from nacre.runs.checkpoints import Checkpoints
+from nacre.runs.loading import Saved, hypotheses_of, load_state
 from nacre.simulation import rollout
-from nacre.types import Belief
+from nacre.types import Transition
 
 LINE = np.array([[0.0], [1.0], [10.0], [4.0]], np.float32)
 
 
+def known_of(mean: np.ndarray, variance: Any = 1.0) -> Hypotheses:
+    return Hypotheses(jnp.asarray(mean), jnp.broadcast_to(jnp.asarray(variance), mean.shape))
+
+
 def order_of(variance: Any, mean: np.ndarray = LINE) -> list[list[int]]:
-    known = hypotheses.ordered(Belief(jnp.asarray(mean), jnp.broadcast_to(jnp.asarray(variance), mean.shape)))
-    np.testing.assert_array_equal(known.z, mean)
-    return np.asarray(known.order).tolist()
+    """One in each episode."""
+    known, every = known_of(mean, variance), jnp.arange(len(mean))
+    return np.asarray(known.in_turn(every, known.turns(num_episodes=len(mean), horizon=100))).tolist()
 
 
 @pytest.mark.parametrize("variance", [1.0, 0.0])  # 0: of an encoder that infers points
@@ -48,14 +53,52 @@ def test_all_axes_count() -> None:
 
 
 def test_each_lane_begins_with_a_hypothesis_of_its_own_and_tries_none_twice() -> None:
-    known = hypotheses.ordered(Belief(jnp.asarray(LINE), jnp.ones_like(LINE)))
-    z, first = known.begin(60, jax.random.key(0))
-    assert set(np.asarray(z)[:, 0]) == {0.0, 1.0, 4.0, 10.0}
-    np.testing.assert_array_equal(z, known.at(first, jnp.zeros(60, jnp.int32)))
-    seen = np.concatenate([known.at(first, jnp.full(60, turn)) for turn in range(8)], axis=1)
+    known = known_of(LINE)
+    tried = known.begin(60, known.turns(num_episodes=8, horizon=100), jax.random.key(0))
+    seen = np.concatenate([known.now(tried._replace(turn=jnp.full(60, turn))) for turn in range(8)], axis=1)
+    assert set(seen[:, 0]) == {0.0, 1.0, 4.0, 10.0}
     for turns in (seen[:, :4], seen[:, 4:]):
         assert (np.sort(turns, axis=1) == [0.0, 1.0, 4.0, 10.0]).all()
     np.testing.assert_array_equal(seen[:, :4], seen[:, 4:])  # after the last of them the first again
+
+
+@pytest.mark.parametrize(
+    "num_episodes, horizon, turns",
+    [
+        (2, 20, (2, 10, 4)),  # the shortest turns
+        (2, 19, (1, 19, 2)),  # not two of 10 steps
+        (1, 200, (20, 10, 20)),
+        (2, 200, (20, 10, 40)),
+        (20, 200, (5, 40, 100)),  # more, and some would be tried twice
+        (3, 400, (31, 13, 93)),  # 33 turns would be of 12.1 steps
+        (150, 20, (1, 20, 100)),  # after all of them the first again
+        (1, 5, (1, 5, 1)),
+    ],
+)
+def test_an_episode_tries_as_many_as_last_ten_steps_if_none_comes_twice(
+    num_episodes: int, horizon: int, turns: tuple[int, int, int]
+) -> None:
+    assert known_of(np.zeros((100, 1), np.float32)).turns(num_episodes, horizon) == turns
+
+
+def test_those_of_an_episode_are_near_each_other() -> None:
+    """Of 0, 10, 4, 7, 2 and 1 in turn, with three an episode."""
+    known = known_of(np.array([[0.0], [1.0], [10.0], [4.0], [2.0], [7.0]], np.float32))
+    found = known.in_turn(jnp.array([0]), known.turns(num_episodes=2, horizon=30))[0]
+    assert np.asarray(known.z)[np.asarray(found), 0].tolist() == [0.0, 1.0, 2.0, 10.0, 7.0, 4.0]
+    fewer = known.in_turn(jnp.array([0]), known.turns(num_episodes=2, horizon=20))[0]
+    assert np.asarray(known.z)[np.asarray(fewer), 0].tolist() == [0.0, 4.0, 10.0, 7.0]
+
+
+def test_a_turn_ends_after_its_steps_and_with_the_episode() -> None:
+    known = known_of(np.arange(100.0, dtype=np.float32)[:, None])
+    tried, found = known.begin(1, known.turns(num_episodes=4, horizon=20), jax.random.key(0)), []
+    for num_steps in (20, 13, 4, 20):  # two whole episodes, and two that end early
+        for _ in range(num_steps):
+            found.append(int(tried.turn[0]))
+            tried = tried.after_step()
+        tried = tried.after_episode()
+    assert found == [0] * 10 + [1] * 10 + [2] * 10 + [3] * 3 + [4] * 4 + [5] * 10 + [6] * 10
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +112,7 @@ def agent(run: Path) -> TrainedAgent:
 
 
 def z_of_episodes(agent: TrainedAgent, tasks: Any, episodes: int = 4) -> np.ndarray:
-    """[episode, task, latent_dim]; all but the last explore."""
+    """At the start of every episode, [episode, task, latent_dim]; all but the last explore."""
     trials = agent.trials.changed(episodes, exploration_episodes=episodes - 1, exploration="hypotheses")
     functions, params = agent.functions_for(trials), agent.params_for(trials)
     played = rollout.trial(agent.family, functions, params, tasks, jax.random.key(3), episodes, None)
@@ -87,8 +130,8 @@ def test_they_are_what_contexts_of_the_train_tasks_make_the_agent_believe(run: P
     factors = pearl.encode(state.networks.encoder, contexts, settings)
     means = factors.weighted_mean.sum(axis=1) / factors.precision.sum(axis=1)
     np.testing.assert_allclose(params.hypotheses.z, means, rtol=1e-4, atol=1e-5)
-    known = hypotheses.ordered(pearl.infer_posterior(state.networks.encoder, contexts, settings))
-    np.testing.assert_array_equal(params.hypotheses.order, known.order)
+    variances = 1.0 / factors.precision.sum(axis=1)
+    np.testing.assert_allclose(params.hypotheses.variance, variances, rtol=1e-4, atol=1e-7)
 
 
 def test_exploring_episodes_act_on_them_and_the_scored_one_on_the_belief(agent: TrainedAgent) -> None:
@@ -108,13 +151,15 @@ def test_no_test_task_enters(agent: TrainedAgent) -> None:
 def test_a_session_tries_another_in_every_exploring_episode(agent: TrainedAgent) -> None:
     session = agent.session(5, 4, exploration="hypotheses", exploration_episodes=3)
     known = np.asarray(agent.params_for(agent.trials.changed(exploration="hypotheses")).hypotheses.z)
-    tried = []
+    tried: list[Any] = []
     for _ in range(3):
-        session.act(np.zeros(2))
-        tried += np.flatnonzero((known == np.asarray(session.memory.z)).all(axis=1)).tolist()
-        session.observe(np.zeros(2), -1.0)
+        for _ in range(20):
+            session.act(np.zeros(2))
+            tried += np.flatnonzero((known == np.asarray(session.memory.z)).all(axis=1)).tolist()
+            session.observe(np.zeros(2), -1.0)
         session.end_episode()
-    assert len(tried) == len(set(tried)) == 3
+    of_turns = np.array(tried).reshape(len(known) // 3 * 3, -1)  # as many as there are for three episodes
+    assert (of_turns == of_turns[:, :1]).all() and len(set(of_turns[:, 0])) == len(of_turns)
 
 
 def test_a_run_may_be_scored_so_and_learns_as_ever(agent: TrainedAgent, tmp_path: Path) -> None:
@@ -139,10 +184,49 @@ def test_what_has_none_says_so(run: Path, agent: TrainedAgent, tmp_path: Path, c
         )
     with pytest.raises(nacre.NacreError, match="load it from its run"):
         TrainedAgent(agent.experiment, agent.tasks, agent.params).meet("goal=1,0", exploration="hypotheses")
-    without = Path(shutil.copytree(run, tmp_path / "without"))
-    for replay in without.glob("checkpoints/*/replay"):
+
+
+def without_replay(run: Path) -> Path:
+    for replay in run.glob("checkpoints/*/replay"):
         shutil.rmtree(replay)
-    assert "replay" in refusal(capsys, "adapt", str(without), "--task", "goal=1,0", "--exploration", "hypotheses")
+    return run
+
+
+def returns(run: Path) -> np.ndarray:
+    return nacre.load(run).evaluate(exploration="hypotheses")[0]
+
+
+def test_a_checkpoint_keeps_them_for_trials_without_the_replay(run: Path, tmp_path: Path) -> None:
+    without = without_replay(Path(shutil.copytree(run, tmp_path / "without")))
+    np.testing.assert_array_equal(returns(without), returns(run))
+    nacre.push(run, tmp_path / "pushed")
+    np.testing.assert_array_equal(returns(tmp_path / "pushed"), returns(run))
+
+
+def test_of_an_older_checkpoint_they_are_made_of_the_replay(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    older = Path(shutil.copytree(run, tmp_path / "older"))
+    directory = nacre.RunDirectory(older)
+    state, tasks = load_state(directory), directory.tasks
+    shutil.rmtree(directory.checkpoints)
+    Checkpoints(directory.checkpoints).save(int(state.grad_steps), Saved(state, np.float64(1), tasks.train, tasks.test))
+    np.testing.assert_allclose(returns(older), returns(run), rtol=1e-4)
+    nacre.push(older, tmp_path / "pushed")
+    np.testing.assert_array_equal(returns(tmp_path / "pushed"), returns(older))
+    without_replay(older)
+    assert "replay" in refusal(capsys, "adapt", str(older), "--task", "goal=1,0", "--exploration", "hypotheses")
+    nacre.push(older, tmp_path / "bare")
+    assert "replay" in refusal(
+        capsys, "adapt", str(tmp_path / "bare"), "--task", "goal=1,0", "--exploration", "hypotheses"
+    )
+
+
+def test_a_checkpoint_keeps_what_its_replay_makes(run: Path) -> None:
+    directory = nacre.RunDirectory(run)
+    kept = load_state(directory)
+    assert Checkpoints(directory.checkpoints, read_only=True).holds(int(kept.grad_steps), "hypotheses")
+    known = hypotheses_of(directory, int(kept.grad_steps))
+    for one, other in zip(known, directory.experiment.hypotheses(kept), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_after_a_change_the_farthest_come_first_again(agent: TrainedAgent) -> None:
@@ -150,12 +234,15 @@ def test_after_a_change_the_farthest_come_first_again(agent: TrainedAgent) -> No
     trials = agent.trials.changed(9, exploration_episodes=8, exploration="hypotheses")
     functions, params = agent.functions_for(trials), agent.params_for(trials)
     known, tasks = params.hypotheses, agent.tasks.test
-    memory = functions.begin(params, tasks, jax.random.key(0))
-    for _ in range(2):
-        memory = functions.end_episode(params, memory, jax.random.key(1))
+
+    def episode(memory: pearl.Memory) -> pearl.Memory:
+        step = Transition(*(jnp.zeros((len(memory.z), *shape)) for shape in ((2,), (2,), (), (), (), (2,))))
+        return functions.end_episode(params, functions.observe(params, memory, step), jax.random.key(1))
+
+    memory = episode(episode(functions.begin(params, tasks, jax.random.key(0))))
     memory = functions.restart(params, memory, tasks, jax.random.key(2))
-    _, first = known.begin(len(memory.z), jax.random.key(2))
+    tried = known.begin(len(memory.z), known.turns(8, agent.family.horizon), jax.random.key(2))
     for turn in range(3):
-        np.testing.assert_array_equal(memory.z, known.at(first, jnp.full(len(first), turn)))
+        np.testing.assert_array_equal(memory.z, known.now(tried._replace(turn=tried.turn + turn)))
         assert (np.asarray(memory.num_episodes) == 2 + turn).all()
-        memory = functions.end_episode(params, memory, jax.random.key(3))
+        memory = episode(memory)

@@ -32,6 +32,13 @@ static inline void nacre_try(nacre_session *s)
     const uint32_t row = s->state.memory.first * NACRE_NUM_TURNS + s->state.memory.turn % NACRE_NUM_TURNS;
     memcpy(s->state.memory.z, s->weights + NACRE_AT_HYPOTHESES + row * NACRE_LATENT_DIM, sizeof s->state.memory.z);
 }
+
+static inline void nacre_next_turn(nacre_session *s, int is_over)
+{
+    s->state.memory.turn += (uint32_t)is_over;
+    s->state.memory.turn_steps = 0;
+    nacre_try(s);
+}
 #endif
 
 static inline void nacre_agent_begin(nacre_session *s, nacre_key key, const float *task)
@@ -39,7 +46,7 @@ static inline void nacre_agent_begin(nacre_session *s, nacre_key key, const floa
     (void)task;
 #if NACRE_NUM_HYPOTHESES
     s->state.memory.first = nacre_randint(key, NACRE_NUM_HYPOTHESES);
-    s->state.memory.turn = 0;
+    s->state.memory.turn = s->state.memory.turn_steps = 0;
     nacre_try(s);
 #else
     nacre_draw(s, 1, key);
@@ -84,6 +91,10 @@ static inline void nacre_agent_observe(
     nacre_memory *memory = &s->state.memory;
     int i;
     memory->num_transitions++;
+#if NACRE_NUM_HYPOTHESES
+    if (memory->num_episodes < NACRE_EXPLORATION_EPISODES && ++memory->turn_steps == NACRE_HYPOTHESIS_STEPS)
+        nacre_next_turn(s, 1);
+#endif
     for (i = 0; i < NACRE_LATENT_DIM; i++) {
         float factor = 1.0f;
         if (NACRE_BOTTLENECK) {
@@ -101,8 +112,7 @@ static inline void nacre_agent_end_episode(nacre_session *s, nacre_key key)
     const int explores = ++s->state.memory.num_episodes < NACRE_EXPLORATION_EPISODES;
 #if NACRE_NUM_HYPOTHESES
     if (explores) {
-        s->state.memory.turn++;
-        nacre_try(s);
+        nacre_next_turn(s, s->state.memory.turn_steps > 0);
         return;
     }
 #endif

@@ -3,7 +3,7 @@ typedef struct {
     float z[NACRE_LATENT_DIM];
     float precision[NACRE_LATENT_DIM], weighted_mean[NACRE_LATENT_DIM]; /* sums of factors */
 #if NACRE_NUM_HYPOTHESES
-    uint32_t first, turn; /* the number of the hypothesis that came first, and the turn now */
+    uint32_t first, turn, turn_steps; /* the hypothesis that came first, the turn now, and its steps so far */
 #endif
 #if NACRE_UNITS
     nacre_cell cell;
