@@ -65,10 +65,24 @@ def test_a_robot_that_must_balance_looks_farther_ahead_with_two_critics() -> Non
     assert not rules.must_balance(FAMILIES["ant-dir"])  # it may end its episodes, and hardly ever does
 
 
-def test_a_robot_that_walks_to_a_place_has_targets_of_one_step_and_explores_by_hypotheses() -> None:
+def test_a_robot_that_walks_to_a_place_has_targets_of_one_step() -> None:
     one_step = {name for name, family in FAMILIES.items() if row(family)["num_step_returns"] == 1}
-    hypotheses = {name for name, family in FAMILIES.items() if row(family).get("exploration") == "hypotheses"}
-    assert one_step == hypotheses == {"ant-goal", "sparse-point-robot"}
+    assert one_step == {"ant-goal", "sparse-point-robot"}
+
+
+@pytest.mark.parametrize("preset", ["fast", "best"])
+def test_all_explore_by_hypotheses(preset: str) -> None:
+    assert {row(family, preset)["exploration"] for family in (*FAMILIES.values(), Robot)} == {"hypotheses"}
+
+
+def test_a_robot_that_runs_to_the_end_in_one_of_two_tasks_looks_farther_ahead_with_scaled_rewards() -> None:
+    fields = ("discount", "reward_scale", "kl_weight")
+    runs_on = {name for name, family in FAMILIES.items() if rules.runs_on(family)}
+    assert runs_on == {"cheetah-dir"}
+    assert [row(FAMILIES["cheetah-dir"])[field] for field in fields] == [0.99, 0.2, 0.001]
+    assert [row(FAMILIES["ant-dir"])[field] for field in fields] == [0.95, 1.0, 0.01]  # it may end its episodes
+    oracle, of_pearl = (nacre.resolve(name, "cheetah-dir", "fast").settings for name in ("oracle", "pearl"))
+    assert [getattr(oracle, field) for field in fields[:2]] == [getattr(of_pearl, field) for field in fields[:2]]
 
 
 def test_the_encoder_sees_wide_next_observations_only_where_dynamics_may_differ() -> None:

@@ -23,11 +23,13 @@ WIDE = 200
 # instead of V, learnt temperature), a shorter horizon of credit, rewards that reach earlier steps in fewer updates. One
 # critic takes two thirds of the work of two. The encoder sees the next observation, unless observations are wide and
 # tasks differ in rewards alone. With rewards a fifth of the paper's, its weight of the KL would keep the belief at the
-# prior.
+# prior. Exploring by hypotheses scores at least as well as by the prior in every family where the same agents were
+# tested with both.
 _ALL: dict[str, object] = dict(
     use_value_network=False, normalise_critics=True, automatic_temperature=True, num_hidden_layers=2,
     use_next_obs_in_context=True, context_batch_size=128, batch_size=32, reward_scale=1.0, learning_rate_decay=0.05,
     soft_target_tau=0.01, num_critics=1, discount=0.95, num_step_returns=3, normalise_inputs="all",
+    exploration="hypotheses",
 )  # fmt: skip
 _LARGE: dict[str, object] = dict(hidden_dim=256, encoder_hidden_dim=128, learning_rate=1e-3)
 _SMALL: dict[str, object] = dict(hidden_dim=64, encoder_hidden_dim=64, learning_rate=2e-3)
@@ -54,7 +56,7 @@ _TWO_TASKS: dict[str, object] = dict(
 _SPARSE: dict[str, object] = dict(
     num_initial_episodes=50, num_straight_episodes=30, num_prior_episodes=20, num_posterior_episodes=20, latent_dim=2,
     num_extra_rl_episodes=0, num_extra_context_episodes=0, newest_share=1.0,
-    use_next_obs_in_context=False, num_exploration_episodes=15, exploration="hypotheses", meta_batch=16,
+    use_next_obs_in_context=False, num_exploration_episodes=15, meta_batch=16,
     context="recent", num_relabelled_tasks=0, normalise_inputs="none", num_step_returns=1, kl_weight=0.00625,
     reward_scale=5.0, soft_target_tau=0.005, iterations=75, num_tasks_sample=10,
 )  # fmt: skip
@@ -73,6 +75,11 @@ def must_balance(family: type[Family]) -> bool:
 def walks_to_a_place(family: type[Family]) -> bool:
     """Whether its robot is many steps away from a place, of which one step brings it a little nearer."""
     return family.in_plane and family.horizon >= SHORT
+
+
+def runs_on(family: type[Family]) -> bool:
+    """Whether its robot runs to the end of the episode, whatever it does, in one of two tasks."""
+    return not family.disjoint and not family.can_terminate and family.horizon >= SHORT
 
 
 def dynamics_may_differ(family: type[Family]) -> bool:
@@ -111,8 +118,10 @@ def _method(family: type[Family]) -> Row:
         row |= dict(discount=0.9)
     if must_balance(family):
         row |= dict(discount=0.99, num_critics=2)
+    if runs_on(family):
+        row |= dict(discount=0.99, reward_scale=0.2, kl_weight=0.001)
     if walks_to_a_place(family):
-        row |= dict(num_step_returns=1, exploration="hypotheses")
+        row |= dict(num_step_returns=1)
     if family.obs_dim > WIDE and not dynamics_may_differ(family):
         row |= dict(use_next_obs_in_context=False)
     if family.rewards_under is not Family.rewards_under and family.disjoint:

@@ -40,7 +40,7 @@ class PaperFigure(NamedTuple):
 
 
 PAPER_EXPLORATION: dict[str, Any] = {"exploration": "prior"}
-"""The paper's agents explore with z from the prior. `fast` explores by hypotheses on ant-goal and sparse goals."""
+"""The paper's agents explore with z from the prior, agents of `fast` by hypotheses."""
 
 
 def _six_domains() -> Iterator[Line]:
