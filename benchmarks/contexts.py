@@ -51,7 +51,7 @@ def play(agent: nacre.TrainedAgent, speed: np.ndarray, episodes: int, key: Any, 
     Actions are stochastic with `explore`, as in meta-training's collection; a trial's are not.
     """
     family, config, task = agent.experiment.family, agent.experiment.settings, {"velocity": speed}
-    blind = pearl.make_agent(family, config)._replace(observe=lambda params, memory, transition: memory)
+    blind = pearl.make_agent(family, config.of_collection())._replace(observe=lambda params, memory, transition: memory)
     seen = []
     for each in jax.random.split(key, episodes):
         begin_key, episode_key = jax.random.split(each)

@@ -51,7 +51,7 @@ def with_one_odd(agent: Agent) -> Agent:
 
 def rows(path: str) -> list[dict[str, Any]]:
     agent = nacre.load(path)
-    family, tasks, params, episodes = agent.family, agent.tasks, agent.params, agent.trials.episodes
+    family, tasks, params, episodes = agent.family, agent.tasks, agent.params_for(agent.trials), agent.trials.episodes
     key = jax.random.key(0)
     seen = statistics(family, agent.functions, params, tasks.train, key, episodes, agent.believes)
     played = list(rollout.trial(family, agent.functions, params, tasks.train, key, episodes))

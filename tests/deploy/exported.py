@@ -11,8 +11,8 @@ import numpy as np
 import nacre
 from nacre.deploy import NumpySession, bundles
 from nacre.deploy.numpy_bundle import Bundle
-from nacre.learning.hypotheses import Hypotheses
 from nacre.runs.experiment import from_preset
+from nacre.types import Belief
 
 TASK = {"oracle": "goal=0.6,0.8"}
 PEARL = dict(encoder_hidden_dim=8)
@@ -29,6 +29,9 @@ AGENTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "pearl, several hypotheses an episode": (  # two in each, half of its steps each
         "pearl", PEARL, dict(exploration="hypotheses", exploration_episodes=2, episodes=4)
+    ),
+    "pearl, would explore by hypotheses": (  # where this protocol does not
+        "pearl", PEARL | dict(exploration="hypotheses"), dict(protocol="online-np")
     ),
     "pearl, forgets": (
         "pearl", PEARL, dict(forgetting=0.8, resample="step", exploration_episodes=2, episodes=3)
@@ -62,9 +65,9 @@ def untrained(method: str, **settings: Any) -> nacre.TrainedAgent:
 
     params = jax.tree.map(drawn, shapes)
     tried = rng.standard_normal((5, getattr(experiment.settings, "latent_dim", 0))).astype(np.float32)
-    known = Hypotheses(tried, np.square(tried[::-1]) + 0.1)
+    known = Belief(tried, np.square(tried[::-1]) + 0.1)
     tasks = experiment.family.task_set(0, 2, 2)
-    return nacre.TrainedAgent(experiment, tasks, params, exploring_params=lambda: params._replace(hypotheses=known))
+    return nacre.TrainedAgent(experiment, tasks, params, hypotheses=lambda: known)
 
 
 def numpy_session(

@@ -24,7 +24,7 @@ from nacre.learning import replay as rings
 from nacre.learning.buffer_sizes import buffer_sizes, initial_phases
 from nacre.learning.collection import Buffers, Phases, without_observing
 from nacre.learning.encoder_contexts import draw_batch, draw_context, fresh_encoder
-from nacre.learning.hypotheses import Hypotheses, Tried
+from nacre.learning.hypotheses import Tried, planned
 from nacre.learning.networks import MLP, RecurrentEncoder, TanhGaussianPolicy, sample_action
 from nacre.learning.off_policy import Procedure, State, transfer
 from nacre.learning.replay import Replay
@@ -32,7 +32,6 @@ from nacre.learning.soft_actor_critic import Inferred, Metrics, Networks, Noise,
 from nacre.presets import protocols
 from nacre.presets.pearl import PearlSettings
 from nacre.presets.pearl_presets import PRESETS
-from nacre.presets.settings import HYPOTHESES
 from nacre.types import Agent, Belief, Key, Transition, select, stream
 
 MIN_VARIANCE = 1e-7
@@ -130,7 +129,7 @@ class Params(NamedTuple):
 
     encoder: MLP | RecurrentEncoder
     policy: TanhGaussianPolicy
-    hypotheses: Any = ()  # where trials explore by them: Hypotheses, one for every train task
+    hypotheses: Any = ()  # where trials explore by them: Hypotheses
 
 
 class Memory(NamedTuple):
@@ -172,7 +171,6 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
     protocol = protocols.parse(config.protocol)
     num_exploring = config.num_exploration_episodes if protocol.explores else 0
     num_uniform_steps = protocol.num_uniform_steps(config.num_exploration_episodes, family.horizon)
-    by_hypotheses = config.exploration == HYPOTHESES and num_exploring > 0
 
     def begin(params: Params, task: Any, key: Key) -> Memory:
         zero = jnp.zeros(num_tasks(task), jnp.int32)
@@ -180,10 +178,7 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
         hidden = params.encoder.start((len(zero),)) if isinstance(params.encoder, RecurrentEncoder) else ()
         z = sample_z(prior(empty.shape, config), jax.random.normal(key, empty.shape))
         memory = Memory(Factors(empty, empty), zero, zero, z, hidden)
-        if by_hypotheses:
-            turns = params.hypotheses.turns(num_exploring, family.horizon)
-            memory = trying(params, memory, params.hypotheses.begin(len(zero), turns, key))
-        return memory
+        return trying(params, memory, params.hypotheses.begin(len(zero), key)) if config.by_hypotheses else memory
 
     def trying(params: Params, memory: Memory, tried: Tried) -> Memory:
         z = select(memory.num_episodes < num_exploring, params.hypotheses.now(tried), memory.z)
@@ -210,8 +205,8 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
 
     def observe(params: Params, memory: Memory, transition: Transition) -> Memory:
         seen = memory._replace(num_transitions=memory.num_transitions + 1)
-        if by_hypotheses:
-            seen = trying(params, seen, seen.tried.after_step())
+        if config.by_hypotheses:
+            seen = trying(params, seen, params.hypotheses.after_step(seen.tried))
         if isinstance(params.encoder, RecurrentEncoder):
             raw, hidden = params.encoder.step(what_is_seen(transition, config), memory.hidden)
             return seen._replace(factors=as_factors(raw, config), hidden=hidden)
@@ -223,7 +218,7 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
         explores, noise = num_episodes < num_exploring, jax.random.normal(key, memory.z.shape)
         source = select(explores, prior(memory.z.shape, config), belief(memory, config))
         memory = memory._replace(num_episodes=num_episodes, z=sample_z(source, noise))
-        return trying(params, memory, memory.tried.after_episode()) if by_hypotheses else memory
+        return trying(params, memory, params.hypotheses.after_episode(memory.tried)) if config.by_hypotheses else memory
 
     def restart(params: Params, memory: Memory, task: Any, key: Key) -> Memory:
         return begin(params, task, key)._replace(num_episodes=memory.num_episodes)
@@ -265,17 +260,18 @@ def agent_params(state: State) -> Params:
     return Params(state.networks.encoder, state.networks.policy)
 
 
-def exploring_params(state: State, family: Family, config: PearlSettings) -> Params:
-    """The same with what a fresh context of every train task, drawn from the replay, makes the agent believe of it."""
-    ring = state.rl_buffer if config.context in ("replay", "batch") else state.context_buffer
-    params = agent_params(state)
-    return params._replace(hypotheses=_hypotheses(params, ring, stream(state.key, "evaluate"), family, config))
-
-
 @functools.partial(jax.jit, static_argnames=("family", "config"))
-def _hypotheses(params: Params, ring: Replay, key: Key, family: Family, config: PearlSettings) -> Hypotheses:
-    contexts = draw_context(ring, jnp.arange(config.num_train_tasks), key, family, config)
-    return Hypotheses(*infer_posterior(params.encoder, contexts, config))
+def hypotheses(state: State, family: Family, config: PearlSettings) -> Belief:
+    """What a fresh context of every train task, drawn from the replay, makes the agent believe of it."""
+    ring = state.rl_buffer if config.context in ("replay", "batch") else state.context_buffer
+    assert ring is not None  # read to act
+    every, key = jnp.arange(config.num_train_tasks), stream(state.key, "evaluate")
+    return infer_posterior(state.networks.encoder, draw_context(ring, every, key, family, config), config)
+
+
+def exploring_params(params: Params, hypotheses: Belief, family: Family, config: PearlSettings) -> Params:
+    """The same parameters for trials that explore by these hypotheses."""
+    return params._replace(hypotheses=planned(hypotheses, config.num_exploration_episodes, family.horizon))
 
 
 def compile_update(family: Family, config: PearlSettings, num_seeds: int, objective: Objective = OBJECTIVE) -> None:
@@ -344,7 +340,7 @@ def variant(objective: Objective = OBJECTIVE, **changes: Any) -> Algorithm:
     pearl = Algorithm(
         settings=PearlSettings, presets=PRESETS, init=init, make_agent=make_agent, agent_params=agent_params,
         meta_train=functools.partial(meta_train, objective=objective), belief=belief, transfer=transfer,
-        compile=functools.partial(compile_update, objective=objective), exploring_params=exploring_params,
-        export=export, several_devices=True, critics=attrgetter("networks"),
+        compile=functools.partial(compile_update, objective=objective), hypotheses=hypotheses,
+        exploring_params=exploring_params, export=export, several_devices=True, critics=attrgetter("networks"),
     )  # fmt: skip
     return dataclasses.replace(pearl, **changes)

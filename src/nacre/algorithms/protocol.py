@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from nacre.errors import NacreError
 from nacre.families.family import Family, TaskSet
-from nacre.presets.settings import HYPOTHESES, MethodSettings, Presets
+from nacre.presets.settings import MethodSettings, Presets
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,13 +75,19 @@ class AgentParams(Protocol):
     def __call__(self, state: Any, /) -> Any: ...
 
 
-class ExploringParams(Protocol):
-    """As `AgentParams`, with hypotheses about tasks out of the state's replay, for trials that explore by them.
+class HypothesesOf(Protocol):
+    """What trials can explore by: hypotheses about tasks out of a state's replay, a pytree of arrays.
 
-    The parameters are a NamedTuple whose field `hypotheses` holds them, as arrays. Checkpoints keep them.
+    Checkpoints keep it. JAX must be able to trace the function, so that a reader knows the shapes.
     """
 
     def __call__(self, state: Any, family: Family, settings: Any, /) -> Any: ...
+
+
+class ExploringParams(Protocol):
+    """`AgentParams` with these hypotheses, for trials by these settings, which explore by them."""
+
+    def __call__(self, params: Any, hypotheses: Any, family: Family, settings: Any, /) -> Any: ...
 
 
 class BeliefOf(Protocol):
@@ -130,7 +136,7 @@ class Transfer(Protocol):
     def __call__(self, into: Any, source: Any, /) -> Any: ...
 
 
-def _no_hypotheses(state: Any, family: Family, settings: Any, /) -> Any:
+def _no_hypotheses(*_: Any) -> Any:
     raise NotImplementedError("this method has no hypotheses about tasks")
 
 
@@ -168,7 +174,8 @@ class Algorithm:
     needs_task: bool = False  # whether the agent's `begin` reads the task, as an oracle's does
     offline: bool = False  # whether it learns from a data set: `meta_train` takes its logs as a fifth argument
     transfer: Transfer | None = None  # of methods whose runs can start from another run's networks
-    exploring_params: ExploringParams = _no_hypotheses  # of methods whose trials can explore by hypotheses
+    hypotheses: HypothesesOf = _no_hypotheses  # of methods whose trials can explore by hypotheses
+    exploring_params: ExploringParams = _no_hypotheses  # of these methods too
     critics: AgentParams | None = None  # a state's soft actor-critic, of methods whose critics judge a belief's z
     fine_tuning: MakeFineTuning | None = None  # of methods that can go on learning from episodes of their own in a task
     compile: Compile = _compiles_as_it_goes
@@ -179,9 +186,11 @@ class Algorithm:
     @property
     def has_hypotheses(self) -> bool:
         """Whether its trials can explore by hypotheses about tasks."""
-        return self.exploring_params is not _no_hypotheses
+        return self.hypotheses is not _no_hypotheses
 
     def params_for(self, state: Any, family: Family, settings: Any) -> Any:
         """What acting needs in trials such as the settings say."""
-        exploring = settings.exploration == HYPOTHESES
-        return self.exploring_params(state, family, settings) if exploring else self.agent_params(state)
+        params = self.agent_params(state)
+        if not settings.by_hypotheses:
+            return params
+        return self.exploring_params(params, self.hypotheses(state, family, settings), family, settings)

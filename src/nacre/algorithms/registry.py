@@ -44,8 +44,9 @@ def _adapting(module: str) -> dict[str, Any]:
 _BUILT_IN = {
     "pearl": _built_in(
         "pearl", pearl_presets.PRESETS, PearlSettings, belief=_late("pearl", "belief"),
-        compile=_late("pearl", "compile_update"), exploring_params=_late("pearl", "exploring_params"),
-        export=_late("pearl", "export"), critics=attrgetter("networks"), several_devices=True,
+        compile=_late("pearl", "compile_update"), hypotheses=_late("pearl", "hypotheses"),
+        exploring_params=_late("pearl", "exploring_params"), export=_late("pearl", "export"),
+        critics=attrgetter("networks"), several_devices=True,
     ),
     "rl2": _built_in("rl2", rl2.PRESETS, rl2.Rl2Settings, export=_late("rl2", "export")),
     "maml-trpo": _built_in("maml", maml.PRESETS, maml.MamlTrpoSettings, **_adapting("maml")),

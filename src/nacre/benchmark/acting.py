@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from nacre.benchmark import exported, sizes
-from nacre.benchmark.result import Result, untrained
+from nacre.benchmark.result import Result, made_up_hypotheses, untrained
 from nacre.deploy.session import Session
 from nacre.deploy.trained_agent import TrainedAgent
 from nacre.families.family import Family
@@ -28,7 +28,9 @@ SHIPPED = ("agent.json", "weights.npz", "session.py", "guards.py")
 def act(experiment: Experiment) -> Result:
     """Random observations and rewards: what they are does not change what a step costs."""
     family, rng = experiment.family, np.random.default_rng(0)
-    agent = TrainedAgent(experiment, experiment.draw_tasks(), untrained(experiment))
+    agent = TrainedAgent(
+        experiment, experiment.draw_tasks(), untrained(experiment), hypotheses=lambda: made_up_hypotheses(experiment)
+    )
     session = agent.session()
     with tempfile.TemporaryDirectory() as folder, _one_core():
         bundle, runtimes = Path(folder) / "policy", exported.runtimes()

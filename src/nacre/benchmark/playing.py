@@ -17,7 +17,7 @@ import numpy as np
 
 from nacre.algorithms import pearl
 from nacre.benchmark import sizes
-from nacre.benchmark.result import Result, untrained
+from nacre.benchmark.result import Result, made_up_hypotheses, untrained
 from nacre.families.family import Family, JaxFamily, MujocoFamily
 from nacre.families.load_mujoco import mujoco
 from nacre.families.robots import quietly
@@ -36,7 +36,7 @@ def collect(experiment: Experiment, lanes: int) -> Result:
     family, config = experiment.family, experiment.settings
     assert isinstance(config, PearlSettings)
     # Meta-training takes the belief from the context buffer: no lane observes.
-    agent = pearl.make_agent(family, config)._replace(observe=lambda params, memory, transition: memory)
+    agent = pearl.make_agent(family, config.of_collection())._replace(observe=lambda params, memory, transition: memory)
     params = untrained(experiment)
     task = family.sample_tasks(np.random.default_rng(0), lanes)
     memory = rollout.begin(agent, params, task, jax.random.key(1))
@@ -229,6 +229,8 @@ def evaluate(experiment: Experiment) -> Result:
     family, config, algorithm = experiment.family, experiment.settings, experiment.algorithm
     tasks, agent = experiment.draw_tasks().test, algorithm.make_agent(family, config)
     params = algorithm.agent_params(algorithm.init(family, config.shortened(iterations=1), 0))
+    if config.by_hypotheses:
+        params = algorithm.exploring_params(params, made_up_hypotheses(experiment), family, config)
     of_trials = (config.num_evaluation_episodes, config.num_evaluation_repeats)
     seconds = []
     for index in range(sizes.ROUNDS + 1):

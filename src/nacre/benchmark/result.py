@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
+import numpy as np
 
 from nacre.algorithms import pearl
 from nacre.errors import NacreError
@@ -18,6 +21,13 @@ def pearl_settings(experiment: Experiment) -> PearlSettings:
     if not isinstance(experiment.settings, PearlSettings):
         raise NacreError(f"this benchmark is of PEARL, not of {experiment.algorithm_name}; leave --algorithm out.")
     return experiment.settings
+
+
+def made_up_hypotheses(experiment: Experiment) -> Any:
+    """Random numbers in the place of what an agent would believe of its train tasks."""
+    state = jax.eval_shape(lambda: experiment.algorithm.init(experiment.family, experiment.settings, 0))
+    shapes, rng = jax.eval_shape(experiment.hypotheses, state), np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: rng.uniform(0.1, 1.0, leaf.shape).astype(leaf.dtype), shapes)
 
 
 def untrained(experiment: Experiment) -> pearl.Params:

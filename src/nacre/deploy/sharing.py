@@ -17,7 +17,7 @@ from nacre.runs import tables
 from nacre.runs.checkpoints import Checkpoints
 from nacre.runs.directory import RunDirectory
 from nacre.runs.files import reading, reason_of, writing
-from nacre.runs.loading import Saved, hypotheses_of, load_state
+from nacre.runs.loading import Saved, hypotheses_of, load_to_act
 
 HUB = "hf://"
 PICTURE = "trials.png"
@@ -61,8 +61,8 @@ def write_shared(
     licence: str | None,
 ) -> None:  # fmt: skip
     """Writes what is shared of a run into an empty folder."""
-    state = load_state(run, with_buffers=whole, checkpoint=checkpoint)
-    grad_steps = int(state.grad_steps)
+    saved = load_to_act(run, checkpoint)
+    grad_steps = int(saved.state.grad_steps)
     files = ["config.json", "tasks.json", *(name for name in tables.TABLES if (run.path / name).exists())]
     with reading(run.path):
         for name in files:
@@ -73,15 +73,21 @@ def write_shared(
     if whole:
         shutil.copytree(copies, folder / "checkpoints" / str(grad_steps))
     else:
-        known = hypotheses_of(run, grad_steps)
-        if known is None and any((copies / "replay").glob("*.npy")):
-            known = run.experiment.hypotheses(load_state(run, checkpoint=grad_steps))
-        saved = Saved(state, _wall_seconds(run, grad_steps), run.tasks.train, run.tasks.test, known or ())
+        seconds, tasks = _wall_seconds(run, grad_steps), run.tasks
+        saved = Saved(saved.state, seconds, tasks.train, tasks.test, _hypotheses(run, saved))
         Checkpoints(folder / "checkpoints").save(grad_steps, saved, [folder / name for name in tables.TABLES])
     named = None if picture is None else f"trials{picture.suffix}"
     (folder / "README.md").write_text(
         model_card(run, grad_steps, place=place, picture=named, licence=licence), encoding="utf-8"
     )
+
+
+def _hypotheses(run: RunDirectory, saved: Saved) -> Any:
+    """What trials explore by, as far as the run still knows it."""
+    try:
+        return hypotheses_of(run, saved) if run.experiment.algorithm.has_hypotheses else None
+    except NacreError:  # it has no replay, or a damaged one
+        return None
 
 
 def parse_hub(place: str) -> tuple[str, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,13 +21,12 @@ from nacre.deploy.trial_reports import EpisodeReport, TrialReport
 from nacre.errors import NacreError
 from nacre.families.checked_environment import refuse_running_statistics
 from nacre.families.family import TaskSet, num_tasks, take
-from nacre.presets.settings import HYPOTHESES
 from nacre.presets.trials import TrialOptions, TrialSettings
 from nacre.runs.compilation_cache import use_compilation_cache
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import Experiment, check_seed
 from nacre.runs.files import notice
-from nacre.runs.loading import hypotheses_of, load_state
+from nacre.runs.loading import Saved, hypotheses_of, load_to_act
 from nacre.simulation import rollout
 from nacre.types import Agent, ArrayLike, Logged, Tasks
 
@@ -47,10 +47,10 @@ class TrainedAgent:
 
     def __init__(
         self, experiment: Experiment, tasks: TaskSet, params: Any, grad_steps: int | None = None,
-        exploring_params: Callable[[], Any] | None = None, run: RunDirectory | None = None, networks: Any = None,
+        hypotheses: Callable[[], Any] | None = None, run: RunDirectory | None = None, networks: Any = None,
     ):  # fmt: skip
-        """`grad_steps`: the number of the checkpoint; None where the parameters are of none. `exploring_params` reads
-        those with hypotheses about tasks, which are asked for once they are needed. `run`: whose checkpoint it is.
+        """`grad_steps`: the number of the checkpoint; None where the parameters are of none. `hypotheses` reads
+        those about tasks, which are asked for once they are needed. `run`: whose checkpoint it is.
         `networks`: all of the checkpoint's, critics too, for a detector of changes."""
         self.experiment = experiment
         self.family = experiment.family
@@ -59,7 +59,7 @@ class TrainedAgent:
         self.grad_steps = grad_steps
         self.run = run
         self.networks = networks
-        self._read_exploring_params, self._exploring_params = exploring_params, None
+        self._read_hypotheses, self._hypotheses = hypotheses, None
         self.trials = TrialSettings.of(experiment.settings)
         self.functions = self.functions_for(self.trials)
         belief, settings = experiment.algorithm.belief, experiment.settings
@@ -85,17 +85,18 @@ class TrainedAgent:
         return experiment.algorithm.make_agent(experiment.family, trials.applied_to(experiment.settings))
 
     def params_for(self, trials: TrialSettings) -> Any:
-        """The parameters for trials like these. NacreError where hypotheses are needed and the run has no replay."""
-        if trials.exploration != HYPOTHESES:
+        """The parameters for trials like these. NacreError where hypotheses are needed and there are none."""
+        experiment, settings = self.experiment, trials.applied_to(self.experiment.settings)
+        if not settings.by_hypotheses:
             return self.params
-        if self._exploring_params is None:
-            if self._read_exploring_params is None:
+        if self._hypotheses is None:
+            if self._read_hypotheses is None:
                 raise NacreError(
-                    "this agent has no hypotheses about tasks, since it was loaded without its replay; load it from "
-                    "its run, or set --exploration prior."
+                    "this agent has no hypotheses about tasks, since it is not of a checkpoint; load it from its run, "
+                    "or set --exploration prior."
                 )
-            self._exploring_params = self._read_exploring_params()
-        return self._exploring_params
+            self._hypotheses = self._read_hypotheses()
+        return experiment.algorithm.exploring_params(self.params, self._hypotheses, experiment.family, settings)
 
     def evaluate(
         self, tasks: str = "test", episodes: int | None = None, repeats: int | None = None, seed: int = 0,
@@ -376,21 +377,16 @@ def load(path: str | Path, checkpoint: str | int = "latest") -> TrainedAgent:
     """
     use_compilation_cache()
     run = RunDirectory(fetched(str(path)) if str(path).startswith(HUB) else Path(path))
-    return agent_of(run, load_state(run, with_buffers=False, checkpoint=checkpoint))
+    return agent_of(run, load_to_act(run, checkpoint))
 
 
-def agent_of(run: RunDirectory, state: Any) -> TrainedAgent:
-    """The trained agent of a run's state, which is that of one of its checkpoints, read without the replay."""
-    experiment, grad_steps = run.experiment, int(state.grad_steps)
-
-    params, known = experiment.algorithm.agent_params(state), hypotheses_of(run, grad_steps)
-
-    def exploring_params() -> Any:
-        found = experiment.hypotheses(load_state(run, checkpoint=grad_steps)) if known is None else known
-        return params._replace(hypotheses=found)
-
+def agent_of(run: RunDirectory, saved: Saved) -> TrainedAgent:
+    """The trained agent of one of a run's checkpoints, read to act."""
+    experiment, state = run.experiment, saved.state
+    params, grad_steps = experiment.algorithm.agent_params(state), int(state.grad_steps)
     networks = None if experiment.algorithm.critics is None else experiment.algorithm.critics(state)
-    return TrainedAgent(experiment, run.tasks, params, grad_steps, exploring_params, run, networks)
+    known = functools.partial(hypotheses_of, run, saved)
+    return TrainedAgent(experiment, run.tasks, params, grad_steps, known, run, networks)
 
 
 def describe(tasks: Tasks, index: int) -> dict[str, Any]:

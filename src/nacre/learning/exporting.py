@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 
 from nacre.errors import NacreError
@@ -29,7 +28,6 @@ from nacre.learning.networks import (
 )
 from nacre.presets import protocols
 from nacre.presets.pearl import PearlSettings
-from nacre.presets.settings import HYPOTHESES
 
 Words = dict[str, Any]
 Arrays = dict[str, np.ndarray]
@@ -122,11 +120,9 @@ def posterior_sampling(params: Any, family: Family, config: PearlSettings, min_v
         "forgetting": config.forgetting, "resample": config.resample,
     }  # fmt: skip
     arrays = policy_arrays | encoder_arrays
-    if config.exploration == HYPOTHESES and num_exploring > 0:
-        turns = params.hypotheses.turns(num_exploring, family.horizon)
-        in_turn = params.hypotheses.in_turn(jnp.arange(len(params.hypotheses.z)), turns)
-        arrays["hypotheses"] = _array(params.hypotheses.z)[np.asarray(in_turn)]  # [first, turn, latent_dim]
-        words["hypothesis_steps"] = turns.num_steps
+    if config.by_hypotheses:
+        arrays["hypotheses"] = _array(params.hypotheses.z)  # [first, turn, latent_dim]
+        words["hypothesis_steps"] = int(params.hypotheses.num_steps)
     return words, arrays
 
 

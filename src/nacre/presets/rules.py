@@ -79,7 +79,8 @@ def walks_to_a_place(family: type[Family]) -> bool:
 
 def runs_on(family: type[Family]) -> bool:
     """Whether its robot runs to the end of the episode, whatever it does, in one of two tasks."""
-    return not family.disjoint and not family.can_terminate and family.horizon >= SHORT
+    never_ends = not family.can_terminate and not must_balance(family) and family.horizon >= SHORT
+    return never_ends and not family.disjoint and not family.sparse
 
 
 def dynamics_may_differ(family: type[Family]) -> bool:

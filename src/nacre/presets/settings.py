@@ -82,6 +82,12 @@ class MethodSettings:
         return "prior"
 
     @property
+    def by_hypotheses(self) -> bool:
+        """Whether the exploring episodes of a trial act on hypotheses about tasks."""
+        explores = protocols.parse(self.protocol).acts_on_prior and (self.num_exploration_episodes or 0) > 0
+        return explores and self.exploration == HYPOTHESES
+
+    @property
     def explorations(self) -> tuple[str, ...]:
         """Values that `exploration` can have."""
         return ("prior",)

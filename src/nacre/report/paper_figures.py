@@ -58,8 +58,8 @@ def _sparse_navigation() -> Iterator[Line]:
             )
 
 
-AS_COLLECTED: dict[str, Any] = {"num_relabelled_tasks": 0}
-"""Contexts with the rewards that were collected, as in the paper."""
+AS_COLLECTED: dict[str, Any] = {"num_relabelled_tasks": 0, **PAPER_EXPLORATION}
+"""Contexts with the rewards that were collected, and exploration, as in the paper."""
 PAPER_CONTEXT = {"context": "recent", "num_step_returns": 1, **AS_COLLECTED}
 """The paper's contexts and targets, at every scale: its ablations are about these, and `fast` has others."""
 PAPER_FIGURES: dict[str, PaperFigure] = {

@@ -20,7 +20,7 @@ from nacre.families.family import Family, num_tasks, take
 from nacre.families.point import PointRobot
 from nacre.report import picture
 from nacre.runs.directory import RunDirectory
-from nacre.runs.loading import load_state
+from nacre.runs.loading import load_to_act
 from nacre.simulation import rollout
 from nacre.types import Episode, Tasks
 
@@ -67,8 +67,8 @@ def draw(run: Path, out: Path) -> None:
     """
     picture.check_path(out)
     directory = RunDirectory(run)
-    state = load_state(directory, with_buffers=False)
-    agent = agent_of(directory, state)
+    saved = load_to_act(directory)
+    agent = agent_of(directory, saved)
     trials = play(agent, choose_tasks(agent.tasks.test))
     num_rows = 3 if trials.belief_stds else 2
     num_columns = num_tasks(trials.tasks)
@@ -79,7 +79,7 @@ def draw(run: Path, out: Path) -> None:
     heights = [top] + [1.6] * (num_rows - 1)
     with picture.drawing(out, 0.8 + width, 1.5 + sum(heights) + 0.4 * (num_rows - 1)) as figure:
         held_out = "held-out " if agent.family.disjoint else ""
-        steps = picture.steps_text(int(state.env_steps))
+        steps = picture.steps_text(int(saved.state.env_steps))
         picture.write_title(
             figure, agent.experiment, f", after {steps} environment steps: a trial on each of {num_columns} "
             f"{held_out}tasks{_reached(agent.family, trials)}",
@@ -118,7 +118,7 @@ def play(agent: TrainedAgent, tasks: Tasks, seed: int = 0) -> Trials:
     if agent.trials.meets.logs is not None:
         logged = agent.contexts(tasks, seed=seed)
     played = list(rollout.trial(agent.family, agent.functions, params, tasks, key, num_episodes, logged))
-    means, stds = ([], []) if agent.experiment.algorithm.belief is None else _beliefs(agent, played)
+    means, stds = ([], []) if agent.experiment.algorithm.belief is None else _beliefs(agent, params, played)
     if not any(row.any() for row in stds):  # a point estimate of the task: nothing narrows
         means, stds = [], []
     explored = agent.trials.exploration_episodes
@@ -126,7 +126,9 @@ def play(agent: TrainedAgent, tasks: Tasks, seed: int = 0) -> Trials:
     return Trials(tasks, [jax.tree.map(np.asarray, part.episode) for part in played], means, stds, explored)
 
 
-def _beliefs(agent: TrainedAgent, played: list[rollout.Played]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _beliefs(
+    agent: TrainedAgent, params: Any, played: list[rollout.Played]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Of each task, the belief's means and standard deviations after each transition, [transitions, latent_dim]."""
     belief, settings = agent.experiment.algorithm.belief, agent.experiment.settings
     assert belief is not None
@@ -144,7 +146,7 @@ def _beliefs(agent: TrainedAgent, played: list[rollout.Played]) -> tuple[list[np
     rows = [[row] for row in np.stack(belief(played[0].memory_before, settings), axis=1)[:, None]]
     for part in played:
         by_time = jax.tree.map(lambda x: jnp.asarray(x).swapaxes(0, 1), part.episode.transitions)
-        after = np.stack(beliefs(agent.params, part.memory_before, by_time), axis=2)  # [time, task, 2, latent_dim]
+        after = np.stack(beliefs(params, part.memory_before, by_time), axis=2)  # [time, task, 2, latent_dim]
         for task, length in enumerate(np.asarray(part.episode.length)):
             rows[task].append(after[:length, task])
     by_task = [np.concatenate(parts) for parts in rows]

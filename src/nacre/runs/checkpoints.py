@@ -1,7 +1,7 @@
 """Checkpoints: one pytree to disk and back, exactly. No code is executed on loading.
 
 checkpoints/GRAD_STEPS/
-    state/           networks, optimisers, counters, tasks: an Orbax tree with leaves by name
+    state/           networks, optimisers, counters, tasks, hypotheses: an Orbax tree with leaves by name
     replay/          the filled part of the replay, a NumPy file an array, straight from memory: Orbax's own writer
                      would hold a second and a third copy of it
     tables/          metrics.csv, eval.csv, success.csv as they were
@@ -36,8 +36,8 @@ KEPT = 2
 UNFINISHED = ".unfinished"
 _LEFTOVER = re.compile(rf"\d+({re.escape(UNFINISHED)}|\.orbax-checkpoint-tmp.*)")  # of this version, of one before
 
-MADE_ANEW = "hypotheses."
-"""Leaves of which a run that goes on has no need."""
+OPTIONAL = "hypotheses"
+"""The part of the tree that a checkpoint need not have. A run that goes on makes it anew."""
 
 Arrays = dict[str, np.ndarray]
 """The leaves of a checkpoint by name, as in 'state.networks.encoder.weights.0'; parts of a replay are memory maps."""
@@ -129,8 +129,9 @@ class Checkpoints:
     def read(self, grad_steps: int, template: Any) -> Arrays:
         """What a checkpoint holds for the leaves of `template` (arrays or jax.ShapeDtypeStruct), verified.
 
-        A template without a Replay leaves the replay unread. Raises Damaged for a checkpoint that cannot be trusted,
-        NacreError for one of another version of nacre, or that this user may not read.
+        A template without a Replay leaves the replay unread. OPTIONAL leaves that are not there are left out. Raises
+        Damaged for a checkpoint that cannot be trusted, NacreError for one of another version of nacre, or that this
+        user may not read.
         """
         where = self.path(grad_steps)
         wanted = _named(template)
@@ -145,6 +146,10 @@ class Checkpoints:
             checksums.verify(where, listed.files, ["state", "tables", "replay"] if buffers else ["state"])
         with _as_damage(where / "state"):
             saved = set(_names_of_state(where / "state"))
+        optional = {name for name in plain if part_of(name) == OPTIONAL}
+        if not optional or not optional <= saved:
+            plain = {name: leaf for name, leaf in plain.items() if name not in optional}
+            saved = {name for name in saved if part_of(name) != OPTIONAL}
         _check_names(where, set(plain), saved, "0.1" if listed is None else listed.nacre, bool(buffers))
         with _as_damage(where / "state"):
             arrays = _read_state(where / "state", list(plain))
@@ -153,12 +158,6 @@ class Checkpoints:
         for name, leaf in buffers.items():
             arrays |= _read_replay(where / "replay", name, leaf)
         return arrays
-
-    def holds(self, grad_steps: int, part: str) -> bool:
-        """Whether a checkpoint has leaves of this part of the tree, beside the replay."""
-        where = self.path(grad_steps)
-        with _as_damage(where / "state"):
-            return any(name.startswith(f"{part}.") for name in _names_of_state(where / "state"))
 
     def first_good(self, candidates: Sequence[int], template: Any) -> tuple[int, Arrays]:
         """The first of these checkpoints that can be trusted, and what it holds; says which could not.
@@ -216,6 +215,11 @@ def rebuilt(template: Any, arrays: Arrays) -> Any:
 
     leaves = [leaf_of(name, leaf) for name, leaf in _named(template).items()]
     return jax.tree.unflatten(jax.tree.structure(template, is_leaf=_is_replay), leaves)
+
+
+def part_of(name: str) -> str:
+    """The field of the tree that a leaf is of."""
+    return name.split(".")[0]
 
 
 def _is_replay(x: Any) -> bool:
@@ -298,7 +302,6 @@ def _read_replay(folder: Path, name: str, template: Replay) -> Arrays:
 def _check_names(where: Path, wanted: set[str], saved: set[str], writer: str, whole: bool) -> None:
     """Refuses a checkpoint of a version of nacre whose state has other leaves. To act, leaves may be left over."""
     here = importlib.metadata.version("nacre")
-    saved = {name for name in saved if not name.startswith(MADE_ANEW) or name in wanted}
     if any(name.startswith("state.optimiser") for name in wanted - saved):
         raise NacreError(
             f"the checkpoint {where} has no optimisers, so its run cannot go on, only act; push it anew with --whole."

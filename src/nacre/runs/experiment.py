@@ -95,11 +95,9 @@ class Experiment:
         return {"train": settings.num_train_tasks, "test": settings.num_test_tasks}
 
     def hypotheses(self, state: Any) -> Any:
-        """What trials can explore by, made of a state's replay; () of methods without hypotheses."""
+        """What trials can explore by, made of a state's replay; None of methods without hypotheses."""
         algorithm = self.algorithm
-        if not algorithm.has_hypotheses:
-            return ()
-        return algorithm.exploring_params(state, self.family, self.settings).hypotheses
+        return algorithm.hypotheses(state, self.family, self.settings) if algorithm.has_hypotheses else None
 
     def draw_tasks(self) -> TaskSet:
         """The run's tasks: those of its data set, or as they follow from its task_seed."""

@@ -11,7 +11,7 @@ import numpy as np
 from nacre.errors import NacreError
 from nacre.learning.replay import Replay
 from nacre.runs import tables
-from nacre.runs.checkpoints import Arrays, Checkpoints, rebuilt
+from nacre.runs.checkpoints import OPTIONAL, Arrays, Checkpoints, part_of, rebuilt
 from nacre.runs.checksums import Damaged
 from nacre.runs.directory import RunDirectory
 from nacre.types import Tasks
@@ -27,7 +27,7 @@ class Saved(NamedTuple):
     wall_seconds: np.float64
     train_tasks: Tasks
     test_tasks: Tasks
-    hypotheses: Any = ()  # about tasks, of methods whose trials can explore by them; not needed to go on
+    hypotheses: Any = None  # about tasks, of methods whose trials can explore by them; not needed to go on
 
 
 def fresh(run: RunDirectory) -> Saved:
@@ -52,12 +52,45 @@ def load_state(run: RunDirectory, *, with_buffers: bool = True, checkpoint: str 
 
     Another process may train the run meanwhile: a checkpoint that it replaces while it is read is left for the newest.
     """
+    template = shapes(run) if with_buffers else _to_act(shapes(run))
+    arrays = _read(run, template, checkpoint)
+    return rebuilt(fresh(run) if with_buffers else template, arrays).state
+
+
+def load_to_act(run: RunDirectory, checkpoint: str | int = "latest") -> Saved:
+    """What acting needs of a checkpoint: as `load_state` without buffers, with the hypotheses that it keeps.
+
+    These are None where the method has none, and where the checkpoint does not keep them, as those of older versions.
+    """
+    template, experiment = _to_act(shapes(run)), run.experiment
+    template = template._replace(hypotheses=jax.eval_shape(lambda: experiment.hypotheses(fresh(run).state)))
+    arrays = _read(run, template, checkpoint)
+    if not any(part_of(name) == OPTIONAL for name in arrays):
+        template = template._replace(hypotheses=None)
+    loaded: Saved = rebuilt(template, arrays)
+    return loaded
+
+
+def hypotheses_of(run: RunDirectory, saved: Saved) -> Any:
+    """What trials explore by: what the checkpoint keeps, or its replay makes. NacreError where it has neither."""
+    if saved.hypotheses is not None:
+        return saved.hypotheses
+    if int(saved.state.env_steps) == 0:
+        raise NacreError(
+            "this agent has no hypotheses about tasks, since nothing was collected yet; train on, or set "
+            "--exploration prior."
+        )
+    return run.experiment.hypotheses(load_state(run, checkpoint=int(saved.state.grad_steps)))
+
+
+def _to_act(template: Saved) -> Saved:
+    template = jax.tree.map(lambda x: None if _is_replay(x) else x, template, is_leaf=_is_replay)
+    unread = [name for name in OF_TRAINING if name in template.state._fields]
+    return template._replace(state=template.state._replace(**dict.fromkeys(unread)))
+
+
+def _read(run: RunDirectory, template: Saved, checkpoint: str | int) -> Arrays:
     checkpoints = Checkpoints(run.checkpoints, read_only=True)
-    template = shapes(run)
-    if not with_buffers:
-        template = jax.tree.map(lambda x: None if _is_replay(x) else x, template, is_leaf=_is_replay)
-        unread = [name for name in OF_TRAINING if name in template.state._fields]
-        template = template._replace(state=template.state._replace(**dict.fromkeys(unread)))
     while True:
         before = checkpoints.steps()
         try:
@@ -67,22 +100,7 @@ def load_state(run: RunDirectory, *, with_buffers: bool = True, checkpoint: str 
                 raise
             continue
         check_tasks(run, arrays)
-        return rebuilt(fresh(run) if with_buffers else template, arrays).state
-
-
-def hypotheses_of(run: RunDirectory, grad_steps: int) -> Any:
-    """What trials explore by, as the checkpoint at this update keeps it; () of methods without hypotheses.
-
-    Older checkpoints do not keep it: None.
-    """
-    experiment, checkpoints = run.experiment, Checkpoints(run.checkpoints, read_only=True)
-    if not experiment.algorithm.has_hypotheses:
-        return ()
-    if not checkpoints.holds(grad_steps, "hypotheses"):
-        return None
-    of_state = jax.eval_shape(lambda: experiment.hypotheses(fresh(run).state))
-    wanted = Saved((), np.float64(0.0), {}, {}, of_state)
-    return rebuilt(wanted, checkpoints.read(grad_steps, wanted)).hypotheses
+        return arrays
 
 
 def good_arrays(

@@ -152,7 +152,7 @@ class _Training:
         _check_learnt(state, self.run)
         self.sinks.flush()
         tasks = self.run.tasks
-        found = self.experiment.hypotheses(state)
+        found = self.experiment.hypotheses(state) if int(state.env_steps) > 0 else None
         tree = Saved(state, np.float64(self.wall_seconds()), tasks.train, tasks.test, found)
         self.checkpoints.save(int(state.grad_steps), tree, self.run.table_files)
         best = self._best_kept() if self.experiment.options.keep == "best" else None
