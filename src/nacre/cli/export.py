@@ -42,7 +42,7 @@ class Command:
     """How many episodes of a trial explore before the belief is used (PEARL). Default: as the run was configured."""
     exploration: str | None = None
     """How the exploring episodes choose z (PEARL): 'prior' draws it from the prior, 'hypotheses' takes what the agent
-    believed of train tasks, several in an episode, the most different first. Default: as the run was configured."""
+    believed of train tasks, several in an episode. Default: as the run was configured."""
     forgetting: float | None = None
     """Multiplies what the belief has seen by this number at every step, as for `evaluate` (PEARL). Default: as the run
     was configured."""

@@ -23,8 +23,9 @@ WIDE = 200
 # instead of V, learnt temperature), a shorter horizon of credit, rewards that reach earlier steps in fewer updates. One
 # critic takes two thirds of the work of two. The encoder sees the next observation, unless observations are wide and
 # tasks differ in rewards alone. With rewards a fifth of the paper's, its weight of the KL would keep the belief at the
-# prior. Exploring by hypotheses scores at least as well as by the prior in every family where the same agents were
-# tested with both.
+# prior. Exploring by hypotheses scores better than by the prior, or within 1 %, in every family where the same agents
+# were tested with both. Where two tasks never end early, a longer horizon gives faster gaits; rewards and KL are scaled
+# along with it.
 _ALL: dict[str, object] = dict(
     use_value_network=False, normalise_critics=True, automatic_temperature=True, num_hidden_layers=2,
     use_next_obs_in_context=True, context_batch_size=128, batch_size=32, reward_scale=1.0, learning_rate_decay=0.05,

@@ -378,7 +378,7 @@ def _draw_episodes(axes: Axes, groups: dict[str, list[Run]]) -> None:
 
 
 def _mark_exploration(axes: Axes, runs: list[Run]) -> None:
-    """Shades the episodes in which every run acts on its prior alone."""
+    """Shades the episodes in which every run explores."""
     explored = {run.experiment.settings.num_exploration_episodes or 0 for run in runs}
     last = min(explored.pop(), runs[0].test.returns.shape[-1]) if len(explored) == 1 else 0
     if last > 0:
