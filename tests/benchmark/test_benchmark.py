@@ -26,7 +26,7 @@ from nacre.families.robots import load_model
 from nacre.learning import soft_actor_critic
 from nacre.presets.pearl import PearlSettings
 from nacre.runs.compilation_cache import num_cores
-from nacre.runs.experiment import resolve
+from nacre.runs.experiment import from_preset, resolve
 from nacre.simulation import rollout
 from nacre.simulation.mujoco import MujocoLanes
 from nacre.types import Transition
@@ -270,6 +270,14 @@ def test_the_robot_beside_it_is_gymnasiums_with_the_familys_model_and_time_step(
     assert (model.opt.timestep, env.unwrapped.frame_skip) == (own.opt.timestep, family.frame_skip)
     np.testing.assert_array_equal(model.geom_friction, own.geom_friction)
     env.close()
+
+
+@pytest.mark.usefixtures("short")
+def test_agents_that_explore_by_hypotheses_are_timed_too():
+    """As those of `fast` and `best`; untrained ones have made-up hypotheses."""
+    experiment = from_preset("pearl", "point-robot", "smoke", exploration="hypotheses")
+    for result in (playing.evaluate(experiment), playing.collect(experiment, 4), acting.act(experiment)):
+        assert all(np.isfinite(value) and value > 0 for value in result.values() if not isinstance(value, str))
 
 
 @pytest.mark.usefixtures("short")

@@ -138,9 +138,10 @@ def played(session: Any) -> np.ndarray:
     if about["trial"]["needs_logs"]:
         log = [rng.uniform(-1, 1, shape) for shape in ((8, sizes[0]), (8, sizes[1]), 8, (8, sizes[0]))]
         session.absorb(Transitions(*log))
+    num_steps = about["horizon"] if "hypotheses" in about["arrays"] else 12  # where the last turn ends an episode
     for episode in range(4):
         obs = rng.standard_normal(sizes[0])
-        for _ in range(12):
+        for _ in range(num_steps):
             found.append(session.act(obs))
             obs, reward = rng.standard_normal(sizes[0]), float(rng.standard_normal())
             session.observe(obs, reward, action=np.full(sizes[1], 0.5) if episode == 2 else None)
