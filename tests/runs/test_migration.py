@@ -81,6 +81,9 @@ BEFORE_THE_RULES: dict[str, dict[str, Any]] = {
         num_extra_rl_episodes=2,
         num_extra_context_episodes=0,
         newest_share=1.0,
+        discount=0.95,
+        reward_scale=1.0,
+        kl_weight=0.01,
     ),
     "sparse-point-robot": dict(num_posterior_episodes=0, num_extra_rl_episodes=20),
 }
