@@ -137,7 +137,7 @@ class Transfer(Protocol):
 
 
 def _no_hypotheses(*_: Any) -> Any:
-    raise NotImplementedError("this method has no hypotheses about tasks")
+    raise NacreError("this method has no hypotheses about tasks to explore by; set --exploration prior.")
 
 
 def _not_exported(params: Any, family: Family, settings: Any, /) -> Exported:

@@ -16,8 +16,8 @@ from nacre.errors import NacreError, imported, shown
 from nacre.runs import tables
 from nacre.runs.checkpoints import Checkpoints
 from nacre.runs.directory import RunDirectory
-from nacre.runs.files import reading, reason_of, writing
-from nacre.runs.loading import Saved, hypotheses_of, load_to_act
+from nacre.runs.files import notice, reading, reason_of, writing
+from nacre.runs.loading import Saved, hypotheses_of, load_state, load_to_act
 
 HUB = "hf://"
 PICTURE = "trials.png"
@@ -61,8 +61,9 @@ def write_shared(
     licence: str | None,
 ) -> None:  # fmt: skip
     """Writes what is shared of a run into an empty folder."""
-    saved = load_to_act(run, checkpoint)
-    grad_steps = int(saved.state.grad_steps)
+    acting = load_to_act(run, checkpoint)
+    state = load_state(run, checkpoint=checkpoint) if whole else acting.state  # all that it takes to go on is checked
+    grad_steps = int(state.grad_steps)
     files = ["config.json", "tasks.json", *(name for name in tables.TABLES if (run.path / name).exists())]
     with reading(run.path):
         for name in files:
@@ -74,7 +75,7 @@ def write_shared(
         shutil.copytree(copies, folder / "checkpoints" / str(grad_steps))
     else:
         seconds, tasks = _wall_seconds(run, grad_steps), run.tasks
-        saved = Saved(saved.state, seconds, tasks.train, tasks.test, _hypotheses(run, saved))
+        saved = Saved(state, seconds, tasks.train, tasks.test, _hypotheses(run, acting))
         Checkpoints(folder / "checkpoints").save(grad_steps, saved, [folder / name for name in tables.TABLES])
     named = None if picture is None else f"trials{picture.suffix}"
     (folder / "README.md").write_text(
@@ -83,10 +84,13 @@ def write_shared(
 
 
 def _hypotheses(run: RunDirectory, saved: Saved) -> Any:
-    """What trials explore by, as far as the run still knows it."""
+    """What trials explore by, as far as the run still knows it; says where it is lost."""
+    experiment = run.experiment
     try:
-        return hypotheses_of(run, saved) if run.experiment.algorithm.has_hypotheses else None
-    except NacreError:  # it has no replay, or a damaged one
+        return hypotheses_of(run, saved) if experiment.algorithm.has_hypotheses else None
+    except NacreError as error:
+        if experiment.settings.by_hypotheses:
+            notice(f"pushed without hypotheses, so it acts with --exploration prior alone: {error}")
         return None
 
 

@@ -60,6 +60,7 @@ class TrainedAgent:
         self.run = run
         self.networks = networks
         self._read_hypotheses, self._hypotheses = hypotheses, None
+        self._exploring: dict[int | None, Any] = {}  # parameters by the number of exploring episodes
         self.trials = TrialSettings.of(experiment.settings)
         self.functions = self.functions_for(self.trials)
         belief, settings = experiment.algorithm.belief, experiment.settings
@@ -96,7 +97,12 @@ class TrainedAgent:
                     "or set --exploration prior."
                 )
             self._hypotheses = self._read_hypotheses()
-        return experiment.algorithm.exploring_params(self.params, self._hypotheses, experiment.family, settings)
+        if trials.exploration_episodes not in self._exploring:
+            plan = experiment.algorithm.exploring_params
+            self._exploring[trials.exploration_episodes] = plan(
+                self.params, self._hypotheses, experiment.family, settings
+            )
+        return self._exploring[trials.exploration_episodes]
 
     def evaluate(
         self, tasks: str = "test", episodes: int | None = None, repeats: int | None = None, seed: int = 0,

@@ -33,9 +33,8 @@ class Tried(NamedTuple):
 class Hypotheses(NamedTuple):
     """What the exploring episodes of a trial try, in turn."""
 
-    z: Float[
-        Array, "first turn latent_dim"
-    ]  # for every number that may come first; after the last turn the first again
+    # z of every turn, by the number of the hypothesis that comes first. After the last turn the first comes again.
+    z: Float[Array, "first turn latent_dim"]
     num_steps: Int[Array, ""]  # of a turn
 
     def begin(self, num_lanes: int, key: Key) -> Tried:

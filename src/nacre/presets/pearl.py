@@ -80,7 +80,7 @@ class PearlSettings(SoftActorCriticSettings):
     """Episodes at the start of a trial that explore. The later episodes use the belief."""
     exploration: Literal["prior", "hypotheses"] = "prior"
     """How exploring episodes choose z. prior: from N(0, I), as in the paper. hypotheses: means of the agent's beliefs
-    in train tasks, another one after ten steps, chosen so that it tells them apart."""
+    in train tasks, another one after ten steps. The next is the mean that the agent tells best from those chosen."""
     forgetting: float = 1.0
     """Multiplies the earlier factors of the belief at every step, before the new factor is added. 1, as in the paper:
     all transitions count equally. Below 1: old transitions count less, for tasks that change."""

@@ -57,7 +57,7 @@ class Protocol(NamedTuple):
 
     @property
     def acts_on_prior(self) -> bool:
-        """Whether they hold a z that nothing in the task has told, throughout an episode."""
+        """Whether they act on a z that nothing in the task has told: of the prior, or hypotheses."""
         return self.explores and not self.re_infers
 
     @property

@@ -132,6 +132,11 @@ def resolve(algorithm_name: str, family_name: str, preset: str = "paper", **over
     """
     experiment = _with_data(from_preset(algorithm_name, family_name, preset, **overrides), overrides)
     experiment.settings.check_family(experiment.family)
+    if experiment.settings.by_hypotheses and not experiment.algorithm.has_hypotheses:
+        raise NacreError(
+            f"'{algorithm_name}' has no hypotheses about tasks to explore by; give its Algorithm `hypotheses` and "
+            "`exploring_params`, or set --exploration prior."
+        )
     _check_tasks(experiment)
     return experiment
 

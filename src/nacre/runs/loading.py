@@ -80,6 +80,12 @@ def hypotheses_of(run: RunDirectory, saved: Saved) -> Any:
             "this agent has no hypotheses about tasks, since nothing was collected yet; train on, or set "
             "--exploration prior."
         )
+    checkpoint = run.checkpoints / str(saved.state.grad_steps)
+    if not any((checkpoint / "replay").glob("*.npy")):
+        raise NacreError(
+            f"the checkpoint {checkpoint} has no hypotheses about tasks, and no replay to make them of; set "
+            "--exploration prior."
+        )
     return run.experiment.hypotheses(load_state(run, checkpoint=int(saved.state.grad_steps)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 import nacre
 from command_line import Capture, output, refusal
-from nacre.algorithms import pearl, registry
+from nacre.algorithms import pearl, protocol, registry
 from nacre.deploy.trained_agent import TrainedAgent
 from nacre.learning.encoder_contexts import draw_context
 from nacre.learning.hypotheses import Hypotheses, planned, turns
@@ -223,9 +224,12 @@ def test_of_an_older_checkpoint_they_are_made_of_the_replay(run: Path, tmp_path:
     nacre.push(older, tmp_path / "pushed")
     np.testing.assert_array_equal(returns(tmp_path / "pushed"), returns(older))
     without_replay(older)
-    assert "replay" in refusal(capsys, "adapt", str(older), "--task", TASK, "--exploration", "hypotheses")
+    hint = "no hypotheses about tasks, and no replay to make them of; set --exploration prior"
+    assert hint in refusal(capsys, "adapt", str(older), "--task", TASK, "--exploration", "hypotheses")
+    with pytest.raises(nacre.NacreError, match="has no replay"):
+        nacre.push(older, tmp_path / "whole", whole=True)
     nacre.push(older, tmp_path / "bare")
-    assert "replay" in refusal(capsys, "adapt", str(tmp_path / "bare"), "--task", TASK, "--exploration", "hypotheses")
+    assert hint in refusal(capsys, "adapt", str(tmp_path / "bare"), "--task", TASK, "--exploration", "hypotheses")
 
 
 def test_before_anything_was_collected_there_are_none(run: Path) -> None:
@@ -296,6 +300,28 @@ def test_its_trials_are_drawn_with_their_beliefs(exploring: Path) -> None:
     assert [row.shape for row in drawn.belief_means] == [(61, 5)] * 3  # three episodes of 20 steps, and the prior
     stds = np.array(drawn.belief_stds)
     assert (stds[:, -1] < stds[:, 0]).all()
+
+
+def test_a_push_says_that_hypotheses_are_lost(
+    exploring: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older = Path(shutil.copytree(exploring, tmp_path / "older"))
+    directory = nacre.RunDirectory(older)
+    state, tasks = load_state(directory), directory.tasks
+    shutil.rmtree(directory.checkpoints)
+    Checkpoints(directory.checkpoints).save(int(state.grad_steps), Saved(state, np.float64(1), tasks.train, tasks.test))
+    capsys.readouterr()
+    nacre.push(without_replay(older), tmp_path / "pushed")
+    assert "pushed without hypotheses, so it acts with --exploration prior alone" in capsys.readouterr().err
+    assert np.isfinite(nacre.load(tmp_path / "pushed").evaluate(exploration="prior")[0]).all()
+
+
+def test_a_method_without_them_refuses_to_explore_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = dataclasses.replace(pearl.variant(), hypotheses=protocol._no_hypotheses)
+    monkeypatch.setitem(registry._BUILT_IN, "no-hypotheses", without)
+    nacre.resolve("no-hypotheses", "point-robot", "smoke")
+    with pytest.raises(nacre.NacreError, match=r"'no-hypotheses' has no hypotheses about tasks .* --exploration prior"):
+        nacre.resolve("no-hypotheses", "point-robot", "smoke", exploration="hypotheses")
 
 
 def test_a_method_of_ones_own_keeps_what_it_likes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
