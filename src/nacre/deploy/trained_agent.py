@@ -21,6 +21,7 @@ from nacre.deploy.trial_reports import EpisodeReport, TrialReport
 from nacre.errors import NacreError
 from nacre.families.checked_environment import refuse_running_statistics
 from nacre.families.family import TaskSet, num_tasks, take
+from nacre.presets.settings import MethodSettings
 from nacre.presets.trials import TrialOptions, TrialSettings
 from nacre.runs.compilation_cache import use_compilation_cache
 from nacre.runs.directory import RunDirectory
@@ -60,7 +61,7 @@ class TrainedAgent:
         self.run = run
         self.networks = networks
         self._read_hypotheses, self._hypotheses = hypotheses, None
-        self._exploring: dict[int | None, Any] = {}  # parameters by the number of exploring episodes
+        self._exploring: dict[MethodSettings, Any] = {}  # parameters by the settings of trials
         self.trials = TrialSettings.of(experiment.settings)
         self.functions = self.functions_for(self.trials)
         belief, settings = experiment.algorithm.belief, experiment.settings
@@ -97,12 +98,10 @@ class TrainedAgent:
                     "or set --exploration prior."
                 )
             self._hypotheses = self._read_hypotheses()
-        if trials.exploration_episodes not in self._exploring:
+        if settings not in self._exploring:
             plan = experiment.algorithm.exploring_params
-            self._exploring[trials.exploration_episodes] = plan(
-                self.params, self._hypotheses, experiment.family, settings
-            )
-        return self._exploring[trials.exploration_episodes]
+            self._exploring[settings] = plan(self.params, self._hypotheses, experiment.family, settings)
+        return self._exploring[settings]
 
     def evaluate(
         self, tasks: str = "test", episodes: int | None = None, repeats: int | None = None, seed: int = 0,
