@@ -54,6 +54,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "latent-dim": ("latent_dim",),
     "exploration": ("num_exploration_episodes",),
     "no-hypotheses": ("exploration",),
+    "no-predicted-rewards": ("predict_rewards",),
     "no-relabelling": ("num_relabelled_tasks",),
     "context-size": ("context_batch_size",),
     "context": ("context",),

@@ -149,6 +149,7 @@ def test_operations_at_the_sizes_of_cheetah_vel():
         {"num_critics": 1},
         {"use_value_network": False, "num_critics": 1},
         {"precision": "bfloat16"},
+        {"predict_rewards": True},
     ],
     ids=str,
 )
@@ -273,9 +274,11 @@ def test_the_robot_beside_it_is_gymnasiums_with_the_familys_model_and_time_step(
 
 
 @pytest.mark.usefixtures("short")
-def test_agents_that_explore_by_hypotheses_are_timed_too():
+@pytest.mark.parametrize("predict_rewards", [False, True])
+def test_agents_that_explore_by_hypotheses_are_timed_too(predict_rewards: bool):
     """As those of `fast` and `best`; untrained ones have made-up hypotheses."""
-    experiment = from_preset("pearl", "point-robot", "smoke", exploration="hypotheses")
+    fields = {"exploration": "hypotheses", "predict_rewards": predict_rewards}
+    experiment = from_preset("pearl", "point-robot", "smoke", **fields)
     for result in (playing.evaluate(experiment), playing.collect(experiment, 4), acting.act(experiment)):
         assert all(np.isfinite(value) and value > 0 for value in result.values() if not isinstance(value, str))
 

@@ -30,6 +30,14 @@ AGENTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "pearl, several hypotheses an episode": (  # two in each, half of its steps each
         "pearl", PEARL, dict(exploration="hypotheses", exploration_episodes=2, episodes=4)
     ),
+    "pearl, predicts rewards": (
+        "pearl", PEARL | dict(predict_rewards=True, normalise_inputs="all"),
+        dict(exploration="hypotheses", exploration_episodes=2, episodes=4),
+    ),
+    "pearl, predicts rewards and forgets": (
+        "pearl", PEARL | dict(predict_rewards=True, use_prior_factor=True),
+        dict(exploration="hypotheses", exploration_episodes=1, episodes=3, forgetting=0.8, resample="step"),
+    ),
     "pearl, would explore by hypotheses": (  # where this protocol does not
         "pearl", PEARL | dict(exploration="hypotheses"), dict(protocol="online-np")
     ),

@@ -24,7 +24,7 @@ from nacre.learning import replay as rings
 from nacre.learning.buffer_sizes import buffer_sizes, initial_phases
 from nacre.learning.collection import Buffers, Phases, without_observing
 from nacre.learning.encoder_contexts import draw_batch, draw_context, fresh_encoder
-from nacre.learning.hypotheses import Tried, planned
+from nacre.learning.hypotheses import Tried, of_telling, planned
 from nacre.learning.networks import MLP, RecurrentEncoder, TanhGaussianPolicy, sample_action
 from nacre.learning.off_policy import Procedure, State, transfer
 from nacre.learning.replay import Replay
@@ -76,6 +76,12 @@ def posterior(total: Factors, config: PearlSettings) -> Belief:
     return Belief(mean, variance if config.use_information_bottleneck else jnp.zeros_like(variance))
 
 
+def product_of(belief: Belief, config: PearlSettings) -> Factors:
+    """The sum of factors whose posterior this belief is."""
+    precision = 1.0 / belief.variance if config.use_information_bottleneck else jnp.ones_like(belief.mean)
+    return Factors(precision - 1.0 if config.use_prior_factor else precision, precision * belief.mean)
+
+
 def infer_posterior(encoder: MLP | RecurrentEncoder, context: Transition, config: PearlSettings) -> Belief:
     """q(z | c) from a context [*lanes, context, ...]: whatever the order of its transitions, unless recurrent."""
     if isinstance(encoder, RecurrentEncoder):
@@ -86,8 +92,7 @@ def infer_posterior(encoder: MLP | RecurrentEncoder, context: Transition, config
 
 def prior(shape: tuple[int, ...], config: PearlSettings) -> Belief:
     """N(0, I), the belief before any transition (a point at 0 without the information bottleneck)."""
-    variance = jnp.ones(shape) if config.use_information_bottleneck else jnp.zeros(shape)
-    return Belief(jnp.zeros(shape), variance)
+    return Belief(jnp.zeros(shape), jnp.full(shape, float(config.use_information_bottleneck)))
 
 
 def sample_z(belief: Belief, noise: Float[Array, "*lanes latent_dim"]) -> Float[Array, "*lanes latent_dim"]:
@@ -97,8 +102,7 @@ def sample_z(belief: Belief, noise: Float[Array, "*lanes latent_dim"]) -> Float[
 
 def kl_to_prior(belief: Belief) -> Float[Array, ""]:
     """KL(q(z | c) || N(0, I)), summed over latent dimensions AND over tasks, as the reference has it."""
-    mean, variance = belief
-    return 0.5 * jnp.sum(variance + mean**2 - 1.0 - jnp.log(variance))
+    return 0.5 * jnp.sum(belief.variance + belief.mean**2 - 1.0 - jnp.log(belief.variance))
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -130,6 +134,7 @@ class Params(NamedTuple):
     encoder: MLP | RecurrentEncoder
     policy: TanhGaussianPolicy
     hypotheses: Any = ()  # where trials explore by them: Hypotheses
+    rewards: MLP | None = None  # where it predicts them
 
 
 class Memory(NamedTuple):
@@ -141,20 +146,13 @@ class Memory(NamedTuple):
     z: Float[Array, "lane latent_dim"]
     hidden: Any = ()  # the recurrent encoder's state; () without one
     tried: Any = ()  # where it explores by hypotheses: Tried
+    errors: Any = ()  # where it goes by predicted rewards: the squared errors of every hypothesis, summed
 
 
 def belief(memory: Memory, config: PearlSettings) -> Belief:
     """The belief after all transitions of the trial so far; the prior before the first."""
-    if config.use_prior_factor:
-        return posterior(memory.factors, config)
-    seen = memory.num_transitions > 0
-    precision = jnp.where(seen[:, None], memory.factors.precision, 1.0)  # with no factor, the prior's
-    return posterior(Factors(precision, memory.factors.weighted_mean), config)
-
-
-def faded(total: Factors, config: PearlSettings) -> Factors:
-    """What the belief keeps of the factors so far when another comes; all of them in the paper."""
-    return total if config.forgetting == 1.0 else jax.tree.map(lambda x: config.forgetting * x, total)
+    is_prior = (memory.num_transitions == 0)[:, None] & (not config.use_prior_factor)  # which is no factor then
+    return posterior(memory.factors._replace(precision=jnp.where(is_prior, 1.0, memory.factors.precision)), config)
 
 
 def make_agent(family: Family, config: PearlSettings) -> Agent:
@@ -171,13 +169,15 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
     protocol = protocols.parse(config.protocol)
     num_exploring = config.num_exploration_episodes if protocol.explores else 0
     num_uniform_steps = protocol.num_uniform_steps(config.num_exploration_episodes, family.horizon)
+    added = jnp.add if config.forgetting == 1.0 else lambda total, factor: config.forgetting * total + factor
 
     def begin(params: Params, task: Any, key: Key) -> Memory:
         zero = jnp.zeros(num_tasks(task), jnp.int32)
         empty = jnp.zeros((len(zero), config.latent_dim))
         hidden = params.encoder.start((len(zero),)) if isinstance(params.encoder, RecurrentEncoder) else ()
         z = sample_z(prior(empty.shape, config), jax.random.normal(key, empty.shape))
-        memory = Memory(Factors(empty, empty), zero, zero, z, hidden)
+        errors = jnp.zeros((len(zero), len(params.hypotheses.z))) if config.by_rewards else ()
+        memory = Memory(Factors(empty, empty), zero, zero, z, hidden, errors=errors)
         return trying(params, memory, params.hypotheses.begin(len(zero), key)) if config.by_hypotheses else memory
 
     def trying(params: Params, memory: Memory, tried: Tried) -> Memory:
@@ -207,11 +207,14 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
         seen = memory._replace(num_transitions=memory.num_transitions + 1)
         if config.by_hypotheses:
             seen = trying(params, seen, params.hypotheses.after_step(seen.tried))
+        if config.by_rewards:
+            errors, found = params.hypotheses.judged(config.forgetting * memory.errors, params.rewards, transition)
+            return seen._replace(errors=errors, factors=product_of(found, config))
         if isinstance(params.encoder, RecurrentEncoder):
             raw, hidden = params.encoder.step(what_is_seen(transition, config), memory.hidden)
             return seen._replace(factors=as_factors(raw, config), hidden=hidden)
         factors = encode(params.encoder, transition, config)
-        return seen._replace(factors=jax.tree.map(jnp.add, faded(memory.factors, config), factors))
+        return seen._replace(factors=jax.tree.map(added, memory.factors, factors))
 
     def end_episode(params: Params, memory: Memory, key: Key) -> Memory:
         num_episodes = memory.num_episodes + 1
@@ -231,7 +234,8 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
 
 def export(params: Params, family: Family, config: PearlSettings) -> Exported:
     """The agent for programs without JAX."""
-    return Exported(*exporting.posterior_sampling(params, family, config, MIN_VARIANCE))
+    beliefs = product_of(params.hypotheses.beliefs, config) if config.by_rewards else None
+    return Exported(*exporting.posterior_sampling(params, family, config, MIN_VARIANCE, beliefs))
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -257,7 +261,7 @@ def init_learner(obs_dim: int, action_dim: int, config: PearlSettings, key: Key)
 
 def agent_params(state: State) -> Params:
     """What acting needs, out of the state of a run."""
-    return Params(state.networks.encoder, state.networks.policy)
+    return Params(state.networks.encoder, state.networks.policy, rewards=state.networks.rewards)
 
 
 @functools.partial(jax.jit, static_argnames=("family", "config"))
@@ -265,8 +269,9 @@ def hypotheses(state: State, family: Family, config: PearlSettings) -> Belief:
     """What a fresh context of every train task, drawn from the replay, makes the agent believe of it."""
     ring = state.rl_buffer if config.context in ("replay", "batch") else state.context_buffer
     assert ring is not None  # read to act
-    every, key = jnp.arange(config.num_train_tasks), stream(state.key, "evaluate")
-    return infer_posterior(state.networks.encoder, draw_context(ring, every, key, family, config), config)
+    context = draw_context(ring, jnp.arange(config.num_train_tasks), stream(state.key, "evaluate"), family, config)
+    believed = infer_posterior(state.networks.encoder, context, config)
+    return of_telling(believed, context.reward) if family.sparse else believed
 
 
 def exploring_params(params: Params, hypotheses: Belief, family: Family, config: PearlSettings) -> Params:
@@ -276,10 +281,10 @@ def exploring_params(params: Params, hypotheses: Belief, family: Family, config:
 
 def compile_update(family: Family, config: PearlSettings, num_seeds: int, objective: Objective = OBJECTIVE) -> None:
     """Compiles a whole block of updates, before the buffers are made, so that memory does not hold both at once."""
-    fresh, updates = functools.partial(init, family, config, 0), config.num_train_steps_per_iteration
     tasks = family.task_set(0, config.num_train_tasks, config.num_test_tasks)  # of the right shapes
     p = relabelling.with_relabelling(procedure(family, config, objective), family, config.num_relabelled_tasks, tasks)
-    off_policy.compile_block(fresh, p, num_seeds, updates)
+    fresh = functools.partial(init, family, config, 0)
+    off_policy.compile_block(fresh, p, num_seeds, config.num_train_steps_per_iteration)
 
 
 def meta_train(
@@ -295,8 +300,7 @@ def procedure(family: Family, config: PearlSettings, objective: Objective = OBJE
     """What PEARL adds to the loop of off-policy methods."""
     return Procedure(
         agent=without_observing(make_agent(family, config.of_collection())),
-        params=agent_params,
-        posterior_z=functools.partial(_posterior_z, family=family, config=config),
+        posterior_z=functools.partial(_posterior_z, family=family, config=config), params=agent_params,
         keep_all_context=config.keeps_all_context, num_tasks=config.num_train_tasks,
         initial=initial_phases(config), collection=Phases(*config.episodes_per_draw),
         data=lambda state: (Buffers(state.rl_buffer, state.context_buffer), None),

@@ -50,17 +50,19 @@ def bound(inputs, outputs):
         for name, values in arrays.items():
             bind(name, "cpu", 0, values.dtype, values.shape, values.ctypes.data)
     return binding
-changed = {name: taken[name.replace("next", "memory")].copy() for name in given if name.startswith("next")}
-back = {name: taken[name.replace("next", "memory")] for name in changed}
-after = taken | {name.replace("next", "memory"): values for name, values in changed.items()}
+pairs = {name: name.replace("next", "memory") for name in given if name.startswith("next")}
+pairs = {name: read for name, read in pairs.items() if read in taken}
+changed, back = ({name: copied(taken[read]) for name, read in pairs.items()} for copied in (np.copy, np.asarray))
+after = taken | {read: changed[name] for name, read in pairs.items()}
+next_obs = taken.get("next_obs", np.zeros_like(taken["obs"]))
 bindings = [bound(taken, given | changed), bound(after, given | back)]
 rng = np.random.default_rng(0)
-seen = list(rng.standard_normal((64, *taken["next_obs"].shape)).astype(np.float32))
+seen = list(rng.standard_normal((64, *next_obs.shape)).astype(np.float32))
 def step_times(number):
     times = np.empty(number)
     for index in range(number):
         started = time.perf_counter()
-        taken["obs"][:], taken["next_obs"][:] = seen[index % 64], seen[(index + 1) % 64]
+        taken["obs"][:], next_obs[:] = seen[index % 64], seen[(index + 1) % 64]
         taken["action"][:], taken["reward"][0] = given["drawn_action"], 1.0
         session.run_with_iobinding(bindings[index % 2])
         times[index] = 1e6 * (time.perf_counter() - started)

@@ -34,4 +34,4 @@ def untrained(experiment: Experiment) -> pearl.Params:
     """What acting needs, before any update."""
     family, config = experiment.family, pearl_settings(experiment)
     networks, _ = pearl.init_learner(family.obs_dim, family.action_dim, config, jax.random.key(0))
-    return pearl.Params(networks.encoder, networks.policy)
+    return pearl.Params(networks.encoder, networks.policy, rewards=networks.rewards)

@@ -115,6 +115,8 @@ def _networks(agent: dict[str, Any], weights: _Weights) -> str:
         words += weights.network("encoder", encoder["layers"])
         if for_cell is not None:
             words += _cell(for_cell, weights) + weights.network("head", encoder["head"])
+    if "rewards" in agent:
+        words += weights.network("rewards", agent["rewards"])
     return words + "\n"
 
 
@@ -158,9 +160,13 @@ def _sizes(about: dict[str, Any], weights: _Weights) -> dict[str, Any]:
             "MIN_VARIANCE": _number(agent["min_variance"]), "NUM_HYPOTHESES": len(hypotheses),
             "NUM_TURNS": hypotheses.shape[1], "AT_HYPOTHESES": weights.put(hypotheses),
             "HYPOTHESIS_STEPS": agent.get("hypothesis_steps", 0),
-            "FORGETTING": _number(agent.get("forgetting", 1)),
+            "FORGETTING": _number(agent.get("forgetting", 1)), "BY_REWARDS": int("rewards" in agent),
             "RESAMPLE": ("episode", "mean", "step").index(agent.get("resample", "episode")),
         }  # fmt: skip
+        if "rewards" in agent:
+            names = ("rewards.added", "beliefs.precision", "beliefs.weighted_mean")
+            places = [weights.put(arrays[name]) for name in names]
+            sizes |= dict(zip(("AT_ADDED", "AT_PRECISION", "AT_WEIGHTED_MEAN"), places, strict=True))
     elif kind == "embedding":
         sizes["EXPLORES"] = int(agent["explores"])
     elif kind == "latent":

@@ -98,7 +98,8 @@ class Encoder:
 
 
 class BeliefAgent(TaskAgent):
-    """PEARL: z is drawn, after every episode, from a product of one Gaussian factor a transition."""
+    """PEARL: z is drawn, after every episode, from a product of one Gaussian factor a transition. Where it predicts
+    rewards, from the belief about the train task whose predicted rewards are nearest to the trial's."""
 
     def __init__(self, about: dict[str, Any], arrays: dict[str, np.ndarray]):
         super().__init__(about, arrays)
@@ -111,6 +112,12 @@ class BeliefAgent(TaskAgent):
         if self.hypotheses is not None:
             self.tried = np.zeros(3, np.int64)  # the hypothesis that came first, the turn now, and its steps so far
             self.state["tried"] = self.tried
+        self.errors = np.zeros(0, np.float32)  # squared, of the rewards that each hypothesis predicts, less the least
+        if "rewards" in about:
+            self.rewards, self._added = Layers(about["rewards"], arrays), arrays["rewards.added"]
+            self._known = arrays["beliefs.precision"], arrays["beliefs.weighted_mean"]
+            self.errors = np.zeros(len(self._added), np.float32)
+            self.state["errors"] = self.errors
         self._factor, self._zero = np.ones(len(self.z), np.float32), np.zeros((), np.float32)
         self._least = np.array(about["min_variance"], np.float32)
         self._kept, self._resample = np.float32(about.get("forgetting", 1)), about.get("resample", "episode")
@@ -150,6 +157,9 @@ class BeliefAgent(TaskAgent):
             first, turn, num_steps = self.tried
             is_over = num_steps + 1 == self.about["hypothesis_steps"]
             self._try(first, turn + is_over, 0 if is_over else num_steps + 1)
+        if len(self.errors):
+            self._judge(obs, action, reward)
+            return
         output, factor = self.encoder.see(obs, action, reward, next_obs), self._factor
         mean = output[: len(factor)]
         if self.encoder.cell is not None:  # what it says is of all transitions
@@ -181,6 +191,17 @@ class BeliefAgent(TaskAgent):
             precision = precision + np.float32(1)
         variance = np.float32(1) / precision
         return variance * self.weighted_mean, variance if self.about["bottleneck"] else zero
+
+    def _judge(self, obs: np.ndarray, action: np.ndarray, reward: float) -> None:
+        """The belief after a transition, by predicted rewards."""
+        x, num = self.rewards.input, len(obs)
+        x[:num], x[num:] = obs, action
+        wrong = self.rewards.run_each(self._added)[:, 0] - np.float32(reward)
+        self.errors *= self._kept
+        self.errors += wrong * wrong
+        likeliest = int(np.argmin(self.errors))
+        self.errors -= self.errors[likeliest]
+        self.precision[:], self.weighted_mean[:] = (part[likeliest] for part in self._known)
 
     def _try(self, first: Any, turn: Any, num_steps: Any) -> None:
         self.tried[:] = first, turn, num_steps

@@ -103,7 +103,8 @@ class Guarding:
         if "belief" in self.counts and training.get("belief") is None:
             raise self._error("guard 'belief' is for methods with a belief; leave it out.")
         most = self._number("precision", training.get("factor"))
-        if "factor" in self.counts and (about["agent"]["kind"] != "belief" or most is None):
+        agent = about["agent"]
+        if "factor" in self.counts and (agent["kind"] != "belief" or "rewards" in agent or most is None):
             raise self._error("guard 'factor' is for exported agents whose belief is made of factors; leave it out.")
         period = self._number("period", about.get("control_period"))
         if "lateness" in self.counts and not (isinstance(period, float | int) and period > 0):

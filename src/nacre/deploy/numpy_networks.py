@@ -111,11 +111,7 @@ class Layers:
 
     def run(self, num: int | None = None) -> np.ndarray:
         """The outputs for what `input` holds, in a buffer that the next run overwrites."""
-        if self.num_scaled:
-            part = self.input[: self.num_scaled]
-            np.subtract(part, self._mean, part)
-            np.divide(part, self._std, part)
-            np.maximum(np.minimum(part, self._limit, out=part), -self._limit, out=part)
+        self._scale()
         for x, matrix, y in self._hidden:
             np.dot(x, matrix, y)
             if self._is_normalised:
@@ -124,6 +120,23 @@ class Layers:
             np.maximum(y, self._zero, out=y) if self._is_relu else np.tanh(y, y)
         x, matrix, y = self._last if num is None else self._narrow[num]
         return np.dot(x, matrix, y)
+
+    def run_each(self, added: np.ndarray) -> np.ndarray:
+        """The outputs [row, out] for what `input` holds, if the first layer gave so much more: `added` [row, units].
+        For ReLU between layers that are not normalised. Allocates its results."""
+        self._scale()
+        (x, first, _), zero = self._hidden[0], self._zero
+        y = added + np.dot(x, first)
+        for _, matrix, _ in (*self._hidden[1:], self._last):
+            y = np.dot(np.maximum(y, zero), matrix[:-1]) + matrix[-1]
+        return y
+
+    def _scale(self) -> None:
+        if self.num_scaled:
+            part = self.input[: self.num_scaled]
+            np.subtract(part, self._mean, part)
+            np.divide(part, self._std, part)
+            np.maximum(np.minimum(part, self._limit, out=part), -self._limit, out=part)
 
 
 class Cell:

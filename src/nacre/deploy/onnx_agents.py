@@ -20,8 +20,12 @@ Explores = Value | bool
 """Whether this action is sampled: said at export, or a truth value of the graph."""
 
 
-def layers(about: dict[str, Any], arrays: dict[str, np.ndarray], x: Value, num: int | None = None) -> Value:
-    """Dense layers on x [in]; the first `num` outputs alone."""
+def layers(
+    about: dict[str, Any], arrays: dict[str, np.ndarray], x: Value, num: int | None = None,
+    added: np.ndarray | None = None,
+) -> Value:  # fmt: skip
+    """Dense layers on x [in]; the first `num` outputs alone. Row after row where the first layer gives so much more:
+    `added` [row, units]."""
     graph, name, sizes, scaled = x.graph, about["name"], about["sizes"], about["scaled"]
     if scaled:
         mean, std, limit = np.zeros(sizes[0]), np.ones(sizes[0]), np.full(sizes[0], np.finfo(np.float32).max)
@@ -33,6 +37,8 @@ def layers(about: dict[str, Any], arrays: dict[str, np.ndarray], x: Value, num: 
         if index == len(sizes) - 2:
             weight, bias = np.ascontiguousarray(weight[:, :num]), bias[:num]
         y = graph.node("Gemm", y, graph.constant(weight), graph.constant(bias))
+        if index == 0 and added is not None:
+            y = y + added
         if index < len(sizes) - 2:
             y = y.apply("Relu" if about["activation"] == "relu" else "Tanh")
     return y.reshape(-1)
@@ -159,6 +165,8 @@ class BeliefAgentGraph(TaskAgentGraph):
         return self.with_uniform(memory, action, explores), memory
 
     def observe(self, memory: Memory, obs: Value, action: Value, reward: Value, next_obs: Value) -> Memory:
+        if "rewards" in self.about:
+            return memory | self._judged(memory, obs, action, reward)
         output, recurrent = self.encoded(memory, obs, action, reward, next_obs)
         num = len(self.state["z"])
         mean, factor = output.part(0, num), output.graph.constant(np.ones(num, np.float32))
@@ -173,10 +181,25 @@ class BeliefAgentGraph(TaskAgentGraph):
                 kept = [total * float(np.float32(self.about["forgetting"])) for total in kept]
             precision, weighted_mean = precision + kept[0], weighted_mean + kept[1]
         recurrent = {name: value for name, value in recurrent.items() if name in self.state}
-        seen = {"precision": precision, "weighted_mean": weighted_mean, "counts": memory["counts"] + [1, 0]}
+        return memory | recurrent | self._seen(memory, {"precision": precision, "weighted_mean": weighted_mean})
+
+    def _seen(self, memory: Memory, believed: Memory) -> Memory:
+        """What is remembered with this belief after a transition."""
+        seen = believed | {"counts": memory["counts"] + [1, 0]}
         if "hypotheses" in self.arrays:
             seen |= self._where_exploring(memory, self._after_step(memory["tried"]), memory)
-        return memory | recurrent | seen
+        return seen
+
+    def _judged(self, memory: Memory, obs: Value, action: Value, reward: Value) -> Memory:
+        """What is remembered after a transition where the belief goes by predicted rewards."""
+        graph, x = obs.graph, obs.graph.concatenated(obs, action)
+        wrong = layers(self.about["rewards"], self.arrays, x, added=self.arrays["rewards.added"]) - reward
+        errors = memory["errors"] * float(np.float32(self.about["forgetting"])) + wrong * wrong
+        likeliest = graph.node("ArgMin", errors, dtype=np.int64, axis=0, keepdims=0)
+        names = ("precision", "weighted_mean")
+        believed = {name: graph.constant(self.arrays[f"beliefs.{name}"]).row(likeliest) for name in names}
+        least = graph.node("ReduceMin", errors, graph.constant(np.array([0], np.int64)), keepdims=1)
+        return {"errors": errors - least} | self._seen(memory, believed)
 
     def end_episode(self, graph: Graph, memory: Memory) -> Memory:
         memory = super().end_episode(graph, memory)

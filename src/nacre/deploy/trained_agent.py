@@ -341,6 +341,7 @@ class TrainedAgent:
         return statistics(
             self.family, self.functions_for(trials), self.params_for(trials), self.tasks.train, seed_key(0),
             trials.episodes, self.believes,
+            has_factors=not trials.applied_to(self.experiment.settings).by_rewards,
         )  # fmt: skip
 
     def export(

@@ -28,11 +28,12 @@ class Believed(NamedTuple):
 
 def statistics(
     family: Family, functions: Agent, params: Any, tasks: Tasks, key: jax.Array, num_episodes: int,
-    believes: Callable[[Any], Belief] | None, logged: Logged | None = None,
+    believes: Callable[[Any], Belief] | None, logged: Logged | None = None, *, has_factors: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
     """One trial in each of these tasks, as JSON says it: `trials`, `transitions`, `obs` {low, high} [obs_dim],
     `action_change` [action_dim] (largest of a step); of methods with a belief, `belief` {low, high} of its mean and
-    `factor`, the cap of a factor's precision, [latent_dim] (None where no transition adds to a precision)."""
+    `factor`, the cap of a factor's precision, [latent_dim] (None where no transition adds to a precision, or the
+    belief has no factors)."""
     played = list(rollout.trial(family, functions, params, tasks, key, num_episodes, logged))
     obs = _bounds(part for one in played for part in _observations(one.episode))
     words: dict[str, Any] = {
@@ -48,7 +49,7 @@ def statistics(
     words["belief"] = _bounds(one.mean[mask] for one, mask in zip(believed, real, strict=True))
     added = [(np.diff(one.precision, axis=1), mask[:, 1:]) for one, mask in zip(believed, real, strict=True)]
     precisions = np.concatenate([values[mask] for values, mask in added])  # each is what a transition added
-    if (precisions > 0).any():
+    if has_factors and (precisions > 0).any():
         words["factor"] = _shown(np.quantile(precisions, SHARE_OF_FACTORS, axis=0))
     return words
 

@@ -105,8 +105,19 @@ def squashed_policy(
     return {"layers": words, "head": head, "action_dim": action_dim, "log_std_range": list(log_std_range)}, arrays
 
 
-def posterior_sampling(params: Any, family: Family, config: PearlSettings, min_variance: float) -> tuple[Words, Arrays]:
-    """PEARL's agent. `params`: its encoder, policy and hypotheses."""
+def rewards_given(network: MLP, z: Any) -> tuple[Words, Arrays]:
+    """A predictor of rewards, for each of some z [hypothesis, latent_dim]: a perceptron of (obs, action), and what each
+    z adds to what its first layer gives, rewards.added [hypothesis, units]."""
+    first, num = _array(network.weights[0]), len(network.weights[0]) - z.shape[1]
+    words, arrays = dense("rewards", [first[:num], *network.weights[1:]], network.biases, scale=network.scale)
+    return words, arrays | {"rewards.added": _array(z) @ first[num:]}
+
+
+def posterior_sampling(
+    params: Any, family: Family, config: PearlSettings, min_variance: float, beliefs: Any
+) -> tuple[Words, Arrays]:
+    """PEARL's agent. `params`: its encoder, policy, hypotheses and predictor of rewards. `beliefs`: those whose means
+    the hypotheses are, as sums of factors [hypothesis, latent_dim], where it goes by rewards."""
     protocol = protocols.parse(config.protocol)
     policy, policy_arrays = squashed_policy(params.policy)
     encoder_words, encoder_arrays = encoder(params.encoder)
@@ -123,6 +134,9 @@ def posterior_sampling(params: Any, family: Family, config: PearlSettings, min_v
     if config.by_hypotheses:
         arrays["hypotheses"] = _array(params.hypotheses.z)  # [first, turn, latent_dim]
         words["hypothesis_steps"] = int(params.hypotheses.num_steps)
+    if config.by_rewards:
+        words["rewards"], predictor = rewards_given(params.rewards, params.hypotheses.beliefs.mean)
+        arrays |= predictor | {f"beliefs.{name}": _array(values) for name, values in beliefs._asdict().items()}
     return words, arrays
 
 

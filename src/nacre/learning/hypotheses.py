@@ -4,6 +4,8 @@ Those of a trial are chosen farthest first (Gonzalez 1985): after k choices no h
 than twice what the best choice of k could do. Distances are in standard deviations of the two beliefs, so that they
 count what the agent tells apart, whatever the scale of z. An exploring episode tries several that are near each other.
 nacre's own; the paper explores with z from the prior, one z an episode.
+
+Where an agent predicts rewards, it also infers a task by the hypotheses: `Hypotheses.judged`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 if TYPE_CHECKING:
-    from nacre.types import Belief, Key
+    from nacre.learning.networks import MLP
+    from nacre.types import Belief, Key, Transition
 
 LEAST_STEPS = 10
 """Steps for which a hypothesis is tried at least, in episodes that have so many."""
@@ -36,6 +39,7 @@ class Hypotheses(NamedTuple):
     # z of every turn, by the number of the hypothesis that comes first. After the last turn the first comes again.
     z: Float[Array, "first turn latent_dim"]
     num_steps: Int[Array, ""]  # of a turn
+    beliefs: Belief  # whose means they are, [hypothesis, latent_dim]
 
     def begin(self, num_lanes: int, key: Key) -> Tried:
         """Before the first step: a random hypothesis comes first in each lane."""
@@ -55,6 +59,19 @@ class Hypotheses(NamedTuple):
     def after_episode(self, tried: Tried) -> Tried:
         """The turn is over, unless it has just begun."""
         return tried._replace(turn=tried.turn + (tried.num_steps > 0), num_steps=jnp.zeros_like(tried.num_steps))
+
+    def judged(
+        self, errors: Float[Array, "lane hypothesis"], rewards: MLP, transition: Transition
+    ) -> tuple[Float[Array, "lane hypothesis"], Belief]:
+        """After one more transition [lane]: (the squared errors of the rewards that every hypothesis predicts, summed
+        over the trial, less the least sum; the belief about the train task with the least). `errors`: before it."""
+        seen = jnp.concatenate([transition.obs, transition.action], axis=-1)
+        of_each = jnp.broadcast_to(seen[:, None], (*errors.shape, seen.shape[-1]))
+        predicted = rewards(of_each, self.beliefs.mean)[..., 0]
+        errors = errors + (predicted - transition.reward[:, None]) ** 2
+        likeliest = jnp.argmin(errors, axis=1)
+        errors = errors - errors.min(axis=1, keepdims=True)  # so that small differences count after large errors
+        return errors, jax.tree.map(lambda x: x[likeliest], self.beliefs)
 
 
 def turns(num_hypotheses: int, num_episodes: int, horizon: int) -> tuple[int, int]:
@@ -77,7 +94,19 @@ def planned(known: Belief, num_episodes: int, horizon: int) -> Hypotheses:
         chosen = farthest_first(distance, first, min(per_episode * num_episodes, num))
         return known.mean[in_groups(chosen, distance, per_episode)]
 
-    return Hypotheses(jax.lax.map(of_first, jnp.arange(num)), jnp.asarray(num_steps, jnp.int32))
+    return Hypotheses(jax.lax.map(of_first, jnp.arange(num)), jnp.asarray(num_steps, jnp.int32), known)
+
+
+def of_telling(known: Belief, reward: Float[Array, "hypothesis context"]) -> Belief:
+    """Beliefs of contexts [hypothesis, ...] with these rewards; of those that tell nothing others in their place.
+
+    A context whose rewards are all alike missed the sparse rewards of its task. What is believed then fits any trial
+    without rewards.
+    """
+    tells = reward.max(axis=1) > reward.min(axis=1)
+    in_order = jnp.argsort(~tells)  # stable: those that tell come first
+    chosen = jnp.where(tells | ~tells.any(), jnp.arange(len(tells)), in_order[jnp.arange(len(tells)) % tells.sum()])
+    return jax.tree.map(lambda x: x[chosen], known)
 
 
 def told_apart(known: Belief) -> Float[Array, "hypothesis hypothesis"]:

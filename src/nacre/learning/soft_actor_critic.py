@@ -21,6 +21,9 @@ from nacre.presets.soft_actor_critic import SoftActorCriticSettings
 from nacre.types import Key, Transition
 
 Metrics = dict[str, Float[Array, ""]]
+REWARDS = 5
+"""Folded into the key of fresh networks for the one that predicts rewards: the others, which have keys 0 to 4, are as
+without it."""
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Networks and optimisers
@@ -36,6 +39,7 @@ class Networks(NamedTuple):
     target_value: MLP | None
     target_critics: tuple[MLP, ...] | None = None  # instead of V and its target
     log_temperature: Float[Array, ""] | None = None  # where it is learnt
+    rewards: MLP | None = None  # what (obs, action, z) earns, where trials go by it
 
 
 class Optimisers(NamedTuple):
@@ -45,6 +49,7 @@ class Optimisers(NamedTuple):
     policy: Any
     value: Any
     temperature: Any = None
+    rewards: Any = None
 
 
 def adam(config: SoftActorCriticSettings) -> optax.GradientTransformation:
@@ -66,17 +71,18 @@ def init_networks(
     all_scaled = c.normalise_inputs == "all"
     critic = functools.partial(
         MLP, obs_dim + action_dim + z_dim, *hidden, 1, 3e-3, scaled=obs_dim + action_dim if all_scaled else 0,
-        normalised=c.normalise_critics, precision=c.precision,
+        precision=c.precision,
     )  # fmt: skip
     networks = Networks(
         encoder=None if make_encoder is None else make_encoder(encoder_key),
         policy=TanhGaussianPolicy(
             obs_dim, z_dim, action_dim, *hidden, scaled=all_scaled, precision=c.precision, key=policy_key
         ),
-        critics=tuple(critic(key=key) for key in (q1_key, q2_key)[: c.num_critics]),
+        critics=tuple(critic(normalised=c.normalise_critics, key=key) for key in (q1_key, q2_key)[: c.num_critics]),
         value=None,
         target_value=None,
         log_temperature=jnp.zeros(()) if c.automatic_temperature else None,
+        rewards=critic(key=jax.random.fold_in(key, REWARDS)) if c.predict_rewards else None,
     )
     if not c.use_value_network:
         return networks._replace(target_critics=jax.tree.map(jnp.copy, networks.critics))
@@ -89,12 +95,13 @@ def init_networks(
 def init_optimisers(networks: Networks, config: SoftActorCriticSettings) -> Optimisers:
     """Adam before its first step."""
     begin = adam(config).init
-    value, log_temperature = networks.value, networks.log_temperature
+    value, log_temperature, rewards = networks.value, networks.log_temperature, networks.rewards
     return Optimisers(
         critic=begin((networks.encoder, networks.critics)),
         policy=begin(networks.policy),
         value=None if value is None else begin(value),
         temperature=None if log_temperature is None else begin(log_temperature),
+        rewards=None if rewards is None else begin(rewards),
     )
 
 
@@ -118,6 +125,7 @@ def with_scales(networks: Networks, mean: Transition, std: Transition, config: S
         target_critics=scaled(networks.target_critics, "obs", "action"),
         value=scaled(networks.value, "obs"),
         target_value=scaled(networks.target_value, "obs"),
+        rewards=scaled(networks.rewards, "obs", "action"),
     )
 
 
@@ -226,6 +234,13 @@ def temperature_loss(log_temperature: Array, log_pi: Array, action_dim: int) -> 
     return loss, {"temperature": jnp.exp(log_temperature)}
 
 
+def rewards_loss(rewards: MLP, batch: Transition, z: Array) -> tuple[Array, Metrics]:
+    """The mean squared error of predicted rewards, those that an agent is told, unscaled; z is data."""
+    predicted = rewards(jnp.concatenate([batch.obs, batch.action], axis=-1), z)[..., 0]
+    loss = jnp.mean((predicted - batch.reward) ** 2)
+    return loss, {"rewards_loss": loss}
+
+
 class Objective(NamedTuple):
     """The losses of an update, and where z comes from.
 
@@ -248,7 +263,8 @@ def update(
     networks: Networks, optimisers: Optimisers, batch: Transition, context: Any, noise: Noise, config: Any,
     objective: Objective,
 ) -> tuple[Networks, Optimisers, Metrics]:  # fmt: skip
-    """One training step: encoder and critics first; then policy and V against the new critics; then V's target."""
+    """One training step: encoder and critics first; then policy and V against the new critics; then V's target, or
+    the slow critics; then the temperature and what predicts rewards, where they are learnt."""
     optimiser = adam(config)
 
     def step(loss: Any, params: Any, state: Any, *args: Any) -> tuple[Any, Any, Any]:
@@ -281,4 +297,8 @@ def update(
         )
         after = after._replace(log_temperature=log_alpha)
         states, metrics = states._replace(temperature=state), metrics | more
+    if networks.rewards is not None:
+        rewards, state, more = step(rewards_loss, networks.rewards, optimisers.rewards, batch, z)
+        after = after._replace(rewards=rewards)
+        states, metrics = states._replace(rewards=state), metrics | more
     return after, states, metrics

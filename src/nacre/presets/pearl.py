@@ -14,7 +14,7 @@ from nacre.presets.soft_actor_critic import SoftActorCriticSettings
 
 ACTING = (
     "latent_dim", "use_next_obs_in_context", "encoder", "use_information_bottleneck", "use_prior_factor",
-    "num_exploration_episodes", "exploration", "forgetting", "resample", "protocol",
+    "num_exploration_episodes", "exploration", "predict_rewards", "forgetting", "resample", "protocol",
 )  # fmt: skip
 """Settings that the agent depends on."""
 
@@ -81,6 +81,10 @@ class PearlSettings(SoftActorCriticSettings):
     exploration: Literal["prior", "hypotheses"] = "prior"
     """How exploring episodes choose z. prior: from N(0, I), as in the paper. hypotheses: means of the agent's beliefs
     in train tasks, another one after ten steps. The next is the mean that the agent tells best from those chosen."""
+    predict_rewards: bool = False
+    """Trains a network to predict the reward of (observation, action, z). In trials that explore by hypotheses, the
+    belief is then that about the train task whose predicted rewards are nearest to the trial's, rather than the
+    encoder's: a few sparse rewards tell the encoder little, and their absence less. False, as in the paper."""
     forgetting: float = 1.0
     """Multiplies the earlier factors of the belief at every step, before the new factor is added. 1, as in the paper:
     all transitions count equally. Below 1: old transitions count less, for tasks that change."""
@@ -98,6 +102,10 @@ class PearlSettings(SoftActorCriticSettings):
     @property
     def explorations(self) -> tuple[str, ...]:
         return ("prior", HYPOTHESES)
+
+    @property
+    def by_rewards(self) -> bool:
+        return self.predict_rewards and self.by_hypotheses
 
     @property
     def episodes_per_draw(self) -> tuple[int, ...]:
@@ -151,7 +159,18 @@ class PearlSettings(SoftActorCriticSettings):
         if self.encoder == "recurrent":  # an LSTM's four gates, of input and state; its head is for a task, not a row
             upper = (self.num_hidden_layers - 1) * width * width + 8 * width**2
         encoder = 2 * self.meta_batch * self.context_batch_size * (2 * seen + 3 * upper)
-        return super().update_flops(obs_dim, action_dim, self.latent_dim) + encoder
+        return (
+            super().update_flops(obs_dim, action_dim, self.latent_dim)
+            + encoder
+            + self._rewards_flops(obs_dim + action_dim)
+        )
+
+    def _rewards_flops(self, input_dim: int) -> int:
+        """Operations of an update of the network that predicts rewards, as in `update_flops`."""
+        hidden = self.hidden_dim
+        upper = (self.num_hidden_layers - 1) * hidden * hidden + hidden
+        of_row = 2 * self.meta_batch * self.batch_size * (2 * input_dim * hidden + 3 * upper)
+        return (of_row + 4 * self.meta_batch * self.latent_dim * hidden) * self.predict_rewards
 
     def context_window(self, family: Family) -> int:
         """Transitions of the stretch that a context's transitions are drawn out of; 0: out of all."""

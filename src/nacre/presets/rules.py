@@ -51,13 +51,13 @@ _TWO_TASKS: dict[str, object] = dict(
 )  # fmt: skip
 # Straight paths find rewards for the context. The encoder also sees episodes of agents that know their task, as in the
 # last episodes of a trial: without such episodes the belief leaves a goal that it has found. Two latent dimensions: a
-# first guess of the goals on one axis is mostly folded, and in few updates stays so. Hypotheses find more goals than
-# draws from the prior, with the same training. Contexts of all that a task ever had find fewer goals, and so do rewards
-# of fresh tasks.
+# first guess of the goals on one axis is mostly folded, and in few updates stays so. A belief by predicted rewards
+# learns more from a few rewards, and from places without any, than one by the encoder. Contexts of all that a task ever
+# had find fewer goals, and so do rewards of fresh tasks.
 _SPARSE: dict[str, object] = dict(
     num_initial_episodes=50, num_straight_episodes=30, num_prior_episodes=20, num_posterior_episodes=20, latent_dim=2,
     num_extra_rl_episodes=0, num_extra_context_episodes=0, newest_share=1.0,
-    use_next_obs_in_context=False, num_exploration_episodes=15, meta_batch=16,
+    use_next_obs_in_context=False, num_exploration_episodes=5, predict_rewards=True, meta_batch=16,
     context="recent", num_relabelled_tasks=0, normalise_inputs="none", num_step_returns=1, kl_weight=0.00625,
     reward_scale=5.0, soft_target_tau=0.005, iterations=75, num_tasks_sample=10,
 )  # fmt: skip

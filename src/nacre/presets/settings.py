@@ -88,6 +88,11 @@ class MethodSettings:
         return explores and self.exploration == HYPOTHESES
 
     @property
+    def by_rewards(self) -> bool:
+        """Whether the belief of a trial goes by the rewards that hypotheses about tasks predict."""
+        return False
+
+    @property
     def explorations(self) -> tuple[str, ...]:
         """Values that `exploration` can have."""
         return ("prior",)

@@ -123,6 +123,11 @@ class SoftActorCriticSettings(MethodSettings):
         return self.test_tasks_from or self.num_train_tasks
 
     @property
+    def predict_rewards(self) -> bool:
+        """Whether a network predicts rewards, beside the critics."""
+        return False
+
+    @property
     def encoder_inputs(self) -> tuple[str, ...]:
         """Fields of a transition that the encoder sees, in this order; none where there is no encoder."""
         return ()

@@ -39,8 +39,8 @@ class PaperFigure(NamedTuple):
         profiles.draw(compared, picture.with_stem(f"{picture.stem}-profile"))
 
 
-PAPER_EXPLORATION: dict[str, Any] = {"exploration": "prior"}
-"""The paper's agents explore with z from the prior, agents of `fast` by hypotheses."""
+PAPER_EXPLORATION: dict[str, Any] = {"exploration": "prior", "predict_rewards": False}
+"""The paper's agents explore with z from the prior, agents of `fast` by hypotheses; none predicts rewards."""
 
 
 def _six_domains() -> Iterator[Line]:

@@ -17,7 +17,7 @@ from command_line import Capture, output, refusal
 from nacre.algorithms import pearl, protocol, registry
 from nacre.deploy.trained_agent import TrainedAgent
 from nacre.learning.encoder_contexts import draw_context
-from nacre.learning.hypotheses import Hypotheses, planned, turns
+from nacre.learning.hypotheses import Hypotheses, of_telling, planned, turns
 from nacre.report import trials
 from nacre.runs.checkpoints import Checkpoints
 from nacre.runs.loading import Saved, fresh, hypotheses_of, load_state, load_to_act
@@ -105,6 +105,18 @@ def test_a_turn_ends_after_its_steps_and_with_the_episode() -> None:
             tried = known.after_step(tried)
         tried = known.after_episode(tried)
     assert found == [0] * 10 + [1] * 10 + [2] * 10 + [3] * 3 + [4] * 4 + [5] * 10 + [6] * 10
+
+
+def test_a_context_without_a_reward_among_sparse_ones_makes_no_hypothesis() -> None:
+    """Of it the agent believes what fits every trial without rewards."""
+    known = Belief(jnp.asarray(LINE), jnp.asarray(LINE) + 1.0)
+    rewards = jnp.asarray([[0.0, 0.0], [0.0, 0.4], [0.0, 0.0], [0.9, 0.0]])
+    telling = of_telling(known, rewards)
+    assert telling.mean[:, 0].tolist() == [1.0, 1.0, 1.0, 4.0]  # of the second and of the last task
+    np.testing.assert_array_equal(telling.variance, telling.mean + 1.0)
+    for alike in (rewards[:1] * 0.0, rewards[1:2]):  # none tells, or all do
+        found = of_telling(known, jnp.tile(alike, (4, 1)))
+        np.testing.assert_array_equal(found.mean, known.mean)
 
 
 @pytest.fixture(scope="module")

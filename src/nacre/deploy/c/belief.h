@@ -1,5 +1,6 @@
 /* ---------------------------------------------------------------------------------------------------------------------
-   The agent: PEARL. z is drawn, after every episode, from a product of one Gaussian factor a transition */
+   The agent: PEARL. z is drawn, after every episode, from a product of one Gaussian factor a transition, or by predicted
+   rewards (NACRE_BY_REWARDS) */
 
 /* Mean and variance of z, each [NACRE_LATENT_DIM]. */
 static inline void nacre_belief(const nacre_session *s, float *mean, float *variance)
@@ -84,17 +85,40 @@ static inline void nacre_agent_act(nacre_session *s, const float *obs, const nac
     nacre_act_on(s, obs, key, action);
 }
 
-static inline void nacre_agent_observe(
-    nacre_session *s, const float *obs, const float *action, float reward, const float *next_obs)
+#if NACRE_BY_REWARDS
+/* The belief about the train task whose predicted rewards are nearest to the trial's. */
+static inline void nacre_judge(nacre_session *s, const float *obs, const float *action, float reward)
 {
-    const float *output = nacre_encode(s, obs, action, reward, next_obs);
+    const nacre_layer *first = nacre_rewards.layers;
+    const nacre_network rest = {first + 1, nacre_rewards.num_layers - 1, 1, 0, 0, 0, 0.0f};
+    const float *added = s->weights + NACRE_AT_ADDED;
     nacre_memory *memory = &s->state.memory;
+    float seen[NACRE_WIDTH];
+    float least;
+    int likeliest = 0, k, i;
+    memcpy(s->x, obs, NACRE_OBS_DIM * sizeof(float));
+    memcpy(s->x + NACRE_OBS_DIM, action, NACRE_ACTION_DIM * sizeof(float));
+    nacre_scale(s->weights, &nacre_rewards, s->x);
+    nacre_dense(s->weights, first, first->out, s->x, seen);
+    for (k = 0; k < NACRE_NUM_HYPOTHESES; k++, added += first->out) {
+        float wrong;
+        for (i = 0; i < first->out; i++) s->x[i] = fmaxf(seen[i] + added[i], 0.0f);
+        wrong = nacre_run(s->weights, &rest, 1, s->x, s->y)[0] - reward;
+        memory->errors[k] = NACRE_FORGETTING * memory->errors[k] + wrong * wrong;
+        if (memory->errors[k] < memory->errors[likeliest]) likeliest = k;
+    }
+    least = memory->errors[likeliest];
+    for (k = 0; k < NACRE_NUM_HYPOTHESES; k++) memory->errors[k] -= least;
+    for (i = 0; i < NACRE_LATENT_DIM; i++) {
+        memory->precision[i] = s->weights[NACRE_AT_PRECISION + likeliest * NACRE_LATENT_DIM + i];
+        memory->weighted_mean[i] = s->weights[NACRE_AT_WEIGHTED_MEAN + likeliest * NACRE_LATENT_DIM + i];
+    }
+}
+#else
+/* The belief after one more factor, that of the encoder's output. */
+static inline void nacre_take_in(nacre_memory *memory, const float *output)
+{
     int i;
-    memory->num_transitions++;
-#if NACRE_NUM_HYPOTHESES
-    if (memory->num_episodes < NACRE_EXPLORATION_EPISODES && ++memory->turn_steps == NACRE_HYPOTHESIS_STEPS)
-        nacre_next_turn(s, 1);
-#endif
     for (i = 0; i < NACRE_LATENT_DIM; i++) {
         float factor = 1.0f;
         if (NACRE_BOTTLENECK) {
@@ -105,6 +129,24 @@ static inline void nacre_agent_observe(
         memory->precision[i] = NACRE_FORGETTING * memory->precision[i] + factor;
         memory->weighted_mean[i] = NACRE_FORGETTING * memory->weighted_mean[i] + factor * output[i];
     }
+}
+#endif
+
+static inline void nacre_agent_observe(
+    nacre_session *s, const float *obs, const float *action, float reward, const float *next_obs)
+{
+    nacre_memory *memory = &s->state.memory;
+    memory->num_transitions++;
+#if NACRE_NUM_HYPOTHESES
+    if (memory->num_episodes < NACRE_EXPLORATION_EPISODES && ++memory->turn_steps == NACRE_HYPOTHESIS_STEPS)
+        nacre_next_turn(s, 1);
+#endif
+#if NACRE_BY_REWARDS
+    (void)next_obs;
+    nacre_judge(s, obs, action, reward);
+#else
+    nacre_take_in(memory, nacre_encode(s, obs, action, reward, next_obs));
+#endif
 }
 
 static inline void nacre_agent_end_episode(nacre_session *s, nacre_key key)

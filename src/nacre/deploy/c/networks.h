@@ -42,13 +42,19 @@ static inline void nacre_dense(const float *weights, const nacre_layer *layer, i
     }
 }
 
+static inline void nacre_scale(const float *weights, const nacre_network *network, float *x)
+{
+    const float *mean = weights + network->mean, *std = weights + network->std;
+    int i;
+    for (i = 0; i < network->num_scaled; i++)
+        x[i] = nacre_clip((x[i] - mean[i]) / std[i], -network->limit, network->limit);
+}
+
 /* The first `num` outputs for the inputs in x; they lie in x or in y. */
 static inline float *nacre_run(const float *weights, const nacre_network *network, int num, float *x, float *y)
 {
-    const float *mean = weights + network->mean, *std = weights + network->std;
     int i, layer;
-    for (i = 0; i < network->num_scaled; i++)
-        x[i] = nacre_clip((x[i] - mean[i]) / std[i], -network->limit, network->limit);
+    nacre_scale(weights, network, x);
     for (layer = 0; layer < network->num_layers; layer++) {
         const nacre_layer *now = &network->layers[layer];
         const int is_last = layer == network->num_layers - 1;
