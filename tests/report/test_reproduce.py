@@ -152,3 +152,19 @@ def test_runs_of_a_figure_are_trained_side_by_side(
 def test_pearl_explores_in_the_papers_figures_as_in_the_paper(figure: str, tmp_path: Path):
     runs = [run for run in planned(figure, "short", [0], tmp_path) if run.line.algorithm == "pearl"]
     assert runs and {run.experiment.settings.exploration for run in runs} == {"prior"}
+
+
+def test_a_run_with_other_settings_is_refused_and_one_that_saves_more_often_is_not(
+    two_lines: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    arguments = ["reproduce", "deterministic", "--scale", "smoke", "--seeds", "0", "--out", str(tmp_path)]
+    first, second = planned("deterministic", "smoke", [0], tmp_path)
+    for step, flags in ((first, ["--checkpoint-minutes", "1"]), (second, [])):
+        assert (
+            cli.main(["train", "random", "sparse-point-robot", "--preset", "smoke", "--out", str(step.path), *flags])
+            == 0
+        )
+    assert first.is_done()
+    capsys.readouterr()
+    assert cli.main([*arguments, "--dry-run"]) == 2
+    assert f"the run at {second.path} has other settings than this figure's; move it away" in capsys.readouterr().err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -34,7 +34,7 @@ class RunOptions:
     """Seed of all random numbers of the run except its tasks."""
     task_seed: int = 1337
     """Seed of the train and test tasks."""
-    checkpoint_minutes: float = 10.0
+    checkpoint_minutes: float = field(default=10.0, compare=False)  # determines no number
     """Minutes between checkpoints."""
     keep: Literal["newest", "best"] = "newest"
     """Which checkpoints are kept. newest: the two newest. best: also the one with the best test score."""
