@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import json
 import re
 import shutil
 import sys
@@ -101,6 +102,19 @@ def test_a_table_without_evidence_is_found() -> None:
 def test_every_table_of_measured_numbers_names_where_they_are_kept(page: Path) -> None:
     if page.parent.name != "benchmarks":  # which is the list of the kept tables itself
         assert without_evidence(page.read_text()) == []
+
+
+def test_every_score_of_the_results_is_that_of_its_kept_trials() -> None:
+    rows = [row for row in (ROOT / "docs" / "results.md").read_text().splitlines() if row.startswith("|")]
+    checked = 0
+    for row in rows:
+        told = {float(number) for number in re.findall(r"(?<![\w.-])-?\d+(?:\.\d+)?(?![\w.])", row)}
+        for name in re.findall(r"benchmarks/results/([^)]*\.json)", row):
+            trials = json.loads((ROOT / "benchmarks" / "results" / name).read_text())["returns"]
+            score = sum(trial[-1] for repeat in trials for trial in repeat) / sum(map(len, trials))
+            assert {round(score), round(score, 1)} & told, f"{name} has {score:.1f}"
+            checked += 1
+    assert checked > 60
 
 
 @pytest.fixture(scope="module")
