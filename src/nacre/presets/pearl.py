@@ -83,8 +83,8 @@ class PearlSettings(SoftActorCriticSettings):
     in train tasks, another one after ten steps. The next is the mean that the agent tells best from those chosen."""
     predict_rewards: bool = False
     """Trains a network to predict the reward of (observation, action, z). In trials that explore by hypotheses, the
-    belief is then that about the train task whose predicted rewards are nearest to the trial's, rather than the
-    encoder's: a few sparse rewards tell the encoder little, and their absence less. False, as in the paper."""
+    belief is then that of the train task whose predicted rewards have the smallest sum of squared errors, not the
+    encoder's. For sparse rewards: the encoder infers little from a few of them. False, as in the paper."""
     forgetting: float = 1.0
     """Multiplies the earlier factors of the belief at every step, before the new factor is added. 1, as in the paper:
     all transitions count equally. Below 1: old transitions count less, for tasks that change."""

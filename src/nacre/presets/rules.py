@@ -50,10 +50,10 @@ _TWO_TASKS: dict[str, object] = dict(
     newest_share=0.3, context="recent-in-order", use_prior_factor=True, kl_weight=0.01,
 )  # fmt: skip
 # Straight paths find rewards for the context. The encoder also sees episodes of agents that know their task, as in the
-# last episodes of a trial: without such episodes the belief leaves a goal that it has found. Two latent dimensions: a
-# first guess of the goals on one axis is mostly folded, and in few updates stays so. A belief by predicted rewards
-# learns more from a few rewards, and from places without any, than one by the encoder. Contexts of all that a task ever
-# had find fewer goals, and so do rewards of fresh tasks.
+# last episodes of a trial: without such episodes the belief leaves a goal that it has found. Two latent dimensions:
+# with one, the encoder mostly maps distant goals to the same z, and few updates do not undo it. A belief by predicted
+# rewards learns more from a few rewards, and from places without any, than one by the encoder. Contexts of all that a
+# task ever had find fewer goals, and so do rewards of fresh tasks.
 _SPARSE: dict[str, object] = dict(
     num_initial_episodes=50, num_straight_episodes=30, num_prior_episodes=20, num_posterior_episodes=20, latent_dim=2,
     num_extra_rl_episodes=0, num_extra_context_episodes=0, newest_share=1.0,

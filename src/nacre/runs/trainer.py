@@ -255,6 +255,7 @@ def _train(
     """The loop: blocks of updates, logs, evaluations, checkpoints. Why it was stopped, or None."""
     experiment, tasks = training[0].experiment, training[0].run.tasks
     settings, options = experiment.settings, experiment.options
+    checkpoint_minutes = min(one.experiment.options.checkpoint_minutes for one in training)
     iterations, grad_steps = int(states[0].meta_iterations), int(states[0].grad_steps)
     pace = Pace(settings.num_train_steps_per_iteration, options.evaluation_interval)
 
@@ -295,7 +296,7 @@ def _train(
                     last_save = save()  # of all, so that seeds side by side have checkpoints at the same updates
             if stop.reason is not None:
                 break
-            if time.monotonic() - last_save >= 60 * options.checkpoint_minutes:
+            if time.monotonic() - last_save >= 60 * checkpoint_minutes:
                 last_save = save()
             last_block = time.monotonic()
         save()
