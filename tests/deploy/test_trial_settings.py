@@ -32,7 +32,7 @@ def trials_of(method: str, family: str, preset: str = "paper", **fields: Any) ->
 
 def test_a_run_says_how_it_is_tested() -> None:
     assert trials_of("pearl", "cheetah-vel") == TrialSettings(episodes=3, exploration_episodes=2, repeats=1)
-    assert trials_of("pearl", "sparse-point-robot", "fast").exploration_episodes == 15
+    assert trials_of("pearl", "sparse-point-robot", "fast").exploration_episodes == 5
     assert trials_of("promp", "cheetah-vel").exploration_episodes is None
 
 
@@ -44,12 +44,12 @@ def test_the_call_in_the_readme_is_a_trial_of_a_default_run() -> None:
     assert trials_of("pearl", "cheetah-vel", "fast").changed(episodes=3).exploration_episodes == 2
 
 
-@pytest.mark.parametrize("episodes", [1, 3, 15])
+@pytest.mark.parametrize("episodes", [1, 3, 5])
 def test_a_trial_that_would_never_use_the_belief_is_refused_with_both_numbers(episodes: int) -> None:
     trials = trials_of("pearl", "sparse-point-robot", "fast")
     with pytest.raises(nacre.NacreError) as raised:
         trials.changed(episodes=episodes)
-    for part in (f"episodes is {episodes}", "first 15", "--exploration-episodes N", "exploration_episodes=N"):
+    for part in (f"episodes is {episodes}", "first 5", "--exploration-episodes N", "exploration_episodes=N"):
         assert part in str(raised.value)
     assert trials.changed(episodes=16).episodes == 16
     assert trials.changed(episodes=episodes, exploration_episodes=episodes - 1).exploration_episodes == episodes - 1

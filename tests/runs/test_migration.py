@@ -85,7 +85,9 @@ BEFORE_THE_RULES: dict[str, dict[str, Any]] = {
         reward_scale=1.0,
         kl_weight=0.01,
     ),
-    "sparse-point-robot": dict(num_posterior_episodes=0, num_extra_rl_episodes=20),
+    "sparse-point-robot": dict(
+        num_posterior_episodes=0, num_extra_rl_episodes=20, num_exploration_episodes=15, predict_rewards=False
+    ),
 }
 """What `fast` of a family had, and has no more."""
 
