@@ -109,8 +109,8 @@ demo: env
 	@echo
 	@echo "Open $(DEMO)/trials.png: one trial on each of six goals that the robot has never met."
 	@echo "It is not told where the goal is, and is rewarded only within 0.2 of it."
-	@echo "Orange, episodes 1 to 15: it tries many directions. At the first reward its belief narrows (bottom row)."
-	@echo "Blue, episodes 16 to 20: it acts on what it believes, and in most trials goes to the goal (top row)."
+	@echo "Orange, episodes 1 to 5: it tries two places in each."
+	@echo "Blue, episodes 6 to 20: it acts on what it believes, and in most trials goes to the goal."
 	@echo
 	@echo "The test return above is that of a trial's last episode, the mean over 20 such goals: 0 where it never gets there, about 13 where it goes straight there."
 	@echo "$(DEMO)/curves.png shows how it grew in training. Next: docs/first-run.md"
