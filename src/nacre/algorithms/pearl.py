@@ -146,7 +146,7 @@ class Memory(NamedTuple):
     z: Float[Array, "lane latent_dim"]
     hidden: Any = ()  # the recurrent encoder's state; () without one
     tried: Any = ()  # where it explores by hypotheses: Tried
-    errors: Any = ()  # where it goes by predicted rewards: the squared errors of every hypothesis, summed
+    errors: Any = ()  # where it goes by predicted rewards: summed squared errors of every hypothesis
 
 
 def belief(memory: Memory, config: PearlSettings) -> Belief:
