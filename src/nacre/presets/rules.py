@@ -43,10 +43,12 @@ _MANY_TASKS: dict[str, object] = dict(
 )  # fmt: skip
 # With two tasks, contexts are drawn as stretches, and the prior is a factor of the belief: from single transitions of
 # six episodes the encoder learns to read those that run one way only, and has nothing to say of a trial that ran the
-# other way. Half of the episodes with z from the prior run the wrong way: the critics see two of six, since without any
-# they may miss how to run in one of the directions. They learn from the newest part, which recent policies made.
+# other way. Half of the episodes with z from the prior run the wrong way: the critics see two in nine, since without
+# any they may miss how to run in one of the directions. One for the encoder alone comes before the seven that act on a
+# belief, the first of which would otherwise have z from the prior too. They learn from the newest part, which recent
+# policies made.
 _TWO_TASKS: dict[str, object] = dict(
-    meta_batch=4, num_initial_episodes=10, num_prior_episodes=2, num_extra_context_episodes=4, num_extra_rl_episodes=4,
+    meta_batch=4, num_initial_episodes=10, num_prior_episodes=2, num_extra_context_episodes=1, num_extra_rl_episodes=7,
     newest_share=0.3, context="recent-in-order", use_prior_factor=True, kl_weight=0.01,
 )  # fmt: skip
 # Straight paths find rewards for the context. The encoder also sees episodes of agents that know their task, as in the
