@@ -15,7 +15,6 @@ import nacre
 from documented import undocumented
 from nacre.algorithms import oracle
 from nacre.errors import NacreError
-from nacre.families.ant import AntDir
 from nacre.families.point import PointRobot
 from nacre.families.walker_hopper import HopperParams
 from nacre.learning import replay, soft_actor_critic
@@ -93,52 +92,6 @@ def test_its_inputs_are_scaled_by_all_that_was_collected_but_the_task_is_taken_a
         np.testing.assert_array_equal(policy.scale.std, std.obs)
         np.testing.assert_array_equal(critic.scale.mean, np.concatenate([mean.obs, mean.action]))
         assert len(policy.weights[0]) == len(policy.scale.mean) + FAMILY.task_dim
-
-
-def test_a_task_of_many_parameters_counts_as_much_as_one_of_one():
-    family = HopperParams()
-    scaled = dataclasses.replace(SMALL, normalise_task=True)
-    tasks = family.sample_tasks(np.random.default_rng(7), 4000)
-    for settings, total in ((SMALL, family.task_dim * 3.0), (scaled, 1.0)):  # a parameter is of U(-3, 3)
-        told = np.asarray(oracle.told(tasks, family, settings))
-        np.testing.assert_allclose(told.var(axis=0).sum(), total, rtol=0.05)
-        np.testing.assert_allclose(told.mean(axis=0), 0.0, atol=0.1)
-    both = AntDir().task_set(0, 2, 2).train
-    np.testing.assert_allclose(oracle.told(both, AntDir(), scaled)[:, 0], [-1.0, 1.0], atol=0.1)
-
-
-def test_a_parameter_that_never_varies_is_no_division_by_zero():
-    class OneGoal(PointRobot):
-        name = "one-goal"
-
-        def sample_tasks(self, rng: np.random.Generator, num: int) -> Any:
-            goals = rng.uniform(-1.0, 1.0, (num, 2))
-            return {"goal": np.stack([np.full(num, 0.3), goals[:, 1]], axis=1)}
-
-    tasks = OneGoal().sample_tasks(np.random.default_rng(1), 2000)
-    told = np.asarray(oracle.told(tasks, OneGoal(), dataclasses.replace(SMALL, normalise_task=True)))
-    np.testing.assert_array_equal(told[:, 0], 0.0)
-    np.testing.assert_allclose(told[:, 1].std(), 1.0, rtol=0.1)
-
-
-def test_what_it_acts_on_is_what_it_learns_from():
-    config = dataclasses.replace(SMALL, normalise_task=True)
-    tasks = FAMILY.task_set(0, 4, 3)
-    agent, state = oracle.make_agent(FAMILY, config), oracle.init(FAMILY, config, 0)
-    memory = agent.begin(state.networks.policy, tasks.train, jax.random.key(0))
-    draw, _ = oracle._draw_and_learn(FAMILY, config)
-    (state,), _ = next(oracle.meta_train(FAMILY, config, tasks, [state]))
-    _, z, _ = draw((state.rl_buffer, oracle.told(tasks.train, FAMILY, config)), jax.random.key(1))
-    assert all(any(np.array_equal(row, own) for own in np.asarray(memory.z)) for row in np.asarray(z))
-    assert not np.allclose(memory.z, oracle.features(tasks.train))
-
-
-def test_fast_and_best_scale_the_task_where_they_scale_inputs():
-    scaled = {
-        name: nacre.resolve("oracle", name, "fast").settings.normalise_task for name in ("ant-dir", "walker-params")
-    }
-    assert all(scaled.values()) and not nacre.resolve("oracle", "sparse-point-robot", "fast").settings.normalise_task
-    assert not nacre.resolve("oracle", "walker-params").settings.normalise_task  # the paper's
 
 
 def test_single_task_training_is_on_that_test_task_alone():

@@ -50,7 +50,6 @@ AGENTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "rl2, gru, samples": ("rl2", dict(cell="gru", sample_in_trials=True), {}),
     "maesn": ("maesn", dict(num_adaptation_steps=2), dict(episodes=4)),
     "oracle": ("oracle", {}, {}),
-    "oracle, scaled task": ("oracle", dict(normalise_task=True, normalise_inputs="all"), {}),
     "focal, of logs": ("focal", OFFLINE, {}),
     "focal, samples": ("focal", OFFLINE, dict(protocol="online-prior", exploration_episodes=2, episodes=3)),
     "offline pearl": ("offline-pearl", OFFLINE | dict(backbone="sac"), dict(protocol="online-np")),

@@ -6,14 +6,11 @@ PEARL's losses with z := the task's parameters, and no encoder, belief or contex
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from nacre.algorithms.protocol import Exported
@@ -27,33 +24,11 @@ from nacre.learning.soft_actor_critic import Inferred, Metrics, Networks, Noise,
 from nacre.presets.oracle import OracleSettings
 from nacre.types import Agent, Key, with_fixed_memory
 
-NUM_DRAWN = 1000
-"""Tasks of a family's distribution that the scale of its parameters is measured on."""
-
 
 def features(tasks: Any) -> Float[Array, "task task_dim"]:
     """The parameters of every task side by side, in the order of their names."""
     columns = [jnp.asarray(tasks[name], jnp.float32) for name in sorted(tasks)]
     return jnp.concatenate([values.reshape(values.shape[0], -1) for values in columns], axis=-1)
-
-
-@functools.cache
-def scale_of_tasks(family: Family) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, factor), [task_dim] each: (parameters - mean) * factor of the family's tasks have mean 0 and variances
-    that sum to 1. A parameter that does not vary becomes 0."""
-    drawn = np.asarray(features(family.sample_tasks(np.random.default_rng(0), NUM_DRAWN)), np.float64)
-    std = drawn.std(axis=0)
-    varies = std > 1e-6 * np.abs(drawn).max(axis=0)
-    factor = np.where(varies, 1.0 / (np.where(varies, std, 1.0) * math.sqrt(max(1, varies.sum()))), 0.0)
-    return drawn.mean(axis=0).astype(np.float32), factor.astype(np.float32)
-
-
-def told(tasks: Any, family: Family, config: OracleSettings) -> Float[Array, "task task_dim"]:
-    """What the networks get of every task: its parameters, scaled if the settings say so."""
-    if not config.normalise_task:
-        return features(tasks)
-    mean, factor = scale_of_tasks(family)
-    return (features(tasks) - mean) * factor
 
 
 def given_z(encoder: Any, task: Array, noise: Noise, config: OracleSettings) -> Inferred:
@@ -75,7 +50,7 @@ def make_agent(family: Family, config: OracleSettings) -> Agent:
     """The oracle as an Agent, the only one whose `begin` reads the task."""
 
     def begin(params: TanhGaussianPolicy, task: Any, key: Key) -> Memory:
-        return Memory(told(task, family, config))
+        return Memory(features(task))
 
     def act(params: TanhGaussianPolicy, memory: Memory, obs: Array, key: Key, explore: bool) -> Array:
         output = params(obs, memory.z)
@@ -88,21 +63,9 @@ def make_agent(family: Family, config: OracleSettings) -> Agent:
 
 def export(params: TanhGaussianPolicy, family: Family, config: OracleSettings) -> Exported:
     """The agent for programs without JAX."""
-    if config.normalise_task:
-        params = _of_parameters(params, family)
     policy, arrays = exporting.squashed_policy(params)
     words = {"kind": "task", "obs_dim": family.obs_dim, "policy": policy, "task": dict(family.parameters)}
     return Exported(words, arrays)
-
-
-def _of_parameters(policy: TanhGaussianPolicy, family: Family) -> TanhGaussianPolicy:
-    """The same policy for parameters as they are: their scale becomes a part of its first layer."""
-    mean, factor = scale_of_tasks(family)
-    weight, bias = policy.mlp.weights[0], policy.mlp.biases[0]
-    of_task = factor[:, None] * weight[-family.task_dim :]
-    first = jnp.concatenate([weight[: -family.task_dim], of_task])
-    parts = lambda policy: (policy.mlp.weights[0], policy.mlp.biases[0])  # noqa: E731
-    return eqx.tree_at(parts, policy, (first, bias - mean @ of_task))
 
 
 def init(family: Family, config: OracleSettings, seed: int) -> State:
@@ -128,7 +91,7 @@ def meta_train(
     family: Family, config: OracleSettings, tasks: TaskSet, states: Sequence[State]
 ) -> Iterator[tuple[list[State], list[Metrics]]]:
     """Continues the runs of one or more seeds: (states, metrics [update] of each) after every block of updates."""
-    described = told(tasks.train, family, config)
+    described = features(tasks.train)
     draw, learn = _draw_and_learn(family, config)
     procedure = Procedure(
         agent=make_agent(family, config), params=agent_params, posterior_z=None, keep_all_context=False,

@@ -24,10 +24,7 @@ class OracleSettings(SoftActorCriticSettings):
     """Episodes collected per drawn task and iteration."""
     normalise_inputs: Literal["none", "all"] = "none"
     """Scales the inputs of all networks to mean 0 and variance 1 over all data that the run has collected: none or all.
-    The task's parameters are scaled by `normalise_task`."""
-    normalise_task: bool = False
-    """Scales the task's parameters over the family's distribution: mean 0, and variances that sum to 1, however many
-    parameters there are. False: networks take them as they are."""
+    The task's parameters are not scaled."""
 
     def check_family(self, family: Family) -> None:
         super().check_family(family)  # once the number of test tasks is known, which may be a data set's
@@ -63,8 +60,6 @@ def _row(of_pearl: Row) -> Row:
     shared = {field.name for field in dataclasses.fields(OracleSettings)}
     pearl = PearlSettings(**of_pearl)  # type: ignore[arg-type]
     kept = {name: value for name, value in of_pearl.items() if name in shared}
-    if pearl.normalise_inputs != "none":
-        kept["normalise_task"] = True
     return kept | {"num_episodes": sum(pearl.episodes_per_draw)}
 
 
