@@ -33,7 +33,10 @@ def kept(table: Path, without: set[str]) -> list[tuple[object, ...]]:
     if not table.exists():
         return []
     with table.open(newline="") as handle:
-        return [tuple(row.values()) for row in csv.DictReader(handle) if row["line"] not in without]
+        reader = csv.DictReader(handle)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise SystemExit(f"{table} has the columns {reader.fieldnames}, not {COLUMNS}; write another table.")
+        return [tuple(row.values()) for row in reader if row["line"] not in without]
 
 
 def main() -> None:
@@ -43,6 +46,8 @@ def main() -> None:
     parser.add_argument("lines", nargs="+", metavar="LINE=RUN")
     args = parser.parse_args()
     named = dict(text.rsplit("=", 1) for text in args.lines)
+    if len(named) < len(args.lines):
+        raise SystemExit("two runs have the same line; name each line once.")
     rows = kept(args.table, set(named))
     for line, run in named.items():
         rows += rows_of(line, Path(run))

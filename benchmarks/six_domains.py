@@ -42,7 +42,12 @@ Curves = dict[tuple[str, str], list[Curve]]
 
 
 def read(tables: list[Path]) -> Curves:
-    """The curves of all tables, which `lines.py` wrote with lines named 'FAMILY, METHOD'."""
+    """The curves of all tables, which `lines.py` wrote with lines named 'FAMILY, METHOD'.
+
+    Ends with a sentence for lines of another name, a table named twice, and seeds of a line with unequal evaluations.
+    """
+    if len(set(tables)) < len(tables):
+        raise SystemExit("a table is named twice; name the table of each seed once.")
     found: Curves = defaultdict(list)
     for table in tables:
         rows: dict[str, list[tuple[float, float]]] = defaultdict(list)
@@ -50,8 +55,13 @@ def read(tables: list[Path]) -> Curves:
             for row in csv.DictReader(handle):
                 rows[row["line"]].append((float(row["env_steps"]), float(row["scored_episode"])))
         for line, points in rows.items():
-            family, method = line.split(", ")
+            family, _, method = line.partition(", ")
+            if family not in FAMILIES or method not in METHODS:
+                raise SystemExit(f"{table} has a line {line!r}, which is no family and method of the figure.")
             found[family, method].append(Curve(*np.array(points).T))
+    for (family, method), seeds in found.items():
+        if len({len(one.scores) for one in seeds}) > 1:
+            raise SystemExit(f"seeds of {family}, {method} have unequal numbers of evaluations; finish their runs.")
     return found
 
 
@@ -64,9 +74,8 @@ def draw_family(axes: Axes, family: str, curves: Curves) -> None:
         if method == "random":
             axes.axhline(float(np.mean([one.score for one in seeds])), color=picture.FAINT, linestyle=":", label=method)
             continue
-        length = min(len(one.scores) for one in seeds)
-        steps = np.mean([one.env_steps[:length] for one in seeds], axis=0)
-        scores = np.stack([one.scores[:length] for one in seeds])
+        steps = np.mean([one.env_steps for one in seeds], axis=0)
+        scores = np.stack([one.scores for one in seeds])
         colour = picture.COLOURS[number]
         axes.plot(steps, interquartile_mean(scores), color=colour, label=method)
         if len(seeds) > 1:

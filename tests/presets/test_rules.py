@@ -104,7 +104,8 @@ def test_with_two_tasks_the_critics_learn_mostly_from_agents_that_know_theirs() 
         assert (settings.newest_share < 1.0) == (not family.disjoint), name
         if not family.disjoint:
             of_prior = settings.num_prior_episodes + settings.num_straight_episodes
-            assert of_prior < settings.num_extra_rl_episodes, "most of the critics' data are of the posterior"
+            assert settings.num_extra_rl_episodes > 3 * of_prior, "most of the critics' data are of the posterior"
+            assert settings.num_extra_context_episodes == 1, "no more than it takes for all of these to have a belief"
             oracle = nacre.resolve("oracle", name, "fast").settings
             assert oracle.newest_share == settings.newest_share
             assert (

@@ -42,11 +42,11 @@ _MANY_TASKS: dict[str, object] = dict(
     kl_weight=0.002,
 )  # fmt: skip
 # With two tasks, contexts are drawn as stretches, and the prior is a factor of the belief: from single transitions of
-# six episodes the encoder learns to read those that run one way only, and has nothing to say of a trial that ran the
-# other way. Half of the episodes with z from the prior run the wrong way: the critics see two in nine, since without
-# any they may miss how to run in one of the directions. One for the encoder alone comes before the seven that act on a
-# belief, the first of which would otherwise have z from the prior too. They learn from the newest part, which recent
-# policies made.
+# several episodes the encoder learns to read those that run one way only, and has nothing to say of a trial that ran
+# the other way. Half of the episodes with z from the prior run the wrong way: the critics see two in nine, since
+# without any they may miss how to run in one of the directions. One episode for the encoder alone precedes the seven
+# with z from the posterior. Without it, the first of the seven would have z from the prior too. The critics learn from
+# the newest part of their data, which recent policies made.
 _TWO_TASKS: dict[str, object] = dict(
     meta_batch=4, num_initial_episodes=10, num_prior_episodes=2, num_extra_context_episodes=1, num_extra_rl_episodes=7,
     newest_share=0.3, context="recent-in-order", use_prior_factor=True, kl_weight=0.01,
