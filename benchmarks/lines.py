@@ -3,7 +3,8 @@ first and of the scored episode, means over test tasks and repeats.
 
     python benchmarks/lines.py benchmarks/results/NAME.csv "ant-dir, oracle=RUN" "ant-dir, rl2=RUN" ...
 
-If the table exists, its other lines stay, so that lines can be added as their runs end.
+If the table exists, its other lines stay, so that lines can be added as their runs end. `gather.py` writes tables with
+every task and repeat, and with settings in place of names.
 """
 
 from __future__ import annotations

@@ -110,7 +110,9 @@ def main() -> None:
             axes.set_xlabel("environment steps")
         for axes in grid[:, 0]:
             axes.set_ylabel("return of the scored episode")
-        grid[0, 0].legend()
+        drawn = [pair for axes in grid.flat for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+        handles = {label: handle for handle, label in drawn}  # also of methods that the first panel lacks
+        grid[0, 0].legend(handles.values(), handles.keys())
     print("| family | " + " | ".join(METHODS) + " |")
     print("|---" * (len(METHODS) + 1) + "|")
     for family in FAMILIES:

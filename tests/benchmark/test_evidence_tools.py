@@ -30,8 +30,10 @@ import agreement
 import beliefs
 import contexts
 import gather
+import lines
 import restore
 import signs
+import six_domains
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
@@ -100,6 +102,58 @@ def test_a_table_of_means_has_a_row_for_each_episode_and_is_not_restored(tmp_pat
     np.testing.assert_allclose([float(row["return"]) for row in rows], returns[0].mean(axis=(0, 1)), rtol=1e-5)
     with pytest.raises(SystemExit, match="has means over tasks"):
         restore.restore(table, tmp_path / "out")
+
+
+def written(monkeypatch: pytest.MonkeyPatch, table: Path, *named: str) -> list[dict[str, str]]:
+    monkeypatch.setattr(sys, "argv", ["lines.py", str(table), *named])
+    lines.main()
+    with table.open() as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_a_table_of_lines_has_the_means_of_every_evaluation_and_keeps_its_other_lines(tmp_path, monkeypatch):
+    run, table = a_run(tmp_path / "run"), tmp_path / "table.csv"
+    (first,) = written(monkeypatch, table, f"ant-dir, pearl={run.path}")
+    means = read_run(run.path).test.returns[0].mean(axis=(0, 1))
+    assert (float(first["first_episode"]), float(first["scored_episode"])) == (means[0], means[-1])
+    assert (first["env_steps"], first["grad_steps"]) == ("40", "10")
+    both = written(monkeypatch, table, f"ant-dir, rl2={run.path}")
+    assert both == [first, first | {"line": "ant-dir, rl2"}]
+    assert written(monkeypatch, table, f"ant-dir, rl2={run.path}") == both  # replaced, not added
+    with pytest.raises(SystemExit, match="two runs have the same line"):
+        written(monkeypatch, table, f"ant-dir, rl2={run.path}", f"ant-dir, rl2={run.path}")
+    table.write_text("line,seed\nant-dir,0\n")
+    with pytest.raises(SystemExit, match=r"has the columns \['line', 'seed'\]"):
+        written(monkeypatch, table, f"ant-dir, pearl={run.path}")
+
+
+def test_the_six_domains_are_drawn_from_tables_and_their_seeds_summed_up(tmp_path, monkeypatch, capsys):
+    tables = [tmp_path / f"{seed}.csv" for seed in range(2)]
+    for table, last in zip(tables, (3.0, 5.0), strict=True):
+        rows = [
+            ("ant-dir, pearl", steps, steps, 1.0, 0.0, score) for steps, score in ((10, 0.0), (20, last), (30, last))
+        ]
+        with table.open("w", newline="") as handle:
+            csv.writer(handle).writerows([lines.COLUMNS, *rows, ("ant-dir, random", 0, 1, 1.0, 0.0, -1.0)])
+    monkeypatch.setattr(sys, "argv", ["six_domains.py", str(tmp_path / "six.png"), *map(str, tables)])
+    six_domains.main()
+    assert (tmp_path / "six.png").stat().st_size > 10_000
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| `ant-dir`")]
+    assert told.startswith("| `ant-dir` | 2.667 (2 to 3.333), 2, 0.00M |") and " | -1 (-1 to -1), 2," in told
+    with pytest.raises(SystemExit, match="named twice"):
+        six_domains.read([tables[0], tables[0]])
+    tables[1].write_text(tables[1].read_text().replace("ant-dir, pearl", "ant-dir, PEARL"))
+    with pytest.raises(SystemExit, match="no family and method of the figure"):
+        six_domains.read(tables)
+
+
+def test_seeds_of_unequal_length_are_not_summed_up(tmp_path):
+    for seed, number in ((0, 2), (1, 3)):
+        with (tmp_path / f"{seed}.csv").open("w", newline="") as handle:
+            rows = [("ant-goal, rl2", steps, steps, 1.0, 0.0, 1.0) for steps in range(1, number + 1)]
+            csv.writer(handle).writerows([lines.COLUMNS, *rows])
+    with pytest.raises(SystemExit, match="ant-goal, rl2 have unequal numbers of evaluations"):
+        six_domains.read([tmp_path / "0.csv", tmp_path / "1.csv"])
 
 
 def test_a_table_of_more_updates_than_its_preset_makes_now_is_refused(tmp_path, monkeypatch):

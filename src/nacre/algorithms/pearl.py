@@ -83,7 +83,7 @@ def product_of(belief: Belief, config: PearlSettings) -> Factors:
 
 
 def infer_posterior(encoder: MLP | RecurrentEncoder, context: Transition, config: PearlSettings) -> Belief:
-    """q(z | c) from a context [*lanes, context, ...]: whatever the order of its transitions, unless recurrent."""
+    """q(z | c), Eq. 2, of a context [*lanes, context, ...]: in any order of its transitions, unless recurrent."""
     if isinstance(encoder, RecurrentEncoder):
         return posterior(as_factors(encoder(what_is_seen(context, config)), config), config)
     factors = encode(encoder, context, config)

@@ -191,7 +191,7 @@ def critic_loss(
     trained: tuple[Any, tuple[MLP, ...]], networks: Networks, batch: Transition, context: Any, noise: Noise,
     config: Any, objective: Objective,
 ) -> tuple[Array, tuple[Array, Metrics]]:  # fmt: skip
-    """Bellman error of the critics plus the loss of inference; the only loss that trains the encoder.
+    """Eq. 3, the Bellman error of the critics, plus the loss of inference; the only loss that trains the encoder.
 
     Also returns z, without gradient, for the other losses.
     """
@@ -211,7 +211,7 @@ def policy_loss(
     policy: TanhGaussianPolicy, critics: tuple[MLP, ...], obs: Array, z: Array, action_noise: Array,
     config: SoftActorCriticSettings, temperature: Array | float = 1.0,
 ) -> tuple[Array, tuple[Array, Metrics]]:  # fmt: skip
-    """log pi - min Q of a fresh action, plus the reference's two regularisers; z is data. Also returns V's target."""
+    """Eq. 4: log pi - min Q of a fresh action, with the reference's two regularisers; z is data. Also V's target."""
     output = policy(obs, z)
     action, log_pi = sample_action(output, action_noise)
     min_q = min_q_value(critics, obs, action, z)
