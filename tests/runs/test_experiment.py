@@ -63,6 +63,7 @@ PAPER = {
     "num_critics": (2,) * 9,
     "num_step_returns": (1,) * 9,
     "newest_share": (1.0,) * 9,
+    "action_noise": ("white",) * 9,
     "normalise_critics": (False,) * 9,
     "normalise_inputs": ("none",) * 9,
     "automatic_temperature": (False,) * 9,

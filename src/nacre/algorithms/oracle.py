@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from nacre.algorithms.protocol import Exported
 from nacre.families.family import Family, TaskSet
-from nacre.learning import exporting, off_policy, soft_actor_critic
+from nacre.learning import action_noise, exporting, off_policy, soft_actor_critic
 from nacre.learning import replay as rings
 from nacre.learning.collection import Phases
 from nacre.learning.networks import TanhGaussianPolicy, sample_action
@@ -40,9 +40,10 @@ OBJECTIVE = Objective(infer=given_z)
 
 
 class Memory(NamedTuple):
-    """The agent's memory in a trial; it does not change after the beginning."""
+    """The agent's memory in a trial; z does not change after the beginning."""
 
     z: Float[Array, "lane task_dim"]
+    noise: Any = ()  # where the noise of its actions is correlated in time: that of the last step
 
 
 @functools.cache
@@ -50,15 +51,17 @@ def make_agent(family: Family, config: OracleSettings) -> Agent:
     """The oracle as an Agent, the only one whose `begin` reads the task."""
 
     def begin(params: TanhGaussianPolicy, task: Any, key: Key) -> Memory:
-        return Memory(features(task))
+        z = features(task)
+        return Memory(z, action_noise.begin(config.action_noise, (len(z), family.action_dim), key))
 
-    def act(params: TanhGaussianPolicy, memory: Memory, obs: Array, key: Key, explore: bool) -> Array:
+    def act(params: TanhGaussianPolicy, memory: Memory, obs: Array, key: Key, explore: bool) -> tuple[Array, Memory]:
         output = params(obs, memory.z)
         if not explore:
-            return jnp.tanh(output.mean)
-        return sample_action(output, jax.random.normal(key, output.mean.shape))[0]
+            return jnp.tanh(output.mean), memory
+        noise, kept = action_noise.draw(memory.noise, output.mean.shape, key)
+        return sample_action(output, noise)[0], memory._replace(noise=kept)
 
-    return with_fixed_memory(act, begin)
+    return with_fixed_memory(lambda params, memory, *given: memory, begin)._replace(act=act)
 
 
 def export(params: TanhGaussianPolicy, family: Family, config: OracleSettings) -> Exported:

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from nacre.algorithms.protocol import Algorithm, Exported
 from nacre.families.family import Family, TaskSet, num_tasks
-from nacre.learning import exporting, off_policy, relabelling, soft_actor_critic
+from nacre.learning import action_noise, exporting, off_policy, relabelling, soft_actor_critic
 from nacre.learning import replay as rings
 from nacre.learning.buffer_sizes import buffer_sizes, initial_phases
 from nacre.learning.collection import Buffers, Phases, without_observing
@@ -115,8 +115,8 @@ def infer_z(encoder: MLP | RecurrentEncoder, context: Transition, noise: Noise, 
     belief = infer_posterior(encoder, context, config)
     z = sample_z(belief, noise.z) if config.use_information_bottleneck else belief.mean
     kl = kl_to_prior(belief) if config.use_information_bottleneck else jnp.zeros((), z.dtype)
-    mean_abs, variance = jnp.mean(jnp.abs(belief.mean)), jnp.mean(belief.variance)
-    metrics = {"kl": kl, "posterior_mean_abs": mean_abs, "posterior_variance": variance}
+    size, variance = jnp.mean(jnp.abs(belief.mean)), jnp.mean(belief.variance)
+    metrics = {"kl": kl, "posterior_mean_abs": size, "posterior_variance": variance}
     return Inferred(z[:, None], config.kl_weight * kl, metrics)
 
 
@@ -147,6 +147,7 @@ class Memory(NamedTuple):
     hidden: Any = ()  # the recurrent encoder's state; () without one
     tried: Any = ()  # where it explores by hypotheses: Tried
     errors: Any = ()  # where it goes by predicted rewards: summed squared errors of every hypothesis
+    noise: Any = ()  # where the noise of its actions is correlated in time: that of the last step
 
 
 def belief(memory: Memory, config: PearlSettings) -> Belief:
@@ -177,7 +178,8 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
         hidden = params.encoder.start((len(zero),)) if isinstance(params.encoder, RecurrentEncoder) else ()
         z = sample_z(prior(empty.shape, config), jax.random.normal(key, empty.shape))
         errors = jnp.zeros((len(zero), len(params.hypotheses.z))) if config.by_rewards else ()
-        memory = Memory(Factors(empty, empty), zero, zero, z, hidden, errors=errors)
+        noise = action_noise.begin(config.action_noise, (len(zero), family.action_dim), key)
+        memory = Memory(Factors(empty, empty), zero, zero, z, hidden, errors=errors, noise=noise)
         return trying(params, memory, params.hypotheses.begin(len(zero), key)) if config.by_hypotheses else memory
 
     def trying(params: Params, memory: Memory, tried: Tried) -> Memory:
@@ -193,7 +195,8 @@ def _agent(family: Family, config: PearlSettings) -> Agent:
         if not explore:
             return jnp.tanh(output.mean), memory
         uniform_key, key = jax.random.split(key) if num_uniform_steps > 0 else (key, key)
-        action, _ = sample_action(output, jax.random.normal(key, output.mean.shape))
+        noise, kept = action_noise.draw(memory.noise, output.mean.shape, key)
+        action, memory = sample_action(output, noise)[0], memory._replace(noise=kept)
         if num_uniform_steps > 0:
             uniform = jax.random.uniform(uniform_key, action.shape, minval=-1.0, maxval=1.0)
             action = select(memory.num_transitions < num_uniform_steps, uniform, action)
@@ -283,8 +286,7 @@ def compile_update(family: Family, config: PearlSettings, num_seeds: int, object
     """Compiles a whole block of updates, before the buffers are made, so that memory does not hold both at once."""
     tasks = family.task_set(0, config.num_train_tasks, config.num_test_tasks)  # of the right shapes
     p = relabelling.with_relabelling(procedure(family, config, objective), family, config.num_relabelled_tasks, tasks)
-    fresh = functools.partial(init, family, config, 0)
-    off_policy.compile_block(fresh, p, num_seeds, config.num_train_steps_per_iteration)
+    off_policy.compile_block(lambda: init(family, config, 0), p, num_seeds, config.num_train_steps_per_iteration)
 
 
 def meta_train(
@@ -299,7 +301,7 @@ def meta_train(
 def procedure(family: Family, config: PearlSettings, objective: Objective = OBJECTIVE) -> Procedure:
     """What PEARL adds to the loop of off-policy methods."""
     return Procedure(
-        agent=without_observing(make_agent(family, config.of_collection())),
+        agent=without_observing(_agent(family, config.of_collection())),
         posterior_z=functools.partial(_posterior_z, family=family, config=config), params=agent_params,
         keep_all_context=config.keeps_all_context, num_tasks=config.num_train_tasks,
         initial=initial_phases(config), collection=Phases(*config.episodes_per_draw),
@@ -314,10 +316,8 @@ def draw(data: Any, key: Key, family: Family, config: PearlSettings) -> tuple[Tr
     task_key, batch_key, context_key, noise_key, relabelling_key = jax.random.split(key, 5)
     task = rings.uniform_index(task_key, (config.meta_batch,), config.num_train_tasks)
     steps = draw_batch(buffers.rl, task, batch_key, family, config)
-    context = steps.first
-    if config.context != "batch":
-        source = buffers.rl if config.context == "replay" else buffers.context
-        context = draw_context(source, task, context_key, family, config)
+    source = buffers.rl if config.context == "replay" else buffers.context
+    context = steps.first if config.context == "batch" else draw_context(source, task, context_key, family, config)
     number = config.num_relabelled_tasks
     told = relabelling.relabel(family, tasks, task, number, relabelling_key, steps.transitions, context)
     batch, context = steps._replace(transitions=told[0]).returns(config.discount), told[1]

@@ -35,8 +35,7 @@ def collect(experiment: Experiment, lanes: int) -> Result:
     """Whole episodes in every lane, as in meta-training: stochastic actions, z from the prior."""
     family, config = experiment.family, experiment.settings
     assert isinstance(config, PearlSettings)
-    # Meta-training takes the belief from the context buffer: no lane observes.
-    agent = pearl.make_agent(family, config.of_collection())._replace(observe=lambda params, memory, transition: memory)
+    agent = pearl.procedure(family, config).agent
     params = untrained(experiment)
     task = family.sample_tasks(np.random.default_rng(0), lanes)
     memory = rollout.begin(agent, params, task, jax.random.key(1))

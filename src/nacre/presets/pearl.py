@@ -130,7 +130,8 @@ class PearlSettings(SoftActorCriticSettings):
     def of_collection(self) -> PearlSettings:
         """The settings of the agent that collects: as in Algorithm 1, however the run is tested."""
         as_published: dict[str, Any] = dict(exploration="prior", forgetting=1.0, resample="episode")
-        return dataclasses.replace(self, protocol="online-prior", **as_published)
+        noise = self.action_noise
+        return dataclasses.replace(self.of_agent(), protocol="online-prior", action_noise=noise, **as_published)
 
     @property
     def keeps_all_context(self) -> bool:

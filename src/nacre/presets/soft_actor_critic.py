@@ -47,6 +47,10 @@ class SoftActorCriticSettings(MethodSettings):
     and Ross 2019, 1906.04009, do so by degrees)."""
     replay_capacity: int = 1_000_000
     """Transitions that the replay keeps for each task."""
+    action_noise: Literal["white", "pink"] = "white"
+    """Noise of the policy's actions in collections. white, as in the paper: independent at every step. pink: correlated
+    over a step to a hundred, with the same distribution at each (Eberhard et al. 2023, "Pink noise is all you need").
+    Where a control step is short, white noise averages out, and a robot that stands goes on standing."""
 
     # Networks
     hidden_dim: int = 300

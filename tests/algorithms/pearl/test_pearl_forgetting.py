@@ -90,7 +90,7 @@ def test_episodes_that_explore_keep_what_they_act_on(params, resample: str) -> N
 
 def test_a_run_collects_as_published_however_it_is_tested() -> None:
     settings = change(SMALL, forgetting=0.9, resample="mean", exploration="hypotheses")
-    assert settings.of_collection() == SMALL
+    assert settings.of_collection() == SMALL.of_collection()
 
 
 def test_trials_choose_both_and_protocols_that_infer_at_every_step_themselves_do_not() -> None:
