@@ -50,6 +50,7 @@ LINES: dict[str, tuple[str, ...]] = {
         "num_extra_context_episodes",
     ),
     "all-data": ("newest_share",),
+    "white-noise": ("action_noise",),
     "no-straight-episodes": ("num_straight_episodes",),
     "latent-dim": ("latent_dim",),
     "exploration": ("num_exploration_episodes",),

@@ -60,9 +60,19 @@ def test_a_robot_that_must_balance_looks_farther_ahead_with_two_critics() -> Non
     assert {name for name, value in row(Falling).items() if value != row(Robot).get(name)} == {
         "discount",
         "num_critics",
+        "action_noise",
     }
+    assert 0.95 < row(Falling)["discount"] < row(FAMILIES["humanoid-dir"])["discount"]  # whose dynamics are all alike
     assert rules.must_balance(FAMILIES["humanoid-dir"])
     assert not rules.must_balance(FAMILIES["ant-dir"])  # it may end its episodes, and hardly ever does
+
+
+def test_collections_of_robots_that_may_fall_have_noise_that_moves_them() -> None:
+    pink = {name for name, family in FAMILIES.items() if row(family).get("action_noise") == "pink"}
+    assert pink == {name for name, family in FAMILIES.items() if family.can_terminate}
+    assert {"ant-dir", "walker-params"} <= pink
+    for name in pink:
+        assert nacre.resolve("oracle", name, "fast").settings.action_noise == "pink"
 
 
 def test_a_robot_that_walks_to_a_place_has_targets_of_one_step() -> None:
