@@ -22,7 +22,7 @@ from nacre.learning.networks import TanhGaussianPolicy, sample_action
 from nacre.learning.off_policy import Draw, Learn, Procedure, State, transfer  # noqa: F401  (of this method too)
 from nacre.learning.soft_actor_critic import Inferred, Metrics, Networks, Noise, Objective, Optimisers
 from nacre.presets.oracle import OracleSettings
-from nacre.types import Agent, Key, with_fixed_memory
+from nacre.types import Agent, Key
 
 
 def features(tasks: Any) -> Float[Array, "task task_dim"]:
@@ -46,22 +46,33 @@ class Memory(NamedTuple):
     noise: Any = ()  # where the noise of its actions is correlated in time: that of the last step
 
 
-@functools.cache
 def make_agent(family: Family, config: OracleSettings) -> Agent:
     """The oracle as an Agent, the only one whose `begin` reads the task."""
+    return _agent(family, "white")
+
+
+@functools.cache
+def _agent(family: Family, noise: str) -> Agent:
+    """The oracle with this noise of its actions, where it explores."""
 
     def begin(params: TanhGaussianPolicy, task: Any, key: Key) -> Memory:
         z = features(task)
-        return Memory(z, action_noise.begin(config.action_noise, (len(z), family.action_dim), key))
+        return Memory(z, action_noise.begin(noise, (len(z), family.action_dim), key))
 
     def act(params: TanhGaussianPolicy, memory: Memory, obs: Array, key: Key, explore: bool) -> tuple[Array, Memory]:
         output = params(obs, memory.z)
         if not explore:
             return jnp.tanh(output.mean), memory
-        noise, kept = action_noise.draw(memory.noise, output.mean.shape, key)
-        return sample_action(output, noise)[0], memory._replace(noise=kept)
+        drawn, kept = action_noise.draw(memory.noise, output.mean.shape, key)
+        return sample_action(output, drawn)[0], memory._replace(noise=kept)
 
-    return with_fixed_memory(lambda params, memory, *given: memory, begin)._replace(act=act)
+    return Agent(
+        begin, act,
+        observe=lambda params, memory, transition: memory,
+        end_episode=lambda params, memory, key: memory,
+        explores=lambda index, scored_episode: False,
+        absorb=lambda params, memory, logged, key: memory,
+    )  # fmt: skip
 
 
 def export(params: TanhGaussianPolicy, family: Family, config: OracleSettings) -> Exported:
@@ -97,7 +108,7 @@ def meta_train(
     described = features(tasks.train)
     draw, learn = _draw_and_learn(family, config)
     procedure = Procedure(
-        agent=make_agent(family, config), params=agent_params, posterior_z=None, keep_all_context=False,
+        agent=_agent(family, config.action_noise), params=agent_params, posterior_z=None, keep_all_context=False,
         num_tasks=config.num_trained, initial=Phases(prior=config.num_initial_episodes),
         collection=Phases(prior=config.num_episodes),
         data=lambda state: (state.rl_buffer, described), draw=draw, learn=learn,
