@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from nacre.algorithms.protocol import Exported
-from nacre.families.family import Family, TaskSet
+from nacre.families.family import Family, TaskSet, num_tasks
 from nacre.learning import action_noise, exporting, off_policy, soft_actor_critic
 from nacre.learning import replay as rings
 from nacre.learning.collection import Phases
@@ -22,13 +22,12 @@ from nacre.learning.networks import TanhGaussianPolicy, sample_action
 from nacre.learning.off_policy import Draw, Learn, Procedure, State, transfer  # noqa: F401  (of this method too)
 from nacre.learning.soft_actor_critic import Inferred, Metrics, Networks, Noise, Objective, Optimisers
 from nacre.presets.oracle import OracleSettings
-from nacre.types import Agent, Key
+from nacre.types import Agent, Key, with_fixed_memory
 
 
 def features(tasks: Any) -> Float[Array, "task task_dim"]:
     """The parameters of every task side by side, in the order of their names."""
-    columns = [jnp.asarray(tasks[name], jnp.float32) for name in sorted(tasks)]
-    return jnp.concatenate([values.reshape(values.shape[0], -1) for values in columns], axis=-1)
+    return jnp.concatenate([jnp.float32(tasks[x]).reshape(len(tasks[x]), -1) for x in sorted(tasks)], axis=-1)
 
 
 def given_z(encoder: Any, task: Array, noise: Noise, config: OracleSettings) -> Inferred:
@@ -53,11 +52,8 @@ def make_agent(family: Family, config: OracleSettings) -> Agent:
 
 @functools.cache
 def _agent(family: Family, noise: str) -> Agent:
-    """The oracle with this noise of its actions, where it explores."""
-
     def begin(params: TanhGaussianPolicy, task: Any, key: Key) -> Memory:
-        z = features(task)
-        return Memory(z, action_noise.begin(noise, (len(z), family.action_dim), key))
+        return Memory(features(task), action_noise.begin(noise, (num_tasks(task), family.action_dim), key))
 
     def act(params: TanhGaussianPolicy, memory: Memory, obs: Array, key: Key, explore: bool) -> tuple[Array, Memory]:
         output = params(obs, memory.z)
@@ -66,13 +62,7 @@ def _agent(family: Family, noise: str) -> Agent:
         drawn, kept = action_noise.draw(memory.noise, output.mean.shape, key)
         return sample_action(output, drawn)[0], memory._replace(noise=kept)
 
-    return Agent(
-        begin, act,
-        observe=lambda params, memory, transition: memory,
-        end_episode=lambda params, memory, key: memory,
-        explores=lambda index, scored_episode: False,
-        absorb=lambda params, memory, logged, key: memory,
-    )  # fmt: skip
+    return with_fixed_memory(lambda *given: None, begin)._replace(act=act)  # which changes the noise alone
 
 
 def export(params: TanhGaussianPolicy, family: Family, config: OracleSettings) -> Exported:

@@ -179,4 +179,5 @@ def test_an_agent_reads_no_setting_in_which_agents_that_share_its_code_may_diffe
 
     jax.eval_shape(trial, jax.random.key(0))
     fields = {field.name for field in dataclasses.fields(PearlSettings)}
-    assert {"latent_dim", "protocol"} <= read & fields <= set(ACTING)
+    assert {"latent_dim", "protocol"} <= read & fields <= {*ACTING, "action_noise"}
+    assert config.of_agent().action_noise == "white"  # of all but the one that collects
