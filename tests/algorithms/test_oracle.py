@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +25,7 @@ from nacre.simulation import rollout
 from nacre.simulation.environment import TaskEnvironment
 from warm_starts import assert_starts_from
 
-FAMILY = PointRobot()
+FAMILY, KEY = PointRobot(), jax.random.key(0)
 SMALL = OracleSettings(
     num_train_tasks=4, num_test_tasks=3, iterations=2, num_initial_episodes=1, num_tasks_sample=2, num_episodes=2,
     num_train_steps_per_iteration=7, meta_batch=3, batch_size=5, hidden_dim=8, num_hidden_layers=1,
@@ -83,7 +84,7 @@ def test_an_update_is_soft_actor_critic_with_the_task_for_z():
 def test_its_inputs_are_scaled_by_all_that_was_collected_but_the_task_is_taken_as_it_is():
     as_they_come = oracle.init(FAMILY, SMALL, 0).networks
     assert as_they_come.policy.mlp.scale is None and as_they_come.critics[0].scale is None
-    config = dataclasses.replace(SMALL, normalise_inputs="all", use_value_network=False)
+    config = dataclasses.replace(SMALL, normalise_inputs="transitions", use_value_network=False)
     tasks = FAMILY.task_set(0, 4, 3)
     for (state,), _ in oracle.meta_train(FAMILY, config, tasks, [oracle.init(FAMILY, config, 0)]):
         policy, critic = state.networks.policy.mlp, state.networks.critics[0]
@@ -92,6 +93,51 @@ def test_its_inputs_are_scaled_by_all_that_was_collected_but_the_task_is_taken_a
         np.testing.assert_array_equal(policy.scale.std, std.obs)
         np.testing.assert_array_equal(critic.scale.mean, np.concatenate([mean.obs, mean.action]))
         assert len(policy.weights[0]) == len(policy.scale.mean) + FAMILY.task_dim
+        assert policy.task_scale is None and critic.task_scale is None
+
+
+@pytest.mark.parametrize("use_value_network", [False, True])
+def test_all_scales_the_task_by_the_train_tasks_in_every_network(use_value_network: bool):
+    config = dataclasses.replace(SMALL, normalise_inputs="all", use_value_network=use_value_network)
+    tasks = FAMILY.task_set(0, 4, 3)
+    goals = np.asarray(tasks.train["goal"])
+    mean, std = goals.mean(axis=0), goals.std(axis=0) * np.sqrt(2)  # of two coordinates, each half of the variance
+    for (state,), _ in oracle.meta_train(FAMILY, config, tasks, [oracle.init(FAMILY, config, 0)]):
+        networks = state.networks
+        scaled = [networks.policy.mlp, *networks.critics]
+        scaled += [networks.value, networks.target_value] if use_value_network else networks.target_critics
+        for network in scaled:
+            np.testing.assert_allclose(network.task_scale.mean, mean, rtol=1e-6)
+            np.testing.assert_allclose(network.task_scale.std, std, rtol=1e-6)
+    obs, goal = jnp.ones((3, 2)), jnp.asarray(tasks.test["goal"], jnp.float32)
+    as_it_comes = eqx.tree_at(lambda x: x.task_scale, networks.policy.mlp, None)
+    np.testing.assert_allclose(networks.policy.mlp(obs, goal), as_it_comes(obs, (goal - mean) / std), rtol=1e-5)
+
+
+def test_scaled_parameters_have_one_size_together_whatever_their_units_and_number():
+    networks = soft_actor_critic.init_networks(2, 1, 4, dataclasses.replace(SMALL, normalise_inputs="all"), KEY)
+    drawn = np.random.default_rng(0).uniform(-1.0, 1.0, (50, 3)) * [1e3, 1.0, 1e-4] + [5e3, 0.0, 1e-2]
+    tasks = np.column_stack([drawn, np.full(50, 7.0)])  # the last does not vary
+    scale = soft_actor_critic.with_task_scale(networks, tasks).policy.mlp.task_scale
+    z = np.asarray(scale(tasks))
+    np.testing.assert_allclose(z.mean(axis=0), 0.0, atol=1e-4)
+    np.testing.assert_allclose(z.var(axis=0), [1 / 3, 1 / 3, 1 / 3, 0.0], rtol=1e-3)
+    alone = soft_actor_critic.with_task_scale(networks, tasks[:1])
+    np.testing.assert_array_equal(alone.policy.mlp.task_scale.mean, np.zeros(4))
+
+
+def test_scaled_parameters_stay_scaled_through_checkpoints_and_updates(tmp_path: Path):
+    """No gradient reaches the scale, and a run that was stopped goes on to what it would have been."""
+    settings: dict[str, Any] = dict(preset="smoke", normalise_inputs="all", learning_rate_decay=0.5)
+    whole = nacre.train("oracle", "point-robot", out=tmp_path / "whole", **settings)
+    parts = nacre.train("oracle", "point-robot", out=tmp_path / "parts", time_limit=1e-9, **settings)
+    assert load_state(parts).meta_iterations < load_state(whole).meta_iterations
+    nacre.resume(parts.path)
+    first, second = (load_state(run).networks for run in (whole, parts))
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    goals = np.asarray(whole.tasks.train["goal"])
+    np.testing.assert_allclose(first.policy.mlp.task_scale.mean, goals.mean(axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(nacre.load(whole.path).evaluate()[0], nacre.load(parts.path).evaluate()[0])
 
 
 def test_single_task_training_is_on_that_test_task_alone():

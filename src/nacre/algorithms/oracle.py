@@ -96,6 +96,7 @@ def meta_train(
 ) -> Iterator[tuple[list[State], list[Metrics]]]:
     """Continues the runs of one or more seeds: (states, metrics [update] of each) after every block of updates."""
     described = features(tasks.train)
+    states = [x._replace(networks=soft_actor_critic.with_task_scale(x.networks, described)) for x in states]
     draw, learn = _draw_and_learn(family, config)
     procedure = Procedure(
         agent=_agent(family, config.action_noise), params=agent_params, posterior_z=None, keep_all_context=False,
@@ -114,7 +115,6 @@ def _draw_and_learn(family: Family, config: OracleSettings) -> tuple[Draw, Learn
         task = rings.uniform_index(task_key, (config.meta_batch,), config.num_trained)
         sizes = (config.batch_size, config.num_step_returns, family.obs_dim)
         batch = rings.sample_steps(replay, task, *sizes, batch_key, *config.newest(family)).returns(config.discount)
-        noise = off_policy.draw_noise(noise_key, batch.action.shape, family.task_dim, config)
-        return batch, described[task], noise
+        return batch, described[task], off_policy.draw_noise(noise_key, batch.action.shape, family.task_dim, config)
 
     return draw, off_policy.learner(config, OBJECTIVE)

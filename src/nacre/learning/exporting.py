@@ -55,7 +55,18 @@ def mlp(name: str, network: MLP) -> tuple[Words, Arrays]:
     """A perceptron, in float32 whatever precision it was trained in."""
     if network.normalised:
         raise NacreError(f"the hidden layers of {name} are normalised, which an exported agent cannot do yet.")
-    return dense(name, network.weights, network.biases, scale=network.scale)
+    return dense(name, *_taking_z_as_it_is(network), scale=network.scale)
+
+
+def _taking_z_as_it_is(network: MLP) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Weights and biases of a perceptron; the scale of its z, if it has one, becomes a part of its first layer."""
+    weights, biases = [_array(x) for x in network.weights], [_array(x) for x in network.biases]
+    if network.task_scale is not None:
+        mean, std = (np.asarray(x, np.float64) for x in network.task_scale)
+        of_task = weights[0][-len(mean) :] / std[:, None]
+        weights[0] = np.concatenate([weights[0][: -len(mean)], of_task]).astype(np.float32)
+        biases[0] = (biases[0] - mean @ of_task).astype(np.float32)
+    return weights, biases
 
 
 def critics(networks: Sequence[MLP]) -> tuple[list[Words], Arrays]:
@@ -63,7 +74,7 @@ def critics(networks: Sequence[MLP]) -> tuple[list[Words], Arrays]:
     words: list[Words] = []
     arrays: Arrays = {}
     for index, network in enumerate(networks):
-        own, values = dense(f"critic-{index}", network.weights, network.biases, scale=network.scale)
+        own, values = dense(f"critic-{index}", *_taking_z_as_it_is(network), scale=network.scale)
         words.append(own | {"normalised": network.normalised})
         arrays |= values
     return words, arrays

@@ -121,6 +121,18 @@ class Scale(NamedTuple):
         return jnp.clip((x - mean) / jnp.maximum(std, MIN_STD), -MAX_SCALED, MAX_SCALED)
 
 
+class TaskScale(NamedTuple):
+    """Mean and standard deviation that bring a z which is given, not learnt, to the order of 1. Without a limit, so
+    that the scale can become a part of the first layer. Data, not learnt: no gradient reaches them."""
+
+    mean: Float[Array, " z_dim"]
+    std: Float[Array, " z_dim"]
+
+    def __call__(self, z: Float[Array, "*zrows z_dim"]) -> Float[Array, "*zrows z_dim"]:
+        mean, std = jax.lax.stop_gradient((self.mean, self.std))
+        return (z - mean) / std
+
+
 def uniform(keys: Key, shapes: Sequence[tuple[int, ...]], bounds: Sequence[float]) -> list[Array]:
     """For every key an array of that shape, uniform between minus and plus its bound: the numbers that
     `jax.random.uniform` draws with this key.
@@ -145,16 +157,18 @@ class MLP(eqx.Module):
     weights: tuple[Float[Array, "in out"], ...]
     biases: tuple[Float[Array, " out"], ...]
     scale: Scale | None  # of the inputs but z; None: they are taken as they come
+    task_scale: TaskScale | None  # of z; None: it is taken as it comes
     normalised: bool = eqx.field(static=True)
     precision: str = eqx.field(static=True)
 
     def __init__(
         self, in_dim: int, hidden_dim: int, num_layers: int, out_dim: int, out_scale: float,
-        *, scaled: int = 0, normalised: bool = False, precision: str = "float32", key: Key,
+        *, scaled: int = 0, scaled_z: int = 0, normalised: bool = False, precision: str = "float32", key: Key,
     ):  # fmt: skip
         """As the reference: hidden weights U(+-1/sqrt(hidden_dim)), hidden biases 0.1, last layer U(+-out_scale).
 
-        `scaled`: how many inputs (all but z) have a `scale`, which begins as its limit alone; 0 for none. `normalised`:
+        `scaled`: how many inputs (all but z) have a `scale`, which begins as its limit alone; 0 for none. `scaled_z`:
+        the size of z if it has a `task_scale`, which begins as no scale; 0 if it has none. `normalised`:
         every hidden layer has mean 0 and variance 1 over its units before ReLU, in each row (layer normalisation, Ba et
         al. 2016, without scale and shift of its own). `precision`: one of `PRECISIONS`.
         """
@@ -165,6 +179,7 @@ class MLP(eqx.Module):
         self.weights = (*hidden, last)
         self.biases = (*(jnp.full((hidden_dim,), 0.1, last.dtype) for _ in hidden), last_bias)
         self.scale = Scale(jnp.zeros(scaled), jnp.ones(scaled)) if scaled else None
+        self.task_scale = TaskScale(jnp.zeros(scaled_z), jnp.ones(scaled_z)) if scaled_z else None
         self.normalised, self.precision = normalised, precision
 
     def __call__(
@@ -175,6 +190,7 @@ class MLP(eqx.Module):
             x = self.scale(x)
         h = product(x, self.weights[0][:x_dim], self.precision) + self.biases[0]
         if z is not None and z.shape[-1] > 0:
+            z = z if self.task_scale is None else self.task_scale(z)
             h = h + product(z, self.weights[0][x_dim:], self.precision)
         for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
             if self.normalised:
@@ -257,11 +273,13 @@ class TanhGaussianPolicy(eqx.Module):
 
     def __init__(
         self, obs_dim: int, latent_dim: int, action_dim: int, hidden_dim: int, num_layers: int,
-        *, scaled: bool = False, precision: str = "float32", key: Key,
+        *, scaled: bool = False, scaled_z: bool = False, precision: str = "float32", key: Key,
     ):  # fmt: skip
-        """`scaled`: whether observations have a `Scale`."""
-        sizes, num_scaled = (obs_dim + latent_dim, hidden_dim, num_layers, 2 * action_dim), obs_dim if scaled else 0
-        self.mlp = MLP(*sizes, 1e-3, scaled=num_scaled, precision=precision, key=key)
+        """`scaled`: whether observations have a `Scale`. `scaled_z`: whether z has a `TaskScale`."""
+        self.mlp = MLP(
+            obs_dim + latent_dim, hidden_dim, num_layers, 2 * action_dim, 1e-3, scaled=obs_dim * scaled,
+            scaled_z=latent_dim * scaled_z, precision=precision, key=key,
+        )  # fmt: skip
 
     def __call__(self, obs: Float[Array, "*rows obs_dim"], z: Float[Array, "*zrows latent_dim"]) -> PolicyOutput:
         mean, log_std = jnp.split(self.mlp(obs, z), 2, axis=-1)

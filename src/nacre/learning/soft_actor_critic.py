@@ -7,15 +7,17 @@ Losses follow the paper's reference (Haarnoja et al. 2018, 1801.01290). A batch 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from nacre.learning.networks import MLP, Scale, TanhGaussianPolicy, sample_action
+from nacre.learning.networks import MLP, Scale, TanhGaussianPolicy, TaskScale, sample_action
 from nacre.learning.replay import Replay, moments
 from nacre.presets.soft_actor_critic import SoftActorCriticSettings
 from nacre.types import Key, Transition
@@ -68,15 +70,22 @@ def init_networks(
     """Fresh networks, with the encoder that `make_encoder` makes of a key; V's target starts as V."""
     encoder_key, policy_key, q1_key, q2_key, value_key = jax.random.split(key, 5)
     c, hidden = config, (config.hidden_dim, config.num_hidden_layers)
-    all_scaled = c.normalise_inputs == "all"
+    scaled_z = z_dim * c.normalise_task
     critic = functools.partial(
-        MLP, obs_dim + action_dim + z_dim, *hidden, 1, 3e-3, scaled=obs_dim + action_dim if all_scaled else 0,
-        precision=c.precision,
+        MLP, obs_dim + action_dim + z_dim, *hidden, 1, 3e-3, scaled=(obs_dim + action_dim) * c.normalise_all,
+        scaled_z=scaled_z, precision=c.precision,
     )  # fmt: skip
     networks = Networks(
         encoder=None if make_encoder is None else make_encoder(encoder_key),
         policy=TanhGaussianPolicy(
-            obs_dim, z_dim, action_dim, *hidden, scaled=all_scaled, precision=c.precision, key=policy_key
+            obs_dim,
+            z_dim,
+            action_dim,
+            *hidden,
+            scaled=c.normalise_all,
+            scaled_z=c.normalise_task,
+            precision=c.precision,
+            key=policy_key,
         ),
         critics=tuple(critic(normalised=c.normalise_critics, key=key) for key in (q1_key, q2_key)[: c.num_critics]),
         value=None,
@@ -87,8 +96,9 @@ def init_networks(
     if not c.use_value_network:
         return networks._replace(target_critics=jax.tree.map(jnp.copy, networks.critics))
     value = MLP(
-        obs_dim + z_dim, *hidden, 1, 3e-3, scaled=obs_dim if all_scaled else 0, precision=c.precision, key=value_key
-    )
+        obs_dim + z_dim, *hidden, 1, 3e-3, scaled=obs_dim * c.normalise_all, scaled_z=scaled_z, precision=c.precision,
+        key=value_key,
+    )  # fmt: skip
     return networks._replace(value=value, target_value=jax.tree.map(jnp.copy, value))
 
 
@@ -127,6 +137,25 @@ def with_scales(networks: Networks, mean: Transition, std: Transition, config: S
         target_value=scaled(networks.target_value, "obs"),
         rewards=scaled(networks.rewards, "obs", "action"),
     )
+
+
+def with_task_scale(networks: Networks, tasks: Float[Array, "task task_dim"]) -> Networks:
+    """The networks with a scale of z, where they have one, that gives these tasks mean 0 and variances that sum to 1.
+
+    So many parameters weigh as much as few beside the observation. A parameter that does not vary becomes 0. A single
+    task has no scale: the networks stay as they are.
+    """
+    if len(tasks) < 2:
+        return networks
+    values = np.asarray(tasks, np.float64)
+    mean, std = values.mean(axis=0), values.std(axis=0)
+    varies = std > 1e-6 * np.abs(values).max(axis=0)
+    std = np.where(varies, std * math.sqrt(max(1, varies.sum())), 1.0)
+
+    def with_scale(node: Any) -> Any:  # a copy in every network, because updates use their networks up
+        return TaskScale(jnp.array(mean), jnp.array(std)) if isinstance(node, TaskScale) else node
+
+    return jax.tree.map(with_scale, networks, is_leaf=lambda node: isinstance(node, TaskScale))
 
 
 def rescaled(networks: Networks, replay: Replay, obs_dim: int, config: SoftActorCriticSettings) -> Networks:

@@ -22,9 +22,10 @@ class OracleSettings(SoftActorCriticSettings):
     """Trains on this test task alone (single-task SAC). -1: trains on the train tasks."""
     num_episodes: int = 5
     """Episodes collected per drawn task and iteration."""
-    normalise_inputs: Literal["none", "all"] = "none"
-    """Scales the inputs of all networks to mean 0 and variance 1 over all data that the run has collected: none or all.
-    The task's parameters are not scaled."""
+    normalise_inputs: Literal["none", "transitions", "all"] = "none"  # type: ignore[assignment]
+    """Scales the inputs of all networks. transitions: observations and actions get mean 0 and variance 1 over all data
+    that the run has collected. all: and the task's parameters get mean 0 and variances that sum to 1 over the train
+    tasks, so that many of them weigh no more than a few. none: everything is taken as it is."""
 
     def check_family(self, family: Family) -> None:
         super().check_family(family)  # once the number of test tasks is known, which may be a data set's
@@ -33,6 +34,14 @@ class OracleSettings(SoftActorCriticSettings):
                 f"single_task is {self.single_task}, but must be the number of a test task, 0 to "
                 f"{self.num_test_tasks - 1}, or -1 for the train tasks; change --single-task."
             )
+
+    @property
+    def normalise_all(self) -> bool:
+        return self.normalise_inputs != "none"
+
+    @property
+    def normalise_task(self) -> bool:
+        return self.normalise_inputs == "all"
 
     @property
     def protocols(self) -> tuple[str, ...]:

@@ -132,6 +132,16 @@ class SoftActorCriticSettings(MethodSettings):
         return False
 
     @property
+    def normalise_all(self) -> bool:
+        """Whether the inputs of policy, critics and V are scaled."""
+        return self.normalise_inputs == "all"
+
+    @property
+    def normalise_task(self) -> bool:
+        """Whether z is scaled: where it is the task's parameters, rather than learnt."""
+        return False
+
+    @property
     def encoder_inputs(self) -> tuple[str, ...]:
         """Fields of a transition that the encoder sees, in this order; none where there is no encoder."""
         return ()
