@@ -84,7 +84,7 @@ def test_an_update_is_soft_actor_critic_with_the_task_for_z():
 def test_its_inputs_are_scaled_by_all_that_was_collected_but_the_task_is_taken_as_it_is():
     as_they_come = oracle.init(FAMILY, SMALL, 0).networks
     assert as_they_come.policy.mlp.scale is None and as_they_come.critics[0].scale is None
-    config = dataclasses.replace(SMALL, normalise_inputs="transitions", use_value_network=False)
+    config = dataclasses.replace(SMALL, normalise_inputs="all", use_value_network=False)
     tasks = FAMILY.task_set(0, 4, 3)
     for (state,), _ in oracle.meta_train(FAMILY, config, tasks, [oracle.init(FAMILY, config, 0)]):
         policy, critic = state.networks.policy.mlp, state.networks.critics[0]
@@ -97,8 +97,8 @@ def test_its_inputs_are_scaled_by_all_that_was_collected_but_the_task_is_taken_a
 
 
 @pytest.mark.parametrize("use_value_network", [False, True])
-def test_all_scales_the_task_by_the_train_tasks_in_every_network(use_value_network: bool):
-    config = dataclasses.replace(SMALL, normalise_inputs="all", use_value_network=use_value_network)
+def test_the_task_is_scaled_by_the_train_tasks_in_every_network(use_value_network: bool):
+    config = dataclasses.replace(SMALL, normalise_inputs="all-and-task", use_value_network=use_value_network)
     tasks = FAMILY.task_set(0, 4, 3)
     goals = np.asarray(tasks.train["goal"])
     mean, std = goals.mean(axis=0), goals.std(axis=0) * np.sqrt(2)  # of two coordinates, each half of the variance
@@ -115,20 +115,30 @@ def test_all_scales_the_task_by_the_train_tasks_in_every_network(use_value_netwo
 
 
 def test_scaled_parameters_have_one_size_together_whatever_their_units_and_number():
-    networks = soft_actor_critic.init_networks(2, 1, 4, dataclasses.replace(SMALL, normalise_inputs="all"), KEY)
+    config = dataclasses.replace(SMALL, normalise_inputs="all-and-task")
+    networks = soft_actor_critic.init_networks(2, 1, 4, config, KEY)
     drawn = np.random.default_rng(0).uniform(-1.0, 1.0, (50, 3)) * [1e3, 1.0, 1e-4] + [5e3, 0.0, 1e-2]
     tasks = np.column_stack([drawn, np.full(50, 7.0)])  # the last does not vary
     scale = soft_actor_critic.with_task_scale(networks, tasks).policy.mlp.task_scale
     z = np.asarray(scale(tasks))
     np.testing.assert_allclose(z.mean(axis=0), 0.0, atol=1e-4)
     np.testing.assert_allclose(z.var(axis=0), [1 / 3, 1 / 3, 1 / 3, 0.0], rtol=1e-3)
-    alone = soft_actor_critic.with_task_scale(networks, tasks[:1])
-    np.testing.assert_array_equal(alone.policy.mlp.task_scale.mean, np.zeros(4))
+    alone = soft_actor_critic.with_task_scale(networks, tasks[:1]).policy.mlp.task_scale
+    np.testing.assert_allclose(alone(tasks[:1]), 0.0, atol=1e-3)
 
 
-def test_scaled_parameters_stay_scaled_through_checkpoints_and_updates(tmp_path: Path):
-    """No gradient reaches the scale, and a run that was stopped goes on to what it would have been."""
-    settings: dict[str, Any] = dict(preset="smoke", normalise_inputs="all", learning_rate_decay=0.5)
+def test_a_scale_that_was_set_stays_whatever_the_tasks():
+    config = dataclasses.replace(SMALL, normalise_inputs="all-and-task")
+    networks = soft_actor_critic.init_networks(2, 1, 3, config, KEY)
+    tasks = np.random.default_rng(0).normal(size=(2, 20, 3))
+    once = soft_actor_critic.with_task_scale(networks, tasks[0])
+    jax.tree.map(np.testing.assert_array_equal, once, soft_actor_critic.with_task_scale(once, tasks[1]))
+
+
+def test_scaled_parameters_stay_scaled_through_checkpoints_updates_and_another_runs_start(tmp_path: Path):
+    """No gradient reaches the scale. A run that was stopped goes on to what it would have been, and one on other tasks
+    that starts from these networks keeps their scale."""
+    settings: dict[str, Any] = dict(preset="smoke", normalise_inputs="all-and-task", learning_rate_decay=0.5)
     whole = nacre.train("oracle", "point-robot", out=tmp_path / "whole", **settings)
     parts = nacre.train("oracle", "point-robot", out=tmp_path / "parts", time_limit=1e-9, **settings)
     assert load_state(parts).meta_iterations < load_state(whole).meta_iterations
@@ -138,6 +148,9 @@ def test_scaled_parameters_stay_scaled_through_checkpoints_and_updates(tmp_path:
     goals = np.asarray(whole.tasks.train["goal"])
     np.testing.assert_allclose(first.policy.mlp.task_scale.mean, goals.mean(axis=0), rtol=1e-6)
     np.testing.assert_array_equal(nacre.load(whole.path).evaluate()[0], nacre.load(parts.path).evaluate()[0])
+    assert_starts_from(whole, tmp_path / "warm", seed=1, task_seed=5, **settings)
+    warm = load_state(nacre.RunDirectory(tmp_path / "warm")).networks
+    jax.tree.map(np.testing.assert_array_equal, warm.policy.mlp.task_scale, first.policy.mlp.task_scale)
 
 
 def test_single_task_training_is_on_that_test_task_alone():

@@ -137,18 +137,9 @@ def test_three_fields_of_the_context_become_one_choice(before: dict[str, Any], n
         assert migrated(old(**before), CheetahVel)["settings"]["context"] == now
 
 
-@pytest.mark.parametrize("schema", [1, 2])
-def test_an_oracle_of_before_takes_parameters_as_they_are(schema: int) -> None:
-    """Then `all` scaled observations and actions; now it scales the parameters, too."""
-    before = {"algorithm": "oracle", "settings": {"normalise_inputs": "all"}, "schema": schema}
-    assert migrated(before, CheetahVel)["settings"] == {"normalise_inputs": "transitions"}
-    assert migrated(before | {"algorithm": "pearl"}, CheetahVel)["settings"]["normalise_inputs"] == "all"
-    assert migrated(before | {"schema": SCHEMA}, CheetahVel)["settings"]["normalise_inputs"] == "all"
-
-
 def test_a_schema_of_the_future_is_refused() -> None:
-    with pytest.raises(NacreError, match="its schema is 4"):
-        migrated({"schema": 4}, CheetahVel)
+    with pytest.raises(NacreError, match="its schema is 3"):
+        migrated({"schema": 3}, CheetahVel)
 
 
 def test_a_run_of_a_preset_that_is_gone_keeps_its_settings() -> None:

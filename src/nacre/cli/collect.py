@@ -38,7 +38,7 @@ class Command:
     """Name of the data set. Default: nacre/FAMILY/BENCHMARK-QUALITY-v0."""
     recipe: Literal["sac", "oracle"] = "sac"
     """How the policies are trained. sac: a policy for every task, from scratch, all tasks at once. oracle: a single
-    policy that is told the task, for a fraction of the work."""
+    policy that is told the task: less work with tens of tasks."""
     from_run: Annotated[Path | None, "--from"] = None
     """Logs episodes of this run's checkpoints instead of training. The agent of the run must be told the task (oracle).
     With --quality replay, the data set holds what the run collected in training, and any off-policy run will do."""

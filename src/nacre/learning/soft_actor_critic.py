@@ -72,7 +72,7 @@ def init_networks(
     c, hidden = config, (config.hidden_dim, config.num_hidden_layers)
     scaled_z = z_dim * c.normalise_task
     critic = functools.partial(
-        MLP, obs_dim + action_dim + z_dim, *hidden, 1, 3e-3, scaled=(obs_dim + action_dim) * c.normalise_all,
+        MLP, obs_dim + action_dim + z_dim, *hidden, 1, 3e-3, scaled=(obs_dim + action_dim) * c.normalise_transitions,
         scaled_z=scaled_z, precision=c.precision,
     )  # fmt: skip
     networks = Networks(
@@ -82,7 +82,7 @@ def init_networks(
             z_dim,
             action_dim,
             *hidden,
-            scaled=c.normalise_all,
+            scaled=c.normalise_transitions,
             scaled_z=c.normalise_task,
             precision=c.precision,
             key=policy_key,
@@ -96,8 +96,8 @@ def init_networks(
     if not c.use_value_network:
         return networks._replace(target_critics=jax.tree.map(jnp.copy, networks.critics))
     value = MLP(
-        obs_dim + z_dim, *hidden, 1, 3e-3, scaled=obs_dim * c.normalise_all, scaled_z=scaled_z, precision=c.precision,
-        key=value_key,
+        obs_dim + z_dim, *hidden, 1, 3e-3, scaled=obs_dim * c.normalise_transitions, scaled_z=scaled_z,
+        precision=c.precision, key=value_key,
     )  # fmt: skip
     return networks._replace(value=value, target_value=jax.tree.map(jnp.copy, value))
 
@@ -142,18 +142,17 @@ def with_scales(networks: Networks, mean: Transition, std: Transition, config: S
 def with_task_scale(networks: Networks, tasks: Float[Array, "task task_dim"]) -> Networks:
     """The networks with a scale of z, where they have one, that gives these tasks mean 0 and variances that sum to 1.
 
-    So many parameters weigh as much as few beside the observation. A parameter that does not vary becomes 0. A single
-    task has no scale: the networks stay as they are.
+    So many parameters weigh as much as few beside the observation. A parameter that does not vary becomes 0. A scale
+    that was set before stays: the weights behind it were trained with it.
     """
-    if len(tasks) < 2:
-        return networks
     values = np.asarray(tasks, np.float64)
     mean, std = values.mean(axis=0), values.std(axis=0)
     varies = std > 1e-6 * np.abs(values).max(axis=0)
     std = np.where(varies, std * math.sqrt(max(1, varies.sum())), 1.0)
 
     def with_scale(node: Any) -> Any:  # a copy in every network, because updates use their networks up
-        return TaskScale(jnp.array(mean), jnp.array(std)) if isinstance(node, TaskScale) else node
+        is_fresh = isinstance(node, TaskScale) and not np.any(node.mean) and np.all(np.asarray(node.std) == 1.0)
+        return TaskScale(jnp.array(mean), jnp.array(std)) if is_fresh else node
 
     return jax.tree.map(with_scale, networks, is_leaf=lambda node: isinstance(node, TaskScale))
 

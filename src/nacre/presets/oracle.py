@@ -22,10 +22,10 @@ class OracleSettings(SoftActorCriticSettings):
     """Trains on this test task alone (single-task SAC). -1: trains on the train tasks."""
     num_episodes: int = 5
     """Episodes collected per drawn task and iteration."""
-    normalise_inputs: Literal["none", "transitions", "all"] = "none"  # type: ignore[assignment]
-    """Scales the inputs of all networks. transitions: observations and actions get mean 0 and variance 1 over all data
-    that the run has collected. all: and the task's parameters get mean 0 and variances that sum to 1 over the train
-    tasks, so that many of them weigh no more than a few. none: everything is taken as it is."""
+    normalise_inputs: Literal["none", "all", "all-and-task"] = "none"  # type: ignore[assignment]
+    """Scales the inputs of all networks. all: observations and actions get mean 0 and variance 1 over all data that the
+    run has collected. all-and-task: the task's parameters, too, get mean 0, and variances that sum to 1, over the train
+    tasks, so that many of them weigh no more than one. none: everything is taken as it is."""
 
     def check_family(self, family: Family) -> None:
         super().check_family(family)  # once the number of test tasks is known, which may be a data set's
@@ -36,12 +36,8 @@ class OracleSettings(SoftActorCriticSettings):
             )
 
     @property
-    def normalise_all(self) -> bool:
-        return self.normalise_inputs != "none"
-
-    @property
     def normalise_task(self) -> bool:
-        return self.normalise_inputs == "all"
+        return self.normalise_inputs == "all-and-task"
 
     @property
     def protocols(self) -> tuple[str, ...]:
@@ -69,6 +65,8 @@ def _row(of_pearl: Row) -> Row:
     shared = {field.name for field in dataclasses.fields(OracleSettings)}
     pearl = PearlSettings(**of_pearl)  # type: ignore[arg-type]
     kept = {name: value for name, value in of_pearl.items() if name in shared}
+    if pearl.normalise_inputs == "all":
+        kept["normalise_inputs"] = "all-and-task"
     return kept | {"num_episodes": sum(pearl.episodes_per_draw)}
 
 

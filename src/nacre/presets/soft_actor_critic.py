@@ -132,13 +132,13 @@ class SoftActorCriticSettings(MethodSettings):
         return False
 
     @property
-    def normalise_all(self) -> bool:
-        """Whether the inputs of policy, critics and V are scaled."""
-        return self.normalise_inputs == "all"
+    def normalise_transitions(self) -> bool:
+        """Whether policy, critics and V get scaled observations and actions."""
+        return self.normalise_inputs not in ("none", "encoder")
 
     @property
     def normalise_task(self) -> bool:
-        """Whether z is scaled: where it is the task's parameters, rather than learnt."""
+        """Whether they get a scaled z, where z is the task's parameters."""
         return False
 
     @property

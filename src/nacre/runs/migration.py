@@ -10,7 +10,7 @@ from typing import Any
 from nacre.errors import NacreError
 from nacre.families.family import Family
 
-SCHEMA = 3
+SCHEMA = 2
 """Rises when the fields of config.json change their names or units. Files without a schema are of the first."""
 
 # Schema 1 counted collections in environment steps.
@@ -46,17 +46,14 @@ def migrated(data: dict[str, Any], family: type[Family]) -> dict[str, Any]:
     schema = data.get("schema", 1)
     if schema == SCHEMA:
         return data
-    if schema not in (1, 2):
+    if schema != 1:
         raise NacreError(
             f"its schema is {str(schema)[:20]}, which this version of nacre does not know; install a newer one."
         )
     settings = dict(data["settings"])
-    if schema == 1:
-        settings = {_EPISODES.get(name, name): _as_episodes(name, value, family) for name, value in settings.items()}
-        if data["algorithm"] == "pearl":
-            settings = _one_context(settings, family)
-    if data["algorithm"] == "oracle" and settings.get("normalise_inputs") == "all":
-        settings["normalise_inputs"] = "transitions"  # schema 2 never scaled the task's parameters
+    settings = {_EPISODES.get(name, name): _as_episodes(name, value, family) for name, value in settings.items()}
+    if data["algorithm"] == "pearl":
+        settings = _one_context(settings, family)
     return {**data, "settings": settings, "schema": SCHEMA}
 
 
