@@ -75,18 +75,13 @@ def init_networks(
         MLP, obs_dim + action_dim + z_dim, *hidden, 1, 3e-3, scaled=(obs_dim + action_dim) * c.normalise_transitions,
         scaled_z=scaled_z, precision=c.precision,
     )  # fmt: skip
+    policy = TanhGaussianPolicy(
+        obs_dim, z_dim, action_dim, *hidden, scaled=c.normalise_transitions, scaled_z=c.normalise_task,
+        precision=c.precision, key=policy_key,
+    )  # fmt: skip
     networks = Networks(
         encoder=None if make_encoder is None else make_encoder(encoder_key),
-        policy=TanhGaussianPolicy(
-            obs_dim,
-            z_dim,
-            action_dim,
-            *hidden,
-            scaled=c.normalise_transitions,
-            scaled_z=c.normalise_task,
-            precision=c.precision,
-            key=policy_key,
-        ),
+        policy=policy,
         critics=tuple(critic(normalised=c.normalise_critics, key=key) for key in (q1_key, q2_key)[: c.num_critics]),
         value=None,
         target_value=None,
