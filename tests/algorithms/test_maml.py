@@ -77,10 +77,11 @@ def gathered(policy: GaussianPolicy, rollouts: list[Rollouts], config: Any) -> l
     return steps
 
 
-@pytest.mark.parametrize("num_rollouts", [20, 6])
+@pytest.mark.parametrize("num_rollouts", [20, 10, 6])
 def test_advantages_are_those_of_a_loop_in_float64(float64: None, num_rollouts: int):
-    """Returns, ridge regression, temporal differences and normalisation, one rollout and one step at a time. Six
-    rollouts have fewer than ten steps for each of the eight features: there the baseline sees the time alone."""
+    """Returns, ridge regression, temporal differences and normalisation, one rollout and one step at a time. The
+    real steps of ten rollouts are fewer than ten for each of the eight features, and six rollouts could not have as
+    many: there the baseline sees the time alone."""
     rollouts, gamma, lam = some_rollouts(3, num_rollouts, 9), 0.9, 0.7
     obs, reward, real = (np.asarray(x) for x in (rollouts.obs, rollouts.reward, rollouts.real))
     lengths = real.sum(axis=1)

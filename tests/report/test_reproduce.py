@@ -13,7 +13,7 @@ from fake_executor import DONE, KILLED, CommandsHere
 from nacre.algorithms.registry import ALGORITHMS
 from nacre.cli import main as cli
 from nacre.report import estimates, reproduce
-from nacre.report.paper_figures import PAPER_FIGURES, SHORT_ITERATIONS
+from nacre.report.paper_figures import FALLING, PAPER_FIGURES, SHORT_ITERATIONS
 from nacre.report.steps import Line, RunStep
 from nacre.sweeps import engine
 
@@ -59,6 +59,15 @@ def test_steps_of_a_plan_are_those_of_the_settings(tmp_path: Path):
     }
     assert steps["promp"] == steps["maml-trpo"] == 501 * 320_000 and steps["rl2"] == 501 * 40_000
     assert steps["pearl"] == 100 * 2000 + 500 * 5 * 1000
+
+
+def test_short_runs_of_on_policy_methods_are_longer_where_robots_fall(tmp_path: Path):
+    """Their episodes end early, and lines are compared at equal steps."""
+    runs = {(run.line.family, run.line.name): run.experiment for run in planned("six-domains", "short", [0], tmp_path)}
+    for method in ("rl2", "promp", "maml-trpo"):
+        few, many = (runs[family, method].settings.iterations for family in ("cheetah-vel", "walker-params"))
+        assert few == SHORT_ITERATIONS[method] and many == FALLING * few
+    assert runs["walker-params", "random"].settings.iterations == 1
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

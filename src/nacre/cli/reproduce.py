@@ -87,7 +87,8 @@ def _tell_plan(steps: Sequence[Step], folder: Path) -> None:
     print_table(table)
     note = (
         "; of on-policy methods only the simulation of robots is counted (the policy and the updates take as long "
-        "again, those of maml-trpo twice as long, and on point robots they are all that takes time)"
+        "again, those of maml-trpo twice as long, and on point robots they are all that takes time), as if no episode "
+        "ended early"
     )
     print(
         f"about {duration(seconds)} on this machine, one run after another, and {disk / 1e9:,.1f} GB, in {folder}"

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
+from threadpoolctl import ThreadpoolController
 
 from nacre.families.family import Family, num_tasks, take
 from nacre.learning.networks import GaussianPolicy, PolicyOutput, full_precision
@@ -83,12 +84,15 @@ def discounted_sums(x: Float[Array, "rollout time"], discount: Float[Array, "rol
 def baseline_features(rollouts: Rollouts) -> Float[Array, "rollout time features"]:
     """Powers of the number of real steps before, clipped observation, and its square (Duan et al. 2016).
 
-    Where the task has too few real steps for that many features, the observation's are 0.
+    Where the task has too few real steps for that many features, the observation's are 0; where it could not have
+    enough of them (a large robot's observation), they are left out.
     """
-    obs = jnp.clip(rollouts.obs, -10.0, 10.0)
     time = (jnp.cumsum(rollouts.real, axis=-1) - rollouts.real)[..., None] / 100.0
     of_time = [time, time**2, time**3, jnp.ones_like(time)]
-    enough = jnp.sum(rollouts.real) >= ROWS_PER_FEATURE * (2 * obs.shape[-1] + len(of_time))
+    needed = ROWS_PER_FEATURE * (2 * rollouts.obs.shape[-1] + len(of_time))
+    if rollouts.real.size < needed:
+        return jnp.concatenate(of_time, axis=-1)
+    obs, enough = jnp.clip(rollouts.obs, -10.0, 10.0), jnp.sum(rollouts.real) >= needed
     return jnp.concatenate([*of_time, *(jnp.where(enough, x, 0.0) for x in (obs, obs**2))], axis=-1)
 
 
@@ -102,10 +106,11 @@ def fit_baseline(rollouts: Rollouts, returns: Float[Array, "rollout time"]) -> F
     rows = jnp.where(rollouts.real[..., None], features, 0.0).reshape(-1, width)
     scale = jnp.sqrt(jnp.sum(rows**2, axis=0)) + 1e-6
     ridge = jnp.diag(math.sqrt(RIDGE) / scale)
-    q, r = jnp.linalg.qr(jnp.concatenate([rows / scale, ridge]))
-    target = jnp.concatenate([jnp.where(rollouts.real, returns, 0.0).reshape(-1), jnp.zeros(width, returns.dtype)])
+    target = jnp.where(rollouts.real, returns, 0.0).reshape(-1)
+    system = jnp.block([[rows / scale, target[:, None]], [ridge, jnp.zeros((width, 1), target.dtype)]])
+    r = jnp.linalg.qr(system, mode="r")  # its last column is q.T @ target: q itself, the dearer half, is not needed
     with full_precision():
-        coefficients = jax.scipy.linalg.solve_triangular(r, q.T @ target) / scale
+        coefficients = jax.scipy.linalg.solve_triangular(r[:width, :width], r[:width, width]) / scale
         return features @ coefficients
 
 
@@ -193,6 +198,13 @@ def draw_tasks(family: Family, config: Any, tasks: Tasks, key: Key) -> Tasks:
     return take(tasks, np.asarray(index))
 
 
+@functools.cache
+def lapack() -> ThreadpoolController:
+    """Sets the number of threads of the library that XLA factorises matrices with on a CPU."""
+    jax.block_until_ready(jnp.linalg.qr(jnp.ones((1, 1))))  # loads that library
+    return ThreadpoolController()
+
+
 def iterate(
     iteration: Callable[[Any], tuple[Any, Any]], states: Sequence[Any], num_iterations: int
 ) -> Iterator[tuple[list[Any], list[Any]]]:
@@ -200,9 +212,11 @@ def iterate(
 
     Yields (states, metrics of each) after every iteration. A seed's programs have ended before the next seed's begin:
     two batched QR factorisations at once, of the baseline, can wait for each other's threads for ever on two cores.
+    A factorisation has one thread: where other processes hold cores, several wait for each other at every column.
     """
     states = list(states)
     while states[0].meta_iterations < num_iterations:
-        results = [jax.block_until_ready(iteration(state)) for state in states]
+        with lapack().limit(limits=1, user_api="blas"):
+            results = [jax.block_until_ready(iteration(state)) for state in states]
         states = [state for state, _ in results]
         yield states, [metrics for _, metrics in results]

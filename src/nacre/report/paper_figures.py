@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nacre.algorithms.registry import find_algorithm
+from nacre.families.catalog import find_family
 from nacre.report import curves, profiles
 from nacre.report.comparison import compare
 from nacre.report.comparison_table import as_markdown
@@ -110,6 +111,8 @@ PAPER_FIGURES: dict[str, PaperFigure] = {
 
 SHORT_ITERATIONS = {"rl2": 50, "maml-trpo": 7, "promp": 7, "maesn": 500, "random": 1}
 """Iterations at scale `short` of methods without a preset `fast`: about 2M steps of the robots; MAESN's whole run."""
+FALLING = 5
+"""As many times more iterations where robots fall: their first episodes have a tenth to a third of the horizon."""
 
 
 def chosen(line: Line, scale: str, seed: int, path: Path) -> RunStep:
@@ -118,4 +121,6 @@ def chosen(line: Line, scale: str, seed: int, path: Path) -> RunStep:
         return RunStep(line, scale, seed, path, line.fields)
     if "fast" in find_algorithm(line.algorithm).presets:
         return RunStep(line, "fast", seed, path, line.fields)
-    return RunStep(line, "paper", seed, path, {"iterations": SHORT_ITERATIONS[line.algorithm]} | dict(line.fields))
+    learns_from_falls = find_family(line.family).can_terminate and line.algorithm != "random"
+    iterations = SHORT_ITERATIONS[line.algorithm] * (FALLING if learns_from_falls else 1)
+    return RunStep(line, "paper", seed, path, {"iterations": iterations} | dict(line.fields))
