@@ -111,13 +111,13 @@ def kl_to_prior(belief: Belief) -> Float[Array, ""]:
 
 
 def infer_z(encoder: MLP | RecurrentEncoder, context: Transition, noise: Noise, config: PearlSettings) -> Inferred:
-    """z [task, 1, latent_dim] drawn from the belief about each task, and the belief's weighted KL."""
+    """z [task, 1, latent_dim] drawn from the belief about each task, and the weighted KL, free below `free_nats`."""
     belief = infer_posterior(encoder, context, config)
     z = sample_z(belief, noise.z) if config.use_information_bottleneck else belief.mean
     kl = kl_to_prior(belief) if config.use_information_bottleneck else jnp.zeros((), z.dtype)
     size, variance = jnp.mean(jnp.abs(belief.mean)), jnp.mean(belief.variance)
     metrics = {"kl": kl, "posterior_mean_abs": size, "posterior_variance": variance}
-    return Inferred(z[:, None], config.kl_weight * kl, metrics)
+    return Inferred(z[:, None], config.kl_weight * jnp.maximum(kl, config.free_nats * len(z)), metrics)
 
 
 OBJECTIVE = Objective(infer=infer_z)

@@ -50,7 +50,6 @@ class PearlSettings(SoftActorCriticSettings):
     """Transitions per task in a context, drawn with replacement (batch: as many as the critics' batch)."""
     batch_order: Literal["transitions", "trajectories"] = "transitions"
     """Draws the critics' batch as single transitions, or as transitions in the order of their collection."""
-
     num_relabelled_tasks: int = 0
     """Relabels this many tasks of the meta-batch: batch and context get the rewards of a fresh task of the family's
     distribution, so that the encoder does not overfit to the train tasks. For families that can compute the reward of a
@@ -74,6 +73,8 @@ class PearlSettings(SoftActorCriticSettings):
     kl_weight: float = 0.1
     """Multiplies KL(q(z | c) || N(0, I)) in nats, SUMMED over the tasks of the meta-batch. The Bellman error is a mean,
     as in the reference, so doubling meta_batch doubles the weight of the KL."""
+    free_nats: float = 0.0
+    """Mean KL of a task, in nats, that costs nothing (Kingma et al. 2016), for small rewards. 0, as in the paper."""
 
     # Meta-test
     num_exploration_episodes: int = 2
@@ -245,5 +246,5 @@ class PearlSettings(SoftActorCriticSettings):
 
     def _may_be_zero(self) -> tuple[str, ...]:
         collections = ("straight", "prior", "posterior", "extra_rl", "extra_context")
-        exploration = ("kl_weight", "num_exploration_episodes", "num_relabelled_tasks")
+        exploration = ("kl_weight", "free_nats", "num_exploration_episodes", "num_relabelled_tasks")
         return (*super()._may_be_zero(), *(f"num_{name}_episodes" for name in collections), *exploration)

@@ -66,6 +66,26 @@ def test_kl_weight_changes_the_encoders_gradient_in_proportion_and_no_critics(cr
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+def test_the_kl_costs_nothing_below_the_free_nats(networks):
+    """A limit on the mean over tasks: just above it the KL trains the encoder, as without one; below it does not."""
+    config = change(SMALL, kl_weight=0.1)
+    belief = pearl.infer_posterior(networks.encoder, LONG_CONTEXT, config)
+    mean = float(pearl.kl_to_prior(belief)) / len(belief.mean)
+    assert mean > 0.0
+    unweighted, whole, above, below = critic_gradients(
+        networks,
+        (
+            change(config, kl_weight=0.0),
+            config,
+            change(config, free_nats=0.99 * mean),
+            change(config, free_nats=1.01 * mean),
+        ),
+    )
+    for free, same in ((above, whole), (below, unweighted)):
+        for a, b in zip(jax.tree.leaves(free), jax.tree.leaves(same), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
 def test_kl_gradient_of_the_last_bias_is_the_hand_computed_one(networks, critic_gradients_by_kl_weight):
     """d KL / d (mean bias m_j) = sum over tasks of z_mean_j, because every factor's mean moves along with the bias."""
     mean, variance = factors_by_hand(networks.encoder, LONG_CONTEXT)
