@@ -40,6 +40,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "one-step-returns": ("num_step_returns",),
     "batch": ("meta_batch", "batch_size"),
     "kl-weight": ("kl_weight",),
+    "free-nats": ("free_nats",),
     "train-tasks": ("num_train_tasks", "test_tasks_from"),
     "collection": (
         "num_initial_episodes",
