@@ -73,6 +73,7 @@ PAPER = {
     "context": ("recent",) * 9,
     "test_tasks_from": (0,) * 9,
     "predict_rewards": (False,) * 9,
+    "free_nats": (0.0,) * 9,
     "batch_order": ("transitions",) * 9,
 }
 # Collections, which the reference counts in environment steps and nacre in episodes.
