@@ -200,7 +200,10 @@ def draw_tasks(family: Family, config: Any, tasks: Tasks, key: Key) -> Tasks:
 
 @functools.cache
 def lapack() -> ThreadpoolController:
-    """Sets the number of threads of the library that XLA factorises matrices with on a CPU."""
+    """Sets the number of threads of the library that XLA factorises matrices with on a CPU, for the whole process.
+
+    Libraries that threadpoolctl does not know, as Apple's Accelerate, keep theirs.
+    """
     jax.block_until_ready(jnp.linalg.qr(jnp.ones((1, 1))))  # loads that library
     return ThreadpoolController()
 

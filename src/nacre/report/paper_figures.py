@@ -112,7 +112,7 @@ PAPER_FIGURES: dict[str, PaperFigure] = {
 SHORT_ITERATIONS = {"rl2": 50, "maml-trpo": 7, "promp": 7, "maesn": 500, "random": 1}
 """Iterations at scale `short` of methods without a preset `fast`: about 2M steps of the robots; MAESN's whole run."""
 FALLING = 5
-"""As many times more iterations where robots fall: their first episodes have a tenth to a third of the horizon."""
+"""As many times more iterations where robots fall: their first episodes have a twentieth to a third of the horizon."""
 
 
 def chosen(line: Line, scale: str, seed: int, path: Path) -> RunStep:
