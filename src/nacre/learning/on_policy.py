@@ -108,7 +108,7 @@ def fit_baseline(rollouts: Rollouts, returns: Float[Array, "rollout time"]) -> F
     ridge = jnp.diag(math.sqrt(RIDGE) / scale)
     target = jnp.where(rollouts.real, returns, 0.0).reshape(-1)
     system = jnp.block([[rows / scale, target[:, None]], [ridge, jnp.zeros((width, 1), target.dtype)]])
-    r = jnp.linalg.qr(system, mode="r")  # its last column is q.T @ target: q itself, the dearer half, is not needed
+    r = jnp.linalg.qr(system, mode="r")  # its last column is q.T @ target: computing q itself would take longer than r
     with full_precision():
         coefficients = jax.scipy.linalg.solve_triangular(r[:width, :width], r[:width, width]) / scale
         return features @ coefficients
@@ -215,7 +215,7 @@ def iterate(
 
     Yields (states, metrics of each) after every iteration. A seed's programs have ended before the next seed's begin:
     two batched QR factorisations at once, of the baseline, can wait for each other's threads for ever on two cores.
-    A factorisation has one thread: where other processes hold cores, several wait for each other at every column.
+    A factorisation has one thread: beside other processes, several would wait for each other at every column.
     """
     states = list(states)
     while states[0].meta_iterations < num_iterations:

@@ -112,7 +112,7 @@ PAPER_FIGURES: dict[str, PaperFigure] = {
 SHORT_ITERATIONS = {"rl2": 50, "maml-trpo": 7, "promp": 7, "maesn": 500, "random": 1}
 """Iterations at scale `short` of methods without a preset `fast`: about 2M steps of the robots; MAESN's whole run."""
 FALLING = 5
-"""As many times more iterations where robots fall: their first episodes have a twentieth to a third of the horizon."""
+"""So many times the iterations where robots fall: their first episodes have a twentieth to a third of the horizon."""
 
 
 def chosen(line: Line, scale: str, seed: int, path: Path) -> RunStep:
@@ -121,6 +121,6 @@ def chosen(line: Line, scale: str, seed: int, path: Path) -> RunStep:
         return RunStep(line, scale, seed, path, line.fields)
     if "fast" in find_algorithm(line.algorithm).presets:
         return RunStep(line, "fast", seed, path, line.fields)
-    learns_from_falls = find_family(line.family).can_terminate and line.algorithm != "random"
-    iterations = SHORT_ITERATIONS[line.algorithm] * (FALLING if learns_from_falls else 1)
-    return RunStep(line, "paper", seed, path, {"iterations": iterations} | dict(line.fields))
+    longer = FALLING if find_family(line.family).can_terminate and line.algorithm != "random" else 1
+    fields = {"iterations": longer * SHORT_ITERATIONS[line.algorithm]} | dict(line.fields)
+    return RunStep(line, "paper", seed, path, fields)
