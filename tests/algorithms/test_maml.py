@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
@@ -327,6 +328,36 @@ def test_tasks_one_by_one_come_to_the_same_as_all_at_once(float64: None, monkeyp
         found[backend] = jax.tree.leaves(jax.jit(jax.value_and_grad(loss))(policy))
     for one, all_at_once in zip(found["cpu"], found["gpu"], strict=True):
         np.testing.assert_allclose(one, all_at_once, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("settings", [PrompSettings, MamlTrpoSettings])
+def test_updates_come_to_the_same_without_the_padding(float64: None, settings: Any):
+    """Where episodes end early: the steps of a task stand together, and few that are not real come after them."""
+    config, policy = settings(**SMALL), a_policy()
+    padded = [some_rollouts(inner, 3, 4, 60) for inner in range(2)]
+    padded = [one._replace(real=one.real & (jnp.arange(60) < 11)) for one in padded]
+    steps = gathered(policy, padded, config)
+    short = [on_policy.without_padding(step, step.rollouts.real) for step in steps]
+    for step, whole in zip(short, steps, strict=True):
+        assert step.rollouts.real.shape == (3, 1, 60) and jnp.sum(step.rollouts.real) == jnp.sum(whole.rollouts.real)
+        for packed, all_steps in zip(jax.tree.leaves(step), jax.tree.leaves(whole), strict=True):
+            for task in range(3):  # in their order
+                np.testing.assert_array_equal(
+                    packed[task][step.rollouts.real[task]], all_steps[task][whole.rollouts.real[task]]
+                )
+    by_adam = isinstance(config, PrompSettings)
+    update = promp_update if by_adam else trpo_update
+    learner = maml.Learner(policy, optax.adam(1e-3).init(policy) if by_adam else None, jnp.ones(1))
+    found, wanted = (jax.tree.leaves(update(learner, one, config)) for one in (short, steps))
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)
+
+
+def test_padding_stays_where_a_task_has_more_than_half_of_its_steps():
+    full = some_rollouts(0, 3, 4, 60)._replace(real=jnp.ones((3, 4, 60), bool))
+    assert on_policy.without_padding(full, full.real) is full
+    of_one = full._replace(real=full.real.at[:2, :, 1:].set(False))
+    assert on_policy.without_padding(of_one, of_one.real) is of_one
 
 
 def test_promp_lowers_its_objective_and_adapts_its_penalty():

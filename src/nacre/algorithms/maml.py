@@ -309,7 +309,7 @@ def iteration(family: Family, config: GradientSettings, tasks: Tasks, state: Sta
         rollouts, num_steps = on_policy.collect(
             family, policies, drawn, config.rollouts_per_task, jax.random.fold_in(key, inner)
         )
-        steps.append(_assess(policies, rollouts, config))
+        steps.append(on_policy.without_padding(_assess(policies, rollouts, config), rollouts.real))
         returns.append(float(np.where(rollouts.real, rollouts.reward, 0).sum(axis=-1).mean()))
         env_steps += num_steps
         if inner < config.num_inner_steps:

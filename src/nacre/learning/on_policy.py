@@ -189,6 +189,30 @@ def as_rollouts(played: Episode, num_tasks: int) -> Rollouts:
     return jax.tree.map(lambda x: x.reshape(num_tasks, -1, *x.shape[1:]), lanes)
 
 
+def without_padding(data: Any, real: Bool[Array, "task rollout time"]) -> Any:
+    """Data of steps, leaves [task, rollout, time, ...], as [task, 1, row, ...]: the real steps of a task, in order.
+
+    So where episodes end early, an update costs what the steps that were taken cost, not what the horizon costs. Rows
+    are rollout * time, halved as long as they hold the real steps of every task: few numbers, as a program is compiled
+    for each. Where a task has more than half of its steps, the data stay as they are.
+    """
+    most, all_rows = int(jnp.max(jnp.sum(real, axis=(1, 2)))), real.shape[1] * real.shape[2]
+    rows = all_rows
+    while rows > 1 and 2 * most <= rows:
+        rows //= 2
+    return data if rows == all_rows else _first_rows(data, real, rows)
+
+
+@functools.partial(jax.jit, static_argnames="rows")
+def _first_rows(data: Any, real: Array, rows: int) -> Any:
+    order = jnp.argsort(~real.reshape(len(real), -1), axis=1, stable=True)[:, :rows]
+
+    def of_task(x: Array, order: Array) -> Array:
+        return x.reshape(-1, *x.shape[2:])[order][None]
+
+    return jax.tree.map(lambda x: jax.vmap(of_task)(x, order), data)
+
+
 def draw_tasks(family: Family, config: Any, tasks: Tasks, key: Key) -> Tasks:
     """The tasks of an iteration: some of the train tasks, with replacement, or (`fresh_tasks`) new ones."""
     if config.fresh_tasks:
