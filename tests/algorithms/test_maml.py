@@ -337,7 +337,7 @@ def test_updates_come_to_the_same_without_the_padding(float64: None, settings: A
     padded = [some_rollouts(inner, 3, 4, 60) for inner in range(2)]
     padded = [one._replace(real=one.real & (jnp.arange(60) < 11)) for one in padded]
     steps = gathered(policy, padded, config)
-    short = [on_policy.without_padding(step, step.rollouts.real) for step in steps]
+    short = on_policy.without_padding(steps, [step.rollouts.real for step in steps])
     for step, whole in zip(short, steps, strict=True):
         assert step.rollouts.real.shape == (3, 1, 60) and jnp.sum(step.rollouts.real) == jnp.sum(whole.rollouts.real)
         for packed, all_steps in zip(jax.tree.leaves(step), jax.tree.leaves(whole), strict=True):
@@ -355,9 +355,13 @@ def test_updates_come_to_the_same_without_the_padding(float64: None, settings: A
 
 def test_padding_stays_where_a_task_has_more_than_half_of_its_steps():
     full = some_rollouts(0, 3, 4, 60)._replace(real=jnp.ones((3, 4, 60), bool))
-    assert on_policy.without_padding(full, full.real) is full
+    short = full._replace(real=full.real.at[:, :, 1:].set(False))
     of_one = full._replace(real=full.real.at[:2, :, 1:].set(False))
-    assert on_policy.without_padding(of_one, of_one.real) is of_one
+    for rollouts in ([full], [of_one], [short, of_one]):
+        found = on_policy.without_padding(rollouts, [one.real for one in rollouts])
+        assert all(one is given for one, given in zip(found, rollouts, strict=True))
+    (found,) = on_policy.without_padding([short], [short.real])
+    assert found.real.shape == (3, 1, 7) and jnp.sum(found.real) == 3 * 4  # 240 rows, halved while they hold 4
 
 
 def test_promp_lowers_its_objective_and_adapts_its_penalty():

@@ -309,11 +309,12 @@ def iteration(family: Family, config: GradientSettings, tasks: Tasks, state: Sta
         rollouts, num_steps = on_policy.collect(
             family, policies, drawn, config.rollouts_per_task, jax.random.fold_in(key, inner)
         )
-        steps.append(on_policy.without_padding(_assess(policies, rollouts, config), rollouts.real))
+        steps.append(_assess(policies, rollouts, config))
         returns.append(float(np.where(rollouts.real, rollouts.reward, 0).sum(axis=-1).mean()))
         env_steps += num_steps
         if inner < config.num_inner_steps:
             policies = _adapt(policies, steps[-1], config)
+    steps = on_policy.without_padding(steps, [step.rollouts.real for step in steps])
     learner, metrics = _outer(state.learner, steps, config)
     num_updates = config.num_train_steps_per_iteration
     metrics |= {"return_before": jnp.full(num_updates, returns[0]), "return_after": jnp.full(num_updates, returns[-1])}

@@ -189,18 +189,18 @@ def as_rollouts(played: Episode, num_tasks: int) -> Rollouts:
     return jax.tree.map(lambda x: x.reshape(num_tasks, -1, *x.shape[1:]), lanes)
 
 
-def without_padding(data: Any, real: Bool[Array, "task rollout time"]) -> Any:
+def without_padding(data: Sequence[Any], real: Sequence[Bool[Array, "task rollout time"]]) -> list[Any]:
     """Data of steps, leaves [task, rollout, time, ...], as [task, 1, row, ...]: the real steps of a task, in order.
 
     So where episodes end early, an update costs what the steps that were taken cost, not what the horizon costs. Rows
-    are rollout * time, halved as long as they hold the real steps of every task: few numbers, as a program is compiled
-    for each. Where a task has more than half of its steps, the data stay as they are.
+    are rollout * time, halved as long as they hold the real steps of every task in all of the data: few numbers, as a
+    program is compiled for each. Where a task has more than half of its steps, the data stay as they are.
     """
-    most, all_rows = int(jnp.max(jnp.sum(real, axis=(1, 2)))), real.shape[1] * real.shape[2]
-    rows = all_rows
+    most = max(int(jnp.max(jnp.sum(one, axis=(1, 2)))) for one in real)
+    rows = all_rows = real[0].shape[1] * real[0].shape[2]
     while rows > 1 and 2 * most <= rows:
         rows //= 2
-    return data if rows == all_rows else _first_rows(data, real, rows)
+    return [one if rows == all_rows else _first_rows(one, of, rows) for one, of in zip(data, real, strict=True)]
 
 
 @functools.partial(jax.jit, static_argnames="rows")
