@@ -189,16 +189,19 @@ def test_a_time_limit_at_the_horizon_is_the_familys_own():
         assert not any(lanes.step(np.zeros((1, 1)), {}).terminated[0] for _ in range(5))
 
 
-def test_workers_outlive_a_ctrl_c_and_their_death_is_one_sentence():
+@pytest.mark.parametrize(
+    ("death", "said"), [(signal.SIGKILL, "memory ran out: .* play fewer at a time"), (signal.SIGTERM, "has died")]
+)
+def test_workers_outlive_a_ctrl_c_and_their_death_is_one_sentence(death: int, said: str):
     lanes = GymnasiumLanes(BallsInWorkers())
     first = lanes.reset(PLACES, np.random.default_rng(0))
     processes = [worker.process for worker in lanes._groups]
     for process in processes:
         os.kill(process.pid, signal.SIGINT)
     assert lanes.step(np.zeros((3, 1)), PLACES).obs.shape == (3, 2)
-    processes[1].kill()
+    os.kill(processes[1].pid, death)
     processes[1].join()
-    with pytest.raises(NacreError, match="has died"):
+    with pytest.raises(NacreError, match=said):
         lanes.step(np.zeros((3, 1)), PLACES)
     with pytest.raises(NacreError, match="reset them"):
         lanes.step(np.zeros((3, 1)), PLACES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 from pathlib import Path
@@ -14,9 +15,16 @@ import pytest
 import nacre
 from nacre.cli import main as cli
 from nacre.errors import NacreError
+from nacre.families import metaworld_environments
 from nacre.families.family import num_tasks, take
 from nacre.families.metaworld import ML1
-from nacre.families.metaworld_environments import environment_classes, environment_names
+from nacre.families.metaworld_environments import (
+    MAX_IDLE,
+    environment_classes,
+    environment_names,
+    give_back,
+    idle_or_new,
+)
 from nacre.families.sawyer import Sawyer
 from nacre.simulation.gymnasium import GymnasiumLanes
 
@@ -142,6 +150,32 @@ def test_an_object_too_near_its_goal_for_the_environment_is_refused(num_workers:
         lanes.reset(task, rng)
     assert lanes.reset(family.sample_tasks(rng, 1), rng).shape == (1, 39)
     lanes.close()
+
+
+def test_few_environments_wait_for_a_next_use(monkeypatch: pytest.MonkeyPatch):
+    """Each takes 22 MB. Lanes that go through ml10's environments would leave as many of each as there are lanes."""
+    made = []
+
+    class Made:
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    def make(name: str) -> Made:
+        made.append((name, Made()))
+        return made[-1][1]
+
+    names = ("reach-v3", "push-v3", "door-open-v3")
+    classes = {name: functools.partial(make, name) for name in names}
+    monkeypatch.setattr(metaworld_environments, "environment_classes", lambda: classes)
+    monkeypatch.setattr(metaworld_environments, "IDLE", [])
+    for name in names:
+        for env in [idle_or_new(name) for _ in range(MAX_IDLE)]:
+            give_back(name, env)
+    assert [env.closed for _, env in made] == [True] * (2 * MAX_IDLE) + [False] * MAX_IDLE
+    assert idle_or_new("door-open-v3") is made[-1][1], "the one used last"
+    assert idle_or_new("reach-v3") is made[-1][1] and len(made) == 3 * MAX_IDLE + 1, "a new one"
 
 
 @needs_meta_world

@@ -17,10 +17,10 @@ from nacre.families.family import TaskSet
 from nacre.families.gymnasium import GymnasiumFamily
 from nacre.families.metaworld_environments import (
     ACTION_DIM,
-    IDLE,
     OBS_DIM,
     environment_classes,
     environment_names,
+    give_back,
     idle_or_new,
     metaworld,
     vector_bounds,
@@ -149,7 +149,7 @@ def _new_vector(name: str, seed: int) -> np.ndarray:
     env._set_task_called, env._freeze_rand_vec, env.seeded_rand_vec = True, False, True
     env.seed(seed)
     env.reset()
-    IDLE[name].append(env)
+    give_back(name, env)
     return np.array(env._last_rand_vec)
 
 

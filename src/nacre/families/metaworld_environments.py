@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import functools
 from typing import Any
 
@@ -13,13 +12,23 @@ from nacre.errors import imported
 OBS_DIM, ACTION_DIM = 39, 4
 """Of every environment."""
 
-IDLE: collections.defaultdict[str, list[Any]] = collections.defaultdict(list)
-"""Environments of this process that no lane uses at the moment, by name: one takes 0.15 s to make."""
+MAX_IDLE = 32
+"""Environments of a process that wait for a next use. One takes 22 MB, and 0.1 s to make."""
+IDLE: list[tuple[str, Any]] = []
+"""Environments of this process that no lane uses at the moment, with their names; those that wait longest first."""
 
 
 def idle_or_new(name: str) -> Any:
     """An environment of this name that nobody uses."""
-    return IDLE[name].pop() if IDLE[name] else environment_classes()[name]()
+    place = next((place for place in reversed(range(len(IDLE))) if IDLE[place][0] == name), None)
+    return environment_classes()[name]() if place is None else IDLE.pop(place)[1]
+
+
+def give_back(name: str, env: Any) -> None:
+    """Leaves an environment of this name to other lanes of this process; closes the ones that wait longest."""
+    IDLE.append((name, env))
+    while len(IDLE) > MAX_IDLE:
+        IDLE.pop(0)[1].close()
 
 
 def metaworld() -> Any:

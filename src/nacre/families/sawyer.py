@@ -12,9 +12,9 @@ import numpy as np
 from nacre.errors import NacreError
 from nacre.families.metaworld_environments import (
     ACTION_DIM,
-    IDLE,
     OBS_DIM,
     environment_classes,
+    give_back,
     idle_or_new,
     vector_bounds,
 )
@@ -77,7 +77,7 @@ class Sawyer(gymnasium.Env):
     def close(self) -> None:
         """Leaves what it has to other lanes of this process; closes what is rendered."""
         if self._env is not None and self.render_mode is None:
-            IDLE[self._name].append(self._env)
+            give_back(self._name, self._env)
         elif self._env is not None:
             self._env.close()
         self._name, self._env = "", None

@@ -253,7 +253,15 @@ class _Worker:
             raise self._dead() from error
 
     def _dead(self) -> NacreError:
-        return NacreError(f"a process that steps {self._family.name} has died; run it with num_workers = 0 to see why.")
+        name = self._family.name
+        self.process.join(CLOSING_SECONDS)
+        if self.process.exitcode == -9:  # SIGKILL, which nobody but the system sends
+            return NacreError(
+                f"a process that steps {name} was killed, most likely because memory ran out: every episode that is "
+                "played side by side has an environment of its own; play fewer at a time (fewer tasks, episodes or "
+                "repeats), or free memory."
+            )
+        return NacreError(f"a process that steps {name} has died; run it with num_workers = 0 to see why.")
 
     def close(self) -> None:
         self._here.close()  # which it takes for the end
