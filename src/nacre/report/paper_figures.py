@@ -111,6 +111,9 @@ PAPER_FIGURES: dict[str, PaperFigure] = {
 
 SHORT_ITERATIONS = {"rl2": 50, "maml-trpo": 7, "promp": 7, "maesn": 500, "random": 1}
 """Iterations at scale `short` of methods without a preset `fast`: about 2M steps of the robots; MAESN's whole run."""
+SHORT_BATCHES: dict[str, dict[str, Any]] = {"rl2": {"tasks_per_iteration": 20, "trials_per_task": 5}}
+"""Batches at scale `short`: as many steps an iteration as the paper's 100 tasks with one trial each. With one trial, a
+whole trial's worth pays nothing, and RL2 ends with a worse second episode where robots fall."""
 FALLING = 5
 """So many times the iterations where robots fall: their first episodes have a twentieth to a third of the horizon."""
 
@@ -122,5 +125,6 @@ def chosen(line: Line, scale: str, seed: int, path: Path) -> RunStep:
     if "fast" in find_algorithm(line.algorithm).presets:
         return RunStep(line, "fast", seed, path, line.fields)
     longer = FALLING if find_family(line.family).can_terminate and line.algorithm != "random" else 1
-    fields = {"iterations": longer * SHORT_ITERATIONS[line.algorithm]} | dict(line.fields)
+    batches = SHORT_BATCHES.get(line.algorithm, {})
+    fields = {"iterations": longer * SHORT_ITERATIONS[line.algorithm], **batches, **line.fields}
     return RunStep(line, "paper", seed, path, fields)
