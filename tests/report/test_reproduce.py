@@ -72,7 +72,9 @@ def test_short_runs_of_on_policy_methods_are_longer_where_robots_fall(tmp_path: 
 
 def test_short_runs_of_rl2_compare_trials_of_a_task_at_the_steps_of_the_paper(tmp_path: Path):
     runs = {
-        scale: [run.experiment.settings for run in planned("six-domains", scale, [0], tmp_path) if run.line.name == "rl2"]
+        scale: [
+            run.experiment.settings for run in planned("six-domains", scale, [0], tmp_path) if run.line.name == "rl2"
+        ]
         for scale in ("short", "paper")
     }
     assert {(rl2.tasks_per_iteration, rl2.trials_per_task) for rl2 in runs["short"]} == {(20, 5)}

@@ -112,8 +112,8 @@ PAPER_FIGURES: dict[str, PaperFigure] = {
 SHORT_ITERATIONS = {"rl2": 50, "maml-trpo": 7, "promp": 7, "maesn": 500, "random": 1}
 """Iterations at scale `short` of methods without a preset `fast`: about 2M steps of the robots; MAESN's whole run."""
 SHORT_BATCHES: dict[str, dict[str, Any]] = {"rl2": {"tasks_per_iteration": 20, "trials_per_task": 5}}
-"""Batches at scale `short`: as many steps an iteration as the paper's 100 tasks with one trial each. With one trial, a
-whole trial's worth pays nothing, and RL2 ends with a worse second episode where robots fall."""
+"""Batches at scale `short`: as many trials an iteration as the paper's 100 tasks with one trial each. With one trial of
+a task, a trial gets no credit for being better than another. Better on three of six families, worse on `ant-dir`."""
 FALLING = 5
 """So many times the iterations where robots fall: their first episodes have a twentieth to a third of the horizon."""
 

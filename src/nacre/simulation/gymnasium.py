@@ -255,7 +255,7 @@ class _Worker:
     def _dead(self) -> NacreError:
         name = self._family.name
         self.process.join(CLOSING_SECONDS)
-        if self.process.exitcode == -9:  # SIGKILL, which nobody but the system sends
+        if self.process.exitcode == -signal.SIGKILL:  # most often from the system, which is out of memory
             return NacreError(
                 f"a process that steps {name} was killed, most likely because memory ran out: every episode that is "
                 "played side by side has an environment of its own; play fewer at a time (fewer tasks, episodes or "
