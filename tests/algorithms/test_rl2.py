@@ -24,7 +24,6 @@ SMALL = Rl2Settings(num_train_tasks=3, num_test_tasks=2, tasks_per_iteration=3, 
 TRIALS = dataclasses.replace(SMALL, tasks_per_iteration=2, trials_per_task=3)
 
 
-gather = jax.jit(rl2.gather, static_argnames="config")
 assess = jax.jit(rl2.assess, static_argnums=1)
 
 
@@ -66,6 +65,11 @@ def played(family: JaxFamily, config: Rl2Settings, policy: Any, explore: bool, n
     return list(rollout.trial(family, agent, policy, task, jax.random.key(1), 2))
 
 
+@functools.partial(jax.jit, static_argnums=2)
+def log_densities(policy: Any, trials: rl2.Trials, config: Rl2Settings) -> Any:
+    return rl2.densities(policy, trials.seen, trials.action, trials.real, config.backpropagation_steps)
+
+
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("end_at", [99, 4])
 def test_learning_sees_what_the_agent_saw(cell: str, end_at: int):
@@ -74,7 +78,8 @@ def test_learning_sees_what_the_agent_saw(cell: str, end_at: int):
     family, config = Bandit(end_at), dataclasses.replace(SMALL, cell=cell)
     policy = rl2.init(family, config, 0).policy
     trial = played(family, config, policy, explore=True)
-    gathered = gather(policy, [one.episode for one in trial], config)
+    gathered = rl2.without_padding(rl2.gather([one.episode for one in trial], config))
+    old = log_densities(policy, gathered, config)
     agent = rl2.make_agent(family, config)
     act, observe = jax.jit(agent.act, static_argnums=4), jax.jit(agent.observe)
 
@@ -82,19 +87,49 @@ def test_learning_sees_what_the_agent_saw(cell: str, end_at: int):
     def density_of(seen: Any, hidden: Any, action: Any) -> Any:
         return on_policy.log_density(policy(seen, hidden)[0], action)
 
-    memory = agent.begin(policy, {"chances": np.zeros((3, 2))}, jax.random.key(0))
-    for index, one in enumerate(trial):
+    memory, at = agent.begin(policy, {"chances": np.zeros((3, 2))}, jax.random.key(0)), 0
+    for one in trial:
         for time in range(min(family.horizon, end_at)):
             step = jax.tree.map(lambda x, t=time: x[:, t], one.episode.transitions)
             seen = rl2.what_is_seen(step.obs, memory.action, memory.reward, memory.ended)
-            at = index * family.horizon + time
             np.testing.assert_allclose(gathered.seen[:, at], seen, atol=1e-6)
             density = density_of(seen, memory.hidden, step.action)
-            np.testing.assert_allclose(gathered.log_density[:, at], density, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(old[:, at], density, rtol=1e-4, atol=1e-5)
             _, memory = act(policy, memory, step.obs, jax.random.key(0), False)
-            memory = observe(policy, memory, step)
+            memory, at = observe(policy, memory, step), at + 1
         memory = agent.end_episode(policy, memory, jax.random.key(0))
     assert int(gathered.real.sum()) == 3 * 2 * min(family.horizon, end_at)
+
+
+def test_padding_is_left_out_and_changes_nothing():
+    """Of trials whose episodes end after 1 to 10 steps, what is NaN in the padding: the update is the same without."""
+    family = Bandit()
+    state = rl2.init(family, SMALL, 0)
+    length = np.array([[1, 3], [4, 2], [2, 5]])
+    episodes = []
+    for index, one in enumerate(played(family, SMALL, state.policy, explore=True)):
+        real = np.arange(family.horizon) < length[:, index, None]
+        steps = one.episode.transitions
+        blank = steps._replace(
+            reward=np.where(real, steps.reward, np.nan), obs=np.where(real[..., None], steps.obs, np.nan)
+        )
+        episodes.append(one.episode._replace(transitions=blank, length=length[:, index]))
+    whole = rl2.gather(episodes, SMALL)
+    short = rl2.without_padding(whole)
+    assert whole.real.shape == (3, 20) and short.real.shape == (3, 10)  # half holds the longest trial's 7 steps
+    np.testing.assert_array_equal(short.real.sum(axis=1), length.sum(axis=1))
+    trained = [rl2._train(state.policy, state.optimiser, trials, SMALL) for trials in (whole, short)]
+    for ours, theirs in zip(*map(jax.tree.leaves, trained), strict=True):
+        assert np.isfinite(ours).all()
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_an_iteration_trains_on_no_more_than_the_steps_taken(monkeypatch: pytest.MonkeyPatch):
+    family, seen, train = Bandit(end_at=4), [], rl2._train
+    monkeypatch.setattr(rl2, "_train", lambda *args: (seen.append(args[2]), train(*args))[1])
+    next(rl2.meta_train(family, SMALL, family.task_set(0, 3, 2), [rl2.init(family, SMALL, 0)]))
+    assert [trials.real.shape for trials in seen] == [(3, 10)]  # of 20 steps; 8 are taken
+    assert int(seen[0].real.sum()) == 3 * 8
 
 
 def test_the_hidden_state_and_the_last_reward_outlive_an_episode_but_not_a_trial():
@@ -164,7 +199,7 @@ def test_trials_of_a_task_are_assessed_together():
     episodes = [one.episode for one in played(FAMILY, TRIALS, policy, True, num_tasks=6)]
     each = [on_policy.as_rollouts(one, 2) for one in episodes]  # [task, trial, time]
     together = [assess(jax.tree.map(lambda *x, i=i: np.stack([y[i] for y in x], 1), *each), TRIALS) for i in range(2)]
-    found = gather(policy, episodes, config=TRIALS).advantage
+    found = rl2.gather(episodes, config=TRIALS).advantage
     np.testing.assert_allclose(found, np.concatenate(together).reshape(6, -1), atol=1e-6)
 
 
@@ -184,18 +219,19 @@ def test_gradients_go_back_as_many_steps_as_they_may():
 
 def test_ppo_pays_no_more_beyond_its_clip_and_its_first_gradient_is_the_policy_gradient():
     policy = rl2.init(FAMILY, SMALL, 0).policy
-    gathered = gather(policy, [one.episode for one in played(FAMILY, SMALL, policy, explore=True)], SMALL)
+    gathered = rl2.gather([one.episode for one in played(FAMILY, SMALL, policy, explore=True)], SMALL)
+    old = log_densities(policy, gathered, SMALL)
 
     def plain(policy: Any) -> Any:
         new = rl2.densities(policy, gathered.seen, gathered.action, gathered.real, SMALL.backpropagation_steps)
         return -on_policy.masked_mean(gathered.advantage * new, gathered.real)
 
-    both = jax.jit(jax.value_and_grad(lambda p, data: rl2.ppo_loss(p, data, SMALL), has_aux=True))
-    first, expected = both(policy, gathered)[1], jax.jit(jax.grad(plain))(policy)
+    both = jax.jit(jax.value_and_grad(lambda p, data, old: rl2.ppo_loss(p, data, old, SMALL), has_aux=True))
+    first, expected = both(policy, gathered, old)[1], jax.jit(jax.grad(plain))(policy)
     for ours, theirs in zip(jax.tree.leaves(first), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
-    far = gathered._replace(log_density=gathered.log_density - 5.0, advantage=jnp.ones_like(gathered.advantage))
-    (loss, metrics), gradient = both(policy, far)
+    far = gathered._replace(advantage=jnp.ones_like(gathered.advantage))
+    (loss, metrics), gradient = both(policy, far, old - 5.0)
     np.testing.assert_allclose(loss, -1.2, rtol=1e-5)
     assert metrics["clipped_share"] == 1.0
     assert all((np.asarray(g) == 0).all() for g in jax.tree.leaves(gradient))

@@ -71,17 +71,16 @@ def what_is_seen(obs: Array, action: Array, reward: Array, ended: Array) -> Arra
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# The loss, on whole trials [lane, time]; where not real, an episode had ended before its horizon
+# The loss, on whole trials [lane, time]
 
 
 class Trials(NamedTuple):
-    """What one trial in every lane gave, its episodes one after another."""
+    """What one trial in every lane gave, its episodes one after another. Real steps first, in order; then padding."""
 
     seen: Float[Array, "lane time in"]
     action: Float[Array, "lane time action_dim"]
     real: Bool[Array, "lane time"]
     advantage: Float[Array, "lane time"]
-    log_density: Float[Array, "lane time"]  # of the actions, under the policy that acted
 
 
 def densities(policy: RecurrentPolicy, seen: Array, action: Array, real: Array, backpropagation_steps: int) -> Array:
@@ -98,15 +97,17 @@ def densities(policy: RecurrentPolicy, seen: Array, action: Array, real: Array, 
     return jax.lax.scan(step, policy.start(len(seen)), along_time)[1].T
 
 
-def ppo_loss(policy: RecurrentPolicy, trials: Trials, config: Rl2Settings) -> tuple[Array, dict[str, Array]]:
-    """-mean(min(r A, clip(r) A)), r the ratio of the new density of an action to that under which it was drawn."""
+def ppo_loss(
+    policy: RecurrentPolicy, trials: Trials, old: Float[Array, "lane time"], config: Rl2Settings
+) -> tuple[Array, dict[str, Array]]:
+    """-mean(min(r A, clip(r) A)), r the ratio of the new density of an action to `old`, log pi when it was drawn."""
     new = densities(policy, trials.seen, trials.action, trials.real, config.backpropagation_steps)
-    ratio, advantage = jnp.exp(new - trials.log_density), trials.advantage
+    ratio, advantage = jnp.exp(new - old), trials.advantage
     clipped = jnp.clip(ratio, 1 - config.clip_ratio, 1 + config.clip_ratio)
     loss = -masked_mean(jnp.minimum(ratio * advantage, clipped * advantage), trials.real)
     metrics = {
         "policy_loss": loss,
-        "approximate_kl": masked_mean(trials.log_density - new, trials.real),
+        "approximate_kl": masked_mean(old - new, trials.real),
         "clipped_share": masked_mean((ratio != clipped).astype(ratio.dtype), trials.real),
         "policy_std": jnp.mean(jnp.exp(policy.log_std)),
     }
@@ -216,7 +217,8 @@ def iteration(family: Family, config: Rl2Settings, tasks: Tasks, state: State) -
     key = jax.random.fold_in(stream(state.key, "collect"), number)
     agent = _sampling_agent(family, config)
     played = [one.episode for one in trial(family, agent, state.policy, drawn, key, config.episodes_per_trial)]
-    policy, optimiser, metrics = _train(state.policy, state.optimiser, played, config)
+    trials = without_padding(gather(played, config))
+    policy, optimiser, metrics = _train(state.policy, state.optimiser, trials, config)
     after = state._replace(
         policy=policy,
         optimiser=optimiser,
@@ -233,39 +235,40 @@ def _sampling_agent(family: Family, config: Rl2Settings) -> Agent:
     return make_agent(family, config)._replace(explores=lambda index, scored_episode: True)
 
 
-def gather(policy: RecurrentPolicy, played: Sequence[Episode], config: Rl2Settings) -> Trials:
-    """The episodes of a trial in every lane as sequences, with what the network saw, as it stood when it acted."""
+@functools.partial(jax.jit, static_argnames="config")
+def gather(played: Sequence[Episode], config: Rl2Settings) -> Trials:
+    """The episodes of a trial in every lane as sequences, with what the network saw when it acted."""
     each = [on_policy.as_rollouts(one, len(one.length)) for one in played]  # [lane, 1, time]
     rollouts = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *each)  # [lane, episode, time]
     lanes, episodes, horizon = rollouts.reward.shape
     of_tasks = jax.tree.map(lambda x: x.reshape(-1, config.trials_per_task, *x.shape[1:]), rollouts)
     advantage = jax.vmap(functools.partial(assess, config=config))(of_tasks).reshape(lanes, episodes, horizon)
-    told = jnp.stack([one.transitions.reward for one in played], axis=1)
-    flat = jax.tree.map(lambda x: x.reshape(lanes, episodes * horizon, *x.shape[3:]), (*rollouts, advantage, told))
-    obs, action, _, real, advantage, told = flat
-    # The last real step before each, -1 before the first: padding stands where an episode ended early.
-    times = jnp.arange(episodes * horizon)
-    latest = jax.lax.associative_scan(jnp.maximum, jnp.where(real, times, -1), axis=1)
-    before = jnp.concatenate([jnp.full((lanes, 1), -1), latest[:, :-1]], axis=1)
+    told = jnp.where(rollouts.real, jnp.stack([one.transitions.reward for one in played], axis=1), 0.0)
+    ended = jnp.zeros_like(told).at[:, 1:, 0].set(1.0)  # an episode ended right before
+    flat = [x.reshape(lanes, episodes * horizon, *x.shape[3:]) for x in (*rollouts, advantage, told, ended)]
+    order = jnp.argsort(~flat[3], axis=1, stable=True)
     lane = jnp.arange(lanes)[:, None]
-    before_action = jnp.where((before >= 0)[..., None], action[lane, before], 0.0)
-    before_reward = jnp.where(before >= 0, told[lane, before], 0.0)
-    ended = jnp.broadcast_to((times % horizon == 0) & (times > 0), before.shape).astype(obs.dtype)
-    seen = what_is_seen(obs, before_action, before_reward, ended)
-    old = densities(policy, seen, action, real, config.backpropagation_steps)
-    return Trials(seen, action, real, advantage, old)
+    obs, action, _, real, advantage, told, ended = (x[lane, order] for x in flat)
+    before_action, before_reward = (jnp.zeros_like(x).at[:, 1:].set(x[:, :-1]) for x in (action, told))
+    return Trials(what_is_seen(obs, before_action, before_reward, ended), action, real, advantage)
+
+
+def without_padding(trials: Trials) -> Trials:
+    """Cuts what follows the longest trial's last step, as far as halving the time does."""
+    steps = on_policy.halved(trials.real.shape[1], int(jnp.max(jnp.sum(trials.real, axis=1))))
+    return jax.tree.map(lambda x: x[:, :steps], trials)
 
 
 @functools.partial(jax.jit, static_argnames="config")
 def _train(
-    policy: RecurrentPolicy, optimiser: Any, played: Sequence[Episode], config: Rl2Settings
+    policy: RecurrentPolicy, optimiser: Any, trials: Trials, config: Rl2Settings
 ) -> tuple[RecurrentPolicy, Any, Metrics]:
     adam = optax.adam(config.learning_rate)
-    trials = gather(policy, played, config)
+    old = densities(policy, trials.seen, trials.action, trials.real, config.backpropagation_steps)
 
     def step(carry: tuple[RecurrentPolicy, Any], _: None) -> tuple[tuple[RecurrentPolicy, Any], dict[str, Array]]:
         policy, state = carry
-        (_, metrics), gradient = jax.value_and_grad(ppo_loss, has_aux=True)(policy, trials, config)
+        (_, metrics), gradient = jax.value_and_grad(ppo_loss, has_aux=True)(policy, trials, old, config)
         change, state = adam.update(gradient, state)
         return (optax.apply_updates(policy, change), state), metrics
 

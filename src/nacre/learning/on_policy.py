@@ -197,10 +197,16 @@ def without_padding(data: Sequence[Any], real: Sequence[Bool[Array, "task rollou
     program is compiled for each. Where a task has more than half of its steps, the data stay as they are.
     """
     most = max(int(jnp.max(jnp.sum(one, axis=(1, 2)))) for one in real)
-    rows = all_rows = real[0].shape[1] * real[0].shape[2]
-    while rows > 1 and 2 * most <= rows:
-        rows //= 2
+    all_rows = real[0].shape[1] * real[0].shape[2]
+    rows = halved(all_rows, most)
     return [one if rows == all_rows else _first_rows(one, of, rows) for one, of in zip(data, real, strict=True)]
+
+
+def halved(rows: int, needed: int) -> int:
+    """`rows`, or their half, quarter, eighth ..., the least that holds as many as are needed."""
+    while rows > 1 and 2 * needed <= rows:
+        rows //= 2
+    return rows
 
 
 @functools.partial(jax.jit, static_argnames="rows")
