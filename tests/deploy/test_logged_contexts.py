@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -200,16 +201,32 @@ def test_scores_are_normalised_on_each_tasks_own_scale() -> None:
 
 
 def test_lines_are_named_by_what_made_the_data_and_have_normalised_scores(data: DataSet) -> None:
-    import dataclasses
-
     by_an_oracle = dataclasses.replace(data, recipe={"algorithm": "oracle"})
-    assert logged_tasks.lines(by_an_oracle, "test", 2).named().keys() >= {"random", "data oracle"}
+    assert logged_tasks.lines(by_an_oracle, "test", data.test).named().keys() >= {"random", "data oracle"}
     alone = dataclasses.replace(data, recipe={"algorithm": "sac"})
-    assert logged_tasks.lines(alone, "test", 2).reference_name == "single-task SAC"
+    assert logged_tasks.lines(alone, "test", data.test).reference_name == "single-task SAC"
     lines = logged_tasks.Lines(
         np.array([0.0, 5.0]), np.array([2.0, 5.0]), np.array([1.0, 9.0]), None, beside={"bc": np.array([3.0, 7.0])}
     )
     assert lines.normalised_means() == {"data mean": 0.5, "bc": 1.5}, "over the one task that has a scale"
+
+
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_a_single_task_oracle_is_normalised_on_the_scale_of_its_task(
+    data: DataSet, monkeypatch: pytest.MonkeyPatch, split: str
+) -> None:
+    """Its one train and test task is number 1 of the data set's test tasks, which has another scale than number 0."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(data.path.parents[2]))
+    references = {"test": {"random": [-300.0, -100.0], "reference": [-20.0, -10.0]}, "train": {"random": [-1.0] * 3}}
+    changed = dataclasses.replace(data, references=references)
+    run = nacre.resolve("oracle", "point-robot", "smoke", data=data.id, single_task=1)
+    agent = TrainedAgent(
+        run, run.draw_tasks(), run.algorithm.agent_params(run.algorithm.init(run.family, run.settings, 0))
+    )
+    monkeypatch.setattr(logged_tasks, "opened", lambda given, experiment: changed)
+    lines = agent.lines(split)
+    assert lines.random.tolist() == [-100.0] and lines.normalised(np.array([-55.0])) == [0.5]
+    assert lines.data_mean.tolist() == data.statistics["test"]["return_mean"][1:]
 
 
 def test_other_runs_stand_beside_an_evaluation(agent: TrainedAgent, run: str, data: DataSet, capsys: Capture) -> None:
@@ -232,8 +249,6 @@ def test_a_run_with_other_tasks_does_not_stand_beside(agent: TrainedAgent, run: 
 
 
 def test_a_data_set_of_another_family_is_refused(data: DataSet, agent: TrainedAgent) -> None:
-    import dataclasses
-
     other = dataclasses.replace(data, family=nacre.make_family("sparse-point-robot"))
     with pytest.raises(nacre.NacreError, match=r"is of sparse-point-robot, but the agent is of point-robot"):
         agent.evaluate(data=other)

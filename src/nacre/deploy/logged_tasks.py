@@ -11,7 +11,7 @@ import numpy as np
 
 from nacre.algorithms.registry import ALGORITHMS
 from nacre.errors import NacreError
-from nacre.families.family import Family, num_tasks
+from nacre.families.family import Family, num_tasks, take
 from nacre.runs.experiment import Experiment, changes
 from nacre.types import Tasks
 
@@ -64,7 +64,7 @@ def tasks_of(data: DataSet, which: str) -> Tasks:
     return chosen
 
 
-def find(data: DataSet, tasks: Tasks) -> tuple[str, list[int]]:
+def find(data: DataSet, tasks: Tasks) -> tuple[str, Sequence[int]]:
     """In which split of a data set these tasks are, and their numbers there.
 
     Raises NacreError where one is neither among its test nor among its train tasks.
@@ -145,15 +145,23 @@ class Lines(NamedTuple):
         ]
 
 
-def lines(data: DataSet, split: str, number: int) -> Lines:
-    """What is known of the first `number` tasks of a split."""
+def lines(data: DataSet, split: str, tasks: Tasks) -> Lines:
+    """What is known of these tasks: those that a split begins with, or others of the data set.
+
+    Raises NacreError where one is not in the data set.
+    """
+    rows: Sequence[int] = list(range(num_tasks(tasks)))
+    first = take(data.tasks(split), np.arange(min(num_tasks(data.tasks(split)), num_tasks(tasks))))
+    if not all(np.array_equal(first[name], values) for name, values in tasks.items()):
+        split, rows = find(data, tasks)  # the one task of a single-task oracle
 
     def of(values: dict[str, Any], name: str) -> np.ndarray | None:
         found: Sequence[float] = values.get(name, ())
-        return np.asarray(found, np.float64)[:number] if len(found) >= number else None
+        return np.asarray(found, np.float64)[rows] if len(found) > max(rows) else None
 
     references, statistics = data.references.get(split, {}), dict(data.statistics.get(split, {}))
-    if 0 in statistics.get("episodes", [0])[:number]:
+    episodes = of(statistics, "episodes")
+    if episodes is None or 0 in episodes:
         statistics = {}
     return Lines(
         of(references, "random"), of(references, "reference"),

@@ -180,7 +180,7 @@ class TrainedAgent:
         """
         found = logged_tasks.opened(data, self.experiment) if tasks in ("test", "train") else None
         chosen = self.choose_tasks(tasks, seed) if data is None or found is None else found.tasks(tasks)
-        known = None if found is None else logged_tasks.lines(found, tasks, num_tasks(chosen))
+        known = None if found is None else logged_tasks.lines(found, tasks, chosen)
         if not beside:
             return known
         scores = {}
