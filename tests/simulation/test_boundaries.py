@@ -110,6 +110,10 @@ def raising(error: BaseException) -> Any:
     return function
 
 
+def setting(field: str, shape: tuple[int, ...], value: float = 1.0) -> Any:
+    return lambda self, model, task: {field: np.full(shape, value)}
+
+
 MUJOCO_FAULTS: list[tuple[dict[str, Any], str]] = [
     (
         {"observe": lambda self, physics: physics.qpos},
@@ -124,6 +128,10 @@ MUJOCO_FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"observe": raising(BrokenPipeError())}, "observe failed with BrokenPipeError"),
     ({"reset_state": raising(MemoryError())}, "reset_state failed with MemoryError"),
     ({"model_parameters": raising(KeyError("mass"))}, "model_parameters failed with KeyError: 'mass'"),
+    ({"model_parameters": setting("body_mass", (3, 1))}, r"\(body_mass\) gives .* \(3, 1\) .* must give \(3, 8\)"),
+    ({"model_parameters": setting("opt.gravity", (3, 1))}, r"\(opt.gravity\) gives .*must give \(3, 3\)"),
+    ({"model_parameters": setting("body_mass", (3, 8), np.nan)}, r"\(body_mass\) gives values that are not finite"),
+    ({"model_parameters": setting("body_mas", (3, 8))}, "gives 'body_mas', which is no array of MuJoCo's model"),
 ]
 
 

@@ -102,6 +102,16 @@ def check_array(name: str, what: str, array: Any, shape: tuple[int, ...], dtype:
         )
 
 
+def check_finite_values(name: str, what: str, array: np.ndarray) -> None:
+    """Raises NacreError where what a family's function gave for all lanes [lane, ...] is not finite."""
+    bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+    if bad.any():
+        raise BrokenContract(
+            f"{name}'s {what} gives values that are not finite: {short(array[bad][0])}; mend that function.",
+            "finite numbers",
+        )
+
+
 def array_of(name: str, what: str, value: Any, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     """What a family's function returned for all lanes, checked, as a new array."""
     array = np.asarray(value)

@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from nacre.errors import NacreError
-from nacre.families.blame import array_of, failure
+from nacre.families.blame import BrokenContract, array_of, check_finite_values, failure
 from nacre.families.family import MujocoFamily, Physics
 from nacre.families.load_mujoco import mujoco
 from nacre.families.robots import load_model
@@ -171,9 +171,7 @@ class MujocoLanes:
         each = len(starting) // len(rngs)
         qpos, qvel = self._qpos[None], self._qvel[None]
         try:
-            parameters = family.model_parameters(self.model, task)
-            if parameters:
-                self.engine.set_parameters(parameters, starting)
+            self._set_parameters(task, starting)
             what = "reset_state"
             starts = [family.reset_state(qpos, qvel, own) for rng in rngs for own in rng.spawn(each)]
             start_qpos, start_qvel = (
@@ -187,12 +185,31 @@ class MujocoLanes:
         except (Exception, SystemExit) as error:
             raise failure(family.name, what, error) from error
 
+    def _set_parameters(self, task: Tasks, lanes: np.ndarray) -> None:
+        parameters = self.family.model_parameters(self.model, task)
+        if parameters:
+            checked = {field: self._values_of(field, values) for field, values in parameters.items()}
+            self.engine.set_parameters(checked, lanes)
+
+    def _values_of(self, field: str, values: Any) -> np.ndarray:
+        """A field of the model in all lanes [lane, ...], as the family gives it, checked."""
+        name, what = self.family.name, f"model_parameters ({field})"
+        own: Any = self.model
+        for part in field.split("."):  # "opt.gravity" is a field of model.opt
+            own = getattr(own, part, None)
+        if not isinstance(own, np.ndarray):
+            raise BrokenContract(
+                f"{name}'s model_parameters gives '{field}', which is no array of MuJoCo's model; mend that name.",
+                "declarations",
+            )
+        array = array_of(name, what, values, (self.num_lanes, *own.shape), own.dtype.type)
+        check_finite_values(name, what, array)
+        return array
+
     def change(self, task: Tasks) -> None:
         """As `Lanes.change`."""
         try:
-            parameters = self.family.model_parameters(self.model, task)
-            if parameters:
-                self.engine.set_parameters(parameters, np.arange(self.num_lanes))
+            self._set_parameters(task, np.arange(self.num_lanes))
         except (Exception, SystemExit) as error:
             raise failure(self.family.name, "model_parameters", error) from error
 
