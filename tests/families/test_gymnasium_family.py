@@ -20,6 +20,7 @@ import swinging
 from nacre.cli import main as cli
 from nacre.errors import NacreError
 from nacre.families.catalog import FAMILIES, register_family
+from nacre.families.gymnasium import task_of_lane
 from nacre.simulation.environment import TaskEnvironment
 from nacre.simulation.gymnasium import GymnasiumLanes
 from swinging import Ball, Balls, BallsByArguments, BallsByOptions, BallsInWorkers, Solved
@@ -165,6 +166,55 @@ class Impatient(Balls):
 def test_an_environment_that_does_not_fit_is_refused_with_a_sentence(family, words):
     with pytest.raises(NacreError, match=words):
         GymnasiumLanes(family).reset({"place": np.zeros(1)}, np.random.default_rng(0))
+
+
+class Telling(Solved):
+    """Its environment's info is what the test says."""
+
+    name: ClassVar[str] = "telling"
+    told: ClassVar[dict[str, Any]] = {}
+
+    def make_env(self, task, render_mode=None):
+        class Env(Ball):
+            def step(self, action):
+                return *super().step(action)[:-1], Telling.told
+
+        return Env()
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({}, "telling declares reports_success, but .* no 'success' at step 1 of an episode; put it there"),
+        ({"is_success": True}, r"no 'success' at step 1 of an episode \(it has 'is_success'\)"),
+        ({"success": np.nan}, "returned the success nan at step 1 of an episode, which is not True or False"),
+        ({"success": 2}, "which is not True or False"),
+        ({"success": "yes"}, "which is not True or False"),
+    ],
+)
+def test_a_step_that_does_not_say_whether_the_task_is_solved_is_refused(
+    told: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Telling, "told", told)
+    lanes = GymnasiumLanes(Telling())
+    lanes.reset({"place": np.zeros(1)}, np.random.default_rng(0))
+    with pytest.raises(NacreError, match=words):
+        lanes.step(np.zeros((1, 1)), {})
+
+
+@pytest.mark.parametrize("flag", [0, 1.0, np.float32(1), np.bool_(False), True])
+def test_success_may_be_a_flag_or_0_or_1(flag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Telling, "told", {"success": flag})
+    lanes = GymnasiumLanes(Telling())
+    lanes.reset({"place": np.zeros(1)}, np.random.default_rng(0))
+    assert lanes.step(np.zeros((1, 1)), {}).success.tolist() == [bool(flag)]
+
+
+def test_an_environment_that_edits_its_task_edits_a_copy() -> None:
+    tasks = {"place": np.arange(6.0).reshape(3, 2), "mass": np.ones(3)}
+    own = task_of_lane(tasks, 1)
+    own["place"] *= 0.0
+    assert own["mass"] == 1.0 and tasks["place"][1].tolist() == [2.0, 3.0]
 
 
 def test_a_time_limit_of_the_environments_own_is_refused():

@@ -64,7 +64,7 @@ def tasks_of(data: DataSet, which: str) -> Tasks:
     return chosen
 
 
-def find(data: DataSet, tasks: Tasks) -> tuple[str, Sequence[int]]:
+def find(data: DataSet, tasks: Tasks) -> tuple[str, list[int]]:
     """In which split of a data set these tasks are, and their numbers there.
 
     Raises NacreError where one is neither among its test nor among its train tasks.
@@ -150,7 +150,7 @@ def lines(data: DataSet, split: str, tasks: Tasks) -> Lines:
 
     Raises NacreError where one is not in the data set.
     """
-    rows: Sequence[int] = list(range(num_tasks(tasks)))
+    rows = list(range(num_tasks(tasks)))
     first = take(data.tasks(split), np.arange(min(num_tasks(data.tasks(split)), num_tasks(tasks))))
     if not all(np.array_equal(first[name], values) for name, values in tasks.items()):
         split, rows = find(data, tasks)  # the one task of a single-task oracle

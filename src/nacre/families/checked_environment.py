@@ -11,7 +11,7 @@ from gymnasium import spaces
 from nacre.families.blame import BrokenContract, one_number, short, undeclared_end
 
 if TYPE_CHECKING:
-    from nacre.families.family import Family
+    from nacre.families.gymnasium import GymnasiumFamily
 
 RUNNING_STATISTICS = ("NormalizeObservation", "NormalizeReward", "VecNormalize")
 """Wrappers that scale by what they have seen so far, which no checkpoint holds."""
@@ -24,7 +24,7 @@ class CheckedEnvironment(gymnasium.Wrapper):
     `env.goal = ...` however the environment is wrapped.
     """
 
-    def __init__(self, env: Any, family: Family):
+    def __init__(self, env: Any, family: GymnasiumFamily):
         super().__init__(env)
         refuse_running_statistics(env, family.name)
         box = _bounded_box(env.action_space, family.name)
@@ -100,8 +100,24 @@ class CheckedEnvironment(gymnasium.Wrapper):
                 raise self._refusal(name, value, "is not finite")
         return float(value)
 
+    def success(self, info: dict[str, Any]) -> bool:
+        """Whether the last step's info says that the task is solved; False in families that do not report it."""
+        name = self._nacre_family.name
+        if not self._nacre_family.reports_success:
+            return False
+        if "success" not in info:
+            near = [key for key in info if "success" in str(key).lower()]
+            raise BrokenContract(
+                f"{name} declares reports_success, but its environment's info has no 'success' at step "
+                f"{self._nacre_step} of an episode{f' (it has {short(near[0])!r})' if near else ''}; put it there at "
+                "every step, or declare reports_success = False.",
+                "declarations",
+            )
+        return self._flag("success", info["success"])
+
     def _flag(self, name: str, value: Any) -> bool:
-        if not isinstance(value, bool) and not one_number(value):
+        """Refuses what is neither a bool nor 0 or 1; NaN would count as True."""
+        if not isinstance(value, bool) and not (one_number(value) and value in (0, 1)):
             raise self._refusal(name, value, "is not True or False")
         return bool(value)
 

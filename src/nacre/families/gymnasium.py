@@ -79,5 +79,5 @@ class GymnasiumFamily(Family):
 
 
 def task_of_lane(task: Tasks, lane: int) -> dict[str, Any]:
-    """One task: plain numbers, or arrays for parameters that have several."""
-    return {name: values[lane].item() if values.ndim == 1 else values[lane] for name, values in task.items()}
+    """One task: plain numbers, or new arrays for parameters that have several, so that an environment may edit them."""
+    return {name: values[lane].item() if values.ndim == 1 else values[lane].copy() for name, values in task.items()}

@@ -76,7 +76,7 @@ class TaskEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         result = self._lane.step(np.asarray(action, np.float32)[None], self._task)
         if self.render_mode == "human":
             self.render()
-        info = {"task": self.task, "training_reward": float(result.training_reward[0])}
+        info: dict[str, Any] = {"task": self.task, "training_reward": 0.0}
         if result.success is not None:
             info["success"] = bool(result.success[0])
         self._steps += 1
@@ -85,6 +85,7 @@ class TaskEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
             return self._obs.copy(), 0.0, False, True, info | {"diverged": True}
         self._obs = self._checked("obs", result.obs[0])
         reward, terminated = float(self._checked("reward", result.reward[0])), bool(result.terminated[0])
+        info["training_reward"] = float(self._checked("training reward", result.training_reward[0]))
         if terminated and not self.family.can_terminate:
             raise undeclared_end(self.family.name, self._steps)
         return self._obs.copy(), reward, terminated, False, info

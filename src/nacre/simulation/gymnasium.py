@@ -77,7 +77,7 @@ class Environments:
                 training_reward = reward
                 if "training_reward" in info:
                     training_reward = env.number("training_reward", info["training_reward"])
-                results[lane] = (obs, reward, training_reward, terminated, bool(info.get("success", False)))
+                results[lane] = (obs, reward, training_reward, terminated, env.success(info))
         except (Exception, SystemExit) as error:
             raise failure(self._family.name, "step", error) from error
         return results

@@ -109,7 +109,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarra
                 truncated |= goes & result.diverged
             self._obs[took], reward[took] = result.obs[took], result.reward[took]
             training_reward[took], terminated[took] = result.training_reward[took], result.terminated[took]
-            self._check(took, reward, terminated)
+            self._check(took, reward, training_reward, terminated)
             if result.success is not None:
                 success[goes], reports_success = result.success[goes], True
         if not goes.all():
@@ -119,12 +119,13 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarra
         info = self._info() | told | {f"_{name}": goes for name in told}
         return self._obs.copy(), reward, terminated, truncated, info
 
-    def _check(self, took: np.ndarray, reward: np.ndarray, terminated: np.ndarray) -> None:
+    def _check(self, took: np.ndarray, reward: np.ndarray, training_reward: np.ndarray, terminated: np.ndarray) -> None:
         """Raises NacreError where a robot gave a number that is not finite, or ended an episode undeclared."""
         for env in np.flatnonzero(took):
             step = int(self._num_steps[env])
             check_finite(self.family.name, "obs", self._obs[env], step)
             check_finite(self.family.name, "reward", reward[env], step)
+            check_finite(self.family.name, "training reward", training_reward[env], step)
             if terminated[env] and not self.family.can_terminate:
                 raise undeclared_end(self.family.name, step)
 
