@@ -11,7 +11,7 @@ from gymnasium import spaces
 from nacre.families.blame import BrokenContract, one_number, short, undeclared_end
 
 if TYPE_CHECKING:
-    from nacre.families.gymnasium import GymnasiumFamily
+    from nacre.families.family import Family
 
 RUNNING_STATISTICS = ("NormalizeObservation", "NormalizeReward", "VecNormalize")
 """Wrappers that scale by what they have seen so far, which no checkpoint holds."""
@@ -24,7 +24,7 @@ class CheckedEnvironment(gymnasium.Wrapper):
     `env.goal = ...` however the environment is wrapped.
     """
 
-    def __init__(self, env: Any, family: GymnasiumFamily):
+    def __init__(self, env: Any, family: Family):
         super().__init__(env)
         refuse_running_statistics(env, family.name)
         box = _bounded_box(env.action_space, family.name)
@@ -101,10 +101,8 @@ class CheckedEnvironment(gymnasium.Wrapper):
         return float(value)
 
     def success(self, info: dict[str, Any]) -> bool:
-        """Whether the last step's info says that the task is solved; False in families that do not report it."""
+        """Whether the last step's info says that the task is solved."""
         name = self._nacre_family.name
-        if not self._nacre_family.reports_success:
-            return False
         if "success" not in info:
             near = [key for key in info if "success" in str(key).lower()]
             raise BrokenContract(

@@ -77,7 +77,8 @@ class Environments:
                 training_reward = reward
                 if "training_reward" in info:
                     training_reward = env.number("training_reward", info["training_reward"])
-                results[lane] = (obs, reward, training_reward, terminated, env.success(info))
+                success = self._family.reports_success and env.success(info)
+                results[lane] = (obs, reward, training_reward, terminated, success)
         except (Exception, SystemExit) as error:
             raise failure(self._family.name, "step", error) from error
         return results
