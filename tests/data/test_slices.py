@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import made_up_data as made_up
+from command_line import json_output, output
 from nacre.data.dataset import DataSet
 from nacre.data.slices import slice_data_set
 from nacre.errors import NacreError
@@ -52,6 +53,23 @@ def test_a_slice_keeps_the_references_of_its_tasks(root: object) -> None:
     part = slice_data_set(whole, NEW, train_tasks=[2])
     assert part.references == {"train": {"random": [2.0], "reference": [22.0]}}
     assert part.normalised("train")[0] == whole.normalised("train")[2]
+
+
+def test_a_task_without_episodes_has_neither_returns_nor_a_score(
+    root: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With rewards below 0, a return of 0 would look better than the reference."""
+    with made_up.writer(NEW, references={"train": {"random": [-300.0] * 3, "reference": [-30.0] * 3}}) as into:
+        into.add(one for one in made_up.made_up() if (one.split, one.task) != ("train", 1))
+    whole = into.close()
+    assert whole.statistics["train"]["episodes"] == [3, 0, 3]
+    scores = whole.normalised("train")
+    assert scores is not None and [score is None for score in scores] == [False, True, False]
+    assert all(values[1] is None and values[0] is not None for values in whole.returns("train").values())
+    told = json_output(capsys, "data", "show", NEW, "--json")["splits"]["train"]
+    assert told["return_mean"][1] is told["return_max"][1] is told["normalised"][1] is None
+    line = next(line for line in output(capsys, "data", "show", NEW).splitlines() if line.lstrip().startswith("1 "))
+    assert line.split()[-6:] == ["0", "0", "-", "-", "-", "-"]
 
 
 def test_tasks_may_be_an_array_a_range_or_none(data_set: DataSet) -> None:

@@ -162,12 +162,26 @@ def test_normalised_scores_stand_beside_where_runs_give_a_scale(make_run: MakeRu
         compare([folder / "run-1", folder / "run-2"])
 
 
+def say_data(path: Path, name: str, content: str) -> None:
+    config = json.loads((path / "config.json").read_text())
+    config["options"]["data"], config["data_hash"] = name, content
+    (path / "config.json").write_text(json.dumps(config))
+
+
+def test_runs_on_a_data_set_that_was_collected_anew_are_no_seeds_of_the_old_ones(make_run: MakeRun):
+    """Its id is the same, its contents are not."""
+    runs = [make_run("pearl", [0.0]), make_run("pearl", [1.0], seed=1), make_run("pearl", [2.0], seed=2)]
+    for path, content in zip(runs, ("a" * 64, "b" * 64, "b" * 64), strict=True):
+        say_data(path, "same", content)
+    anew, old = compare(runs).rows
+    assert old.method.endswith("data=same (hash aaaaaaaa)") and old.seeds == (0,)
+    assert anew.method.endswith("data=same (hash bbbbbbbb)") and anew.seeds == (1, 2)
+
+
 def test_runs_on_other_data_sets_are_no_seeds_of_each_other(make_run: MakeRun):
     runs = [make_run("pearl", [0.0]), make_run("pearl", [1.0], seed=1), make_run("pearl", [2.0], seed=2)]
     for path, data in zip(runs, ("first", "second", "second"), strict=True):
-        config = json.loads((path / "config.json").read_text())
-        config["options"]["data"] = config["data_hash"] = data
-        (path / "config.json").write_text(json.dumps(config))
+        say_data(path, data, data)
     second, first = compare(runs).rows
     assert first.method.endswith("data=first") and first.seeds == (0,)
     assert second.method.endswith("data=second") and second.seeds == (1, 2)

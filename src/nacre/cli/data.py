@@ -134,7 +134,8 @@ def _show(command: Command) -> None:
             table.add_column(column, justify="right")
         for task in range(len(statistics["episodes"])):
             values = {name: value.tolist() for name, value in take(data.tasks(split), task).items()}
-            returns = [f"{statistics[name][task]:.1f}" for name in ("return_min", "return_mean", "return_max")]
+            known_returns = (of_tasks[task] for of_tasks in data.returns(split).values())
+            returns = ["-" if value is None else f"{value:.1f}" for value in known_returns]
             score = [_score(normalised[task])] if normalised else []
             counts = [f"{statistics[name][task]:,}" for name in ("episodes", "steps")]
             table.add_row(str(task), short(values), *counts, *returns, *score)
@@ -161,7 +162,7 @@ def _told(data: DataSet) -> dict[str, Any]:
     splits = {}
     for split, statistics in data.statistics.items():
         tasks = [task_text(data.tasks(split), task) for task in range(len(statistics["episodes"]))]
-        splits[split] = {"tasks": tasks, **statistics, "normalised": data.normalised(split)}
+        splits[split] = {"tasks": tasks, **statistics, **data.returns(split), "normalised": data.normalised(split)}
         if split != "other":
             splits[split] |= {"last": data.policies(split).get("last")}
     cached = _bytes(data.path / "cache")

@@ -108,13 +108,23 @@ class DataSet:
             except OSError as error:
                 raise cannot_write(folder, error) from error
 
+    def returns(self, split: str) -> dict[str, list[float | None]]:
+        """`return_min`, `return_mean` and `return_max` of each task's episodes; None where a task has no episode."""
+        of_split = self.statistics[split]
+        return {
+            name: [
+                value if number else None for value, number in zip(of_split[name], of_split["episodes"], strict=True)
+            ]
+            for name in ("return_min", "return_mean", "return_max")
+        }
+
     def normalised(self, split: str) -> list[float | None] | None:
         """The mean return of each task, 0 being that of a random policy and 100 that of the reference; None where
-        these are not known, or the reference is not the better one."""
+        these are not known, the reference is not the better one, or the task has no episode."""
         known = self.references.get("train" if split == "train" else "test", {})
         if not {"random", "reference"} <= set(known):
             return None
-        return _percentages(self.statistics[split]["return_mean"], known["random"], known["reference"])
+        return _percentages(self.returns(split)["return_mean"], known["random"], known["reference"])
 
     def policies(self, split: str) -> dict[str, list[Any]]:
         """What policies earn in each 'train' or 'test' task: `random` actions, the `reference`, and the `last`
@@ -138,9 +148,9 @@ class DataSet:
         )  # fmt: skip
 
 
-def _percentages(values: Sequence[float], low: Sequence[float], high: Sequence[float]) -> list[float | None]:
+def _percentages(values: Sequence[float | None], low: Sequence[float], high: Sequence[float]) -> list[float | None]:
     each = zip(values, low, high, strict=True)
-    return [100 * (value - a) / (b - a) if b > a else None for value, a, b in each]
+    return [None if value is None or b <= a else 100 * (value - a) / (b - a) for value, a, b in each]
 
 
 def open_data_set(id_or_path: str | Path) -> DataSet:

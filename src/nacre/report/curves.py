@@ -88,12 +88,12 @@ def read_families(runs: Sequence[Path]) -> Families:
 def grouped(runs: Sequence[Run]) -> Families:
     """These runs by what they share. Raises NacreError where seeds of one method are scored on different tasks."""
     families: Families = {}
-    data: dict[tuple[str, str], set[str]] = {}
+    data: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for run in runs:
-        data.setdefault(names(run.experiment), set()).add(run.experiment.data_hash)
+        data.setdefault(names(run.experiment), set()).add(_data_of(run))
     for run in runs:
         family, label = names(run.experiment)
-        label += f" data={run.experiment.options.data}" if len(data[family, label]) > 1 else ""
+        label += _data_words(_data_of(run), data[family, label])
         label += f", from {run.started_from}" if run.started_from else ""
         group = families.setdefault(family, {}).setdefault(label, [])
         if group and not same_tasks(group[0], run):
@@ -103,6 +103,23 @@ def grouped(runs: Sequence[Run]) -> Families:
             )
         group.append(run)
     return families
+
+
+def _data_of(run: Run) -> tuple[str, str]:
+    """The id of the data set that a run learnt from and the hash of its contents, '' for both without one."""
+    return run.experiment.options.data or "", run.experiment.data_hash
+
+
+def _data_words(own: tuple[str, str], all_of_them: set[tuple[str, str]]) -> str:
+    """What tells a run's data from those of the other runs of its method, where they differ.
+
+    A data set that was collected anew has its old id and another hash.
+    """
+    if len({content for _, content in all_of_them}) == 1:
+        return ""
+    name, content = own
+    anew = len({other for same, other in all_of_them if same == name}) > 1
+    return f" data={name or 'none'}" + (f" (hash {content[:8]})" if anew else "")
 
 
 def differences(groups: dict[str, list[Run]]) -> str:
