@@ -80,6 +80,7 @@ class Agent(NamedTuple):
     # transitions of the task in before the first episode; None: observes each of them, then ends an episode
     restart: Callable[..., Any] | None = None  # (params, memory, task, key) -> memory; knows nothing again, inside an
     # episode whose task has changed; None: `begin`
+    most_steps: int | None = None  # of an episode that its memory holds; later ones change nothing. None: any number
 
 
 def with_fixed_memory(

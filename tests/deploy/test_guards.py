@@ -162,6 +162,16 @@ def test_what_cannot_be_guarded_is_refused_in_a_sentence(make: Callable[..., Num
         "the ranges that training saw": dict(observation="hold", training=None),
         "low is above high": dict(bounds="hold", low=0.5, high=-0.5),
         "set the guards' period": dict(lateness="hold", period=-1.0),
+        "guards' period.": dict(lateness="hold", period=np.inf),
+        "margin must be at least 0": dict(observation="hold", margin=np.nan),
+        "late above 0": dict(lateness="hold", late=np.inf, period=0.1),
+        "change is nan, but must be one number of 0 or more or 2": dict(rate="clip", change=np.nan),
+        "change is -0.1, but": dict(rate="clip", change=-0.1),
+        r"change is \[0.1, 0.1, 0.1\], but must be one number of 0 or more or 2": dict(rate="clip", change=[0.1] * 3),
+        "low is nan, but must be one number or 2 of them": dict(bounds="clip", low=np.nan),
+        "high is much, but": dict(bounds="clip", high="much"),
+        "precision is nan, but must be one number above 0 or 5": dict(factor="clip", precision=np.nan),
+        "precision is 0.0, but": dict(factor="clip", precision=0.0),
     }
     for words, guards in refused.items():
         with pytest.raises(nacre.NacreError, match=words):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from walking import Walk, believed
 
 import nacre
+from nacre.deploy.trained_agent import TrainedAgent
 
 
 def test_a_session_starts_at_the_prior_whatever_came_before(agent: nacre.TrainedAgent) -> None:
@@ -91,3 +94,29 @@ def test_a_refused_observation_leaves_the_session_as_it_was(agent: nacre.Trained
         both.observe([0.1, 0.0], -1.0)
     for x, y in zip(believed(agent, session.memory), believed(agent, untouched.memory), strict=True):
         assert np.array_equal(x, y)
+
+
+def test_an_episode_beyond_what_promp_remembers_is_told_once_an_episode() -> None:
+    """Its memory holds the horizon's steps: those that follow do not change what it adapts to."""
+    run = nacre.resolve("promp", "point-robot", "smoke")
+    agent = TrainedAgent(
+        run, run.draw_tasks(), run.algorithm.agent_params(run.algorithm.init(run.family, run.settings, 0))
+    )
+    horizon, adapted = agent.family.horizon, []
+    for too_many in (0, 3):
+        session = agent.session()
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            for step in range(horizon + too_many):
+                session.act([0.1, 0.2])
+                session.observe([0.1, 0.2], float(-step))
+            session.end_episode()
+            session.act([0.1, 0.2])
+            session.observe([0.1, 0.2], 0.0)
+        words = (
+            f"more than {horizon} steps, the horizon of point-robot: promp on point-robot adapts to its first {horizon}"
+        )
+        assert [words in str(one.message) for one in told] == [True] * (too_many > 0)
+        adapted.append(session.memory.policy)
+    for within, beyond in zip(*map(jax.tree.leaves, adapted), strict=True):
+        np.testing.assert_array_equal(within, beyond)

@@ -231,7 +231,7 @@ def make_agent(family: Family, config: GradientSettings) -> Agent:
         policy = jax.lax.switch(fits, [functools.partial(adapted_to, size) for size in sizes])
         return Memory(policy, memory.output, past, blank(len(lane)), jnp.zeros_like(slot), num_episodes)
 
-    return Agent(begin, act, observe, end_episode, explores=lambda index, scored_episode: index < scored_episode)
+    return Agent(begin, act, observe, end_episode, lambda index, scored: index < scored, most_steps=family.horizon)
 
 
 def frozen(memory: Memory, family: Family, config: GradientSettings) -> Exported:

@@ -54,9 +54,28 @@ def parsed(guards: Guards | Mapping[str, Any], error: type[Exception]) -> Guards
         policy, allowed = getattr(given, name), POLICIES if name in CLIPPED else POLICIES[:3]
         if policy and policy not in allowed:
             raise error(f"guard '{name}' cannot '{policy}'; choose {', '.join(allowed[:-1])} or {allowed[-1]}.")
-    if not (given.margin >= 0 and given.late > 0):
+    if not (_is_number(given.margin) and given.margin >= 0 and _is_number(given.late) and given.late > 0):
         raise error("a guard's margin must be at least 0, and late above 0; change them.")
     return given
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is one finite number."""
+    return isinstance(value, float | int | np.floating | np.integer) and bool(np.isfinite(value))
+
+
+def _checked(name: str, values: Any, size: int, error: type[Exception]) -> np.ndarray:
+    """The guards' low, high, change or precision, as one number or `size` of them; raises `error` for others."""
+    least = {"change": 0.0, "precision": np.nextafter(0.0, 1.0)}.get(name, -np.inf)
+    try:
+        found = np.array(values, np.float32)
+        right = found.shape in ((), (size,)) and bool((found >= least).all())  # NaN is refused
+    except (TypeError, ValueError):
+        right = False
+    if not right:
+        wanted = {"change": " of 0 or more", "precision": " above 0"}.get(name, "")
+        raise error(f"the guards' {name} is {values}, but must be one number{wanted} or {size} of them; change it.")
+    return found
 
 
 def needs_training(guards: Guards) -> list[str]:
@@ -83,13 +102,15 @@ class Guarding:
         self.counts = {name: 0 for name in NAMES if getattr(self.guards, name)}
         self._check(about, training)
         self._seen, self._believed = self._range(training.get("obs")), self._range(training.get("belief"))
-        self._change = self._wide(self._number("change", training.get("action_change")))
-        self._low, self._high = self._wide(self.guards.low), self._wide(self.guards.high)
+        self._change = self._wide("change", self._number("change", training.get("action_change")))
+        self._low, self._high = self._wide("low", self.guards.low), self._wide("high", self.guards.high)
         if not (self._low <= self._high).all():
             raise error("the guards' low is above high; set low below high.")
         self._most_wait = self.guards.late * (self._number("period", about.get("control_period")) or 0.0)
         most = self._number("precision", training.get("factor"))
-        self.most_precision = np.array(most, np.float32) if "factor" in self.counts else None
+        self.most_precision = None
+        if "factor" in self.counts:
+            self.most_precision = _checked("precision", most, about["agent"]["latent_dim"], error)
         self.begin()
 
     def _check(self, about: Mapping[str, Any], training: Mapping[str, Any]) -> None:
@@ -107,7 +128,7 @@ class Guarding:
         if "factor" in self.counts and (agent["kind"] != "belief" or "rewards" in agent or most is None):
             raise self._error("guard 'factor' is for exported agents whose belief is made of factors; leave it out.")
         period = self._number("period", about.get("control_period"))
-        if "lateness" in self.counts and not (isinstance(period, float | int) and period > 0):
+        if "lateness" in self.counts and not (_is_number(period) and period > 0):
             raise self._error("guard 'lateness' needs the seconds between two actions; set the guards' period.")
 
     def _number(self, name: str, otherwise: Any) -> Any:
@@ -115,8 +136,10 @@ class Guarding:
         given = getattr(self.guards, name)
         return otherwise if given is None else given
 
-    def _wide(self, values: Any) -> np.ndarray:
-        return np.broadcast_to(np.array(np.inf if values is None else values, np.float32), self._size)
+    def _wide(self, name: str, values: Any) -> np.ndarray:
+        """A number for each of the action's numbers."""
+        (size,) = self._size
+        return np.broadcast_to(_checked(name, np.inf if values is None else values, size, self._error), self._size)
 
     def _range(self, of: Mapping[str, Any] | None) -> tuple[np.ndarray, np.ndarray] | None:
         if of is None:

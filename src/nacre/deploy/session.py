@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +44,7 @@ class Session:
         self._told = told
         self.memory = rollout.begin(functions, self._params, told, begin_key)
         self.num_steps = 0
+        self._steps_before = 0  # this episode
         self.num_episodes = 0
         self.num_absorbed = 0
         self._obs: np.ndarray | None = None
@@ -133,6 +135,13 @@ class Session:
         """As `observe`, whatever guards there are."""
         if self._action is None or self._obs is None:
             raise NacreError("observe was called before act; call act first, then observe what it led to.")
+        if self.num_steps - self._steps_before == self._functions.most_steps:
+            warnings.warn(
+                f"an episode of this session has more than {self._functions.most_steps} steps, the horizon of "
+                f"{self._family.name}: {self._name} adapts to its first {self._functions.most_steps}; call end_episode "
+                "there.",
+                stacklevel=3,
+            )
         if not isinstance(reward, float) or not -MOST < reward < MOST:
             reward = self._checked_reward(reward)
         next_obs = self._checked_obs(next_obs)
@@ -148,6 +157,7 @@ class Session:
         key = jax.random.fold_in(self._end_key, self.num_episodes)
         self.memory = rollout.end_episode(self._functions, self._params, self.memory, key)
         self.num_episodes += 1
+        self._steps_before = self.num_steps
         self._action = None
         if self._guarding is not None:
             self._guarding.end_episode()
