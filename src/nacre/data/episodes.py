@@ -70,6 +70,12 @@ def checked(episode: LoggedEpisode, obs_dim: int, action_dim: int, num_tasks: di
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise NacreError(f"an episode of task {episode.task} has {name} that is not finite; leave it out.")
+    largest = float(np.abs(arrays["action"]).max(initial=0.0))
+    if largest > 1 + 1e-4:
+        raise NacreError(
+            f"an episode of task {episode.task} has an action of {largest:.4g}, but actions lie in [-1, 1]; scale them "
+            "from the environment's own units, or clip them as it did when it carried them out."
+        )
     if episode.split not in SPLITS or not 0 <= episode.task < num_tasks[episode.split]:
         raise NacreError(
             f"an episode is of task {episode.task} of '{episode.split}'; the data set has {num_tasks['train']} "
