@@ -103,7 +103,9 @@ def test_a_flag_at_the_time_limit_is_no_termination(root: Path, tmp_path: Path) 
 
     def rows(steps: int) -> dict[str, np.ndarray]:
         episode = made_up.episode(0, "train", 0, steps, terminated=True)
-        return macaw_rows([episode._replace(obs=rng.normal(size=(steps + 1, 11)), action=rng.uniform(-1, 1, (steps, 3)))])
+        return macaw_rows(
+            [episode._replace(obs=rng.normal(size=(steps + 1, 11)), action=rng.uniform(-1, 1, (steps, 3)))]
+        )
 
     for name, steps in (("fell", 7), ("limit", family.horizon)):
         write_macaw(tmp_path / name, rows(steps))

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from nacre.report import curves, page
-from nacre.report.normalised import normalised, scale_of
+from nacre.report.comparison import compare
+from nacre.report.normalised import normalised, scale_notices, scale_of
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import resolve
 from nacre.runs.tables import EVAL_COLUMNS, eval_rows
@@ -51,6 +52,30 @@ def test_a_score_is_where_it_lies_between_random_actions_and_training_on_the_tas
     assert random.scores == {0: 0.0, 1: 0.0} and random.mean == 0.0
     assert pearl.seed == 5 and pearl.label.startswith("pearl")
     assert pearl.scores == {0: 0.5, 1: 1.25} and pearl.mean == 0.875  # one task has no scale
+
+
+def test_a_scale_goes_by_the_longest_run_of_a_task_and_seed_and_tells_of_unlike_ones(make_run: Callable[..., Path]):
+    longest, again = make_run("oracle", [-4.0], single_task=0), make_run("oracle", [-2.0], single_task=0)
+    RunDirectory(longest).append("eval.csv", EVAL_COLUMNS, eval_rows(np.full((2, 1, 3), -3.0), "test", 90, 9, 1.0))
+    random, other = make_run("random", [-10.0, -20.0, -30.0]), make_run("oracle", [-6.0], single_task=2)
+    run = make_run("pearl", [-6.5, -1.0, 0.0])
+
+    def of_family(*paths: Path) -> list[curves.Run]:
+        ((_, groups),) = curves.read_families(paths).items()
+        return [run for group in groups.values() for run in group]
+
+    runs = of_family(random, longest, again, other, run)
+    assert list(scale_of(runs).values()) == [(-10.0, -3.0), (-30.0, -6.0)]
+    left_out, unlike = scale_notices(runs)
+    assert f"the run at {again.resolve()} is of the same task and seed as a longer one" in left_out
+    assert "differ in settings or in length" in unlike and "has 9 updates" in unlike and str(other.resolve()) in unlike
+    assert scale_notices(of_family(random, again, other, run)) == []
+    slow = make_run("oracle", [-6.0], single_task=1, learning_rate=1e-5)
+    assert "differ in settings" in scale_notices(of_family(random, again, slow))[0]
+    assert unlike in compare([random, longest, other, run]).notices
+    ((family, groups),) = curves.read_families([random, longest, again, run]).items()
+    shown = "".join(page._normalised(family, groups))
+    assert left_out in shown and "differ" not in shown
 
 
 def test_tasks_are_told_apart_by_their_parameters(make_run: Callable[..., Path]):

@@ -13,7 +13,7 @@ import numpy as np
 from nacre.errors import NacreError, unknown
 from nacre.report.curves import Evaluations, Families, Run, differences, grouped, read_run, same_tasks
 from nacre.report.efficiency import Reached, curve
-from nacre.report.normalised import Scale, scale_of, scores_on
+from nacre.report.normalised import Scale, scale_notices, scale_of, scores_on
 from nacre.report.statistics import Estimate, pooled_interquartile_mean, probability_of_improvement
 from nacre.runs.below import runs_in
 
@@ -105,7 +105,8 @@ def compare(
     rows, improvements = list[Row](), list[Improvement]()
     for family, groups in _rows_of(whole, at, notices).items():
         notices += _unlike(family, groups, at)
-        scale = scale_of([run for group in whole[family].values() for run in group])
+        of_family = [run for group in whole[family].values() for run in group]
+        scale, notices = scale_of(of_family), notices + scale_notices(of_family)
         found = [
             (_row(family, label, group, whole[family][label], scale, limits.get(family)), group[0])
             for label, group in groups.items()

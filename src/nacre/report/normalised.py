@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -62,13 +63,49 @@ def scale_of(runs: Sequence[Run]) -> Scale:
     random: dict[bytes, list[float]] = {}
     alone: dict[bytes, list[float]] = {}
     for run in runs:
-        settings = run.experiment.settings
-        if settings.uniform_actions == 1:
+        if run.experiment.settings.uniform_actions == 1:
             _append(random, _scores(run))
-        elif run.experiment.single_task >= 0:
-            _append(alone, _scores(run))
+    for run in _longest_alone(runs):
+        _append(alone, _scores(run))
     both = {task: (float(np.mean(random[task])), float(np.mean(alone[task]))) for task in random if task in alone}
     return {task: (low, high) for task, (low, high) in both.items() if high > low}
+
+
+def scale_notices(runs: Sequence[Run]) -> list[str]:
+    """What is to be known of a scale: which runs it leaves out, and where it averages runs that are not alike."""
+    used = _longest_alone(runs)
+    notices = [
+        f"left out of the scale of normalised scores: the run at {run.path} is of the same task and seed as a longer "
+        "one."
+        for run in runs
+        if run.experiment.single_task >= 0 and all(run is not one for one in used)
+    ]
+    for one in used[1:]:
+        first = used[0]
+        if _how_trained(one) != _how_trained(first):
+            notices.append(
+                "the scale of normalised scores has single-task runs that differ in settings or in length: the run at "
+                f"{first.path} has {first.test.grad_steps[-1]:,} updates, that at {one.path} "
+                f"{one.test.grad_steps[-1]:,}."
+            )
+            break
+    return notices
+
+
+def _longest_alone(runs: Sequence[Run]) -> list[Run]:
+    """The runs on one task alone; of several with the same task and seed, the longest."""
+    found: dict[tuple[bytes, int], Run] = {}
+    for run in sorted(runs, key=lambda run: -run.test.grad_steps[-1]):
+        if run.experiment.settings.uniform_actions != 1 and run.experiment.single_task >= 0:
+            found.setdefault((next(iter(_scores(run))), run.experiment.options.seed), run)
+    return [run for run in runs if any(run is one for one in found.values())]
+
+
+def _how_trained(run: Run) -> tuple[Any, int]:
+    """What single-task runs of a scale should share: all settings but the task, and the number of updates."""
+    settings: Any = run.experiment.settings
+    settings = dataclasses.replace(settings, single_task=-1, iterations=1)
+    return settings, int(run.test.grad_steps[-1])
 
 
 def _append(lists: dict[bytes, list[float]], scores: dict[bytes, float]) -> None:

@@ -20,7 +20,7 @@ from nacre.report.chart import Chart
 from nacre.report.efficiency import WINDOW, compare
 from nacre.report.family_charts import Group
 from nacre.report.levels import NAMES, lower_levels
-from nacre.report.normalised import normalised
+from nacre.report.normalised import normalised, scale_notices
 from nacre.report.statistics import pooled_interquartile_mean
 from nacre.report.task_numbers import columns
 from nacre.runs.files import notice
@@ -201,12 +201,14 @@ def _normalised(family: str, groups: dict[str, list[curves.Run]]) -> list[str]:
         [one.label, one.seed, f"{one.mean:.3f}", *(f"{one.scores[n]:.3f}" if n in one.scores else "" for n in numbers)]
         for one in found
     ]
+    told = scale_notices([run for group in groups.values() for run in group])
     return [
         f"<h2>Normalised scores, {html.escape(family)}</h2>",
         _table(["run", "seed", "mean", *(f"task {number + 1}" for number in numbers)], rows),
         "<p class='note'>Of the scored episode in the last evaluation: 0 is what random actions earn on the task, 1 "
         "what soft actor-critic does that trained on this task alone. Tasks are in the order of the random runs' test "
         "tasks; of a run, those it was scored on.</p>",
+        *(f"<p class='note'>{html.escape(one)}</p>" for one in told),
     ]
 
 
