@@ -13,7 +13,7 @@ import argparse
 import csv
 from pathlib import Path
 
-from nacre.report.curves import read_run
+from nacre.report.evaluated_runs import read_run
 
 COLUMNS = ("line", "env_steps", "grad_steps", "wall_seconds", "first_episode", "scored_episode")
 

@@ -16,7 +16,7 @@ import pytest
 import nacre
 from nacre.algorithms import pearl
 from nacre.families.catalog import FAMILIES
-from nacre.report.curves import read_run
+from nacre.report.evaluated_runs import read_run
 from nacre.runs.checkpoints import Checkpoints
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import resolve

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nacre.report import curves
+from nacre.report import evaluated_runs
 from nacre.runs.directory import RunDirectory
 from nacre.runs.tables import EVAL_COLUMNS, eval_rows
 
@@ -28,6 +28,6 @@ def returns_of(index: int, seed: int) -> np.ndarray:
 def add_evaluation(
     run: RunDirectory, index: int, split: str, seed: int, steps: int = 100, seconds: float = 1.0
 ) -> None:
-    shape = curves._shapes(run)[split]
+    shape = evaluated_runs._shapes(run)[split]
     returns = returns_of(index, seed) if shape == SHAPE else np.full(shape, float(index))
     run.append("eval.csv", EVAL_COLUMNS, eval_rows(returns, split, steps * index, 10 * index, seconds * index))

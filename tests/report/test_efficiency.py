@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nacre.report import curves, page
+from nacre.report import evaluated_runs, page
 from nacre.report.efficiency import Race, Reached, compare, curve
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import resolve
@@ -37,8 +37,8 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def groups_of(runs: list[Path]) -> dict[str, list[curves.Run]]:
-    ((_, groups),) = curves.read_families(runs).items()
+def groups_of(runs: list[Path]) -> dict[str, list[evaluated_runs.Run]]:
+    ((_, groups),) = evaluated_runs.read_families(runs).items()
     return groups
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nacre.report import curves, page
+from nacre.report import evaluated_runs, page
 from nacre.report.comparison import compare
 from nacre.report.normalised import normalised, scale_notices, scale_of
 from nacre.runs.directory import RunDirectory
@@ -45,7 +45,7 @@ def test_a_score_is_where_it_lies_between_random_actions_and_training_on_the_tas
         make_run("oracle", [-6.0], single_task=2),
         make_run("pearl", [-6.5, -1.0, 0.0], seed=5),
     ]
-    ((_, groups),) = curves.read_families(runs).items()
+    ((_, groups),) = evaluated_runs.read_families(runs).items()
     scale = scale_of([run for group in groups.values() for run in group])
     assert list(scale.values()) == [(-10.0, -3.0), (-30.0, -6.0)]
     random, pearl = normalised(groups)
@@ -60,8 +60,8 @@ def test_a_scale_goes_by_the_longest_run_of_a_task_and_seed_and_tells_of_unlike_
     random, other = make_run("random", [-10.0, -20.0, -30.0]), make_run("oracle", [-6.0], single_task=2)
     run = make_run("pearl", [-6.5, -1.0, 0.0])
 
-    def of_family(*paths: Path) -> list[curves.Run]:
-        ((_, groups),) = curves.read_families(paths).items()
+    def of_family(*paths: Path) -> list[evaluated_runs.Run]:
+        ((_, groups),) = evaluated_runs.read_families(paths).items()
         return [run for group in groups.values() for run in group]
 
     runs = of_family(random, longest, again, other, run)
@@ -73,7 +73,7 @@ def test_a_scale_goes_by_the_longest_run_of_a_task_and_seed_and_tells_of_unlike_
     slow = make_run("oracle", [-6.0], single_task=1, learning_rate=1e-5)
     assert "differ in settings" in scale_notices(of_family(random, again, slow))[0]
     assert unlike in compare([random, longest, other, run]).notices
-    ((family, groups),) = curves.read_families([random, longest, again, run]).items()
+    ((family, groups),) = evaluated_runs.read_families([random, longest, again, run]).items()
     shown = "".join(page._normalised(family, groups))
     assert left_out in shown and "differ" not in shown
 
@@ -84,30 +84,30 @@ def test_tasks_are_told_apart_by_their_parameters(make_run: Callable[..., Path])
         make_run("oracle", [0.0], single_task=1),
         make_run("oracle", [0.0, -10.0, 0.0]),
     ]
-    ((_, groups),) = curves.read_families(runs).items()
+    ((_, groups),) = evaluated_runs.read_families(runs).items()
     assert [one.scores for one in normalised(groups)] == [{0: 0.0}, {0: 0.5}]
     elsewhere = make_run("pearl", [0.0, 0.0, 0.0], task_seed=8)
-    ((_, groups),) = curves.read_families([*runs, elsewhere]).items()
+    ((_, groups),) = evaluated_runs.read_families([*runs, elsewhere]).items()
     assert len(normalised(groups)) == 2  # none of its tasks has a scale
 
 
 def test_tasks_on_which_training_was_no_better_than_chance_have_no_scale(make_run: Callable[..., Path]):
     runs = [make_run("random", [0.0, 1.0, -1.0]), make_run("pearl", [1.0, 1.0, 1.0])]
     runs += [make_run("oracle", [score], single_task=task) for task, score in enumerate([0.0, 0.5, 3.0])]
-    ((_, groups),) = curves.read_families(runs).items()
+    ((_, groups),) = evaluated_runs.read_families(runs).items()
     assert [one.scores for one in normalised(groups)] == [{0: 0.0}, {0: 0.5}]  # the third task alone
 
 
 def test_without_both_kinds_of_runs_there_is_no_scale(make_run: Callable[..., Path]):
     runs = [make_run("random", [-10.0] * 3), make_run("pearl", [-1.0] * 3)]
-    ((_, groups),) = curves.read_families(runs).items()
+    ((_, groups),) = evaluated_runs.read_families(runs).items()
     assert normalised(groups) == []
     assert page._normalised("point-robot", groups) == []
 
 
 def test_a_page_has_a_table_of_them(make_run: Callable[..., Path]):
     runs = [make_run("random", [-10.0] * 3), make_run("oracle", [0.0], single_task=1), make_run("pearl", [-4.0] * 3)]
-    ((family, groups),) = curves.read_families(runs).items()
+    ((family, groups),) = evaluated_runs.read_families(runs).items()
     heading, table, _ = page._normalised(family, groups)
     assert heading == "<h2>Normalised scores, point-robot</h2>"
     assert "<th scope='col'>task 1</th>" in table and "task 2" not in table

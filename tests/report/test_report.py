@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nacre.errors import NacreError
-from nacre.report import curves, picture, statistics
+from nacre.report import curves, evaluated_runs, picture, statistics
 from nacre.report.known import KNOWN_POINTS
 from nacre.runs.tables import EVAL_COLUMNS
 
@@ -43,7 +43,7 @@ def is_marked(axes: Axes, x: float, y: float) -> bool:
 
 
 def test_evaluations_are_read_as_they_were_written(make_run: MakeRun):
-    run = curves.read_run(make_run(train=1))
+    run = evaluated_runs.read_run(make_run(train=1))
     assert run.test.env_steps.tolist() == [100, 200, 300]
     np.testing.assert_array_equal(run.test.returns, np.stack([returns_of(index, 0) for index in (1, 2, 3)]))
     assert run.train is not None
@@ -56,7 +56,7 @@ def test_an_evaluation_that_is_still_being_written_is_left_out(make_run: MakeRun
     path = make_run()
     file = path / "eval.csv"
     file.write_text(file.read_text()[:-missing])
-    assert curves.read_run(path).test.env_steps.tolist() == [100, 200]
+    assert evaluated_runs.read_run(path).test.env_steps.tolist() == [100, 200]
 
 
 @pytest.mark.parametrize("content", [None, "", ",".join(EVAL_COLUMNS) + "\n", ",".join(EVAL_COLUMNS)])
@@ -100,7 +100,7 @@ def test_bytes_that_are_no_text_are_damage(make_run: MakeRun):
     path = make_run()
     (path / "eval.csv").write_bytes(b"\xff\xfe\x80" * 10)
     with pytest.raises(NacreError, match="damaged"):
-        curves.read_run(path)
+        evaluated_runs.read_run(path)
 
 
 def test_a_path_without_a_run_is_refused(tmp_path: Path):
@@ -277,7 +277,7 @@ def test_every_point_that_others_published_is_marked_or_told(
 
 @pytest.mark.parametrize("family", list(KNOWN_POINTS))
 def test_words_about_what_others_published_fit_over_their_panel(make_run: MakeRun, family: str):
-    families = curves.read_families([make_run("point"), make_run("learner", family=family)])
+    families = evaluated_runs.read_families([make_run("point"), make_run("learner", family=family)])
     with picture.figure(15.0, 3.7 * 2) as figure:
         curves.draw_families(figure, families)
         figure.draw_without_rendering()
@@ -298,25 +298,25 @@ def test_runs_of_very_different_lengths_share_a_logarithmic_axis(make_run: MakeR
 
 def test_runs_that_are_scored_alike_are_not_said_to_differ_and_others_are(make_run: MakeRun):
     alike = [make_run("a", discount=0.5), make_run("b", seed=1)]
-    ((_, groups),) = curves.read_families(alike).items()
-    assert len(groups) == 2 and curves.differences(groups) == ""
+    ((_, groups),) = evaluated_runs.read_families(alike).items()
+    assert len(groups) == 2 and evaluated_runs.differences(groups) == ""
     longer = make_run("c", num_evaluation_episodes=9, num_exploration_episodes=4)
-    ((_, groups),) = curves.read_families([*alike, longer]).items()
-    assert curves.differences(groups) == "episodes of a trial, episodes that explore"
+    ((_, groups),) = evaluated_runs.read_families([*alike, longer]).items()
+    assert evaluated_runs.differences(groups) == "episodes of a trial, episodes that explore"
 
 
 def test_runs_on_other_test_tasks_are_not_averaged_as_seeds_of_each_other(make_run: MakeRun, drawn: list[Figure]):
     runs = [make_run("a"), make_run("b", seed=1, task_seed=5)]
-    ((_, groups),) = curves.read_families(runs).items()
+    ((_, groups),) = evaluated_runs.read_families(runs).items()
     usual, other = groups
-    assert other == f"{usual} task_seed=5" and curves.differences(groups) == "test tasks"
+    assert other == f"{usual} task_seed=5" and evaluated_runs.differences(groups) == "test tasks"
     curves.draw(runs, Path("curves.png"))
     title = drawn[0].axes[0].get_legend().get_title().get_text()
     assert title == "point-robot\n(runs differ in test tasks)"
     config = runs[1] / "config.json"
     config.write_text(config.read_text().replace('"task_seed": 5', '"task_seed": 1337'))
     with pytest.raises(NacreError, match="scored on different test tasks; draw them apart"):
-        curves.read_families(runs)
+        evaluated_runs.read_families(runs)
 
 
 def test_a_method_that_trains_on_no_steps_is_a_level(make_run: MakeRun, drawn: list[Figure]):

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nacre.errors import NacreError, unknown
-from nacre.report.curves import Evaluations, Families, Run, differences, grouped, read_run, same_tasks
 from nacre.report.efficiency import Reached, curve
+from nacre.report.evaluated_runs import Evaluations, Families, Run, differences, grouped, read_run, same_tasks
 from nacre.report.normalised import Scale, scale_notices, scale_of, scores_on
 from nacre.report.statistics import Estimate, pooled_interquartile_mean, probability_of_improvement
 from nacre.runs.below import runs_in

@@ -7,7 +7,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from nacre.report.curves import Run, on_common_points
+from nacre.report.curves import on_common_points
+from nacre.report.evaluated_runs import Run
 from nacre.report.statistics import interquartile_mean
 
 WINDOW = 3

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nacre.report.chart import COLOURS, DASHES, GREY, Axis, Chart, Dots, Level, Line, View
-from nacre.report.curves import FAR, Run, learns, on_common_points, steps_of
+from nacre.report.curves import FAR, learns, on_common_points, steps_of
+from nacre.report.evaluated_runs import Run
 from nacre.report.known import KNOWN_POINTS
 from nacre.report.picture import steps_text
 from nacre.report.statistics import bootstrap_interval, interquartile_mean

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nacre.report.curves import Run
+from nacre.report.evaluated_runs import Run
 
 Scale = dict[bytes, tuple[float, float]]
 """task -> (return of random actions, return of single-task soft actor-critic)"""

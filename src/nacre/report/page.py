@@ -15,7 +15,7 @@ import numpy as np
 from nacre.deploy.trained_agent import TrainedAgent, describe, load
 from nacre.errors import NacreError
 from nacre.families.family import num_tasks
-from nacre.report import chart, curves, family_charts, picture, run_charts, trials, video
+from nacre.report import chart, evaluated_runs, family_charts, picture, run_charts, trials, video
 from nacre.report.chart import Chart
 from nacre.report.efficiency import WINDOW, compare
 from nacre.report.family_charts import Group
@@ -43,7 +43,7 @@ def write(runs: Sequence[Path], out: Path, num_videos: int = 0) -> None:
     the returns of its last evaluation instead of new trials; a notice tells so. Raises NacreError for a run that cannot
     be read, has no evaluation or no checkpoint.
     """
-    families = curves.read_families(runs)
+    families = evaluated_runs.read_families(runs)
     named = {path.resolve(): path for path in reversed(runs)}  # as it was named first
     agents = {path: load(named[path]) for path in dict.fromkeys(path.resolve() for path in runs)}
     looks = family_charts.looks([method for groups in families.values() for method in groups])
@@ -152,7 +152,7 @@ def _score_table(group: Group, levels: dict[str, float]) -> str:
     )
 
 
-def _seed_row(method: str, run: curves.Run) -> list[Any]:
+def _seed_row(method: str, run: evaluated_runs.Run) -> list[Any]:
     test = run.test
     steps = [f"{test.env_steps[-1]:,}", f"{test.grad_steps[-1]:,}"]
     return [method, run.experiment.options.seed, *steps, f"{test.wall_seconds[-1] / 60:.1f}", f"{test.scores[-1]:.2f}"]
@@ -160,13 +160,13 @@ def _seed_row(method: str, run: curves.Run) -> list[Any]:
 
 def _unlike(group: Group) -> list[str]:
     """A note where the runs of the family are not scored alike."""
-    what = curves.differences(group.runs)
+    what = evaluated_runs.differences(group.runs)
     name = html.escape(group.family)
     note = f"<p class='note'>The runs on {name} differ in {what}: their scores are not of equal trials.</p>"
     return [note] if what else []
 
 
-def _efficiency(family: str, groups: dict[str, list[curves.Run]]) -> list[str]:
+def _efficiency(family: str, groups: dict[str, list[evaluated_runs.Run]]) -> list[str]:
     """A table of the steps that other methods need beside PEARL, where both are there."""
     found = compare(groups)
     if found is None:
@@ -191,7 +191,7 @@ def _efficiency(family: str, groups: dict[str, list[curves.Run]]) -> list[str]:
     ]
 
 
-def _normalised(family: str, groups: dict[str, list[curves.Run]]) -> list[str]:
+def _normalised(family: str, groups: dict[str, list[evaluated_runs.Run]]) -> list[str]:
     """A table of normalised scores, where the runs give a scale."""
     found = normalised(groups)
     if not found:
@@ -228,7 +228,7 @@ def _lacks_data(agent: TrainedAgent) -> str:
 
 
 def _name(agent: TrainedAgent) -> str:
-    family, label = curves.names(agent.experiment)
+    family, label = evaluated_runs.names(agent.experiment)
     return f"{label} on {family}, seed {agent.experiment.options.seed}"
 
 
