@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 
 from nacre.algorithms import maesn
 from nacre.families.point import SparsePointRobot
-from nacre.learning import on_policy, trust_region
+from nacre.learning import trust_region
 from nacre.learning.on_policy import Rollouts
 from nacre.presets.maesn import MaesnSettings
 from nacre.simulation import rollout
@@ -185,13 +185,21 @@ def density(z: np.ndarray, latent: maesn.Latent) -> float:
     return float(np.prod(np.exp(-0.5 * ((z - np.asarray(latent.mean)) / std) ** 2) / std))
 
 
-def test_an_iteration_moves_the_latents_of_the_drawn_tasks_and_counts_its_steps():
-    tasks, state = FAMILY.task_set(0, 4, 2), maesn.init(FAMILY, SMALL, 0)
-    (after,), (metrics,) = next(maesn.meta_train(FAMILY, SMALL, tasks, [state]))
+def test_an_iteration_moves_the_latents_of_the_drawn_tasks_alone_and_counts_its_steps(monkeypatch: pytest.MonkeyPatch):
+    config = dataclasses.replace(SMALL, num_train_tasks=9)
+    tasks, state, played, episode = FAMILY.task_set(0, 9, 2), maesn.init(FAMILY, config, 0), [], maesn.episode
+    monkeypatch.setattr(maesn, "episode", lambda *args, **kw: (played.append(args[4]["goal"]), episode(*args, **kw))[1])
+    (after,), (metrics,) = next(maesn.meta_train(FAMILY, config, tasks, [state]))
     assert after.env_steps == 2 * 3 * 5 * FAMILY.horizon and after.grad_steps == 1 and after.meta_iterations == 1
     assert metrics["return_after"].shape == (1,)
+    moved = np.flatnonzero((np.asarray(after.model.latents.mean) != 0).any(axis=1))
+    assert 1 <= len(moved) <= 3 and len(played) == 2
+    for goals in played:  # before and after adaptation, in the tasks whose latents have moved
+        assert {tuple(goal) for goal in goals} == {tuple(goal) for goal in tasks.train["goal"][moved]}
+
+
+def test_returns_of_episodes_are_discounted_and_without_padding():
     discounted = maesn.discounted_returns(
         Rollouts(jnp.zeros((1, 3, 1)), jnp.zeros((1, 3, 1)), jnp.ones((1, 3)), jnp.array([[True, True, False]])), 0.5
     )
     np.testing.assert_allclose(discounted, 1.5)
-    assert on_policy.policy_agent() is on_policy.policy_agent()

@@ -22,6 +22,7 @@ from nacre.learning.networks import GaussianPolicy, PolicyOutput
 from nacre.learning.on_policy import Rollouts
 from nacre.presets.maml import MamlTrpoSettings, PrompSettings
 from nacre.simulation import rollout
+from nacre.types import stream
 
 FAMILY = PointRobot()
 SMALL: dict[str, Any] = dict(
@@ -379,13 +380,26 @@ def test_the_agent_adapts_from_the_meta_parameters_on_all_episodes_of_the_trial(
     assert [agent.explores(index, 2) for index in range(3)] == [True, True, False]
 
 
-def test_an_iteration_counts_all_its_steps_and_trains_on_the_drawn_tasks():
+def test_an_iteration_counts_all_its_steps_and_plays_the_tasks_that_its_key_draws(monkeypatch: pytest.MonkeyPatch):
     config = PrompSettings(**SMALL, num_inner_steps=2)
-    tasks = FAMILY.task_set(0, 3, 2)
+    tasks, played, collect = FAMILY.task_set(0, 3, 2), [], on_policy.collect
+    monkeypatch.setattr(on_policy, "collect", lambda *args: (played.append(args[2]["goal"]), collect(*args))[1])
     state = maml.init(FAMILY, config, 0)
-    (after,), (metrics,) = next(maml.meta_train(FAMILY, config, tasks, [state]))
-    assert after.env_steps == 3 * 3 * 4 * FAMILY.horizon and after.grad_steps == 5 and after.meta_iterations == 1
-    assert metrics["return_after"].shape == (5,)
+    for number in range(3):
+        key = jax.random.fold_in(stream(state.key, "tasks"), number)
+        drawn = on_policy.draw_tasks(FAMILY, config, tasks.train, key)["goal"]
+        (after,), (metrics,) = next(maml.meta_train(FAMILY, config, tasks, [state]))
+        assert after.env_steps == state.env_steps + 3 * 3 * 4 * FAMILY.horizon
+        assert after.grad_steps == 5 * (number + 1) and after.meta_iterations == number + 1
+        assert metrics["return_after"].shape == (5,)
+        for goals in played[-3:]:
+            np.testing.assert_array_equal(goals, drawn)
+        state = after
+    assert len(played) == 9 and len({goals.tobytes() for goals in map(np.asarray, played)}) > 1
+
+
+def test_tasks_are_drawn_from_the_train_tasks_or_new_from_the_family():
+    config, tasks = PrompSettings(**SMALL, num_inner_steps=2), FAMILY.task_set(0, 3, 2)
     drawn = on_policy.draw_tasks(FAMILY, config, tasks.train, jax.random.key(0))["goal"]
     assert {tuple(goal) for goal in drawn} <= {tuple(goal) for goal in tasks.train["goal"]}
     fresh = on_policy.draw_tasks(FAMILY, PrompSettings(**SMALL, fresh_tasks=True), tasks.train, jax.random.key(0))[

@@ -15,6 +15,7 @@ from nacre.algorithms import offline_context
 from nacre.algorithms.offline_context import OBJECTIVES, EncoderObjective, Params
 from nacre.algorithms.registry import ALGORITHMS
 from nacre.errors import NacreError
+from nacre.families.catalog import FAMILIES, make_family
 from nacre.families.family import TaskSet
 from nacre.families.point import PointRobot
 from nacre.learning import backbones
@@ -22,6 +23,7 @@ from nacre.learning.offline import Logs, logged, placed, uniform_rows
 from nacre.learning.replay import pack
 from nacre.presets.offline_context import FocalSettings, OfflineContextSettings, OfflinePearlSettings
 from nacre.presets.pearl import PearlSettings
+from nacre.runs.experiment import from_preset
 from nacre.simulation import rollout
 from nacre.types import Tasks, Transition
 
@@ -75,6 +77,16 @@ def test_the_metric_loss_is_the_released_codes() -> None:
     z = jnp.array([[0.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
     terms = offline_context.metric_terms(z, jnp.array([0, 1, 0]), FOCAL)
     assert float(sum(terms)) == pytest.approx(0.9402, abs=1e-4)
+
+
+@pytest.mark.parametrize(("power", "distances"), [(1.0, (0.5, 0.5, 1.0)), (2.0, (0.25, 0.25, 1.0))])
+def test_repulsion_goes_by_a_power_of_the_distance(power: float, distances: tuple[float, ...]) -> None:
+    """Pairs of three tasks whose mean squared differences are 0.25, 0.25 and 1."""
+    config = dataclasses.replace(FOCAL, focal_power=power)
+    z = jnp.array([[0.0, 0.0], [0.5, 0.5], [-0.5, -0.5]])
+    _, repulsion = offline_context.metric_terms(z, jnp.array([0, 1, 2]), config)
+    expected = sum(1.0 / (distance + config.focal_epsilon) for distance in distances) / 3.001
+    assert float(repulsion) == pytest.approx(expected, rel=1e-5)
 
 
 def test_distinct_tasks_do_not_attract() -> None:
@@ -297,12 +309,18 @@ def test_zero_shot_begins_with_z_0_and_infers_it_at_every_step() -> None:
 # Settings
 
 
-def test_settings_of_families_follow_pearls() -> None:
-    for name in ("offline-pearl", "focal"):
-        rows = ALGORITHMS[name].presets["paper"]
-        assert ALGORITHMS[name].offline
-        assert rows["hopper-params"]["use_next_obs_in_context"] and "use_next_obs_in_context" not in rows["cheetah-vel"]
-        assert rows["point-robot"]["discount"] == 0.9
+@pytest.mark.parametrize("name", ["offline-pearl", "focal"])
+def test_settings_of_families_follow_pearls(name: str) -> None:
+    """Whether the encoder sees next observations, in every family; the discount is their own."""
+    algorithm = ALGORITHMS[name]
+    assert algorithm.offline and set(algorithm.presets["paper"]) == set(ALGORITHMS["pearl"].presets["paper"])
+    for family in FAMILIES.keys() & algorithm.presets["paper"].keys() - {"ml1", "ml10"}:  # Meta-World is not installed
+        own, pearls = (from_preset(method, family, "paper").settings for method in (name, "pearl"))
+        assert own.use_next_obs_in_context == pearls.use_next_obs_in_context, family
+        assert own.discount == (0.9 if make_family(family).horizon == 20 else 0.99), family
+
+
+def test_an_expectile_of_1_is_refused() -> None:
     with pytest.raises(NacreError, match="expectile is 1"):
         OfflinePearlSettings(expectile=1.0)
 

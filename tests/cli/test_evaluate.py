@@ -68,7 +68,8 @@ def test_evaluate_for_a_person_is_a_table_with_a_row_for_every_task_and_the_scor
     shown = output(capsys, "evaluate", point_run)
     assert all(f"episode {i}" in shown for i in (1, 2, 3))
     assert shown.count("goal=") == 3
-    assert "score" in shown
+    score = json_output(capsys, "evaluate", point_run, "--json")["score"]
+    assert shown.splitlines()[-1] == f"score (mean return of episode 3): {score:.3f}"
 
 
 @pytest.mark.parametrize(

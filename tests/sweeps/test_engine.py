@@ -16,7 +16,7 @@ from nacre.runs.tables import EVAL_COLUMNS, eval_rows
 from nacre.sweeps import engine, training
 from nacre.sweeps.engine import Finished, run_jobs
 from nacre.sweeps.executor import Ended
-from nacre.sweeps.job import Job, Progress, progress_of, saved_at, score_of
+from nacre.sweeps.job import Job, Progress, progress_of, saved_at, score_of, scores_of
 from nacre.sweeps.local import LocalExecutor, shared_out
 from nacre.sweeps.source import Listed, Outcome
 
@@ -137,6 +137,25 @@ def test_something_else_in_a_runs_place_is_refused_before_anything_begins(tmp_pa
         training.train_jobs([job], 0)
 
 
+def evaluation_of(run: RunDirectory) -> tuple[int, int, int]:
+    """[repeat, task, episode] of an evaluation on test tasks."""
+    settings = run.experiment.settings
+    return settings.num_evaluation_repeats, len(run.tasks.test["goal"]), settings.num_evaluation_episodes
+
+
+def test_an_evaluation_counts_when_all_of_its_rows_are_there(tmp_path: Path):
+    """Rows of an evaluation are added while a sweep looks: its first tasks are no score, and may be far from it."""
+    run = RunDirectory.create(tmp_path / "run", resolve("random", "point-robot", "smoke"))
+    found = []
+    for update, value in ((1, 2.5), (2, 7.0)):
+        rows = list(eval_rows(np.full(evaluation_of(run), value), "test", update, update, 1.0))
+        assert len(rows) > 3
+        for part in (rows[:3], rows[3:]):
+            run.append("eval.csv", EVAL_COLUMNS, part)
+            found.append(scores_of(run.path))
+    assert found == [[], [2.5], [2.5], [2.5, 7.0]]
+
+
 def test_how_far_a_run_has_come_is_read_from_the_ends_of_its_tables(tmp_path: Path):
     assert (progress_of(tmp_path), score_of(tmp_path), saved_at(tmp_path)) == (Progress(), None, None)
     run = RunDirectory.create(tmp_path / "run", resolve("random", "point-robot", "smoke"))
@@ -145,7 +164,7 @@ def test_how_far_a_run_has_come_is_read_from_the_ends_of_its_tables(tmp_path: Pa
         run.append("metrics.csv", columns, [[7 * step, step, 0, 1.0, 0.123456]])
     with (run.path / "metrics.csv").open("a") as handle:
         handle.write("9999,3")  # a line that is being written
-    run.append("eval.csv", EVAL_COLUMNS, eval_rows(np.full((1, 2, 3), 2.5), "test", 1, 1, 1.0))
+    run.append("eval.csv", EVAL_COLUMNS, eval_rows(np.full(evaluation_of(run), 2.5), "test", 1, 1, 1.0))
     (run.checkpoints / "20").mkdir(parents=True)
     (run.checkpoints / "30.unfinished").mkdir()
     assert progress_of(run.path) == Progress(299, 2093) and score_of(run.path) == 2.5 and saved_at(run.path) == 20

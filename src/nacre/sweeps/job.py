@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from nacre.errors import NacreError
+from nacre.families.family import num_tasks
 from nacre.runs import tables
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import Experiment
@@ -92,11 +96,28 @@ def progress_of(path: Path) -> Progress:
 
 
 def scores_of(path: Path) -> list[float]:
-    """The scores of a run's evaluations on test tasks so far, which another process may be adding to."""
+    """The scores of a run's whole evaluations on test tasks so far, to which another process may be adding rows."""
     with suppress(NacreError, KeyError):
-        scores = tables.scores_by_update(tables.read(path / "eval.csv"))
-        return [scores[update] for update in sorted(scores)]
+        evaluations = tables.read(path / "eval.csv")
+        scores = tables.scores_by_update(evaluations)
+        updates = sorted(scores)
+        if updates and _num_rows(evaluations, updates[-1]) < _rows_of_an_evaluation(path):
+            updates.pop()
+        return [scores[update] for update in updates]
     return []
+
+
+def _num_rows(evaluations: dict[str, np.ndarray], update: int) -> int:
+    """Rows of the evaluation on test tasks after this update."""
+    return int(np.sum((evaluations["split"] == "test") & (evaluations["grad_steps"] == update)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _rows_of_an_evaluation(path: Path) -> int:
+    """How many rows an evaluation of this run has on test tasks: one an episode of every trial."""
+    run = RunDirectory(path)
+    settings = run.experiment.settings
+    return num_tasks(run.tasks.test) * settings.num_evaluation_repeats * settings.num_evaluation_episodes
 
 
 def score_of(path: Path) -> float | None:
