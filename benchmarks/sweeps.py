@@ -108,7 +108,7 @@ def agreement(spec: Path, calm: Path, wild: Path) -> dict[str, Any]:
 
 
 def compared(calm: Path, wild: Path, path: Path) -> dict[str, Any]:
-    """A run of both sweeps: how far it came, its last score, how often it went on, and whether all numbers agree."""
+    """A run of both sweeps: how far it came, its last score, how often it continued, and whether all numbers agree."""
     one, other = nacre.RunDirectory(calm), nacre.RunDirectory(wild)
     equal = numbers(one) == numbers(other)
     evaluations = one.evaluations()

@@ -1,8 +1,8 @@
-"""The policy's process: acts on the plant by an exported agent, and goes on where it was after it was killed.
+"""The policy's process: acts on the plant by an exported agent, and continues where it was after it was killed.
 
     python drive.py policy --port 7000 --belief belief.npz
 
-It saves what it knows after every step. Started again, it restores that, asks the plant where it stands, and goes on.
+It saves what it knows after every step. Started again, it restores that, asks the plant where it stands, and continues.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ MOST_MISSED = 1000
 
 
 class Plant:
-    """The state of the pendulum, which goes on when the other side dies."""
+    """The state of the pendulum, which continues when the other side dies."""
 
     def __init__(self, mass: float, rate: float):
         self.mass, self.rate = mass, rate
@@ -46,7 +46,7 @@ class Plant:
         return {"obs": obs, "reward": earned, "done": self.steps >= HORIZON, "action": action, "steps": self.steps}
 
     def fall(self) -> None:
-        """Nobody spoke for some control steps, by the clock: the pendulum went on without torque."""
+        """Nobody spoke for some control steps, by the clock: the pendulum continued without torque."""
         missed = int((time.monotonic() - self.due) * self.rate)
         for _ in range(min(missed, MOST_MISSED)):
             self.angle, self.speed = advance(self.angle, self.speed, 0.0, self.mass)

@@ -1,4 +1,4 @@
-"""Every method but PEARL on a robot that falls: it trains, goes on exactly where it stopped, is scored and adapts."""
+"""Every method but PEARL on a robot that falls: it trains, continues exactly where it stopped, is scored and adapts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""nacre sweep: what it starts is what it plans, its tables, and that a second call goes on."""
+"""nacre sweep: what it starts is what it plans, its tables, and that a second call continues."""
 
 from __future__ import annotations
 

@@ -183,6 +183,14 @@ def test_what_cannot_be_trained_is_refused_in_one_sentence_and_nothing_is_made(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_of_a_preset_that_is_given_twice_the_last_counts(capsys: Capture, tmp_path: Path) -> None:
+    flags = ["--preset", "paper", "--preset=smoke", "--iterations", "1", "--out", str(tmp_path / "run")]
+    output(capsys, "train", "random", "point-robot", *flags)
+    found = nacre.RunDirectory(tmp_path / "run").experiment
+    assert found.settings == nacre.resolve("random", "point-robot", "smoke", iterations=1).settings
+    assert found.preset == "smoke"
+
+
 def test_without_weights_and_biases_installed_a_run_that_wants_it_is_not_made(
     capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -214,6 +214,12 @@ def test_an_oracle_that_was_stopped_goes_on(tmp_path: Path) -> None:
     assert not any("of 6 updates," in line for line in lines), "nothing was left to train"
     np.testing.assert_array_equal(whole.returns, halves.returns)
     assert whole.returns.shape == (2, 3) and (whole.random < 0).all()
+    with pytest.raises(
+        nacre.NacreError, match=r"no checkpoint after 2 updates, but after 3, 6: .* another --checkpoints"
+    ):
+        oracle._checkpoints(tmp_path / "whole" / "checkpoints", [2, 6])
+    one = oracle.train(tmp_path / "whole", plan, settings, 1, lambda: None, lines.append)
+    assert one is not None and one.steps == [6], "checkpoints of the number that is asked for"
     file = tmp_path / "whole" / "work.json"
     file.write_text(file.read_text().replace('"batch_size": 4', '"batch_size": 8'))
     with pytest.raises(nacre.NacreError, match="holds another collection"):
@@ -303,7 +309,7 @@ def test_a_collection_that_is_killed_twice_goes_on_to_the_same_checkpoints(
         ended = subprocess.run([sys.executable, "-c", KILLED, at, *halves], capture_output=True, text=True)
         assert ended.returncode == -signal.SIGKILL, ended.stderr
         assert len(list((tmp_path / "halves" / "checkpoints").glob("step-*.npz"))) == steps
-    assert "goes on from 120 steps" in ended.stderr
+    assert "resumes from 120 steps" in ended.stderr
     told = output(capsys, *halves)
     assert [line.split(":")[0] for line in told.splitlines()] == [f"nacre/{FAMILY.name}/mixed-v0"]
     for quality in ("random", "mixed"):
@@ -329,6 +335,13 @@ def test_a_collection_that_is_killed_twice_goes_on_to_the_same_checkpoints(
         ([FAMILY.name, "--id", "mine"], "no name of a data set"),
         ([FAMILY.name, "--recipe", "oracle", "--quality", "mixed,replay"], "keep no replay"),
         ([FAMILY.name, "--from", "run", "--num-steps", "9"], "--num-steps is about training"),
+        ([FAMILY.name, "--from", "run", "--precision", "bfloat16"], "--precision is about training"),
+        ([FAMILY.name, "--from", "run", "--recipe", "oracle"], "--recipe is about training"),
+        ([FAMILY.name, "--from", "run", "--time-limit", "5"], "--time-limit is about training"),
+        ([FAMILY.name, "--from", "run", "--num-test-tasks", "5"], "--num-test-tasks is about tasks"),
+        ([FAMILY.name, "--from", "run", "--task-seed", "5"], "--task-seed is about tasks"),
+        ([FAMILY.name, "--recipe", "oracle", "--hidden-dim", "9"], "--hidden-dim is about --recipe sac"),
+        (["point-robot", "--benchmark", "csro", "--num-train-tasks", "9"], "--num-train-tasks is fixed by --benchmark"),
         ([FAMILY.name, "--from", "run", "--quality", "replay", "--benchmark", "csro"], "leave --benchmark out"),
     ],
 )
@@ -368,7 +381,7 @@ def test_without_its_extra_nothing_is_trained_for_data_sets_that_cannot_be_writt
 
 def test_benchmarks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     listed = output(capsys, "collect", "--list")
-    assert "cheetah-vel --benchmark csro\n    30 training and 10 test tasks, 200 steps" in listed
+    assert "cheetah-vel --benchmark csro\n    30 train and 10 test tasks, 200 steps" in listed
 
 
 def test_uniform_actions_fill_the_box() -> None:

@@ -77,7 +77,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_checkpoints(work: WorkD
         assert not training.train(stopped, after(rounds), lines.append)
     (tmp_path / "state" / "replay-00009-00011.npz").write_bytes(b"of rounds after the state that was kept")
     assert training.train(WorkDirectory.open(tmp_path, PLAN), never, lines.append)
-    assert "goes on from 180 steps" in lines
+    assert "resumes from 180 steps" in lines
     for step in work.steps():
         whole, resumed = work.checkpoint(step), stopped.checkpoint(step)
         for x, y in zip(jax.tree.leaves(whole.policy), jax.tree.leaves(resumed.policy), strict=True):

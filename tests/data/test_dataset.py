@@ -17,10 +17,11 @@ import pytest
 import made_up_data as made_up
 from made_up_data import FAMILY, ID, TASKS
 from nacre.data import cache
-from nacre.data.dataset import DataSet, LoggedEpisode, open_data_set, task_text
+from nacre.data.dataset import DataSet, LoggedEpisode, open_data_set
 from nacre.errors import NacreError
 from nacre.families import gymnasium_ids
 from nacre.families.catalog import FAMILIES, make_family
+from nacre.families.family import task_text
 from nacre.families.point import PointRobot
 from nacre.learning import offline
 

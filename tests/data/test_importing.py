@@ -85,7 +85,7 @@ def test_macaws_reversed_rows_become_episodes(root: Path, tmp_path: Path, piece:
 
 
 def test_a_buffer_of_macaw_that_went_round_loses_no_step(tmp_path: Path) -> None:
-    """Its newest rows overwrite the last steps of the oldest episode, and the newest episode goes on at its begin."""
+    """Its newest rows overwrite the last steps of the oldest episode, and the newest episode continues at its begin."""
     rows = {name: np.roll(column, 2, axis=0)[:-1] for name, column in macaw_rows(EPISODES).items()}
     write_macaw(tmp_path / "one.hdf5", rows)
     found = list(importing.macaw_episodes(tmp_path / "one.hdf5"))

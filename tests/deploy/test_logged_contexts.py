@@ -242,6 +242,16 @@ def test_other_runs_stand_beside_an_evaluation(agent: TrainedAgent, run: str, da
     assert own is not None and list(own.named()) == ["pearl"] and own.normalised_means() == {}
 
 
+def test_a_run_on_another_family_does_not_stand_beside(tmp_path: Path) -> None:
+    """The goals are the same numbers; within 0.8 of them a reward is another than within 0.2."""
+    runs = [
+        nacre.train("random", "sparse-point-robot", preset="smoke", out=tmp_path / str(radius), goal_radius=radius).path
+        for radius in (0.2, 0.8)
+    ]
+    with pytest.raises(nacre.NacreError, match=r"0.8 is on .*goal_radius=0.8.*, not on .*; leave it out"):
+        nacre.load(runs[0]).lines(beside=[runs[1]])
+
+
 def test_a_run_with_other_tasks_does_not_stand_beside(agent: TrainedAgent, run: str) -> None:
     elsewhere = TrainedAgent(agent.experiment, agent.tasks._replace(test=agent.tasks.train), agent.params)
     with pytest.raises(nacre.NacreError, match="other test tasks"):

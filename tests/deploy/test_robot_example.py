@@ -1,4 +1,4 @@
-"""examples/robot: a policy that is killed in the midst of a trial goes on with its belief when it is started again."""
+"""examples/robot: a policy that is killed in a trial continues with its belief when it is started again."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_a_pushed_folder_acts_as_the_run_without_optimisers_and_replay(
     assert code is not None
     exec(code[1])  # what the card says works
     assert np.isfinite(float(capsys.readouterr().out.split()[-1]))
-    with pytest.raises(nacre.NacreError, match="so it cannot go on, only act"):
+    with pytest.raises(nacre.NacreError, match="so it can act, but not resume"):
         nacre.resume(place)
     assert "exists; choose another place" in refusal(capsys, "push", str(run), "--to", str(place))
     output(capsys, "push", str(run), "--to", str(place), "--overwrite", "--whole")
@@ -96,12 +96,32 @@ def test_a_pushed_folder_acts_as_the_run_without_optimisers_and_replay(
     nacre.resume(place)  # is complete
 
 
+def test_a_card_says_what_was_scored_and_where_the_networks_came_from(tmp_path: Path):
+    """Test tasks that are the train tasks, a trial of one episode by its protocol, and a start from another run."""
+    small: dict[str, Any] = dict(preset="smoke", iterations=1, hidden_dim=4)
+    first = nacre.train("pearl", "point-robot", protocol="zero-shot", out=tmp_path / "first", **small)
+    nacre.push(first.path, tmp_path / "pushed")
+    card = (tmp_path / "pushed" / "README.md").read_text()
+    assert "3 test tasks, that the agent never trained on; 1 trials of each, of 1 episodes" in card
+    assert "started from" not in card
+    second = nacre.train("pearl", "point-robot", out=tmp_path / "second", from_run=first.path, **small)
+    nacre.push(second.path, tmp_path / "again")
+    assert second.started_from is not None
+    assert second.started_from["networks_sha256"] in (tmp_path / "again" / "README.md").read_text()
+    alone = nacre.train("oracle", "point-robot", single_task=1, out=tmp_path / "alone", **small)
+    nacre.push(alone.path, tmp_path / "third")
+    assert "1 test tasks, which it was trained on;" in (tmp_path / "third" / "README.md").read_text()
+
+
 def test_the_hub_is_pushed_to_and_loaded_from(smoke_run: Callable[[str], Path], hub: FakeHub):
     run = smoke_run("point-robot")
     assert nacre.push(run, "hf://somebody/agent", private=True) == "hf://somebody/agent"
     (_, created), (_, uploaded) = hub.asked
     assert created == {"repo_id": "somebody/agent", "private": True, "exist_ok": True}
-    assert uploaded["delete_patterns"] == ["checkpoints/*"] and not Path(uploaded["folder_path"]).exists()
+    assert (
+        uploaded["delete_patterns"] == ["checkpoints/*", "*.csv", "*.png"]
+        and not Path(uploaded["folder_path"]).exists()
+    )
     agent = nacre.load("hf://somebody/agent@v1")
     assert np.array_equal(first_action(agent), first_action(nacre.load(run)))
     assert (hub.folder / "cache/somebody/agent/v1/README.md").exists()

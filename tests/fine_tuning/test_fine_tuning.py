@@ -1,4 +1,4 @@
-"""Online fine-tuning: what a task's replay holds, what updates descend, when they begin, that they help and go on."""
+"""Online fine-tuning: what a task's replay holds, what updates descend, when they begin, that they help and resume."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def test_a_fine_tuning_that_was_stopped_goes_on_bit_for_bit(
     for rounds in (3, 4):  # a later command may want more of them
         lines: list[str] = []
         further = nacre.fine_tune(agent, tmp_path / "out", dataclasses.replace(QUICK, rounds=rounds), tell=lines.append)
-        assert lines[0] == f"goes on from round {rounds - 1} of {rounds}"
+        assert lines[0] == f"resumes from round {rounds - 1} of {rounds}"
     np.testing.assert_array_equal(further.returns, whole.returns)
     np.testing.assert_array_equal(further.after, whole.after)
     for name in ("finetune.csv", "summary.csv", "finetune.json"):

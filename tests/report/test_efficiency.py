@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nacre.algorithms.registry import ALGORITHMS
 from nacre.report import evaluated_runs, page
 from nacre.report.efficiency import Race, Reached, compare, curve
 from nacre.runs.directory import RunDirectory
-from nacre.runs.experiment import resolve
+from nacre.runs.experiment import Experiment, resolve
 from nacre.runs.tables import EVAL_COLUMNS, eval_rows
 
 TASKS = dict(num_train_tasks=4, num_test_tasks=3, num_evaluation_repeats=2)
@@ -115,6 +117,16 @@ def test_without_pearl_or_without_another_there_is_no_table(make_run: Callable[.
     assert page._efficiency("point-robot", groups_of([pearl])) == []
     early = [make_run("rl2", [-1.0], 500, seed=1), make_run("rl2", [-1.0], 510, seed=2)]  # no common step yet
     assert compare(groups_of([pearl, *early])) is None
+
+
+def test_a_method_that_learns_from_logs_takes_no_environment_steps_and_has_no_row(
+    make_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+):
+    groups = groups_of([make_run("pearl", [-4.0] * 4, 10), make_run("rl2", [-5.0] * 4, 0)])
+    assert compare(groups) is not None
+    logs_alone = {name: dataclasses.replace(ALGORITHMS[name], offline=name == "rl2") for name in ("pearl", "rl2")}
+    monkeypatch.setattr(Experiment, "algorithm", property(lambda self: logs_alone[self.algorithm_name]))
+    assert compare(groups) is None
 
 
 def test_the_page_says_what_was_reached_when(make_run: Callable[..., Path]):

@@ -99,7 +99,7 @@ def test_a_table_is_made_and_resumed(
     monkeypatch.setattr(reproduce, "LocalExecutor", lambda jobs: executor)
     arguments = [*SMOKE, "--out", str(tmp_path / "out")]
     assert cli.main([*arguments, "--time-limit", "1e-9"]) == 0
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command resumes it" in capsys.readouterr().err
     assert "done" not in output(capsys, *arguments, "--dry-run")
     assert cli.main([*arguments, "--jobs", "1"]) == 0
     assert [started[:2] for started in executor.started] == [["train", "bc"], ["train", "random"]]

@@ -34,7 +34,7 @@ def test_every_figure_can_be_planned_at_every_scale(figure: str, scale: str, tmp
             holder = run.experiment.settings if hasattr(run.experiment.settings, name) else run.experiment.family
             assert getattr(holder, name) == value
         assert (run.experiment.settings.env_steps(run.experiment.family) > 0) == (run.line.algorithm != "random")
-        assert estimates.num_updates(run.experiment) > 0
+        assert run.experiment.settings.num_updates > 0
     assert set(SHORT_ITERATIONS) <= set(ALGORITHMS)
 
 
@@ -106,7 +106,7 @@ def test_an_estimate_counts_what_a_line_computes(tmp_path: Path, monkeypatch: py
     # The LSTM: four gates of its input and its state, once forward and twice backward; the product's head on every row
     # is the recurrent encoder's on the last of them.
     gates, head = 8 * config.encoder_hidden_dim**2, config.encoder_hidden_dim * 2 * config.latent_dim
-    more = 2 * 3 * rows * (gates - head) * estimates.num_updates(product) / 1e9
+    more = 2 * 3 * rows * (gates - head) * product.settings.num_updates / 1e9
     found = [estimates.estimated_seconds(one) for one in (product, recurrent)]
     np.testing.assert_allclose(found[1] - found[0], more, rtol=1e-9)
 
@@ -119,7 +119,7 @@ def test_a_figure_is_made_and_resumed(
     monkeypatch.setitem(reproduce.FIGURES, "deterministic", PAPER_FIGURES["deterministic"]._replace(lines=lines))
     arguments = ["reproduce", "deterministic", "--scale", "smoke", "--seeds", "0", "--out", str(tmp_path)]
     assert cli.main([*arguments, "--time-limit", "1e-9"]) == 0
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command resumes it" in capsys.readouterr().err
     first = next(iter(planned("deterministic", "smoke", [0], tmp_path)))
     assert first.path.exists() and not first.is_done()
     assert cli.main(arguments) == 0
@@ -153,7 +153,7 @@ def test_runs_of_a_figure_are_trained_side_by_side(
     arguments = ["reproduce", "deterministic", "--scale", "smoke", "--seeds", "0:2", "--out", str(tmp_path)]
     assert cli.main([*arguments, "--jobs", "1"]) == 1
     told = capsys.readouterr().err
-    assert "chance/seed-1 failed: killed by SIGKILL 3 times; the same command goes on." in told
+    assert "chance/seed-1 failed: killed by SIGKILL 3 times; the same command resumes it." in told
     runs = planned("deterministic", "smoke", [0, 1], tmp_path)
     assert [run.is_done() for run in runs] == [True, True, False, True]
     picture = tmp_path / "deterministic" / "smoke.png"
@@ -161,7 +161,7 @@ def test_runs_of_a_figure_are_trained_side_by_side(
     executor.started.clear()
     executor.ends = {}
     assert cli.main([*arguments, "--jobs", "1", "--time-limit", "1e-9"]) == 0 and executor.started == []
-    assert "stopped; the same command goes on" in capsys.readouterr().err
+    assert "stopped; the same command resumes it" in capsys.readouterr().err
     assert cli.main([*arguments, "--jobs", "1"]) == 0
     assert [started[:2] for started in executor.started] == [["resume", "seed-1"]]
     assert all(run.is_done() for run in runs)

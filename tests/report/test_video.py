@@ -23,6 +23,7 @@ from nacre.cli import main as cli
 from nacre.errors import NacreError
 from nacre.report import video
 from nacre.report.caption import BELIEF, Caption, captioned
+from nacre.simulation.environment import TaskEnvironment
 from nacre.simulation.look import TASK_COLOUR
 
 SmokeRun = Callable[[str], Path]
@@ -61,6 +62,35 @@ def captions(monkeypatch: pytest.MonkeyPatch) -> list[Caption]:
     write = video.captioned
     monkeypatch.setattr(video, "captioned", lambda scene, caption: told.append(caption) or write(scene, caption))
     return told
+
+
+class Diverging:
+    """A point robot whose physics diverge at step 4 of every episode, as those of a MuJoCo robot may."""
+
+    def __init__(self, *args: Any, **options: Any):
+        self._env, self._steps = TaskEnvironment(*args, **options), 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._env, name)
+
+    def reset(self, **options: Any) -> Any:
+        self._steps = 0
+        return self._env.reset(**options)
+
+    def step(self, action: Any) -> Any:
+        self._steps += 1
+        obs, _, terminated, truncated, info = self._env.step(action)
+        if self._steps == 4:
+            return obs, 0.0, False, True, info | {"diverged": True}
+        return obs, -1.0, terminated, truncated, info
+
+
+def test_an_episode_ends_before_the_step_at_which_its_physics_diverge(
+    smoke_run: SmokeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(video, "TaskEnvironment", Diverging)
+    trial = video.record(nacre.load(smoke_run("point-robot")), "goal=0.5,-0.5", tmp_path / "trial.gif", episodes=2)
+    assert [(one.episode_return, one.length, one.ended_by) for one in trial.episodes] == [(-3.0, 3, "truncated")] * 2
 
 
 def test_a_video_of_few_frames_a_second_has_every_third_and_the_last_of_an_episode(

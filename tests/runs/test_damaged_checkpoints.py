@@ -219,7 +219,7 @@ def test_a_process_whose_files_may_not_grow_ends_in_one_sentence_and_its_run_goe
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1] == (
         f"nacre: the checkpoint {tmp_path / 'run' / 'checkpoints' / '20'} could not be written (File too large); there "
-        "is none before it; make room or change the permissions there, then go on with "
+        "is none before it; make room or change the permissions there, then continue with "
         f"'nacre resume {tmp_path / 'run'}'."
     )
     assert nacre.resume(tmp_path / "run").metrics()["grad_steps"].tolist() == [10, 20]

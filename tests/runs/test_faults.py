@@ -1,4 +1,4 @@
-"""Runs that cannot go on: numbers that are not finite, memory that does not suffice."""
+"""Runs that cannot continue: numbers that are not finite, memory that does not suffice."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def test_a_sink_that_fails_is_told_of_once_and_the_run_goes_on(
         monkeypatch.setattr(FakeRun, "log", broken)
     run = nacre.train("random", "point-robot", preset="smoke", iterations=4, wandb=True, out=tmp_path / "run")
     assert run.metrics()["grad_steps"].tolist() == [1, 2, 3, 4]
-    assert capsys.readouterr().err.count(f"{sink} failed (No space left on device); the run goes on without it") == 1
+    assert capsys.readouterr().err.count(f"{sink} failed (No space left on device); the run continues without it") == 1
 
 
 class FakeSink:
@@ -162,7 +162,7 @@ def test_a_finished_run_says_so_and_is_left_as_it_is(
     capsys.readouterr()
     nacre.resume(run)
     heard = capsys.readouterr().err
-    assert heard == f"nacre: the run at {run} is complete: 2 iterations; raise --iterations to go on.\n"
+    assert heard == f"nacre: the run at {run} is complete: 2 iterations; raise --iterations to continue.\n"
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 
 

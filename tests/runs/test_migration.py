@@ -1,4 +1,4 @@
-"""Runs of nacre 0.1.0 go on with today's: a run directory and configurations that it made stand in made-by-0.1.0."""
+"""Runs of nacre 0.1.0 continue with today's: a run directory and configurations that it made stand in made-by-0.1.0."""
 
 from __future__ import annotations
 

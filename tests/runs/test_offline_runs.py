@@ -16,6 +16,7 @@ import pytest
 
 import made_up_data as made_up
 import nacre
+from command_line import output, refusal
 from nacre.algorithms import registry
 from nacre.cli import main as cli
 from nacre.data.dataset import DataSet, open_data_set
@@ -201,6 +202,15 @@ def test_a_method_that_learns_online_takes_the_tasks_of_a_data_set(
         resolve("oracle", "point-robot", "smoke", data=made_up.ID, single_task=2)
     np.testing.assert_array_equal(alone.train["goal"], data.test["goal"][1:])
     np.testing.assert_array_equal(alone.test["goal"], data.test["goal"][1:])
+    whole = resolve("oracle", "point-robot", "smoke", data=made_up.ID).settings
+    assert (whole.num_train_tasks, whole.num_test_tasks) == (3, 2)
+    with pytest.raises(NacreError, match="num_train_tasks is 4, but the data set"):  # which the preset has too
+        resolve("oracle", "point-robot", "smoke", data=made_up.ID, num_train_tasks=4)
+    flags = ["--preset", "smoke", "--data", made_up.ID, "--out", str(tmp_path / "other")]
+    told = refusal(capsys, "train", "random", "point-robot", *flags, "--num-train-tasks", "4")
+    assert "num_train_tasks is 4, but the data set" in told
+    output(capsys, "train", "random", "point-robot", *flags)
+    assert nacre.RunDirectory(tmp_path / "other").experiment.settings.num_train_tasks == 3
     some = resolve("oracle", "point-robot", "smoke", data=made_up.ID, num_train_tasks=2).draw_tasks()
     np.testing.assert_array_equal(some.train["goal"], data.train["goal"][:2])
 

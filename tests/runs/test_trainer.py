@@ -1,4 +1,4 @@
-"""Runs: what they write, how they stop, and that a run which was interrupted goes on as if it had not been."""
+"""Runs: what they write, how they stop, and that a run which was interrupted continues as if it had not been."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_another_run_starts_from_its_networks(uninterrupted: nacre.RunDirectory,
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Stopping and going on
+# Stopping and continuing
 
 
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(

@@ -45,6 +45,18 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_does_not_begin_with_
         nacre.resume(warm)
 
 
+def test_networks_of_the_same_shapes_that_compute_something_else_are_refused(tmp_path: Path) -> None:
+    """Layer normalisation has no weights: the same weights with and without it are two functions."""
+    first = nacre.train("pearl", "point-robot", out=tmp_path / "first", normalise_critics=True, **SMOKE).path
+    for settings in (dict(normalise_critics=False), {}):
+        with pytest.raises(nacre.NacreError, match=r"critics\S*normalised is True in them, but False in the new run's"):
+            nacre.train("pearl", "point-robot", out=tmp_path / "out", from_run=first, **settings, **SMOKE)
+    assert not (tmp_path / "out").exists()
+    nacre.train(
+        "pearl", "point-robot", out=tmp_path / "out", from_run=first, normalise_critics=True, precision="tf32", **SMOKE
+    )
+
+
 def test_other_methods_sizes_and_nothing_are_refused_before_anything_is_made(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

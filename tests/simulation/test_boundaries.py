@@ -174,7 +174,7 @@ def where_mujoco_logs(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def spoilt(lanes: MujocoLanes, lane: int, value: float) -> None:
-    """Gives one lane a state that MuJoCo will not go on from."""
+    """Gives one lane a state that MuJoCo will not continue from."""
     if isinstance(lanes.engine, SerialEngine):
         lanes.engine.lane(lane)[1].qvel[:] = value
     else:

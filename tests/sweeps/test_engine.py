@@ -9,6 +9,7 @@ import pytest
 
 from fake_executor import DONE, FAULT, KILLED, REFUSED, FakeExecutor, FakeHandle, Told
 from nacre.errors import NacreError
+from nacre.presets.trials import TrialSettings
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import resolve
 from nacre.runs.files import is_locked, locked
@@ -137,20 +138,40 @@ def test_something_else_in_a_runs_place_is_refused_before_anything_begins(tmp_pa
         training.train_jobs([job], 0)
 
 
+def test_a_run_in_its_place_must_have_started_from_the_same_networks(tmp_path: Path):
+    experiment = resolve("rl2", "point-robot", "smoke")
+    RunDirectory.create(tmp_path / "fresh", experiment)
+    RunDirectory.create(tmp_path / "warm", experiment, {"run": str(tmp_path / "a"), "networks_sha256": "0"})
+    begin = ("train", "rl2", "point-robot", "--preset", "smoke")
+    from_a, from_b = (*begin, "--from", str(tmp_path / "a")), (*begin, f"--from={tmp_path / 'b'}")
+    Job(tmp_path / "fresh", experiment, begin).check()
+    Job(tmp_path / "warm", experiment, from_a).check()
+    for name, command, words in (
+        ("fresh", from_a, "started from fresh networks, not from .*/a; choose another place"),
+        ("warm", begin, "started from .*/a, not from fresh networks"),
+        ("warm", from_b, "started from .*/a, not from .*/b"),
+    ):
+        with pytest.raises(NacreError, match=words):
+            Job(tmp_path / name, experiment, command).check()
+
+
 def evaluation_of(run: RunDirectory) -> tuple[int, int, int]:
     """[repeat, task, episode] of an evaluation on test tasks."""
-    settings = run.experiment.settings
-    return settings.num_evaluation_repeats, len(run.tasks.test["goal"]), settings.num_evaluation_episodes
+    trials = TrialSettings.of(run.experiment.settings)
+    return trials.repeats, len(run.tasks.test["goal"]), trials.episodes
 
 
-def test_an_evaluation_counts_when_all_of_its_rows_are_there(tmp_path: Path):
-    """Rows of an evaluation are added while a sweep looks: its first tasks are no score, and may be far from it."""
-    run = RunDirectory.create(tmp_path / "run", resolve("random", "point-robot", "smoke"))
+@pytest.mark.parametrize(("algorithm", "protocol"), [("random", ""), ("pearl", "zero-shot"), ("pearl", "online-np")])
+def test_an_evaluation_counts_when_all_of_its_rows_are_there(algorithm: str, protocol: str, tmp_path: Path):
+    """Rows of an evaluation are added while a sweep looks: its first tasks are no score, and may be far from it. How
+    many rows there are depends on the protocol."""
+    fields = {"protocol": protocol} if protocol else {}
+    run = RunDirectory.create(tmp_path / "run", resolve(algorithm, "point-robot", "smoke", **fields))
     found = []
     for update, value in ((1, 2.5), (2, 7.0)):
         rows = list(eval_rows(np.full(evaluation_of(run), value), "test", update, update, 1.0))
-        assert len(rows) > 3
-        for part in (rows[:3], rows[3:]):
+        assert len(rows) > 2
+        for part in (rows[:2], rows[2:]):
             run.append("eval.csv", EVAL_COLUMNS, part)
             found.append(scores_of(run.path))
     assert found == [[], [2.5], [2.5], [2.5, 7.0]]

@@ -103,8 +103,8 @@ def test_a_child_that_was_killed_goes_on_and_ctrl_c_stops_it_with_a_checkpoint(t
         assert process.returncode == 130
     assert not is_alive(second)
     assert saved_at(run) == progress_of(run).grad_steps
-    assert "seed-0 was killed by SIGKILL; it goes on from its last checkpoint" in told
-    assert "stopped by Ctrl-C; the same command goes on" in told
+    assert "seed-0 was killed by SIGKILL; it resumes from its last checkpoint" in told
+    assert "stopped by Ctrl-C; the same command resumes it" in told
 
 
 def test_children_stop_with_a_checkpoint_when_their_driver_is_killed(tmp_path: Path):

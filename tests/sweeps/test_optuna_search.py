@@ -1,4 +1,4 @@
-"""A sweep by Optuna: scores go to the study, surpassed runs are stopped, and whoever opens the journal goes on."""
+"""A sweep by Optuna: scores go to the study, surpassed runs are stopped, and whoever opens the journal continues."""
 
 from __future__ import annotations
 

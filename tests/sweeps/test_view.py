@@ -38,7 +38,7 @@ def told(folder: Path, capsys: Capture) -> list[str]:
 def test_elsewhere_there_is_a_line_when_something_happens(tmp_path: Path, capsys: Capture):
     lines = told(tmp_path, capsys)
     assert lines[1:5] == ["run-0 begins", "run-1 begins", "run-2 begins",
-                          "run-1 was killed by SIGKILL; it goes on from its last checkpoint"]  # fmt: skip
+                          "run-1 was killed by SIGKILL; it resumes from its last checkpoint"]  # fmt: skip
     assert "run-2 refused: no such thing." in lines
     assert lines[-1] == "run-3 is being trained by another process, which is waited for"
 

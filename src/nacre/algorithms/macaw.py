@@ -220,7 +220,7 @@ def frozen(memory: Any, family: Family, config: MacawSettings) -> Exported:
 
 @functools.cache
 def make_fine_tuning(family: Family, config: MacawSettings) -> FineTuning:
-    """How MACAW goes on in a task: by advantage-weighted regression of the adapted weights, generators left out."""
+    """How MACAW continues in a task: by advantage-weighted regression of the adapted weights, generators left out."""
 
     def adapted(networks: Networks, logged: Logged, num_steps: int) -> fine_tuning.Networks:
         return fine_tuning.Networks(*adapt(networks, logged, num_steps, config))

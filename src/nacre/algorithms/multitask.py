@@ -127,7 +127,7 @@ def frozen(memory: Any, family: Family, config: MultitaskSettings) -> Exported:
 
 @functools.cache
 def make_fine_tuning(family: Family, config: MultitaskSettings) -> FineTuning:
-    """How both networks go on in a task after `fine_tune`, still told none."""
+    """How both networks continue in a task after `fine_tune`, still told none."""
 
     def adapted(networks: Networks, logged: Logged, num_steps: int) -> fine_tuning.Networks:
         return fine_tuning.Networks(*fine_tune(networks, logged, num_steps, config))

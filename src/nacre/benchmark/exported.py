@@ -76,7 +76,7 @@ print(json.dumps([0, early.tolist(), step_times(num_steps).tolist()]))
 
 
 def percentiles(early: np.ndarray, late: np.ndarray) -> Result:
-    """Of the microseconds near the beginning, and of those in a long context."""
+    """p50 and p99 of the time of a step in microseconds, at the start and in a long context."""
     figures: Result = {}
     for name, microseconds in (("", early), ("_long_context", late)):
         p50, p99 = np.percentile(microseconds, (50, 99))

@@ -8,7 +8,7 @@ UPDATES_PER_ROUND = 10
 CEILING_FLOPS = 5e8
 """Least work of a timed call of products, about: one of [4096, 300] x [300, 300] is 7e8."""
 CEILING_FLOPS_OF_ACCELERATORS = 2e12
-"""The same there: tens of milliseconds, beside which a call is nothing."""
+"""`CEILING_FLOPS` on accelerators: tens of milliseconds, beside which the cost of a call is negligible."""
 SCALING_TASKS = (10, 100, 1_000, 10_000)
 CONTROL_STEPS_PER_ROUND = 10_000
 """Control steps of all lanes together, about: in whole episodes."""

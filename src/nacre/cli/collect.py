@@ -65,13 +65,13 @@ class Command:
     seed: int = 0
     """Seed of all other random numbers."""
     work: Path | None = None
-    """Directory of the checkpoints. A training that was stopped goes on from it. Default: collected/FAMILY/BENCHMARK.
+    """Directory of the checkpoints. A training that was stopped resumes from it. Default: collected/FAMILY/BENCHMARK.
     """
     only: Literal["both", "train", "roll"] = "both"
     """Does a part of the work. train: stops when all checkpoints are there. roll: logs episodes of the checkpoints that
     are there, and trains no more."""
     time_limit: float | None = None
-    """Stops the training after this many minutes. The same command goes on."""
+    """Stops the training after this many minutes. The same command resumes it."""
 
 
 def run(args: list[str], started: float) -> int:
@@ -120,7 +120,7 @@ def _log(
         learnt_from = replay() if quality == "replay" else None
         made = making.make(policies, quality, id, num_episodes, learnt_from, stopped=lambda: stop.signalled, tell=_tell)
         if made is None:
-            _tell(f"stopped by {stop.signalled} before {id} was written; the same command goes on from there")
+            _tell(f"stopped by {stop.signalled} before {id} was written; the same command resumes it")
             return False
         _tell_of(made)
     return True
@@ -132,7 +132,7 @@ def _missing(ids: dict[str, str], plan: TaskPlan, recipe: dict[str, Any]) -> dic
 
     missing = {}
     for quality, id in ids.items():
-        if is_made(id, quality, plan.train, plan.test, recipe):
+        if is_made(id, quality, plan.family, plan.train, plan.test, recipe):
             _tell(f"{id} is there already, by the same recipe, and stays as it is")
         else:
             missing[quality] = id
@@ -252,6 +252,11 @@ def _check(command: Command) -> None:
         raise NacreError("the policies of --recipe oracle keep no replay; leave replay out of --quality.")
     if command.from_run is not None:
         _check_from_run(command, qualities)
+    elif command.recipe == "oracle":
+        of_sac = ("learning_rate", "hidden_dim", "precision")
+        _refuse(command, of_sac, "is about --recipe sac, and the oracle has the settings of its preset fast")
+    if command.benchmark:
+        _refuse(command, ("num_train_tasks", "num_test_tasks"), f"is fixed by --benchmark {command.benchmark}")
     if command.id and "," in command.quality:
         raise NacreError("--id names one data set, but --quality asks for several; leave out --id.")
     if command.from_run is not None and command.only != "both":
@@ -263,14 +268,22 @@ def _check(command: Command) -> None:
 
 
 def _check_from_run(command: Command, qualities: Sequence[str]) -> None:
-    """Refuses flags that are about training, beside a run that is trained."""
-    names = ("num_steps", "checkpoints", "learning_rate", "hidden_dim")
-    given = [name for name in names if getattr(command, name) is not None]
-    if given:
-        flag = f"--{given[0].replace('_', '-')}"
-        raise NacreError(f"{flag} is about training, but the run of --from is trained already; leave out {flag}.")
+    """Refuses flags that are about training or about tasks, beside a run that is trained and has tasks."""
+    trained = ("num_steps", "checkpoints", "learning_rate", "hidden_dim", "precision", "recipe", "work", "time_limit")
+    _refuse(command, trained, "is about training, but the run of --from is trained already")
+    _refuse(command, ("num_train_tasks", "num_test_tasks"), "is about tasks, but the run of --from has its tasks")
+    if not command.benchmark:
+        _refuse(command, ("task_seed",), "is about tasks, but the run of --from has its tasks")
     if "replay" in qualities and command.benchmark:
         raise NacreError("--quality replay takes the tasks of the run that --from names; leave --benchmark out.")
+
+
+def _refuse(command: Command, names: Sequence[str], why: str) -> None:
+    """Refuses the first of these flags that was given; `why` says in how far it has no effect."""
+    for field in dataclasses.fields(Command):
+        if field.name in names and getattr(command, field.name) != field.default:
+            flag = f"--{field.name.replace('_', '-')}"
+            raise NacreError(f"{flag} {why}; leave out {flag}.")
 
 
 def _tell(line: str) -> None:
@@ -281,7 +294,7 @@ def _tell_of(made: Any) -> None:
     size = sum(file.stat().st_size for file in made.path.rglob("*") if file.is_file())
     print(
         f"{made.id}: {made.num_episodes:,} episodes, {made.num_steps:,} steps, {size / 1e6:,.0f} MB, in "
-        f"{num_tasks(made.train)} training and {num_tasks(made.test)} test tasks; see 'nacre data show {made.id}'"
+        f"{num_tasks(made.train)} train and {num_tasks(made.test)} test tasks; see 'nacre data show {made.id}'"
     )
 
 
@@ -294,7 +307,7 @@ def _list(args: list[str]) -> None:
     for name, entries in BENCHMARKS.items():
         for family, entry in entries.items():
             print(f"{family} --benchmark {name}")
-            print(f"    {entry.num_train} training and {entry.num_test} test tasks, {entry.horizon} steps; scored by "
+            print(f"    {entry.num_train} train and {entry.num_test} test tasks, {entry.horizon} steps; scored by "
                   f"{', '.join(entry.protocols)}")  # fmt: skip
             for text in (entry.text, f"Published data: {entry.data}."):
                 print(textwrap.fill(text, 100, initial_indent="    ", subsequent_indent="    "))

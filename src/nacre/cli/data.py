@@ -157,7 +157,7 @@ def _score(value: float | None) -> str:
 
 
 def _told(data: DataSet) -> dict[str, Any]:
-    from nacre.data.dataset import task_text
+    from nacre.families.family import task_text
 
     splits = {}
     for split, statistics in data.statistics.items():

@@ -1,4 +1,4 @@
-"""`nacre finetune`: a run goes on learning online in its test tasks."""
+"""`nacre finetune`: a run continues learning online in its test tasks."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Command:
     settings: FineTuneSettings = field(default_factory=FineTuneSettings)
     """Settings of the fine-tuning."""
     out: Path | None = None
-    """Directory of tables and state. Fine-tuning that was stopped goes on from it. Default: RUN/finetune."""
+    """Directory of tables and state. Fine-tuning that was stopped resumes from it. Default: RUN/finetune."""
     seed: int = 0
     """Seed of all random numbers."""
     checkpoint: str = "latest"
     """Which checkpoint is fine-tuned: 'latest', 'best' (with the highest test score in training), or its number of
     updates."""
     time_limit: float | None = None
-    """Stops after this many minutes. The same command goes on."""
+    """Stops after this many minutes. The same command resumes it."""
     json: bool = False
     """Prints one JSON object instead of a table."""
 

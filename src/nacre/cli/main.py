@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still writes at its end
         return 1
     except KeyboardInterrupt:
-        print("nacre: stopped at once; a run goes on from its last checkpoint with 'nacre resume'", file=sys.stderr)
+        print("nacre: stopped at once; a run resumes from its last checkpoint with 'nacre resume'", file=sys.stderr)
         return 130
     except SystemExit as stop:
         return _refused(f"code that is not nacre's ended the program, by sys.exit({stop.code!r}); check the plugin.")

@@ -121,13 +121,14 @@ def positionals(args: Sequence[str], without_value: set[str]) -> list[str]:
 
 
 def value_of(name: str, args: Sequence[str]) -> str | None:
-    """The value that follows a flag, in either form."""
+    """The value that follows a flag, in either form. Where the flag is given twice, the last counts."""
+    found = None
     for arg, after in zip(args, [*args[1:], None], strict=True):
         if arg == name:
-            return after
-        if arg.startswith(name + "="):
-            return arg.split("=", 1)[1]
-    return None
+            found = after
+        elif arg.startswith(name + "="):
+            found = arg.split("=", 1)[1]
+    return found
 
 
 def without(args: Sequence[str], with_value: set[str], alone: set[str]) -> list[str]:

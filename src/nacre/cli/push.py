@@ -22,7 +22,7 @@ class Command:
     """Which checkpoint is shared: 'latest', 'best' (with the highest test score in training), or its number of updates.
     """
     whole: bool = False
-    """Copies optimisers and replay buffers as well, so that training can go on. The copy is many times larger."""
+    """Copies optimisers and replay buffers as well, so that training can continue. The copy is many times larger."""
     picture: Path | None = None
     """Picture of the model card. Default: trials.png of the run directory, where there is one."""
     licence: str | None = None

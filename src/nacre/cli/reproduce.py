@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Command:
     """Make the data sets, runs and evaluations of a published figure, and draw it beside the published results.
-    The same command goes on after a stop."""
+    The same command resumes after a stop."""
 
     figure: Positional[str | None] = None
     """Which figure is made. Default: lists the figures."""
@@ -32,7 +32,7 @@ class Command:
     jobs: int | None = None
     """Trains each run in a process with CPU cores that no other process uses, this many processes at a time."""
     time_limit: float | None = None
-    """Stops after this many minutes. The same command goes on."""
+    """Stops after this many minutes. The same command resumes it."""
     dry_run: bool = False
     """Prints the remaining steps with estimates of time and disk space, and does nothing."""
 
@@ -61,7 +61,7 @@ def run(args: list[str], started: float) -> int:
         return 0
     stopped_by = reproduce.run(command.figure, command.scale, seeds, command.out, command.time_limit, command.jobs)
     picture = reproduce.picture_of(command.figure, command.scale, command.out)
-    print("stopped; the same command goes on" if stopped_by else f"wrote {picture}", file=sys.stderr)
+    print("stopped; the same command resumes it" if stopped_by else f"wrote {picture}", file=sys.stderr)
     return exit_status(stopped_by)
 
 

@@ -1,4 +1,4 @@
-"""`nacre resume`: a run goes on."""
+"""`nacre resume`: trains an interrupted run to its end."""
 
 from __future__ import annotations
 

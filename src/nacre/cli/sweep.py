@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """Train every run of a TOML file: grids, random search, or Optuna. The same command goes on after a stop."""
+    """Train every run of a TOML file: grids, random search, or Optuna. The same command resumes after a stop."""
 
     spec: Positional[Path]
     """The TOML file of the sweep. docs/sweeps.md has its keys and examples."""
@@ -38,7 +38,7 @@ class Command:
     """Trains only the jobs with these numbers, as --dry-run shows them: 3, or 0:10 for 0 to 9. For the job arrays of a
     scheduler."""
     time_limit: float | None = None
-    """Stops after this many minutes, with checkpoints. The same command goes on."""
+    """Stops after this many minutes, with checkpoints. The same command resumes it."""
     dry_run: bool = False
     """Prints the jobs and their states, and trains nothing."""
     wandb: bool = False

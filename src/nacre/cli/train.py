@@ -31,7 +31,7 @@ class Command:
     place of --seed."""
     jobs: int | None = None
     """Trains each seed in a process with CPU cores that no other process uses, this many processes at a time. The same
-    command goes on after a stop or a failure: it resumes unfinished runs and leaves complete ones."""
+    command resumes after a stop or a failure: it resumes unfinished runs and leaves complete ones."""
     out: Path | None = None
     """Run directory. Default: runs/FAMILY/ALGORITHM/seed-SEED. With --seeds, the directory that holds the directories
     seed-SEED."""
@@ -57,6 +57,9 @@ def run(args: list[str], started: float) -> int:
     overrides: dict[str, Any] = {}
     for name in ("settings", "family_options", "options"):
         overrides |= dataclasses.asdict(getattr(chosen, name))
+    for name in ("num_train_tasks", "num_test_tasks"):  # not asked for: as many as a data set has
+        if value_of(f"--{name.replace('_', '-')}", args) is None:
+            overrides.pop(name, None)
     if command.seeds is not None and value_of("--seed", args) is not None:
         raise NacreError("both --seed and --seeds were given; leave out --seed or --seeds.")
     seed = overrides.pop("seed")
@@ -84,7 +87,7 @@ def run(args: list[str], started: float) -> int:
 def _in_processes(
     command: Command, args: Sequence[str], experiments: Sequence[Experiment], paths: Sequence[Path]
 ) -> int:
-    """Trains every run in a process of its own, or goes on with it."""
+    """Trains every run in a process of its own, or resumes it."""
     from nacre.sweeps.job import Job
     from nacre.sweeps.training import train_jobs
 
@@ -117,7 +120,7 @@ def _how_long(experiments: Sequence[Experiment]) -> str:
     try:
         fast = resolve(first.algorithm_name, first.family.name, "fast")
     except NacreError:
-        return f"{sentence}; with a time limit (--time-limit MINUTES) it can go on later"
+        return f"{sentence}; with a time limit (--time-limit MINUTES) it can continue later"
     return f"{sentence}; --preset fast takes {told(fast)}"
 
 

@@ -20,6 +20,7 @@ from nacre.data.dataset import DataSet, Writer, open_data_set
 from nacre.data.episodes import LoggedEpisode
 from nacre.data.layout import METADATA, exists, folder_of
 from nacre.errors import NacreError, unknown
+from nacre.families.family import Family
 from nacre.runs.migration import completed
 from nacre.runs.pace import duration
 from nacre.types import Tasks, stream
@@ -47,8 +48,8 @@ def recipe_of(
     }  # fmt: skip
 
 
-def is_made(id: str, quality: str, train: Tasks, test: Tasks, recipe: Mapping[str, Any]) -> bool:
-    """Whether there is a data set of this name, of these tasks, by this recipe: what an earlier call has written.
+def is_made(id: str, quality: str, family: Family, train: Tasks, test: Tasks, recipe: Mapping[str, Any]) -> bool:
+    """Whether there is a data set of this name, family and tasks, by this recipe: what an earlier call has written.
 
     NacreError for a name that is no data set's, and where it is taken by anything else.
     """
@@ -62,13 +63,14 @@ def is_made(id: str, quality: str, train: Tasks, test: Tasks, recipe: Mapping[st
     same = found.quality == quality and "slice_of" not in there and same_tasks(found.train, train)
     if there.get("algorithm") == wanted["algorithm"] and isinstance(there.get("settings"), Mapping):
         there["settings"] = completed(there["settings"], _settings_type(wanted["algorithm"]))
-    if not (same and same_tasks(found.test, test) and all(there.get(name) == wanted[name] for name in wanted)):
+    same = same and same_tasks(found.test, test) and found.family == family
+    if not (same and all(there.get(name) == wanted[name] for name in wanted)):
         raise exists(folder)
     return True
 
 
 def _settings_type(algorithm: str) -> type[Any]:
-    """Of the policies of a recipe."""
+    """The class of the settings of the algorithm that a recipe names."""
     return SacSettings if algorithm == "sac" else find_algorithm(algorithm).settings
 
 

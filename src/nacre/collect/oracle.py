@@ -16,7 +16,7 @@ import numpy as np
 from nacre.algorithms.registry import ALGORITHMS
 from nacre.collect import sac, work
 from nacre.collect.rollouts import Request
-from nacre.collect.run_replay import run_on
+from nacre.collect.run_replay import origin_of, run_on
 from nacre.collect.training import EVALUATION_EPISODES, SECONDS_BETWEEN_SAVES
 from nacre.collect.work import TaskPlan
 from nacre.deploy.trained_agent import load
@@ -76,13 +76,13 @@ def policies_of_run(
         )
     steps = Checkpoints(run.checkpoints, read_only=True).steps()
     if not steps:
-        raise NacreError(f"the run at {path} has no checkpoint yet; go on with 'nacre resume'.")
+        raise NacreError(f"the run at {path} has no checkpoint yet; resume with 'nacre resume'.")
     agents = {step: load(path, step) for step in steps}
     train, test = tasks or (run.tasks.train, run.tasks.test)
     plan = TaskPlan(experiment.family, train, test, seed=seed, benchmark=benchmark)
     recipe = {
         "algorithm": experiment.algorithm_name, "settings": dataclasses.asdict(experiment.settings),
-        "run_seed": experiment.options.seed, "seed": seed,
+        "run_seed": experiment.options.seed, "seed": seed, **origin_of(run),
     }  # fmt: skip
     return OraclePolicies(plan, agents[steps[0]].functions, {step: one.params for step, one in agents.items()}, recipe)
 
@@ -119,7 +119,7 @@ def _train(
     saved, folder = Checkpoints(path / "state"), path / "checkpoints"
     if saved.latest() is not None:
         state = saved.restore(state)
-        tell(f"goes on from {int(state.grad_steps):,} updates")
+        tell(f"resumes from {int(state.grad_steps):,} updates")
     last, saved_at = settings.iterations, time.monotonic()
     wanted = set(_kept_iterations(settings, num_checkpoints))
     started, first = time.monotonic(), int(state.grad_steps)
@@ -142,11 +142,23 @@ def _train(
             saved.prune()
             saved_at = time.monotonic()
         if reason and done < last:
-            tell(f"stopped by {reason}; the same command goes on from there")
+            tell(f"stopped by {reason}; the same command resumes it")
             return None
-    found = {int(re.sub(r"\D", "", file.stem)): arrays.read(file) for file in sorted(folder.glob("updates-*.npz"))}
+    found = _checkpoints(folder, checkpoint_updates(settings, num_checkpoints))
     params = {step: arrays.rebuilt(template, read) for step, read in found.items()}
     return OraclePolicies(plan, agent, params, recipe_of(plan, settings))
+
+
+def _checkpoints(folder: Path, updates: list[int]) -> dict[int, Any]:
+    """The arrays after these numbers of updates. NacreError where one was not kept."""
+    files = {int(re.sub(r"\D", "", file.stem)): file for file in sorted(folder.glob("updates-*.npz"))}
+    missing = [number for number in updates if number not in files]
+    if missing:
+        raise NacreError(
+            f"{folder} has no checkpoint after {missing[0]:,} updates, but after {', '.join(f'{n:,}' for n in files)}: "
+            "this training was begun with another --checkpoints; give that number, or another --work."
+        )
+    return {number: arrays.read(files[number]) for number in updates}
 
 
 def recipe_of(plan: TaskPlan, settings: OracleSettings) -> dict[str, Any]:

@@ -8,7 +8,7 @@
     replay    what the policies learnt from, from the first random actions on
 
 Each but the replay has as many episodes of a task. Beside the tasks' own data stand episodes in every test task by
-policies of training tasks ('other'), for protocols that give an agent contexts which it did not collect itself.
+policies of train tasks ('other'), for protocols that give an agent contexts which it did not collect itself.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ QUALITIES = ("random", "medium", "expert", "mixed", "replay")
 LANES = 400
 """Episodes that are played side by side, at most."""
 OTHER_EPISODES = 60
-"""Episodes in every test task by policies of training tasks, evenly by all of them."""
+"""Episodes in every test task by policies of train tasks, evenly by all of them."""
 EXPERT, MEDIUM = 0.9, 0.1
 """Share of the way from random actions to a task's best checkpoint from which on a checkpoint's episodes, in a data set
 of all checkpoints, are called so; below they are called random."""
@@ -57,7 +57,7 @@ class Policies(Protocol):
     recipe: dict[str, Any]
     """What data sets tell about how they were made."""
     steps: list[int]
-    """Of the checkpoints, rising."""
+    """Steps of the checkpoints, ascending."""
     shared: bool
     """Whether all tasks have one policy, so that episodes of one checkpoint at a time are played side by side."""
     random: np.ndarray

@@ -1,4 +1,4 @@
-"""The replay of an off-policy run as episodes: what PEARL or the oracle have collected in their training tasks.
+"""The replay of an off-policy run as episodes: what PEARL or the oracle have collected in their train tasks.
 
 A ring of the replay is transitions one after another; where episodes begin is not stored. A new one begins after a
 transition that terminated, after `horizon` transitions, and where an observation is not the one that the transition
@@ -27,7 +27,7 @@ from nacre.types import Transition
 
 
 def make(path: Path, id: str, family: str) -> DataSet | None:
-    """A data set of quality 'replay', of the training tasks alone of a run on that family; None where it is there."""
+    """A data set of quality 'replay', of the train tasks alone of a run on that family; None where it is there."""
     run = run_on(path, family)
     experiment = run.experiment
     state: Any = load_state(run)
@@ -39,13 +39,18 @@ def make(path: Path, id: str, family: str) -> DataSet | None:
         )
     recipe: dict[str, Any] = {
         "algorithm": experiment.algorithm_name, "settings": dataclasses.asdict(experiment.settings),
-        "seed": experiment.options.seed, "updates": int(state.grad_steps),
+        "seed": experiment.options.seed, "updates": int(state.grad_steps), **origin_of(run),
     }  # fmt: skip
-    if is_made(id, "replay", run.tasks.train, run.tasks.test, recipe):
+    if is_made(id, "replay", experiment.family, run.tasks.train, run.tasks.test, recipe):
         return None
     with Writer(id, experiment.family, run.tasks.train, run.tasks.test, "replay", recipe) as writer:
         writer.add(episodes(replay, experiment.family.obs_dim, experiment.family.horizon))
     return writer.close()
+
+
+def origin_of(run: RunDirectory) -> dict[str, Any]:
+    """What a recipe tells of the networks that a run started from; nothing where they were fresh."""
+    return {} if run.started_from is None else {"started_from": run.started_from}
 
 
 def run_on(path: Path, family: str) -> RunDirectory:

@@ -77,7 +77,7 @@ class Rows(NamedTuple):
 
 
 class State(NamedTuple):
-    """All that the training of every task needs to go on. Every random number follows from `keys` and counters."""
+    """All that the training of every task needs to continue. Every random number follows from `keys` and counters."""
 
     learner: Any  # (networks, optimisers), every leaf [task, ...]
     replay: Rows

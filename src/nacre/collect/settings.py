@@ -84,7 +84,7 @@ class SacSettings:
         return sorted({int(min(max(r, 1), self.rounds(family))) for r in rounds})
 
     def learner(self) -> SoftActorCriticSettings:
-        """The same in the words of `learning/soft_actor_critic.py`, without z."""
+        """These settings for `learning/soft_actor_critic.py`, without z."""
         return SoftActorCriticSettings(
             iterations=1, num_train_steps_per_iteration=self.num_steps - self.num_random_steps,
             learning_rate_decay=self.learning_rate_decay,

@@ -21,7 +21,7 @@ EVALUATION_EPISODES = 5
 
 
 def train(work: WorkDirectory, stopped: Callable[[], str | None], tell: Callable[[str], None]) -> bool:
-    """Trains until every checkpoint is there, or until `stopped` tells a reason: then False, and a later call goes on.
+    """Trains until every checkpoint is there, or until `stopped` tells a reason: then False, and a later call resumes.
 
     `tell` gets lines about progress, time and disk. NacreError where another process trains there.
     """
@@ -36,7 +36,7 @@ def _train(work: WorkDirectory, stopped: Callable[[], str | None], tell: Callabl
     tell(forecast(plan))
     state = work.load_state()
     if state.rounds:
-        tell(f"goes on from {state.rounds * family.horizon:,} steps")
+        tell(f"resumes from {state.rounds * family.horizon:,} steps")
     random = sac.random_returns(family, state, plan.tasks, EVALUATION_EPISODES)
     work.save_random_returns(random)
     progress = Progress(plan, state.rounds, random.mean(), tell)
@@ -55,7 +55,7 @@ def _train(work: WorkDirectory, stopped: Callable[[], str | None], tell: Callabl
             work.save_state(state, unsaved)
             unsaved, saved_at = [], time.monotonic()
         if reason and state.rounds < settings.rounds(family):
-            tell(f"stopped by {reason} at {state.rounds * family.horizon:,} steps; the same command goes on from there")
+            tell(f"stopped by {reason} at {state.rounds * family.horizon:,} steps; the same command resumes it")
             return False
     return True
 

@@ -3,7 +3,7 @@
     work.json                      the plan: family, tasks, settings, seed
     checkpoints/step-0003750.npz   the policies of all tasks, and the returns of their mean actions
     checkpoints/random.npz         the returns of random actions
-    state/learner.npz              networks and optimisers after a whole round; only needed to go on
+    state/learner.npz              networks and optimisers after a whole round; only needed to continue
     state/replay-00000-00017.npz   the episodes of those rounds
 
 Every file is written whole or not at all. A copy of work.json and checkpoints/ is enough to roll the policies out.

@@ -134,7 +134,7 @@ _ENTRIES = (
         "soft actor-critic, 5,000 steps a task; 50 episodes at each of 2,200, 2,400 ... 4,800 steps",
         _CSRO + "Point-Robot: 40 goals evenly on the half circle; start at 0, steps of at most 0.1 an axis, reward "
         "minus the distance. The best possible on the test tasks is -3.9, a straight line that knows no goal "
-        "gets -15.1, standing still -20.0. Ours is the same but for the checkpoints, which go on to 5,000 steps. The "
+        "gets -15.1, standing still -20.0. Ours is the same but for the checkpoints, which run to 5,000 steps. The "
         "first of them has -4.4 already, the last -4.0: medium data are nearly expert. " + _csro_amounts(400, 1),
         policies=dict(first_checkpoint=0.44),
     ),
@@ -195,8 +195,8 @@ _ENTRIES = (
     Benchmark(
         "unicorn", "hopper-params", _drawn("hopper-params", 40, _last(40, 20)), 20, 20, 200, _UNICORN_SCORE,
         "soft actor-critic of 128 x 2, batch 256; its replay",
-        _UNICORN + "Hopper-Param: 40 bodies, drawn by the task seed. There a hopper that falls goes on to 200 steps, "
-        "is not paid for being alive and sees its place (12 numbers); here it is nacre's hopper-params, which ends. "
+        _UNICORN + "Hopper-Param: 40 bodies, drawn by the task seed. There a hopper that falls continues to 200 steps, "
+        "gets no reward for being alive and sees its place (12 numbers); here it is nacre's hopper-params, which ends. "
         + _UNICORN_AMOUNTS,
     ),
     Benchmark(

@@ -30,12 +30,12 @@ from nacre.data.verification import verify
 from nacre.errors import NacreError, shown, unknown
 from nacre.families import plugins
 from nacre.families.catalog import FAMILIES, OPTIONAL, make_family, registered_by
-from nacre.families.family import Family, num_tasks, take
+from nacre.families.family import Family, num_tasks, task_text
 from nacre.families.gymnasium_ids import environment_id
 from nacre.learning.offline import Logs
 from nacre.types import Tasks
 
-__all__ = ["SPLITS", "DataSet", "LoggedEpisode", "Writer", "environment_spec", "open_data_set", "task_text"]
+__all__ = ["SPLITS", "DataSet", "LoggedEpisode", "Writer", "environment_spec", "open_data_set"]
 
 SCHEMA = 1
 """Rises when nacre's part of the metadata changes its meaning."""
@@ -64,7 +64,7 @@ class DataSet:
     identity: dict[str, Any]  # family, options and tasks as they are hashed
 
     def logs(self, split: str, discount: float) -> Logs:
-        """All transitions of a split, in the order task, episode, time, memory-mapped. 'train': the training tasks'
+        """All transitions of a split, in the order task, episode, time, memory-mapped. 'train': the train tasks'
         data; 'test': the test tasks' own; 'other': data in test tasks by policies of other tasks. NacreError where a
         task has none, or files are damaged."""
         if split not in SPLITS:
@@ -72,7 +72,7 @@ class DataSet:
         counts = self.statistics[split]["episodes"]
         empty = [task for task, count in enumerate(counts) if count == 0]
         if empty or not counts:
-            whose = {"train": "training tasks", "test": "test tasks", "other": "test tasks by other tasks' policies"}
+            whose = {"train": "train tasks", "test": "test tasks", "other": "test tasks by other tasks' policies"}
             which = "no data" if len(empty) == len(counts) else f"no data (task {empty[0]})"
             raise NacreError(f"{self.id} has {which} in its {whose[split]}; choose a data set that has.")
         return cache.logs(self._source, split, float(discount))
@@ -179,12 +179,6 @@ def open_data_set(id_or_path: str | Path) -> DataSet:
         raise NacreError(
             f"{file} is damaged (nacre's part of it: {shown(error)}); restore it, or collect the data set again."
         ) from error
-
-
-def task_text(tasks: Tasks, index: int) -> str:
-    """A task as `Family.parse_task` reads it, exactly: 'velocity=1.3'."""
-    values = take(tasks, index)
-    return " ".join(f"{name}={','.join(repr(float(v)) for v in np.ravel(value))}" for name, value in values.items())
 
 
 class Writer:

@@ -22,7 +22,7 @@ import numpy as np
 from nacre.errors import NacreError, imported, shown
 
 SPLITS = ("train", "test", "other")
-"""Data of the training tasks; of the test tasks, by their own policies; in the test tasks, by policies of other tasks.
+"""Data of the train tasks; of the test tasks, by their own policies; in the test tasks, by policies of other tasks.
 A task of the last two is a test task."""
 MOST_ATTRIBUTES = 32
 """Attributes of an episode that are kept with its name, at most."""
@@ -38,7 +38,7 @@ class LoggedEpisode(NamedTuple):
     split: str  # of SPLITS
     quality: str  # 'random', 'medium', 'expert', ...
     policy_step: int  # updates or environment steps of the policy that acted; -1: not known
-    policy_task: int  # the task that it was trained on, within its tasks: for 'other' a training task; -1: not known
+    policy_task: int  # the task that it was trained on, within its tasks: for 'other' a train task; -1: not known
     seed: int  # of the reset; -1: not known
     obs: Any  # [T + 1, obs_dim] float32
     action: Any  # [T, action_dim] float32
@@ -79,7 +79,7 @@ def checked(episode: LoggedEpisode, obs_dim: int, action_dim: int, num_tasks: di
     if episode.split not in SPLITS or not 0 <= episode.task < num_tasks[episode.split]:
         raise NacreError(
             f"an episode is of task {episode.task} of '{episode.split}'; the data set has {num_tasks['train']} "
-            f"training tasks ('train') and {num_tasks['test']} test tasks ('test', 'other')."
+            f"train tasks ('train') and {num_tasks['test']} test tasks ('test', 'other')."
         )
     quality = str(episode.quality)
     if not quality.isprintable():  # HDF5 holds neither zeros nor what is no Unicode

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from nacre.data.dataset import DataSet, LoggedEpisode, environment_spec, task_text
+from nacre.data.dataset import DataSet, LoggedEpisode, environment_spec
 from nacre.data.episodes import EpisodeFile, offline_extra
 from nacre.data.layout import EPISODES, cannot_write
 from nacre.errors import NacreError, unknown
+from nacre.families.family import task_text
 
 LAYOUTS = ("minari", "d4rl")
 Parts = dict[tuple[str, int], Any]

@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nacre.data import object_arrays
-from nacre.data.dataset import SPLITS, DataSet, LoggedEpisode, Writer, task_text
+from nacre.data.dataset import SPLITS, DataSet, LoggedEpisode, Writer
 from nacre.data.episodes import offline_extra
 from nacre.errors import NacreError, shown, unknown
-from nacre.families.family import Family, num_tasks
+from nacre.families.family import Family, num_tasks, task_text
 from nacre.types import Tasks
 
 ROWS = 1 << 17
@@ -223,8 +223,8 @@ def npy_episodes(folder: Path) -> Iterator[Steps]:
     rows (observation, action, reward, next observation), perhaps with a flag at the end. `k` is the policy's step.
 
     A folder with obs.npy, actions.npy, rewards.npy, next_obs.npy and terminals.npy (CORRO, UNICORN) holds its steps one
-    after another, [step, ...] or [step, trajectory, ...]; an episode goes on as long as an observation is the next one
-    of the step before.
+    after another, [step, ...] or [step, trajectory, ...]; an episode continues as long as an observation is the next
+    observation of the step before.
     """
     files = sorted(folder.glob("trj_*.npy"), key=lambda file: [int(n) for n in re.findall(r"\d+", file.name)][::-1])
     if not files:

@@ -5,7 +5,7 @@
     session.observe(next_obs, reward)
     session.end_episode()
 
-The rest of this room, which needs JAX, is reached by `nacre.load`: see `nacre.TrainedAgent`.
+The rest of this package needs JAX. Use it by `nacre.load`: see `nacre.TrainedAgent`.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def load(
     guards: Mapping[str, Any] | None = None,
 ) -> NumpySession:  # fmt: skip
     """A session of the bundle in a folder, at the beginning of a trial; `task`, as in 'velocity=1.3', is for the
-    oracle, which is told it. `guards`, as in {"observation": "hold"}: what is done with what should not be
-    (docs/export.md).
+    oracle, which is told it. `guards`, as in {"observation": "hold"}: how to react to values outside the
+    limits (docs/export.md).
 
     Raises BundleError, a NacreError, for a bundle that is damaged, changed or of another version.
     """

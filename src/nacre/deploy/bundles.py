@@ -27,7 +27,7 @@ from nacre.deploy.change_detector import exported as exported_detector
 from nacre.deploy.onnx_graph import IR_VERSION, OPSET, onnx_module
 from nacre.deploy.session import Session
 from nacre.errors import NacreError
-from nacre.families.family import Family, MujocoFamily, num_tasks, take
+from nacre.families.family import Family, MujocoFamily, num_tasks, take, task_text
 from nacre.families.robots import load_model
 from nacre.learning.networks import in_float32
 from nacre.presets.trials import TrialOptions, TrialSettings
@@ -38,7 +38,7 @@ from nacre.simulation.environment import TaskEnvironment
 from nacre.types import Agent, Logged, Tasks, Transition
 
 MOST_EPISODES, MOST_STEPS = 4, 10
-"""Of the trial that is recorded for the self-test."""
+"""Most episodes and steps of the trial that is recorded for the self-test."""
 _GRAPHS = tuple(f"{name}.onnx" for name in onnx_files.NAMES)
 _BUILT = ("__pycache__", "policy_test")
 FILES = {"agent.json", "weights.npz", "session.py", "guards.py", *_GRAPHS, *c_files.NAMES, *_BUILT}
@@ -83,12 +83,6 @@ def trial_words(trials: TrialSettings, functions: Agent) -> dict[str, Any]:
         "exploration_episodes": trials.exploration_episodes, "exploration": trials.exploration,
         "sampled": sampled, "needs_logs": trials.needs_logs,
     }  # fmt: skip
-
-
-def task_text(task: Tasks) -> str:
-    """The first of these tasks as people write it: 'velocity=1.3'."""
-    numbers = {name: ",".join(map(repr, np.ravel(values[0]).tolist())) for name, values in task.items()}
-    return " ".join(f"{name}={text}" for name, text in numbers.items())
 
 
 def record(family: Family, session: Session, task: Tasks, seed: int, trial: dict[str, Any]) -> dict[str, Any]:

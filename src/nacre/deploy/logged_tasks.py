@@ -11,7 +11,7 @@ import numpy as np
 
 from nacre.algorithms.registry import ALGORITHMS
 from nacre.errors import NacreError
-from nacre.families.family import Family, num_tasks, take
+from nacre.families.family import Family, num_tasks, take, task_text
 from nacre.runs.experiment import Experiment, changes
 from nacre.types import Tasks
 
@@ -73,10 +73,9 @@ def find(data: DataSet, tasks: Tasks) -> tuple[str, list[int]]:
         numbers = [_nearest(data.tasks(split), tasks, lane) for lane in range(num_tasks(tasks))]
         if None not in numbers:
             return split, [number for number in numbers if number is not None]
-    first = " ".join(f"{name}={values[0].tolist()}" for name, values in tasks.items())
     raise NacreError(
-        f"the data set {data.id} has no logged transitions of the task {first[:80]}; choose one of its tasks, as "
-        "'nacre evaluate --json' tells them."
+        f"the data set {data.id} has no logged transitions of the task {task_text(tasks)[:80]}; choose one of its "
+        "tasks, as 'nacre evaluate --json' tells them."
     )
 
 

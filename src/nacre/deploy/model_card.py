@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nacre.presets.trials import TrialSettings
 from nacre.runs.directory import RunDirectory
 
 USED = """## Use
@@ -75,13 +76,15 @@ def _head(run: RunDirectory, name: str, scores: np.ndarray | None, licence: str 
 def _results(run: RunDirectory, grad_steps: int, scores: np.ndarray | None) -> str:
     if scores is None:
         return f"## Results\n\nThe agent was not evaluated at its update {grad_steps:,}."
-    settings = run.experiment.settings
+    experiment, trials = run.experiment, TrialSettings.of(run.experiment.settings)
+    known = experiment.single_task >= 0 or not experiment.family.disjoint
+    trained_on = "which it was trained on" if known else "that the agent never trained on"
     return (
         "## Results\n\n| return of the scored episode | over test tasks |\n|---|---|\n"
         f"| mean | {scores.mean():.4g} |\n| standard deviation | {scores.std():.4g} |\n"
         f"| lowest, highest | {scores.min():.4g}, {scores.max():.4g} |\n\n"
-        f"{len(scores)} test tasks, that the agent never trained on; {settings.num_evaluation_repeats} trials of each, "
-        f"of {settings.num_evaluation_episodes} episodes, the last of which is scored. `eval.csv` has all evaluations."
+        f"{len(scores)} test tasks, {trained_on}; {trials.repeats} trials of each, of {trials.episodes} episodes, the "
+        "last of which is scored. `eval.csv` has all evaluations."
     )
 
 
@@ -103,6 +106,6 @@ def _provenance(run: RunDirectory, grad_steps: int) -> str:
     if run.experiment.data_hash:
         rows |= {"hash of the data set": run.experiment.data_hash}
     if run.started_from is not None:
-        rows |= {"started from networks with the hash": str(run.started_from.get("hash", "unknown"))}
+        rows |= {"started from networks with the hash": str(run.started_from.get("networks_sha256", "unknown"))}
     rows |= {f"version of {name}": version for name, version in data.get("versions", {}).items()}
     return "\n".join(["## Provenance", "", "| | |", "|---|---|", *(f"| {name} | {rows[name]} |" for name in rows)])

@@ -18,7 +18,7 @@ class WatchingAgent(BeliefAgent):
         self.detector = about["detector"]
         self.critics = [Layers(critic, arrays) for critic in self.detector["critics"]]
         self.total = np.zeros(1, np.float32)  # the cumulative sum
-        self.watch = np.zeros(3, np.int64)  # whether it fired, whether it is deaf till the episode ends, how often
+        self.watch = np.zeros(3, np.int64)  # whether it fired, whether it waits for the next episode, how often
         self.state |= {"detector.total": self.total, "detector.watch": self.watch}
         self._scale, self._discount, self._usual, self._threshold = (
             np.float32(self.detector[name]) for name in ("reward_scale", "discount", "wrong", "threshold")
@@ -33,9 +33,9 @@ class WatchingAgent(BeliefAgent):
         return int(self.watch[2])
 
     def restart(self, key: np.ndarray, task: np.ndarray) -> None:
-        _, is_deaf, num_fired = self.watch
+        _, waits, num_fired = self.watch
         super().restart(key, task)
-        self.watch[1:] = is_deaf, num_fired
+        self.watch[1:] = waits, num_fired
 
     def observe(self, obs: np.ndarray, action: np.ndarray, reward: float, next_obs: np.ndarray) -> None:
         more = self._wrong(obs, action, reward, next_obs) - self._usual

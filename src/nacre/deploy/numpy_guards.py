@@ -1,4 +1,4 @@
-"""Guards of a session: what it does with an observation, an action, a delay or a belief that should not be.
+"""Guards of a session: how it reacts to an observation, action, delay or belief outside its limits.
 
 This file is nacre's, and lies as guards.py in every bundle that `nacre export` writes; it needs NumPy alone.
 
@@ -88,7 +88,7 @@ def needs_training(guards: Guards) -> list[str]:
 class Guarding:
     """The guards of one session, which calls `act` and `observe` here in the place of its own.
 
-    The session gives its own as `act_unguarded` and `observe_unguarded`, and `forget`, `belief`, `kept` and `put_back`.
+    The session has `act_unguarded`, `observe_unguarded`, `forget`, `belief`, `snapshot` and `rewind` for them.
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class Guarding:
             self._trip(session, name, f"what followed step {session.num_steps + 1} {_WORDS[name]}")
             return
         may_undo = "belief" in self.counts or self.guards.factor not in ("", "clip")
-        before = session.kept() if may_undo else None
+        before = session.snapshot() if may_undo else None
         session.observe_unguarded(next_obs, reward, terminated, self._instead if action is None else action)
         if "factor" in self.counts and session.was_capped and self.guards.factor == "clip":
             self.counts["factor"] += 1
@@ -209,7 +209,7 @@ class Guarding:
             self._undo(session, "belief", before)
 
     def _undo(self, session: Any, name: str, before: Any) -> None:
-        session.put_back(before)
+        session.rewind(before)
         self._holds_next = self._trip(session, name, f"step {session.num_steps} {_WORDS[name]}") == "hold"
 
     def _allowed(self, session: Any, obs: Any, wanted: np.ndarray) -> np.ndarray:

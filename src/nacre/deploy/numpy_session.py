@@ -246,7 +246,7 @@ class Session:
             values[...] = state[f"memory.{name}"]
         self._has_acted = False
 
-    kept, put_back = state, _set  # what is known now, and how it is known again
+    snapshot, rewind = state, _set  # the state of now, and a return to it, for guards
 
     def warm_up(self, num_steps: int = 100) -> None:
         """Takes steps that are forgotten again, so that the first real one is as fast as the others."""
@@ -337,7 +337,7 @@ def load(
 ) -> Session:  # fmt: skip
     """A session of the bundle in a folder, at the beginning of a trial; `task` is for the oracle, which is told it.
 
-    `guards`: what is done with what should not be, as in {"observation": "hold"}: guards.py has them. Raises
+    `guards`: how to react to values outside the limits, as in {"observation": "hold"}; guards.py has them. Raises
     SessionError for a bundle that is damaged, changed or of another version, and for guards that it cannot have.
     """
     return Session(read_bundle(folder), seed, task, guards)

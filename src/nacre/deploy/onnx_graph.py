@@ -9,7 +9,7 @@ import numpy as np
 from nacre.errors import imported
 
 OPSET, IR_VERSION = 18, 8
-"""Of the operators and of the file: what runtimes since early 2023 read (onnx 1.13, onnxruntime 1.14)."""
+"""Versions of operators and file format, which runtimes since early 2023 read (onnx 1.13, onnxruntime 1.14)."""
 
 
 def onnx_module() -> Any:

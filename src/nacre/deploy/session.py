@@ -168,13 +168,13 @@ class Session:
         self.memory = rollout.restart(self._functions, self._params, self.memory, self._told, key)
         self._action = None
 
-    def kept(self) -> Any:
-        """What `put_back` takes: what is known now."""
+    def snapshot(self) -> Any:
+        """The memory and the step counter, for `rewind`."""
         return self._remembered, self.num_steps
 
-    def put_back(self, kept: Any) -> None:
-        """Knows again what it knew then."""
-        self._remembered, self.num_steps = kept
+    def rewind(self, snapshot: Any) -> None:
+        """Goes back to a snapshot."""
+        self._remembered, self.num_steps = snapshot
         self._action = None
 
     def drop(self) -> None:

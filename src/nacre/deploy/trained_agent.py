@@ -41,8 +41,8 @@ OOD_STREAM, FRESH_STREAM = 1, 2
 class TrainedAgent:
     """The agent of a run's checkpoint. Immutable: every trial and session starts from knowing nothing.
 
-    `episodes`, `repeats` and the `TrialOptions` (`protocol`, `exploration_episodes`, `exploration`,
-    `context_transitions`) say how it is tested, here and on the command line: None is what the run was configured with.
+    `episodes`, `repeats` and the fields of `TrialOptions` say how it is tested, here and on the command line. None: as
+    the run was configured.
     A trial must have more episodes than explore; NacreError otherwise.
     """
 
@@ -176,7 +176,8 @@ class TrainedAgent:
         """What others earn in the tasks of such an evaluation; None where there is no data set that tells it.
 
         `beside`: further runs, such as behaviour cloning's and the oracle's. Each is evaluated in the same tasks as it
-        was configured, with these `repeats` and this `seed`. Raises NacreError where one of them has other tasks.
+        was configured, with these `repeats` and this `seed`. Raises NacreError where one of them has another family or
+        other tasks.
         """
         found = logged_tasks.opened(data, self.experiment) if tasks in ("test", "train") else None
         chosen = self.choose_tasks(tasks, seed) if data is None or found is None else found.tasks(tasks)
@@ -186,6 +187,8 @@ class TrainedAgent:
         scores = {}
         for path in beside:
             other = load(path)
+            if other.family != self.family:
+                raise NacreError(f"the run at {path} is on {other.family!r}, not on {self.family!r}; leave it out.")
             evaluation, own = other.evaluation(tasks, repeats=repeats, seed=seed, data=data)
             if own != [describe(chosen, index) for index in range(num_tasks(chosen))]:
                 raise NacreError(f"the run at {path} has other {tasks} tasks than {self!r}; name a data set by --data.")
@@ -295,12 +298,12 @@ class TrainedAgent:
         self, seed: int = 0, episodes: int | None = None, *, task: str | None = None,
         guards: Mapping[str, Any] | None = None, detect: float | None = None, **options: Unpack[TrialOptions],
     ) -> Session:  # fmt: skip
-        """The same, one step at a time, for a loop that is not nacre's.
+        """A trial, one step at a time, for a loop of your own.
 
         Methods that sample their actions until the scored episode need to know which that is: the last of `episodes`.
-        A session may go on after it. By a protocol that gives the agent logged transitions, it `absorb`s them first.
-        `guards`, as in {"observation": "hold"}: what is done with what should not be (docs/export.md); those that go
-        by what training saw play trials in the train tasks first. So does `detect`: the session begins anew when the
+        A session may continue after it. By a protocol that gives the agent logged transitions, it `absorb`s them first.
+        `guards`: how to react to values outside the limits, as in {"observation": "hold"} (docs/export.md). Guards that
+        go by what training saw play trials in the train tasks first. So does `detect`: the session begins anew when the
         task seems to have changed, in this share of trials in which it has not (docs/changing-tasks.md).
         """
         trials = self.trials.changed(episodes, **options)

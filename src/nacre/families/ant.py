@@ -54,7 +54,7 @@ class Ant(MujocoFamily):
 
 @dataclass(frozen=True)
 class RunningAnt(Ant):
-    """An ant that is paid for its speed in a direction, and for not falling over."""
+    """An ant with a reward for its speed in a direction, and for not falling over."""
 
     obs_dim: ClassVar[int] = 27
     can_terminate: ClassVar[bool] = True
@@ -158,5 +158,5 @@ class AntGoal(Ant):
         return transition.reward + change, transition.training_reward + change
 
     def terminated(self, after: Physics) -> np.ndarray:
-        """Never: an ant on its back goes on."""
+        """Never: an ant on its back continues."""
         return np.zeros(len(after.qpos), dtype=bool)

@@ -85,7 +85,7 @@ def undeclared_end(name: str, time: int) -> NacreError:
     """The error for an episode that terminated in a family without `can_terminate`."""
     return BrokenContract(
         f"an episode of {name} terminated at step {time}, but the family does not declare that its episodes may end "
-        "early; write can_terminate = True in its class, or let the environment go on to the horizon.",
+        "early; write can_terminate = True in its class, or let the environment continue to the horizon.",
         "ends",
     )
 

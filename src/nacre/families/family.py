@@ -30,6 +30,12 @@ def take(tasks: Tasks, index: Any) -> Tasks:
     return {name: values[index] for name, values in tasks.items()}
 
 
+def task_text(tasks: Tasks, index: int = 0) -> str:
+    """A task as `Family.parse_task` reads it, exactly: 'velocity=1.3', 'goal=0.6,0.8'."""
+    values = take(tasks, index)
+    return " ".join(f"{name}={','.join(repr(float(v)) for v in np.ravel(value))}" for name, value in values.items())
+
+
 MOST_BEYOND = 0.5
 """Out-of-distribution tasks lie beyond the range by at most this share of its radius."""
 

@@ -23,7 +23,7 @@ MODEL_TIMESTEP = 0.003
 
 @dataclass(frozen=True)
 class Humanoid(MujocoFamily):
-    """The robot that the families of this file share: paid for speed in a direction, and 5 a step for standing."""
+    """The robot that the families of this file share. The reward: speed in a direction, and 5 a step for standing."""
 
     obs_dim: ClassVar[int] = 376
     action_dim: ClassVar[int] = 17

@@ -1,4 +1,4 @@
-"""Point robots in the plane: reach a goal (dense), or find one that pays only nearby (sparse). Pure JAX."""
+"""Point robots in the plane: reach a goal (dense), or find one with a reward only nearby (sparse). Pure JAX."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class PointRobotHalfCircle(PointRobot):
 
 @dataclass(frozen=True)
 class SparsePointRobot(PointRobotHalfCircle):
-    """Find a goal on the half circle from the origin; it pays 1 - distance within the goal radius, else nothing.
+    """Find a goal on the half circle from the origin; the reward is 1 - distance within its radius, else 0.
 
     The critic learns from the dense reward, minus the distance; the context and the score are sparse.
     """

@@ -32,7 +32,7 @@ class Problem(NamedTuple):
 
 
 class State(NamedTuple):
-    """All that fine-tuning needs to go on."""
+    """All that fine-tuning needs to continue."""
 
     networks: Networks  # every leaf [task, ...], as those below
     optimisers: Networks

@@ -63,12 +63,12 @@ def fine_tune(
     context_transitions: int | None = None, seed: int = 0, checkpoint: str | int = "latest",
     time_limit: float | None = None, tell: Callable[[str], None] = lambda line: None,
 ) -> FineTuned:  # fmt: skip
-    """Lets a run go on learning online in each of its 'test' or 'train' tasks, or in those of a data set.
+    """Lets a run continue learning online in each of its 'test' or 'train' tasks, or in those of a data set.
 
     In every task the networks take `gradient_steps` on logged transitions of it (both as the run was configured unless
     given), as by protocol gradient-steps:K. Then they learn, in rounds, from what they collect there.
 
-    `out`: the directory for tables and state, RUN/finetune unless given; the same call goes on from there. `time_limit`
+    `out`: the directory for tables and state, RUN/finetune unless given; the same call resumes it. `time_limit`
     is in minutes. `tell` gets lines about progress. Raises NacreError where the run's method cannot do it, where
     nothing was logged of the tasks, and where `out` holds something else.
     """
@@ -173,7 +173,7 @@ def _run(
         start = loop.begin(problem, params, asked.logged, 0, seed)
         kept = begun, nothing_yet(loop.scored_returns(problem, start.networks, begun))
     else:
-        tell(f"goes on from round {kept[0].rounds:,} of {settings.rounds:,}")
+        tell(f"resumes from round {kept[0].rounds:,} of {settings.rounds:,}")
     state, history = kept
     progress, saved_at = Progress(problem, asked.num_steps, tell), time.monotonic()
     reason = None
@@ -187,7 +187,7 @@ def _run(
             directory.save(state, history)
             saved_at = time.monotonic()
     if reason:
-        tell(f"stopped by {reason} after round {state.rounds:,}; the same command goes on from there")
+        tell(f"stopped by {reason} after round {state.rounds:,}; the same command resumes it")
         return _told(directory, asked, history, history.returns[-1], reason)
     after = loop.scored_returns(problem, state.networks, state)
     directory.write_returns(history, after)

@@ -1,6 +1,6 @@
 """The directory of a fine-tuning: what is fine-tuned and how, where it stands, its tables.
 
-    finetune.json    run, tasks and settings; the same command goes on, another one is refused
+    finetune.json    run, tasks and settings; the same command resumes it, another one is refused
     finetune.csv     returns of every round in each task
     summary.csv      returns before adaptation, after it and after fine-tuning; written at the end
     state.npz        networks, optimisers, replay and returns after a whole round

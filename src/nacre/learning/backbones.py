@@ -28,7 +28,7 @@ from nacre.types import Key, Transition
 
 NUM_CRITICS = 2
 LOG_STD_LIMITS = (-5.0, 2.0)
-"""Of the Gaussian that a logged action's likelihood is taken from."""
+"""Limits of log std in the Gaussian whose likelihood of logged actions is used."""
 OUTPUT_PENALTY = 1e-3
 """Weight of the squared pre-tanh mean and log standard deviation in the losses of SAC and BRAC, as in PEARL."""
 TINY = 1e-8

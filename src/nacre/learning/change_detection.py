@@ -45,7 +45,7 @@ class Memory(NamedTuple):
     of_agent: Any
     total: Float[Array, " lane"]  # the cumulative sum
     fired: Bool[Array, " lane"]  # the agent is to begin anew before it acts again
-    is_deaf: Bool[Array, " lane"]  # it fired in this episode, and does not listen until the next
+    waits: Bool[Array, " lane"]  # it has fired in this episode, and waits for the next
     num_fired: Int[Array, " lane"]
     first_fired: Int[Array, " lane"]  # steps of the trial until it first fired; -1 where it has not
     num_steps: Int[Array, " lane"]
@@ -93,12 +93,12 @@ def watching(agent: Agent, wrong: Wrong, first_episode: int) -> Agent:
 
     def observe(params: Params, memory: Memory, transition: Transition) -> Memory:
         more = wrong(params.networks, memory.of_agent, transition) - params.usual.wrong
-        listens = (memory.num_episodes >= first_episode) & ~memory.is_deaf
+        listens = (memory.num_episodes >= first_episode) & ~memory.waits
         total = jnp.where(listens, jnp.maximum(memory.total + more, 0.0), 0.0)
         fired, num_steps = total > params.usual.threshold, memory.num_steps + 1
         return Memory(
             of_agent=agent.observe(params.agent, memory.of_agent, transition), total=jnp.where(fired, 0.0, total),
-            fired=memory.fired | fired, is_deaf=memory.is_deaf | fired, num_fired=memory.num_fired + fired,
+            fired=memory.fired | fired, waits=memory.waits | fired, num_fired=memory.num_fired + fired,
             first_fired=jnp.where(fired & (memory.num_fired == 0), num_steps, memory.first_fired),
             num_steps=num_steps, num_episodes=memory.num_episodes,
         )  # fmt: skip
@@ -106,8 +106,8 @@ def watching(agent: Agent, wrong: Wrong, first_episode: int) -> Agent:
     def end_episode(params: Params, memory: Memory, key: Key) -> Memory:
         memory = anew(params, memory, key)
         of_agent = agent.end_episode(params.agent, memory.of_agent, key)
-        hears_again = jnp.zeros_like(memory.is_deaf)
-        return memory._replace(of_agent=of_agent, is_deaf=hears_again, num_episodes=memory.num_episodes + 1)
+        no_more = jnp.zeros_like(memory.waits)
+        return memory._replace(of_agent=of_agent, waits=no_more, num_episodes=memory.num_episodes + 1)
 
     def restart(params: Params, memory: Memory, task: Any, key: Key) -> Memory:
         none = jnp.zeros_like(memory.total)

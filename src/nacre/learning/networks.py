@@ -1,4 +1,4 @@
-"""Networks as pytrees: multi-layer perceptrons, the tanh-Gaussian policy, the context encoder's head is in pearl.py."""
+"""Networks as pytrees: perceptrons, the recurrent encoder, policies; the precision of matrix products."""
 
 from __future__ import annotations
 

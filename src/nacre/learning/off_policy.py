@@ -162,7 +162,7 @@ def learning(states: Sequence[State], procedure: Procedure, first: int, num_upda
 
 
 def joined_learning(given: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
-    """The same of runs on several devices, as `groups_block` takes it."""
+    """Learners, data and keys of runs on several devices, joined as `groups_block` takes them."""
     each = len(given["keys"]) // mesh.size
     keys = [jnp.stack(given["keys"][of_device::each]) for of_device in range(each)]
     parts = {name: devices.joined(given[name], mesh) for name in ("learners", "data")}

@@ -80,7 +80,7 @@ def read(rows: Float[np.ndarray, "row width"], at: Int[np.ndarray, "*at"]) -> Fl
 
 
 def logged(logs: Logs, at: Any, obs_dim: int) -> Logged:
-    """The same with what lies ahead of each in its episode."""
+    """The transitions in these rows as `Logged`: with return to go, steps to the end, last observation and discount."""
     transition, last = transitions(logs, at, obs_dim), logs.last_row[at]
     end = transitions(logs, last, obs_dim)
     steps = (last - at + 1).astype(np.float32)

@@ -58,9 +58,8 @@ def adam(config: SoftActorCriticSettings) -> optax.GradientTransformation:
     """Adam with the configured learning rate, perhaps falling."""
     if config.learning_rate_decay == 1.0:  # without a schedule's counter, as in the paper
         return optax.adam(config.learning_rate)
-    num_updates = config.iterations * config.num_train_steps_per_iteration
     last = config.learning_rate * config.learning_rate_decay
-    return optax.adam(optax.linear_schedule(config.learning_rate, last, num_updates))
+    return optax.adam(optax.linear_schedule(config.learning_rate, last, config.num_updates))
 
 
 def init_networks(

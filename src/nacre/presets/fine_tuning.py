@@ -1,4 +1,4 @@
-"""Settings of online fine-tuning: how a run goes on learning in one task after it has adapted to logged transitions."""
+"""Settings of online fine-tuning: how a run learns on in one task after adaptation to logged transitions."""
 
 from __future__ import annotations
 

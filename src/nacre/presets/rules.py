@@ -1,4 +1,4 @@
-"""PEARL's presets `fast` and `best`: what follows for a family from what it is, by the same rules at two budgets.
+"""PEARL's presets `fast` and `best`: rules that derive settings from a family's properties, at two budgets.
 
 fast: the most return in minutes of a CPU core, environment steps as they come. best: the most return from about a
 million environment steps, in an hour or two. The rules read facts that every family has, also one that a person has

@@ -72,6 +72,11 @@ class MethodSettings:
         raise NotImplementedError(f"{type(self).__name__} does not say how many updates an iteration has")
 
     @property
+    def num_updates(self) -> int:
+        """Gradient updates of the whole run."""
+        return int(self.iterations * self.num_train_steps_per_iteration)
+
+    @property
     def num_exploration_episodes(self) -> int | None:
         """Episodes of a trial that explore, from the first on; None of methods that have no such number."""
         return None
@@ -143,7 +148,7 @@ class MethodSettings:
 
     @property
     def uniform_actions(self) -> float | None:
-        """Within what of 0 the actions are uniform, of a policy that learns nothing; None of methods that learn."""
+        """Half-width a of [-a, a], from which the random policy draws actions; None for methods that learn."""
         return None
 
     @property

@@ -50,7 +50,7 @@ class SoftActorCriticSettings(MethodSettings):
     action_noise: Literal["white", "pink"] = "white"
     """Noise of the policy's actions in collections. white, as in the paper: independent at every step. pink: correlated
     over a step to a hundred, with the same distribution at each (Eberhard et al. 2023, "Pink noise is all you need").
-    Where a control step is short, white noise averages out, and a robot that stands goes on standing."""
+    Where a control step is short, white noise averages out, and a robot that stands keeps standing."""
 
     # Networks
     hidden_dim: int = 300

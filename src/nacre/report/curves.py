@@ -1,4 +1,4 @@
-"""Learning curves: what the scored episode returns as a run goes on, and how return grows within a trial."""
+"""Learning curves: what the scored episode returns as a run continues, and how return grows within a trial."""
 
 from __future__ import annotations
 

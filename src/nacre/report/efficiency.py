@@ -122,5 +122,6 @@ def _beside(label: str, num_runs: int, one: Curve, pearl: Curve) -> Efficiency:
 
 
 def _comparable(run: Run) -> bool:
-    """Whether a run takes steps to learn from, and is scored on more than the one task that it knows."""
-    return run.experiment.algorithm_name != "random" and run.experiment.single_task < 0
+    """Whether a run takes environment steps to learn from, and is scored on more than the one task that it knows."""
+    learns_online = run.experiment.algorithm_name != "random" and not run.experiment.algorithm.offline
+    return learns_online and run.experiment.single_task < 0

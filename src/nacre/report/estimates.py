@@ -18,18 +18,13 @@ from nacre.simulation.lanes import is_compiled, lent_lanes
 KEPT_CHECKPOINTS = 2
 
 
-def num_updates(chosen: Experiment) -> int:
-    """Updates of a whole run."""
-    return int(chosen.settings.iterations * chosen.settings.num_train_steps_per_iteration)
-
-
 def estimated_seconds(chosen: Experiment) -> float:
     """Collection, evaluations and updates (of methods that count their operations) at this machine's rates of now."""
     config, family = chosen.settings, chosen.family
     evaluations = config.iterations / chosen.options.evaluation_interval * evaluation_steps(chosen)
     seconds = (config.env_steps(family) + evaluations) / steps_per_second(family)
     flops = config.update_flops(family.obs_dim, family.action_dim, family.task_dim)
-    return seconds + num_updates(chosen) * flops / product_rate() if flops else seconds
+    return seconds + chosen.settings.num_updates * flops / product_rate() if flops else seconds
 
 
 def evaluation_steps(chosen: Experiment, protocol: str | None = None) -> int:

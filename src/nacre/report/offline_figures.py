@@ -20,7 +20,7 @@ ONLINE_AND_LOGGED = ("offline-own-context", "online-prior", "online-np")
 ONE_STEP = ("gradient-steps:1",)
 FEW_STEPS = ("gradient-steps:0", "gradient-steps:1", "gradient-steps:5")
 TOLD = ("zero-shot",)
-"""Of the oracle, which is told the task: an episode, and what comes before makes no difference."""
+"""Protocols of the oracle. It is told the task, so earlier episodes make no difference."""
 CONTEXT_METHODS = ("offline-pearl", "focal")
 
 

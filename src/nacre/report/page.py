@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from nacre.deploy.trained_agent import TrainedAgent, describe, load
+from nacre.deploy.trained_agent import TrainedAgent, load
 from nacre.errors import NacreError
-from nacre.families.family import num_tasks
+from nacre.families.family import num_tasks, task_text
 from nacre.report import chart, evaluated_runs, family_charts, picture, run_charts, trials, video
 from nacre.report.chart import Chart
 from nacre.report.efficiency import WINDOW, compare
@@ -324,10 +324,7 @@ def _videos(agent: TrainedAgent, num: int, name: str) -> str:
     """Trials on tasks that are spread evenly over the test tasks, as videos."""
     chosen, images = trials.choose_tasks(agent.tasks.test, num), []
     for index in range(num_tasks(chosen)):
-        task = " ".join(
-            f"{name}=" + ",".join(repr(float(number)) for number in np.atleast_1d(value))
-            for name, value in describe(chosen, index).items()
-        )
+        task = task_text(chosen, index)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "trial.gif"
             video.record(agent, task, file, size=VIDEO_SIZE, frames_per_second=VIDEO_RATE)

@@ -92,7 +92,7 @@ def written_whole(out: Path) -> Iterator[Path]:
 
 
 def write_title(figure: Figure, experiment: Experiment, shown: str) -> None:
-    """Over all panels: which run it is, and what of it is shown, which goes on the sentence."""
+    """A title over all panels: the run, and what is shown of it."""
     run = f"{experiment.family.name}, {experiment.algorithm_name} ({experiment.preset}), seed {experiment.options.seed}"
     figure.suptitle(run + shown, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
 

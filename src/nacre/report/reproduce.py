@@ -55,7 +55,7 @@ def run(
 
     `time_limit` in minutes, for everything. `jobs`: runs are trained in processes of their own, this many at a time,
     and the figure is drawn when they have ended. Returns None when all steps are done; else what stopped them: the same
-    call goes on. Raises NacreError where a run failed.
+    call continues. Raises NacreError where a run failed.
     """
     executor = None if jobs is None else LocalExecutor(jobs)
     deadline = None if time_limit is None else time.monotonic() + 60 * time_limit
@@ -91,7 +91,7 @@ def _what_stopped(finished: Finished) -> str | None:
     if bad:
         failed = any(outcome.state == "failed" for outcome in bad)
         told = "; ".join(f"the run at {outcome.job.path} {outcome.state}: {outcome.told}" for outcome in bad)
-        raise (FailedError if failed else NacreError)(f"{told.rstrip('.')}; the same command goes on.")
+        raise (FailedError if failed else NacreError)(f"{told.rstrip('.')}; the same command resumes it.")
     return finished.stopped_by
 
 

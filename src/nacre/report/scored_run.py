@@ -19,7 +19,7 @@ from nacre.deploy.trained_agent import TrainedAgent, load
 from nacre.errors import DivergedError, NacreError
 from nacre.presets.trials import TrialSettings
 from nacre.report.data_step import DataStep, is_there
-from nacre.report.estimates import evaluation_steps, num_updates, steps_per_second
+from nacre.report.estimates import evaluation_steps, steps_per_second
 from nacre.report.steps import Cost, Line, is_trained, run_cost, trained, training_job
 from nacre.runs import checksums, files
 from nacre.runs.experiment import Experiment, from_preset, resolve
@@ -96,8 +96,8 @@ class ScoredRun:
             if stopped_by is not None:
                 return stopped_by
         agent = load(self.path)
-        if agent.grad_steps != num_updates(self.experiment):
-            raise NacreError(f"the last checkpoint of {self.path} is damaged; go on with 'nacre resume {self.path}'.")
+        if agent.grad_steps != self.experiment.settings.num_updates:
+            raise NacreError(f"the last checkpoint of {self.path} is damaged; resume with 'nacre resume {self.path}'.")
         for protocol in self._protocols_left():
             if deadline is not None and time.monotonic() >= deadline:
                 return "the time limit"
@@ -130,13 +130,13 @@ class ScoredRun:
     def _identity(self) -> dict[str, Any]:
         """What an evaluation's file must say to be of this run as it is."""
         return {
-            "grad_steps": num_updates(self.experiment), "data": self.data_id, "data_hash": self.experiment.data_hash,
-            "repeats": self.repeats, "checkpoint": self._checkpoint(),
+            "grad_steps": self.experiment.settings.num_updates, "data": self.data_id,
+            "data_hash": self.experiment.data_hash, "repeats": self.repeats, "checkpoint": self._checkpoint(),
         }  # fmt: skip
 
     def _checkpoint(self) -> str:
         """Which one this is of all that a run may have had at its last update: by what its files hold."""
-        listed = self.path / "checkpoints" / str(num_updates(self.experiment)) / checksums.FILE
+        listed = self.path / "checkpoints" / str(self.experiment.settings.num_updates) / checksums.FILE
         with files.reading(listed):
             return hashlib.sha256(listed.read_bytes()).hexdigest()[:16] if listed.is_file() else ""
 

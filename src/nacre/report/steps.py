@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from nacre.errors import NacreError
-from nacre.report.estimates import checkpoint_bytes, estimated_seconds, num_updates
+from nacre.report.estimates import checkpoint_bytes, estimated_seconds
 from nacre.runs import trainer
 from nacre.runs.checkpoints import Checkpoints
 from nacre.runs.directory import RunDirectory
@@ -107,11 +107,11 @@ def is_trained(chosen: Experiment, path: Path) -> bool:
     run = RunDirectory(path)
     if run.experiment != chosen:
         raise NacreError(f"the run at {path} has other settings than this figure's; move it away, or change --out.")
-    return Checkpoints(run.checkpoints, read_only=True).latest() == num_updates(chosen)
+    return Checkpoints(run.checkpoints, read_only=True).latest() == chosen.settings.num_updates
 
 
 def trained(chosen: Experiment, path: Path, deadline: float | None) -> str | None:
-    """Trains a run or goes on with it; what stopped it, if something did."""
+    """Trains a run or resumes it; what stopped it, if something did."""
     left = minutes_left(deadline)
     if path.exists():
         return trainer.resume([path], time_limit=left).stopped_by
@@ -130,4 +130,4 @@ def run_cost(chosen: Experiment) -> Cost:
     settings, family = chosen.settings, chosen.family
     counted = settings.update_flops(family.obs_dim, family.action_dim, family.task_dim) > 0
     seconds, size = estimated_seconds(chosen), checkpoint_bytes(chosen)
-    return Cost(settings.env_steps(family), num_updates(chosen), seconds, size, counted)
+    return Cost(settings.env_steps(family), chosen.settings.num_updates, seconds, size, counted)

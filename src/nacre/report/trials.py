@@ -185,7 +185,7 @@ def _draw_columns(figure: Figure, agent: TrainedAgent, trials: Trials, heights: 
 
 
 def task_text(tasks: Tasks, index: int) -> str:
-    """One task as `nacre adapt --task` takes it: 'goal=0.6,0.8', 'velocity=1.3'."""
+    """One task in short, for titles: 'goal=0.6,0.8', 'velocity=1.3'."""
     texts = []
     for name, value in describe(tasks, index).items():
         numbers = np.atleast_1d(value).round(2) + 0.0

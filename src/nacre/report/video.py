@@ -128,9 +128,12 @@ def _frames(filming: _Filming, seed: int, reports: list[EpisodeReport]) -> Itera
     drawn = 0
     for index in range(filming.episodes):
         obs, _ = env.reset(seed=seed) if index == 0 else env.reset()
-        total, solved = 0.0, False
+        total, solved, ended_by, frame = 0.0, False, "horizon", None
         for length in range(1, agent.family.horizon + 1):
             obs, reward, terminated, _, info = env.step(session.act(obs))
+            if info.get("diverged"):  # that step is left out, as in every trial
+                length, ended_by = length - 1, "truncated"
+                break
             session.observe(obs, reward, terminated=terminated)
             total, solved = total + reward, solved or info.get("success", False)
             last = terminated or length == agent.family.horizon
@@ -140,10 +143,10 @@ def _frames(filming: _Filming, seed: int, reports: list[EpisodeReport]) -> Itera
                 filming.progress(drawn, filming.episodes * -(-agent.family.horizon // filming.every))
                 yield frame
             if terminated:
+                ended_by = "terminated"
                 break
-        yield from [frame] * pause
-        report = agent.report_episode(index, total, length, session.memory)
-        report = report._replace(ended_by="terminated" if terminated else "horizon")
+        yield from [filming.frame(index, total) if frame is None else frame] * pause
+        report = agent.report_episode(index, total, length, session.memory)._replace(ended_by=ended_by)
         reports.append(report._replace(success=solved) if "success" in info else report)
         session.end_episode()
 

@@ -37,21 +37,21 @@ UNFINISHED = ".unfinished"
 _LEFTOVER = re.compile(rf"\d+({re.escape(UNFINISHED)}|\.orbax-checkpoint-tmp.*)")  # of this version, of one before
 
 OPTIONAL = "hypotheses"
-"""The part of the tree that a checkpoint need not have. A run that goes on makes it anew."""
+"""The part of the tree that a checkpoint need not have. A resumed run makes it anew."""
 
 Arrays = dict[str, np.ndarray]
 """The leaves of a checkpoint by name, as in 'state.networks.encoder.weights.0'; parts of a replay are memory maps."""
 
 
 class NoReplay(Damaged):
-    """A checkpoint whose replay was left behind: enough to act, not to go on."""
+    """A checkpoint whose replay was left behind: enough to act, not to resume."""
 
 
 class Checkpoints:
     """The checkpoints of one run, numbered by gradient updates. A save becomes visible only when it is complete."""
 
     def __init__(self, directory: Path, *, read_only: bool = False):
-        """Opens them to go on saving, or only to read, which may be done beside a process that is saving."""
+        """Opens them to continue saving, or only to read, which may be done beside a process that is saving."""
         self._directory = directory.absolute()
         if self._directory.exists() and not self._directory.is_dir():
             raise NacreError(f"{self._directory} is in the way: checkpoints go into a directory of that name; move it.")
@@ -105,7 +105,7 @@ class Checkpoints:
             kept = "there is none before it" if latest is None else f"the one at update {latest} is kept"
             raise NacreError(
                 f"the checkpoint {self.path(grad_steps)} could not be written ({reason_of(error)}); {kept}; make room "
-                f"or change the permissions there, then go on with 'nacre resume {self._directory.parent}'."
+                f"or change the permissions there, then resume with 'nacre resume {self._directory.parent}'."
             ) from error
 
     def prune(self, keep: Collection[int] = ()) -> None:
@@ -115,7 +115,7 @@ class Checkpoints:
                 self._remove(old)
 
     def cut_back(self, grad_steps: int) -> None:
-        """Removes the checkpoints after this update, where a run is to go on from it."""
+        """Removes the checkpoints after this update, where a run is to resume from it."""
         for newer in [step for step in self.steps() if step > grad_steps]:
             self._remove(newer)
 
@@ -190,7 +190,7 @@ class Checkpoints:
             return NacreError(f"the run at {run} has no checkpoint yet; continue it with 'nacre resume {run}'.")
         if all(isinstance(error, NoReplay) for error in failed):
             return NacreError(
-                f"the run at {run} has no replay ({failed[0]}), so it cannot go on, only act; restore it from a copy."
+                f"the run at {run} has no replay ({failed[0]}), so it can act, but not resume; restore it from a copy."
             )
         return NacreError(
             f"the run at {run} has a damaged checkpoint ({failed[0]}) and no good one; restore it, or train anew."
@@ -304,7 +304,7 @@ def _check_names(where: Path, wanted: set[str], saved: set[str], writer: str, wh
     here = importlib.metadata.version("nacre")
     if any(name.startswith("state.optimiser") for name in wanted - saved):
         raise NacreError(
-            f"the checkpoint {where} has no optimisers, so its run cannot go on, only act; push it anew with --whole."
+            f"the checkpoint {where} has no optimisers, so its run can act, but not resume; push it anew with --whole."
         )
     for names, what in ((wanted - saved, "lacks"), (saved - wanted if whole else set(), "has also")):
         if names:

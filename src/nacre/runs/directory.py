@@ -1,4 +1,4 @@
-"""The files of a run: config.json, tasks.json, metrics.csv, eval.csv, checkpoints/. It needs nothing else to go on."""
+"""The files of a run: config.json, tasks.json, metrics.csv, eval.csv, checkpoints/. It needs nothing else to resume."""
 
 from __future__ import annotations
 
@@ -59,8 +59,7 @@ class RunDirectory:
     def __repr__(self) -> str:
         with suppress(OSError):
             steps = [int(entry.name) for entry in self.checkpoints.iterdir() if entry.name.isdecimal()]
-            settings = self.experiment.settings
-            total = settings.iterations * settings.num_train_steps_per_iteration
+            total = self.experiment.settings.num_updates
             return f"RunDirectory('{self.path}': {self.experiment}, saved at update {max(steps, default=0)} of {total})"
         return f"RunDirectory('{self.path}': {self.experiment}, not saved yet)"
 
@@ -133,7 +132,7 @@ class RunDirectory:
             yield
 
     def record_resume(self, experiment: Experiment, grad_steps: int) -> None:
-        """Rewrites config.json as a run goes on, with what may have changed in `experiment` and what resumes it."""
+        """Rewrites config.json as a run resumes, with what may have changed in `experiment` and what resumes it."""
         before = json.loads((self.path / "config.json").read_text())
         resumed = [*before.get("resumed", []), {"grad_steps": grad_steps} | versions()]
         text = to_json(experiment, before.get("versions", {}), resumed, self.started_from)

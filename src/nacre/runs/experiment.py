@@ -191,7 +191,6 @@ def _with_data(experiment: Experiment, overrides: Mapping[str, Any]) -> Experime
                 f"{getattr(found.family, option)!r}; leave out --{option.replace('_', '-')}."
             )
     # An online method's preset has the numbers of other task sets: they are not what was asked for.
-    preset = None if experiment.algorithm.offline else from_preset(name, family.name, experiment.preset).settings
     numbers = {}
     for split in ("train", "test"):
         there, field = num_tasks(getattr(found, split)), f"num_{split}_tasks"
@@ -201,7 +200,7 @@ def _with_data(experiment: Experiment, overrides: Mapping[str, Any]) -> Experime
                 "tasks; name one with both by --data, or import it anew with both (docs/data.md)."
             )
         asked = getattr(experiment.settings, field)
-        asked = 0 if preset is not None and asked == getattr(preset, field) else asked
+        asked = asked if experiment.algorithm.offline or field in overrides else 0
         if asked > there:
             raise NacreError(
                 f"{field} is {asked}, but the data set '{source}' has {there} {split} tasks; change "

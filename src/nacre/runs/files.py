@@ -13,7 +13,7 @@ from nacre.errors import NacreError
 
 
 def notice(text: str) -> None:
-    """One sentence on stderr about what was mended or left out, while the command goes on."""
+    """One sentence on stderr about what was mended or left out, while the command continues."""
     print(f"nacre: {text}", file=sys.stderr)
 
 
@@ -29,8 +29,8 @@ def reason_of(error: Exception) -> str:
 
 
 @contextmanager
-def writing(file: Path, then: str = "go on with 'nacre resume'") -> Iterator[None]:
-    """Turns a refusal to write this file (full disk, no permission) into a NacreError; `then`: how to go on."""
+def writing(file: Path, then: str = "resume with 'nacre resume'") -> Iterator[None]:
+    """Turns a refusal to write this file (full disk, no permission) into a NacreError; `then`: how to continue."""
     try:
         yield
     except OSError as error:
@@ -52,7 +52,7 @@ def reading(file: Path) -> Iterator[None]:
         raise NacreError(f"{file} is damaged ({reason_of(error)}); restore it.") from error
 
 
-def replace(file: Path, content: bytes, then: str = "go on with 'nacre resume'") -> None:
+def replace(file: Path, content: bytes, then: str = "resume with 'nacre resume'") -> None:
     """Rewrites a file, whole or not at all; `then` as in `writing`."""
     draft = file.with_name(file.name + ".new")
     with writing(file, then):
@@ -61,7 +61,7 @@ def replace(file: Path, content: bytes, then: str = "go on with 'nacre resume'")
 
 
 @contextmanager
-def locked(folder: Path, refusal: str, then: str = "go on with 'nacre resume'") -> Iterator[None]:
+def locked(folder: Path, refusal: str, then: str = "resume with 'nacre resume'") -> Iterator[None]:
     """Makes sure that no other process works in this folder meanwhile: NacreError with `refusal` where another does.
 
     The lock ends with the process, however that ends; `then` as in `writing`.

@@ -1,4 +1,4 @@
-"""What a run's checkpoints hold, read back: to act, to go on, and to check that its tasks are still its tasks."""
+"""What a run's checkpoints hold, read back: to act, to continue, and to check that its tasks are still its tasks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Saved(NamedTuple):
     wall_seconds: np.float64
     train_tasks: Tasks
     test_tasks: Tasks
-    hypotheses: Any = None  # about tasks, of methods whose trials can explore by them; not needed to go on
+    hypotheses: Any = None  # about tasks, of methods whose trials can explore by them; not needed to continue
 
 
 def fresh(run: RunDirectory) -> Saved:

@@ -54,7 +54,7 @@ class Sinks:
     @property
     def total(self) -> int:
         """Updates of the whole run."""
-        return int(self._settings.iterations * self._settings.num_train_steps_per_iteration)
+        return self._settings.num_updates
 
     def __enter__(self) -> Sinks:
         self._watch(self._progress.start)
@@ -130,7 +130,7 @@ class Sinks:
             self._say(f"done: {state.env_steps} env steps{score}; try 'nacre evaluate {path}'")
         else:
             self._say(
-                f"stopped by {reason} at update {state.grad_steps}, checkpoint saved; go on with 'nacre resume {path}'"
+                f"stopped by {reason} at update {state.grad_steps}, checkpoint saved; resume with 'nacre resume {path}'"
             )
 
     def _log(self, state: Any, values: dict[str, float]) -> None:
@@ -145,7 +145,7 @@ class Sinks:
         try:
             action()
         except Exception as error:
-            self._say(f"{name} failed ({reason_of(error)}); the run goes on without it; its CSV tables hold all.")
+            self._say(f"{name} failed ({reason_of(error)}); the run continues without it; its CSV tables hold all.")
             failed = self._sinks.pop(name, None)
             if isinstance(failed, TensorBoard):  # others may wait for the network
                 with suppress(Exception):

@@ -1,4 +1,4 @@
-"""What a run goes on with: its settings, those that may change changed."""
+"""Settings of a resumed run: those of config.json, with the changes that `nacre resume` allows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def changed(run: RunDirectory, iterations: int | None, devices: int | None) -> E
 
 
 def check_alike(runs: Sequence[RunDirectory], experiments: Sequence[Experiment]) -> None:
-    """Runs go on side by side only if they differ in nothing but seed and preset name."""
+    """Runs resume side by side only if they differ in nothing but seed and preset name."""
 
     def seedless(experiment: Experiment) -> Experiment:
         options = dataclasses.replace(experiment.options, seed=0)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 class Shown:
     """Shows things on stderr. Where that is gone (a closed terminal, a pipe whose reader ended), nothing is shown any
-    more, and the work goes on."""
+    more, and the work continues."""
 
     def __init__(self) -> None:
         self._watched = True

@@ -22,19 +22,19 @@ FLUSH_SECONDS = 60.0
 
 
 class Sink(Protocol):
-    """What a run reports to. Whatever it raises is told once; the run goes on without it."""
+    """What a run reports to. Whatever it raises is told once; the run continues without it."""
 
     def log(self, values: Mapping[str, float], grad_steps: int, env_steps: int) -> None:
         """Numbers by name, such as update/kl or test/return_episode_2, after so many gradient and environment steps.
 
-        A run that goes on after a kill reports again what it had reported since its last checkpoint.
+        A run that resumes after a kill reports again what it had reported since its last checkpoint.
         """
 
     def flush(self) -> None:
         """A checkpoint follows: what was logged is not reported again."""
 
     def close(self) -> None:
-        """The run is done, or stopped; another process may go on with it."""
+        """The run is done, or stopped; another process may resume it."""
 
 
 def wanted() -> list[str]:
@@ -56,7 +56,7 @@ def check(wandb: bool) -> None:
 
 
 def starters(run: RunDirectory, grad_steps: int, wandb: bool) -> dict[str, Callable[[], Sink]]:
-    """How each sink of the run is begun, by its name. `grad_steps`: where the run goes on."""
+    """How each sink of the run is begun, by its name. `grad_steps`: where the run resumes."""
     found: dict[str, Callable[[], Sink]] = {
         "TensorBoard": lambda: TensorBoard(run.path / "tensorboard", grad_steps + 1)
     }

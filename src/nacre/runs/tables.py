@@ -85,7 +85,7 @@ def restore(file: Path, copy: Path) -> None:
 def check_complete(file: Path, grad_steps: int) -> None:
     """Refuses a table whose last row is older than this update, where its run has no copy of it.
 
-    An empty file in its place is accepted: somebody who cannot restore it wants to go on without its rows.
+    An empty file in its place is accepted: somebody who cannot restore it wants to continue without its rows.
     """
     if _exists(file) and not _text(file):
         return
@@ -94,7 +94,7 @@ def check_complete(file: Path, grad_steps: int) -> None:
         last = f"ends at update {steps[-1]}" if len(steps) else "has no rows"
         raise NacreError(
             f"{file} {last}, but the checkpoint is of update {grad_steps}; restore that file, or put an empty file in "
-            "its place to go on without those rows."
+            "its place to continue without those rows."
         )
 
 

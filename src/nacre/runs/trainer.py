@@ -85,7 +85,7 @@ def resume(
     """Continues runs exactly where their last good checkpoints stand; `iterations` sets a new total,
     `devices` how many to train on.
 
-    Several runs go on side by side, from the newest update of which all have a checkpoint; they must differ in
+    Several runs resume side by side, from the newest update of which all have a checkpoint; they must differ in
     nothing but their seed. A run that is complete is left as it is.
     """
     stop = StopRequest(time_limit)
@@ -173,7 +173,7 @@ class _Training:
             self._scores[int(state.grad_steps)] = float(evaluation.returns[..., -1].mean())
 
     def show(self, state: Any, on_iteration: OnIteration) -> None:
-        """Shows the caller the iteration, and logs the numbers that he gives."""
+        """Shows the caller the iteration, and logs the numbers that it gives."""
         counters = int(state.meta_iterations), int(state.env_steps), int(state.grad_steps)
         returned = on_iteration(Iteration(self.run, *counters, self._means, self._returns))
         self.sinks.extra(state, extra_metrics(returned))
@@ -214,7 +214,9 @@ def _run(
             run.restore_tables(one.path(begin_at), begin_at, num_updates)
     if (begin_at or 0) >= settings.iterations * num_updates:
         for run in runs:
-            notice(f"the run at {run.path} is complete: {settings.iterations} iterations; raise --iterations to go on.")
+            notice(
+                f"the run at {run.path} is complete: {settings.iterations} iterations; raise --iterations to continue."
+            )
         return None
     num_devices = experiment.options.devices
     if num_devices == 1:  # several compile their program when they first need it
@@ -234,7 +236,7 @@ def _run(
         _Training(*parts, started, wandb, named=len(runs) > 1) for parts in zip(runs, checkpoints, saved, strict=True)
     ]
     del saved
-    if origin is not None:  # a run that is killed soon goes on from there too
+    if origin is not None:  # a run that is killed soon resumes from there too
         for each, state in zip(training, states, strict=True):
             each.save(state)
     return _train(training, states, stop, on_iteration)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,7 +43,8 @@ def find_origin(path: Path, experiment: Experiment) -> Origin:
         raise NacreError(f"{name} has no networks to start from; leave out --from.")
     state = load_state(run, with_buffers=False)
     begun = jax.eval_shape(lambda: experiment.algorithm.init(experiment.family, experiment.settings, 0))
-    here, there = _named(begun), _named(transfer(begun, state))
+    taken = transfer(begun, state)
+    here, there = _named(begun), _named(taken)
     for part in [*here, *there]:
         sizes = [tuple(leaves[part].shape) if part in leaves else None for leaves in (here, there)]
         if sizes[0] != sizes[1]:
@@ -49,6 +52,13 @@ def find_origin(path: Path, experiment: Experiment) -> Origin:
             raise NacreError(
                 f"the networks of the run at {path} are others: {part} is {told[1]} in them, but {told[0]} in the new "
                 "run's; give both the same settings, and families of the same sizes."
+            )
+    own, theirs = _options(begun), _options(taken)
+    for part in own:
+        if own[part] != theirs[part]:
+            raise NacreError(
+                f"the networks of the run at {path} compute something else: {part} is {theirs[part]} in them, but "
+                f"{own[part]} in the new run's; give both the same settings."
             )
     digest = hashlib.sha256()
     for part, leaf in there.items():
@@ -64,6 +74,22 @@ def started_from(state: Any, origin: Origin) -> Any:
     own = jax.tree.leaves(state)
     taken = [leaf if leaf is before else jnp.array(leaf) for leaf, before in zip(leaves, own, strict=True)]
     return jax.tree.unflatten(jax.tree.structure(state), taken)
+
+
+def _options(tree: Any, path: str = "") -> dict[str, Any]:
+    """What the networks in a tree compute besides their weights, such as 'critics.normalised'; not the precision."""
+    if isinstance(tree, eqx.Module):
+        fields = {field.name: field.metadata.get("static", False) for field in dataclasses.fields(tree)}
+        parts = {name: getattr(tree, name) for name in fields}
+        options = {f"{path}{name}": parts[name] for name, static in fields.items() if static and name != "precision"}
+        inside = {name: part for name, part in parts.items() if not fields[name]}
+    elif isinstance(tree, tuple | list):
+        options, inside = {}, dict(zip(getattr(tree, "_fields", map(str, range(len(tree)))), tree, strict=True))
+    else:
+        options, inside = {}, tree if isinstance(tree, dict) else {}
+    for name, part in inside.items():
+        options |= _options(part, f"{path}{name}.")
+    return options
 
 
 def _leaves(tree: Any) -> list[tuple[Any, Any]]:

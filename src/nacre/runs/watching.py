@@ -1,4 +1,4 @@
-"""What a caller of `nacre.train` is shown after every meta-iteration, and the numbers that he adds to the logs."""
+"""What a caller of `nacre.train` sees after every meta-iteration, and what the caller adds to the logs."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import numpy as np
 from nacre.errors import NacreError
 from nacre.families.blame import CONTRACT, BrokenContract, failure, short
 from nacre.families.catalog import is_built_in, make_family
-from nacre.families.family import Family, num_tasks, take
+from nacre.families.family import Family, num_tasks, take, task_text
 from nacre.simulation import rollout
 from nacre.types import Agent, Episode, Tasks, select
 
@@ -207,7 +207,7 @@ def _rows(tasks: Tasks) -> Iterator[Any]:
 
 def _text(family: Family) -> None:
     tasks = take(_sampled(family, 2), slice(0, 1))
-    text = " ".join(f"{name}={','.join(map(repr, np.ravel(values).tolist()))}" for name, values in tasks.items())
+    text = task_text(tasks)
     parsed = family.parse_task(text, allow_ood=True)
     if set(parsed) != set(tasks) or not _same(tasks, parsed):
         raise BrokenContract(f"{family.name}'s parse_task reads '{text}' as {short(parsed)}.", "text")
@@ -265,8 +265,8 @@ def _play_faults(family: Family, faults: dict[str, str]) -> list[str]:
     elif not _tasks_differ(tasks):
         pass  # a family of one task
     elif all(np.array_equal(a, b) for a, b in zip(others, first, strict=True)):
-        paid = others[1][others[-1]]
-        if (paid == paid.flat[0]).all():  # a sparse reward that random actions do not find, perhaps
+        rewards = others[1][others[-1]]
+        if (rewards == rewards.flat[0]).all():  # a sparse reward that random actions do not find, perhaps
             warns.append("difference")
         faults["difference"] = str(BrokenContract(
             f"the tasks of {family.name} make no difference: with the same seed and the same actions, episodes of "

@@ -54,7 +54,7 @@ def check_episode(family: Family, result: Episode) -> None:
 
 
 def _report_divergence(family: Family, result: Episode) -> None:
-    """Tells how many episodes the physics ended. BrokenContract where nothing but that happened: nobody would go on."""
+    """Tells how many episodes the physics ended. BrokenContract where no episode had a step."""
     if result.diverged is None or not np.asarray(result.diverged).any():
         return
     number, num_lanes = int(np.sum(result.diverged)), len(result.diverged)

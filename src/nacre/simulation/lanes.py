@@ -31,7 +31,7 @@ class Lanes(Protocol):
         """Starts an episode in all lanes, or in those listed; observations [lane, obs_dim], float32.
 
         `task` has a task for every lane. Each generator serves an equal share of the lanes that start. The other lanes
-        go on where they were; their rows of the observations mean nothing.
+        continue where they were; their rows of the observations mean nothing.
         """
 
     def step(self, action: np.ndarray, task: Tasks, lanes: np.ndarray | None = None) -> LaneStep:

@@ -14,7 +14,7 @@ HALF_HEIGHT = 1.5
 """Of the plane that is drawn about the origin, in its units; it is as wide as the picture."""
 GOAL_RADIUS, ROBOT_RADIUS = 0.08, 0.05
 PALE = (214, 240, 231)
-"""Of the disc within which a goal pays."""
+"""Colour of the disc in which a goal gives a reward."""
 
 
 class PointPicture:

@@ -288,7 +288,7 @@ def _observe_act(
     agent: Agent, params: Any, memory: Any, transition: Any, alive: Any, obs: Any, key: Key, time: Any, told: Any,
     *, explore: bool,
 ) -> tuple[Any, Any]:  # fmt: skip
-    """Observes a step, then acts. `alive` [2, lane]: the lanes that took the step, and those that go on after it; None
+    """Observes a step, then acts. `alive` [2, lane]: the lanes that took the step, and those that continue; None
     where all did and do. `told`: (task, key) where the agent is told in between that the task has changed, else None.
 
     The memory given is used up and changed in place: what does not change is not copied, however large (MAML keeps all

@@ -72,7 +72,7 @@ def run_jobs(
     """Does all jobs of the source that are not done, in their order, as many at a time as the executor takes.
 
     `time_limit` in minutes, for everything. The first Ctrl-C or SIGTERM asks all processes to save a checkpoint and
-    end, and waits for them; a second ends them at once. However this function is left, none of its processes goes on,
+    end, and waits for them; a second ends them at once. However this function is left, none of its processes continues,
     except where the executor leaves them to a cluster.
     """
     stop = StopRequest(time_limit)

@@ -22,7 +22,7 @@ class Handle(Protocol):
     """A command under way."""
 
     def poll(self) -> Ended | None:
-        """How it ended; None while it goes on."""
+        """How it ended; None while it continues."""
 
     def stop(self) -> None:
         """Asks it to save a checkpoint and end."""
@@ -38,4 +38,4 @@ class Executor(Protocol):
         """Whether another command can be started now."""
 
     def start(self, job: Job, flags: Sequence[str] = ()) -> Handle:
-        """Starts the command of nacre with which the job goes on, with these flags besides."""
+        """Starts the command of nacre with which the job continues, with these flags besides."""

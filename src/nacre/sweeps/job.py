@@ -1,4 +1,4 @@
-"""A job: train or resume one run directory. Whoever does it may die at any time; the next one goes on."""
+"""A job: train or resume one run directory. Whoever does it may die at any time; the next one continues."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from nacre.errors import NacreError
 from nacre.families.family import num_tasks
+from nacre.presets.trials import TrialSettings
 from nacre.runs import tables
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import Experiment
@@ -33,8 +34,7 @@ class Job(NamedTuple):
     @property
     def total(self) -> int:
         """Updates of the whole run."""
-        settings = self.experiment.settings
-        return int(settings.iterations * settings.num_train_steps_per_iteration)
+        return self.experiment.settings.num_updates
 
     def check(self) -> None:
         """Raises NacreError where something else than this run stands in its place."""
@@ -43,7 +43,19 @@ class Job(NamedTuple):
         if exists and RunDirectory(self.path).experiment != self.experiment:
             raise NacreError(
                 f"the run at {self.path} has other settings; choose another place with --out, replace it with "
-                "--overwrite, or go on with it by 'nacre resume'."
+                "--overwrite, or resume it with 'nacre resume'."
+            )
+        if exists:
+            self._check_origin()
+
+    def _check_origin(self) -> None:
+        """Raises NacreError where the run in its place started from other networks than the command names by --from."""
+        record, asked = RunDirectory(self.path).started_from, _value_of("--from", self.begin)
+        there = None if record is None else str(record["run"])
+        if (there and Path(there).resolve()) != (asked and Path(asked).resolve()):
+            raise NacreError(
+                f"the run at {self.path} started from {there or 'fresh networks'}, not from "
+                f"{asked or 'fresh networks'}; choose another place with --out, or replace it with --overwrite."
             )
 
     def is_done(self) -> bool:
@@ -55,8 +67,16 @@ class Job(NamedTuple):
         return self.path.exists() and is_locked(self.path)
 
     def command(self) -> list[str]:
-        """The arguments of nacre with which the job goes on from where its run directory stands."""
+        """The arguments of nacre with which the job resumes from where its run directory stands."""
         return command_for(self.path, self.begin, self.flags)
+
+
+def _value_of(flag: str, command: Sequence[str]) -> str | None:
+    """The value of a flag of this command, in either form; None without it."""
+    for arg, after in zip(command, [*command[1:], None], strict=True):
+        if arg == flag or arg.startswith(f"{flag}="):
+            return after if arg == flag else arg.partition("=")[2]
+    return None
 
 
 def command_for(path: Path, begin: Sequence[str], flags: Sequence[str]) -> list[str]:
@@ -116,8 +136,8 @@ def _num_rows(evaluations: dict[str, np.ndarray], update: int) -> int:
 def _rows_of_an_evaluation(path: Path) -> int:
     """How many rows an evaluation of this run has on test tasks: one an episode of every trial."""
     run = RunDirectory(path)
-    settings = run.experiment.settings
-    return num_tasks(run.tasks.test) * settings.num_evaluation_repeats * settings.num_evaluation_episodes
+    trials = TrialSettings.of(run.experiment.settings)
+    return num_tasks(run.tasks.test) * trials.repeats * trials.episodes
 
 
 def score_of(path: Path) -> float | None:

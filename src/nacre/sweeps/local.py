@@ -42,7 +42,7 @@ class LocalProcess:
         return self._process.pid
 
     def poll(self) -> Ended | None:
-        """How it ended; None while it goes on."""
+        """How it ended; None while it continues."""
         if self._how is None and self._process.poll() is not None:
             self._how = self._ended(self._process.wait())
         return self._how

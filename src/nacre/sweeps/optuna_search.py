@@ -28,8 +28,8 @@ STATES = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed"}
 class OptunaSearch:
     """Jobs that a study suggests. A trial is a run, scored by its last evaluation on test tasks.
 
-    Everything is in the journal and in the run directories: whoever opens them goes on, with the trials first that were
-    under way.
+    Everything is in the journal and in the run directories: whoever opens them resumes, with the unfinished
+    trials first.
     """
 
     def __init__(self, spec: Spec, flags: tuple[str, ...] = ()):

@@ -53,7 +53,7 @@ class RayHandle:
         self._how: Ended | None = None
 
     def poll(self) -> Ended | None:
-        """How it ended; None while it goes on, or waits for a machine."""
+        """How it ended; None while it continues, or waits for a machine."""
         if self._how is None and self._ray.wait([self._answer], timeout=0)[0]:
             try:
                 self._how = Ended(*self._ray.get(self._answer))

@@ -56,7 +56,7 @@ def sweep(
 
     `spec` is a TOML file or the same as a dictionary (docs/sweeps.md); `out` the folder of its runs, in place of the
     one that it names. `on`: processes on this machine, the Ray cluster at `address`, or SLURM. `jobs`: so many at a
-    time; `cores` and `gpus` of each. `time_limit` in minutes, for everything. The same call goes on where one was
+    time; `cores` and `gpus` of each. `time_limit` in minutes, for everything. The same call resumes where one was
     stopped. A run that failed raises nothing: `outcomes` tells what became of each. Raises NacreError for a sweep that
     cannot be done, before anything is written.
     """

@@ -1,4 +1,4 @@
-"""Jobs on a SLURM cluster, by submitit: they lie in its queue, and go on when the process that submitted them ends."""
+"""Jobs on a SLURM cluster, by submitit: they wait in its queue, and outlive the process that submitted them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class SlurmHandle:
         self._how: Ended | None = None
 
     def poll(self) -> Ended | None:
-        """How it ended; None while it goes on or waits."""
+        """How it ended; None while it continues or waits."""
         if self._how is None:
             self._how = self._told() or self._lost()
         return self._how
@@ -156,7 +156,7 @@ class SlurmExecutor:
         return self._handles[-1]
 
     def _before(self, files: Path) -> Any:
-        """The job that an earlier call submitted for this run, where it waits or goes on still."""
+        """The job that an earlier call submitted for this run, where it waits or continues still."""
         if files.with_suffix(".ended").exists() or files.with_suffix(".stop").exists():
             return None
         with suppress(OSError):

@@ -51,7 +51,7 @@ def told(finished: Finished) -> int:
             print(f"nacre: the run at {outcome.job.path} {outcome.state}: {outcome.told}", file=sys.stderr)
     states = {outcome.state for outcome in finished.outcomes}
     if finished.stopped_by is not None:
-        print(f"nacre: stopped by {finished.stopped_by}; the same command goes on", file=sys.stderr)
+        print(f"nacre: stopped by {finished.stopped_by}; the same command resumes it", file=sys.stderr)
     if "failed" in states:
         return 1
     if "refused" in states:

@@ -67,7 +67,7 @@ class StderrView:
         """A process does it from now on."""
         now = progress_of(job.path)
         place = f" at update {now.grad_steps}" if now.grad_steps else ""
-        self._say(f"{self._name(job)} {'goes on' if job.path.exists() else 'begins'}{place}")
+        self._say(f"{self._name(job)} {'continues' if job.path.exists() else 'begins'}{place}")
         if job.path not in self._lines:
             self._add(job, "at work", start=True)
         else:
@@ -80,7 +80,7 @@ class StderrView:
     def died(self, job: Job, told: str) -> None:
         """Its process died, and it is taken up again."""
         self._close(job, "died")
-        self._say(f"{self._name(job)} was {told}; it goes on from its last checkpoint")
+        self._say(f"{self._name(job)} was {told}; it resumes from its last checkpoint")
 
     def ended(self, outcome: Outcome) -> None:
         """No process will do it any more."""

@@ -1,7 +1,7 @@
 /* ---------------------------------------------------------------------------------------------------------------------
    A trial: one step at a time */
 
-/* All that is known between two steps: copy it, or write its bytes to a file, and go on with it after a restart. */
+/* All that is known between two steps: copy it, or write its bytes to a file, and resume from them after a restart. */
 typedef struct {
     nacre_key act_key, end_key;
     uint32_t num_steps;
