@@ -1,4 +1,4 @@
-"""A tiny data set that tests make up: point-robot, three training and two test tasks, episodes of several lengths."""
+"""A tiny data set that tests make up: point-robot, three train and two test tasks, episodes of several lengths."""
 
 from __future__ import annotations
 

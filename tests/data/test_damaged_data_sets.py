@@ -194,7 +194,7 @@ def test_a_folder_may_be_named_instead(data_set: DataSet, tmp_path: Path) -> Non
 def test_tasks_without_data_are_told(root: Path) -> None:
     with made_up.writer() as writer:
         writer.add([made_up.episode(0, "train", 0), made_up.episode(2, "train", 0)])
-    with pytest.raises(NacreError, match=r"no data \(task 1\) in its training tasks"):
+    with pytest.raises(NacreError, match=r"no data \(task 1\) in its train tasks"):
         writer.close().logs("train", 0.9)
     with pytest.raises(NacreError, match="no data in its test tasks by other tasks' policies"):
         writer.close().logs("other", 0.9)

@@ -226,6 +226,14 @@ def test_a_fine_tuning_that_was_stopped_goes_on_bit_for_bit(
     assert (tmp_path / "out" / "finetune.json").read_text() == plan
     with pytest.raises(nacre.NacreError, match=r"another fine-tuning, with settings\.learning_rate 0\.005"):
         nacre.fine_tune(agent, tmp_path / "out", dataclasses.replace(QUICK, learning_rate=1e-3))
+    file = tmp_path / "out" / "finetune.json"
+    kept = json.loads(file.read_text())
+    file.write_text(json.dumps(kept | {"networks_sha256": "0" * 64}))  # of a run that was trained anew since
+    with pytest.raises(nacre.NacreError, match="another fine-tuning, with networks_sha256"):
+        nacre.fine_tune(agent, tmp_path / "out", QUICK)
+    del kept["networks_sha256"]  # begun by a version that did not record it
+    file.write_text(json.dumps(kept))
+    np.testing.assert_array_equal(nacre.fine_tune(agent, tmp_path / "out", QUICK).after, whole.after)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import time
 from collections import deque
@@ -26,6 +27,7 @@ from nacre.learning.fine_tuning import width
 from nacre.presets import protocols
 from nacre.presets.fine_tuning import FineTuneSettings
 from nacre.presets.trials import TrialSettings
+from nacre.runs import arrays
 from nacre.runs.experiment import to_json
 from nacre.runs.memory import memory_limit
 from nacre.runs.pace import duration
@@ -146,8 +148,12 @@ def _plan(
 ) -> dict[str, Any]:
     run = json.loads(to_json(agent.experiment, {}))
     del run["options"]["checkpoint_minutes"]
+    networks = hashlib.sha256()
+    for name, values in sorted(arrays.named(agent.params).items()):
+        networks.update(name.encode() + np.asarray(values).tobytes())
     return {
-        "run": run, "checkpoint": agent.grad_steps, "data": "" if data is None else data.id,
+        "run": run, "checkpoint": agent.grad_steps, "networks_sha256": networks.hexdigest(),
+        "data": "" if data is None else data.id,
         "data_hash": "" if data is None else data.content_hash, "tasks": which, "task": _lists(problem.tasks),
         "protocol": trials.protocol, "context_transitions": trials.context_transitions, "seed": seed,
         "settings": dataclasses.asdict(problem.settings),

@@ -80,7 +80,8 @@ class Directory:
             then, now = (_flat(one) for one in (there, told))
         except (OSError, ValueError, AttributeError) as error:
             raise NacreError(f"{file} cannot be used ({error}); choose another --out.") from error
-        names = [name for name in {**now, **then} if name != GROWS]
+        old = {"networks_sha256"} - set(then)  # begun by a version that did not record it
+        names = [name for name in {**now, **then} if name != GROWS and name not in old]
         changed = [f"{name} {then.get(name)!r}"[:80] for name in names if then.get(name) != now.get(name)]
         if changed:
             raise NacreError(
