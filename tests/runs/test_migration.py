@@ -161,3 +161,14 @@ def test_fields_that_came_later_have_their_defaults() -> None:
     assert completed({"needed": 1, "later": [0, 5], "stranger": 2}, Settings) == {
         "needed": 1, "later": [0, 5], "made": [3], "stranger": 2
     }  # fmt: skip
+
+
+def test_a_setting_that_is_gone_is_left_out_where_it_changed_nothing() -> None:
+    written = json.loads(to_json(resolve("rl2", "point-robot", "smoke"), {}))
+    for value in (False, True):
+        written["settings"]["inner_bootstrap"] = value
+        if value:
+            with pytest.raises(NacreError, match="it has inner_bootstrap, which this version of nacre does not have"):
+                from_json(json.dumps(written))
+        else:
+            assert from_json(json.dumps(written)) == resolve("rl2", "point-robot", "smoke")

@@ -90,9 +90,6 @@ class Adapted(NamedTuple):
 def adapt_value(networks: Networks, logged: Logged, num_steps: int, config: MacawSettings) -> Weights:
     """phi' = phi - eta1 grad L_V(phi), `num_steps` times."""
     target = logged.return_to_go
-    if config.inner_bootstrap and config.bootstrap != "none":
-        target = target + expected_after_end(all_weights(networks.value), logged, config)
-    target = jax.lax.stop_gradient(target)
     own_rates = rates(networks.value, networks.value_rates, config)
     if config.split_inner_batch and num_steps > 1:
         parts = in_parts((logged, target), num_steps)

@@ -17,8 +17,6 @@ import numpy as np
 from nacre.benchmark import sizes
 from nacre.benchmark.result import Result
 
-RUNTIMES = ("numpy", "onnx", "c")
-
 _NUMPY = """
 import json, os, sys, time
 sys.path.insert(0, ".")

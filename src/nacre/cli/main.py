@@ -118,7 +118,3 @@ def _unraisable(raised: Any) -> None:
     """Keeps to itself that reads of a damaged checkpoint end after Orbax stopped waiting for them."""
     if not (isinstance(raised.exc_value, RuntimeError) and "Event loop is closed" in str(raised.exc_value)):
         sys.__unraisablehook__(raised)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

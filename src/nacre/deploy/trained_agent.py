@@ -20,7 +20,7 @@ from nacre.deploy.sharing import HUB, fetched
 from nacre.deploy.trial_reports import EpisodeReport, TrialReport
 from nacre.errors import NacreError
 from nacre.families.checked_environment import refuse_running_statistics
-from nacre.families.family import TaskSet, num_tasks, take
+from nacre.families.family import TaskSet, describe, num_tasks
 from nacre.presets.settings import MethodSettings
 from nacre.presets.trials import TrialOptions, TrialSettings
 from nacre.runs.compilation_cache import use_compilation_cache
@@ -396,8 +396,3 @@ def agent_of(run: RunDirectory, saved: Saved) -> TrainedAgent:
     networks = None if experiment.algorithm.critics is None else experiment.algorithm.critics(state)
     known = functools.partial(hypotheses_of, run, saved)
     return TrainedAgent(experiment, run.tasks, params, grad_steps, known, run, networks)
-
-
-def describe(tasks: Tasks, index: int) -> dict[str, Any]:
-    """One task as plain numbers and lists."""
-    return {name: value.tolist() for name, value in take(tasks, index).items()}

@@ -30,6 +30,11 @@ def take(tasks: Tasks, index: Any) -> Tasks:
     return {name: values[index] for name, values in tasks.items()}
 
 
+def describe(tasks: Tasks, index: int) -> dict[str, Any]:
+    """One task as plain numbers and lists."""
+    return {name: value.tolist() for name, value in take(tasks, index).items()}
+
+
 def task_text(tasks: Tasks, index: int = 0) -> str:
     """A task as `Family.parse_task` reads it, exactly: 'velocity=1.3', 'goal=0.6,0.8'."""
     values = take(tasks, index)

@@ -17,9 +17,9 @@ from nacre.algorithms.registry import ALGORITHMS
 from nacre.data import contexts
 from nacre.deploy import logged_tasks
 from nacre.deploy.session import seed_key
-from nacre.deploy.trained_agent import TrainedAgent, describe, load
+from nacre.deploy.trained_agent import TrainedAgent, load
 from nacre.errors import NacreError
-from nacre.families.family import num_tasks
+from nacre.families.family import describe, num_tasks
 from nacre.fine_tuning import loop
 from nacre.fine_tuning.loop import Problem, Round
 from nacre.fine_tuning.work import Directory, History, nothing_yet

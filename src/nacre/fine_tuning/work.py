@@ -23,6 +23,7 @@ from nacre.errors import NacreError
 from nacre.fine_tuning.loop import Round, State
 from nacre.learning.fine_tuning import Replay
 from nacre.runs import arrays, files, tables
+from nacre.runs.migration import GONE
 
 FORMAT = 1
 COLUMNS = ("round", "env_steps", "task", "return", "noisy_return")
@@ -81,6 +82,7 @@ class Directory:
         except (OSError, ValueError, AttributeError) as error:
             raise NacreError(f"{file} cannot be used ({error}); choose another --out.") from error
         old = {"networks_sha256"} - set(then)  # begun by a version that did not record it
+        old |= {name for name in set(then) - set(now) if name.rpartition(".")[2] in GONE}
         names = [name for name in {**now, **then} if name != GROWS and name not in old]
         changed = [f"{name} {then.get(name)!r}"[:80] for name in names if then.get(name) != now.get(name)]
         if changed:

@@ -26,7 +26,6 @@ from nacre.learning.soft_actor_critic import Inferred, Metrics, min_q_value, q_v
 from nacre.presets.offline_context import OfflineContextSettings
 from nacre.types import Key, Transition
 
-NUM_CRITICS = 2
 LOG_STD_LIMITS = (-5.0, 2.0)
 """Limits of log std in the Gaussian whose likelihood of logged actions is used."""
 OUTPUT_PENALTY = 1e-3

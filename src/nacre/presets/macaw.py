@@ -137,8 +137,6 @@ class MacawSettings(TransformSettings):
     bootstrap: Literal["masked", "none", "unmasked"] = "masked"
     """Value that is added after the last step of an episode, in advantages and in the outer value loss. masked: V of
     the last observation, unless the task terminated there. none: 0. unmasked: always V, as in the released code."""
-    inner_bootstrap: bool = False
-    """Adds the value of `bootstrap` in the inner value loss too."""
     target_share: float = 1.0
     """Mixes two value networks for V of the last observation in the outer value loss: this share of the adapted
     weights, and the rest of the unadapted weights. The released code has 0.1."""

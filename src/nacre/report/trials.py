@@ -15,8 +15,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Arc, Circle, Rectangle
 from matplotlib.ticker import NullFormatter
 
-from nacre.deploy.trained_agent import TrainedAgent, agent_of, describe
-from nacre.families.family import Family, num_tasks, take
+from nacre.deploy.trained_agent import TrainedAgent, agent_of
+from nacre.families.family import Family, describe, num_tasks, take
 from nacre.families.point import PointRobot
 from nacre.report import picture
 from nacre.runs.directory import RunDirectory

@@ -26,6 +26,10 @@ _CONTEXTS = {
 }  # fmt: skip
 
 
+GONE: dict[str, Any] = {"inner_bootstrap": False}
+"""Settings that are gone, with the value that changed nothing."""
+
+
 def completed(told: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
     """Fields of a dataclass as JSON has them. A missing field gets its default, which by convention means "as before".
 
@@ -44,13 +48,19 @@ def completed(told: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
 def migrated(data: dict[str, Any], family: type[Family]) -> dict[str, Any]:
     """The contents of a config.json in the fields of today. Raises NacreError where these cannot say the same."""
     schema = data.get("schema", 1)
-    if schema == SCHEMA:
-        return data
-    if schema != 1:
+    if schema not in (1, SCHEMA):
         raise NacreError(
             f"its schema is {str(schema)[:20]}, which this version of nacre does not know; install a newer one."
         )
     settings = dict(data["settings"])
+    for name, value in GONE.items():
+        if settings.pop(name, value) != value:
+            raise NacreError(
+                f"it has {name}, which this version of nacre does not have; install the version named in its "
+                "config.json."
+            )
+    if schema == SCHEMA:
+        return {**data, "settings": settings}
     settings = {_EPISODES.get(name, name): _as_episodes(name, value, family) for name, value in settings.items()}
     if data["algorithm"] == "pearl":
         settings = _one_context(settings, family)
