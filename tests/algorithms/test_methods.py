@@ -94,10 +94,10 @@ def test_products_of_on_policy_learning_ask_for_full_precision():
     """What XLA is asked for, also of gradients: a GPU rounds the factors of a product unasked."""
     policy = rl2.RecurrentPolicy(3, 2, Rl2Settings(hidden_dim=4), key=jax.random.key(0))
     seen, shape = jnp.ones((2, 5, 7)), (2, 5)
-    trials = rl2.Trials(seen, jnp.ones((*shape, 2)), jnp.ones(shape, bool), jnp.ones(shape), jnp.ones(shape))
+    trials = rl2.Trials(seen, jnp.ones((*shape, 2)), jnp.ones(shape, bool), jnp.ones(shape))
     rollouts = on_policy.Rollouts(jnp.ones((*shape, 3)), jnp.ones((*shape, 2)), jnp.ones(shape), jnp.ones(shape, bool))
     programs = {
-        "ppo": jax.make_jaxpr(jax.grad(lambda x: rl2.ppo_loss(x, trials, Rl2Settings())[0]))(policy),
+        "ppo": jax.make_jaxpr(jax.grad(lambda x: rl2.ppo_loss(x, trials, jnp.ones(shape), Rl2Settings())[0]))(policy),
         "baseline": jax.make_jaxpr(lambda x: on_policy.advantages(x, 0.9, 0.9))(rollouts),
         "natural gradient": jax.make_jaxpr(
             lambda x: trust_region.step(

@@ -156,7 +156,7 @@ def test_a_run_without_its_replay_acts_but_does_not_go_on(smoke_run: Callable[[s
         shutil.rmtree(checkpoint / "replay")
     returns = nacre.load(run).evaluate(seed=0)[0]
     np.testing.assert_array_equal(returns, nacre.load(smoke_run("point-robot")).evaluate(seed=0)[0])
-    with pytest.raises(nacre.NacreError, match=r"has no replay .* only act; restore it from a copy"):
+    with pytest.raises(nacre.NacreError, match=r"has no replay .* can act, but not resume; restore it from a copy"):
         nacre.resume(run, iterations=9)
 
 
@@ -219,7 +219,7 @@ def test_a_process_whose_files_may_not_grow_ends_in_one_sentence_and_its_run_goe
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1] == (
         f"nacre: the checkpoint {tmp_path / 'run' / 'checkpoints' / '20'} could not be written (File too large); there "
-        "is none before it; make room or change the permissions there, then continue with "
+        "is none before it; make room or change the permissions there, then resume with "
         f"'nacre resume {tmp_path / 'run'}'."
     )
     assert nacre.resume(tmp_path / "run").metrics()["grad_steps"].tolist() == [10, 20]

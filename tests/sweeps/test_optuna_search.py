@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fake_executor import DONE, FAULT, FakeExecutor, FakeHandle, Told
 from nacre.errors import NacreError
-from nacre.runs.tables import EVAL_COLUMNS, append
+from nacre.presets.trials import TrialSettings
+from nacre.runs.directory import RunDirectory
+from nacre.runs.tables import EVAL_COLUMNS, eval_rows
 from nacre.sweeps import engine, optuna_search
 from nacre.sweeps.engine import run_jobs
 from nacre.sweeps.job import Job
@@ -37,11 +40,13 @@ class Scoring(FakeExecutor):
 
     def start(self, job: Job, flags: Sequence[str] = ()) -> FakeHandle:
         handle = super().start(job, flags)
-        job.path.mkdir(parents=True, exist_ok=True)
+        run = RunDirectory(job.path) if job.path.exists() else RunDirectory.create(job.path, job.experiment)
+        trials = TrialSettings.of(job.experiment.settings)
+        shape = (trials.repeats, len(run.tasks.test["goal"]), trials.episodes)
         best = -float(abs(job.experiment.options.task_seed - 70))
         for update in (1, 2, 3):
-            rows = [[0, update, 1.0, "test", 0, 0, 1, best + update - 3]]
-            append(job.path / "eval.csv", EVAL_COLUMNS, rows)
+            rows = eval_rows(np.full(shape, best + update - 3), "test", 0, update, 1.0)
+            run.append("eval.csv", EVAL_COLUMNS, rows)
         return handle
 
 
