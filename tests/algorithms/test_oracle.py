@@ -136,7 +136,7 @@ def test_a_scale_that_was_set_stays_whatever_the_tasks():
 
 
 def test_scaled_parameters_stay_scaled_through_checkpoints_updates_and_another_runs_start(tmp_path: Path):
-    """No gradient reaches the scale. A stopped run resumes to what it would have been, and a run on other tasks
+    """No gradient reaches the scale. A resumed run becomes what it would have been, and a run on other tasks
     that starts from these networks keeps their scale."""
     settings: dict[str, Any] = dict(preset="smoke", normalise_inputs="all-and-task", learning_rate_decay=0.5)
     whole = nacre.train("oracle", "point-robot", out=tmp_path / "whole", **settings)

@@ -191,6 +191,13 @@ def test_of_a_preset_that_is_given_twice_the_last_counts(capsys: Capture, tmp_pa
     assert found.preset == "smoke"
 
 
+@pytest.mark.parametrize("flag", [["--num_train_tasks", "2"], ["--num-train-tasks=2"], ["--num_train_tasks=2"]])
+def test_numbers_of_tasks_are_read_in_every_form(flag: list[str], capsys: Capture, tmp_path: Path) -> None:
+    flags = ["--preset", "smoke", "--iterations", "1", "--out", str(tmp_path / "run"), *flag]
+    output(capsys, "train", "random", "point-robot", *flags)
+    assert nacre.RunDirectory(tmp_path / "run").experiment.settings.num_train_tasks == 2
+
+
 def test_without_weights_and_biases_installed_a_run_that_wants_it_is_not_made(
     capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -184,6 +184,13 @@ def test_runs_give_their_checkpoints_or_their_replay(
     episodes = list(replay.episodes())
     assert {one.steps for one in episodes} == {FAMILY.horizon} and {one.split for one in episodes} == {"train"}
     assert sum(one.steps for one in episodes) == nacre.RunDirectory(run.path).experiment.settings.env_steps(FAMILY)
+    tasks = (run.tasks.train, run.tasks.test)
+    recipe = {name: value for name, value in replay.recipe.items() if name in ("algorithm", "settings", "updates")}
+    assert making.is_made(replay.id, "replay", FAMILY, *tasks, recipe)
+    other_start, other_family = recipe | {making.ORIGIN: "0" * 64}, make_family("sparse-point-robot")
+    for family, wanted in ((FAMILY, other_start), (other_family, recipe)):
+        with pytest.raises(nacre.NacreError, match="exists"):
+            making.is_made(replay.id, "replay", family, *tasks, wanted)
     pearl = str(smoke_run("point-robot"))
     told = refusal(capsys, "collect", FAMILY.name, "--from", pearl, "--quality", "expert")
     assert "is on point-robot; write that" in told
@@ -217,7 +224,12 @@ def test_an_oracle_that_was_stopped_goes_on(tmp_path: Path) -> None:
     with pytest.raises(
         nacre.NacreError, match=r"no checkpoint after 2 updates, but after 3, 6: .* another --checkpoints"
     ):
-        oracle._checkpoints(tmp_path / "whole" / "checkpoints", [2, 6])
+        oracle._check_kept(tmp_path / "whole" / "checkpoints", [2, 6])
+    begun = (tmp_path / "begun", plan, settings, 1, lambda: "the time limit", lines.append)  # keeps 6 alone
+    assert oracle.train(*begun) is None
+    with pytest.raises(nacre.NacreError, match="no checkpoint after 3 updates"):  # before the rest is trained
+        oracle.train(*begun[:3], 2, lambda: None, lines.append)
+    assert not list((tmp_path / "begun" / "checkpoints").iterdir())
     one = oracle.train(tmp_path / "whole", plan, settings, 1, lambda: None, lines.append)
     assert one is not None and one.steps == [6], "checkpoints of the number that is asked for"
     file = tmp_path / "whole" / "work.json"

@@ -171,6 +171,9 @@ def test_what_cannot_be_guarded_is_refused_in_a_sentence(make: Callable[..., Num
         "low is nan, but must be one number or 2 of them": dict(bounds="clip", low=np.nan),
         "high is much, but": dict(bounds="clip", high="much"),
         "precision is nan, but must be one number above 0 or 5": dict(factor="clip", precision=np.nan),
+        "change is inf, but": dict(rate="clip", change=np.inf),
+        "precision is inf, but": dict(factor="clip", precision=np.inf),
+        "margin must be": dict(observation="hold", margin=1e300),
         "precision is 0.0, but": dict(factor="clip", precision=0.0),
     }
     for words, guards in refused.items():

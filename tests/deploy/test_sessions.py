@@ -118,5 +118,13 @@ def test_an_episode_beyond_what_promp_remembers_is_told_once_an_episode() -> Non
         )
         assert [words in str(one.message) for one in told] == [True] * (too_many > 0)
         adapted.append(session.memory.policy)
+    session = agent.session()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for step in range(2 * horizon - 2):  # half of them before it forgot
+            session.act([0.1, 0.2])
+            session.observe([0.1, 0.2], float(-step))
+            if step == horizon - 2:
+                session.forget()
     for within, beyond in zip(*map(jax.tree.leaves, adapted), strict=True):
         np.testing.assert_array_equal(within, beyond)

@@ -17,6 +17,7 @@ import pytest
 import nacre
 from command_line import Capture, output, refusal
 from nacre.deploy.sharing import parse_hub
+from nacre.runs import tables
 from nacre.sweeps.job import saved_at, score_of
 
 
@@ -102,7 +103,7 @@ def test_a_card_says_what_was_scored_and_where_the_networks_came_from(tmp_path: 
     first = nacre.train("pearl", "point-robot", protocol="zero-shot", out=tmp_path / "first", **small)
     nacre.push(first.path, tmp_path / "pushed")
     card = (tmp_path / "pushed" / "README.md").read_text()
-    assert "3 test tasks, that the agent never trained on; 1 trials of each, of 1 episodes" in card
+    assert "3 test tasks, none of which is a train task; 1 trials of each, of 1 episodes" in card
     assert "started from" not in card
     second = nacre.train("pearl", "point-robot", out=tmp_path / "second", from_run=first.path, **small)
     nacre.push(second.path, tmp_path / "again")
@@ -110,7 +111,7 @@ def test_a_card_says_what_was_scored_and_where_the_networks_came_from(tmp_path: 
     assert second.started_from["networks_sha256"] in (tmp_path / "again" / "README.md").read_text()
     alone = nacre.train("oracle", "point-robot", single_task=1, out=tmp_path / "alone", **small)
     nacre.push(alone.path, tmp_path / "third")
-    assert "1 test tasks, which it was trained on;" in (tmp_path / "third" / "README.md").read_text()
+    assert "1 test tasks, which are train tasks;" in (tmp_path / "third" / "README.md").read_text()
 
 
 def test_the_hub_is_pushed_to_and_loaded_from(smoke_run: Callable[[str], Path], hub: FakeHub):
@@ -118,10 +119,8 @@ def test_the_hub_is_pushed_to_and_loaded_from(smoke_run: Callable[[str], Path], 
     assert nacre.push(run, "hf://somebody/agent", private=True) == "hf://somebody/agent"
     (_, created), (_, uploaded) = hub.asked
     assert created == {"repo_id": "somebody/agent", "private": True, "exist_ok": True}
-    assert (
-        uploaded["delete_patterns"] == ["checkpoints/*", "*.csv", "*.png"]
-        and not Path(uploaded["folder_path"]).exists()
-    )
+    assert uploaded["delete_patterns"] == ["checkpoints/*", *tables.TABLES, "trials.*"]
+    assert not Path(uploaded["folder_path"]).exists()
     agent = nacre.load("hf://somebody/agent@v1")
     assert np.array_equal(first_action(agent), first_action(nacre.load(run)))
     assert (hub.folder / "cache/somebody/agent/v1/README.md").exists()

@@ -15,7 +15,9 @@ from nacre.families.family import MujocoFamily
 from nacre.families.half_cheetah import CheetahVel
 from nacre.families.point import PointRobot
 from nacre.simulation import rollout
+from nacre.simulation.environment import TaskEnvironment
 from nacre.simulation.mujoco import Batch, BatchEngine, MujocoLanes, SerialEngine
+from nacre.simulation.vector_environment import TaskVectorEnv
 from nacre.types import Agent, Episode
 
 ENGINES = [SerialEngine] if Batch is None else [SerialEngine, BatchEngine]
@@ -91,6 +93,18 @@ def test_a_wrong_jax_family_is_refused_with_a_sentence(changes: dict[str, Any], 
         rested(point_that(**changes), GOALS)
 
 
+@pytest.mark.parametrize("field", ["reward", "training_reward", "obs"])
+def test_an_environment_gives_no_number_that_is_not_finite(field: str) -> None:
+    """As Gymnasium's environment of one robot, and of several."""
+    family = point_that(**{field: lambda step: getattr(step, field) * jnp.nan})
+    words = f"point-robot returned a {field.replace('_', ' ')} that is not finite at step 1"
+    one, several = TaskEnvironment(family), TaskVectorEnv(family, 2)
+    for env, action in ((one, np.zeros(2)), (several, np.zeros((2, 2)))):
+        env.reset(seed=0)
+        with pytest.raises(NacreError, match=words):
+            env.step(action)
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # MuJoCo
 
@@ -131,7 +145,14 @@ MUJOCO_FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"model_parameters": setting("body_mass", (3, 1))}, r"\(body_mass\) gives .* \(3, 1\) .* must give \(3, 8\)"),
     ({"model_parameters": setting("opt.gravity", (3, 1))}, r"\(opt.gravity\) gives .*must give \(3, 3\)"),
     ({"model_parameters": setting("body_mass", (3, 8), np.nan)}, r"\(body_mass\) gives values that are not finite"),
-    ({"model_parameters": setting("body_mas", (3, 8))}, "gives 'body_mas', which is no array of MuJoCo's model"),
+    (
+        {"model_parameters": setting("body_mas", (3, 8))},
+        "gives 'body_mas', which is no number or array of MuJoCo's model",
+    ),
+    (
+        {"model_parameters": setting("geom_contype", (3, 9), 0.5)},
+        r"\(geom_contype\) gives 0.5, but that field is of int32",
+    ),
 ]
 
 
@@ -139,6 +160,24 @@ MUJOCO_FAULTS: list[tuple[dict[str, Any], str]] = [
 def test_a_wrong_mujoco_family_is_refused_with_a_sentence(methods: dict[str, Any], words: str) -> None:
     with pytest.raises(NacreError, match=f"cheetah-vel.*{words}"):
         rested(cheetah_that(**methods), SPEEDS)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_number_of_the_model_may_differ_between_lanes(engine: Any) -> None:
+    """In thick air, the half-cheetah slows down; a lane in thin air does as it did."""
+
+    def model_parameters(self: Any, model: Any, task: Any) -> Any:
+        return {"opt.viscosity": np.array([0.0, 50.0, 0.0])}
+
+    ends = []
+    for family in (Short(), cheetah_that(model_parameters=model_parameters)):
+        lanes = MujocoLanes(family, 3, engine)
+        lanes.reset(SPEEDS, np.random.default_rng(0))
+        for _ in range(5):
+            obs = lanes.step(np.ones((3, 6)), SPEEDS).obs
+        ends.append(np.array(obs))
+    np.testing.assert_array_equal(ends[0][[0, 2]], ends[1][[0, 2]])
+    assert np.abs(ends[0][1] - ends[1][1]).max() > 0.1
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,7 @@ class Memory(NamedTuple):
     past_z: Float[Array, "lane episode latent_dim"]
     past_density: Float[Array, "lane episode"]  # log density of z under what drew it
     past_returns: Float[Array, "lane episode"]
-    reward: Float[Array, " lane"]  # discounted, of the episode that continues
+    reward: Float[Array, " lane"]  # discounted, of the current episode
     num_steps: Int[Array, " lane"]  # of it
     num_episodes: Int[Array, " lane"]
 

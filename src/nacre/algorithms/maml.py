@@ -179,8 +179,8 @@ class Memory(NamedTuple):
     policy: GaussianPolicy  # adapted so far
     output: PolicyOutput  # of it, for the last observation
     past: tuple[Rollouts, PolicyOutput]  # [lane, episode, time], episodes that have ended, and what acted in them
-    now: tuple[Rollouts, PolicyOutput]  # [lane, time], the one that continues
-    num_steps: Int[Array, " lane"]  # of the episode that continues
+    now: tuple[Rollouts, PolicyOutput]  # [lane, time], the current episode
+    num_steps: Int[Array, " lane"]  # of the current episode
     num_episodes: Int[Array, " lane"]
 
 

@@ -177,9 +177,7 @@ class Algorithm:
     hypotheses: HypothesesOf = _no_hypotheses  # of methods whose trials can explore by hypotheses
     exploring_params: ExploringParams = _no_hypotheses  # of these methods too
     critics: AgentParams | None = None  # a state's soft actor-critic, of methods whose critics judge a belief's z
-    fine_tuning: MakeFineTuning | None = (
-        None  # of methods that can continue learning from episodes of their own in a task
-    )
+    fine_tuning: MakeFineTuning | None = None  # of methods that can learn from their own episodes in a task
     compile: Compile = _compiles_as_it_goes
     several_devices: bool = False  # whether `meta_train` goes by the devices that its states lie on
     export: Export = _not_exported  # of methods whose agents act without JAX, too

@@ -124,10 +124,9 @@ def value_of(name: str, args: Sequence[str]) -> str | None:
     """The value that follows a flag, in either form. Where the flag is given twice, the last counts."""
     found = None
     for arg, after in zip(args, [*args[1:], None], strict=True):
-        if arg == name:
-            found = after
-        elif arg.startswith(name + "="):
-            found = arg.split("=", 1)[1]
+        flag, equals, value = arg.partition("=")
+        if flag.replace("_", "-") == name:
+            found = value if equals else after
     return found
 
 

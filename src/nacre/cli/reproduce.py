@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Command:
     """Make the data sets, runs and evaluations of a published figure, and draw it beside the published results.
-    The same command resumes after a stop."""
+    The same command resumes it after a stop."""
 
     figure: Positional[str | None] = None
     """Which figure is made. Default: lists the figures."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """Train every run of a TOML file: grids, random search, or Optuna. The same command resumes after a stop."""
+    """Train every run of a TOML file: grids, random search, or Optuna. The same command resumes it after a stop."""
 
     spec: Positional[Path]
     """The TOML file of the sweep. docs/sweeps.md has its keys and examples."""

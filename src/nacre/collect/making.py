@@ -48,6 +48,10 @@ def recipe_of(
     }  # fmt: skip
 
 
+ORIGIN = "started_from_networks"
+"""In a recipe: the hash of the networks that the run of the policies started from; left out where they were fresh."""
+
+
 def is_made(id: str, quality: str, family: Family, train: Tasks, test: Tasks, recipe: Mapping[str, Any]) -> bool:
     """Whether there is a data set of this name, family and tasks, by this recipe: what an earlier call has written.
 
@@ -64,7 +68,7 @@ def is_made(id: str, quality: str, family: Family, train: Tasks, test: Tasks, re
     if there.get("algorithm") == wanted["algorithm"] and isinstance(there.get("settings"), Mapping):
         there["settings"] = completed(there["settings"], _settings_type(wanted["algorithm"]))
     same = same and same_tasks(found.test, test) and found.family == family
-    if not (same and all(there.get(name) == wanted[name] for name in wanted)):
+    if not (same and all(there.get(name) == wanted.get(name) for name in {*wanted, ORIGIN})):
         raise exists(folder)
     return True
 

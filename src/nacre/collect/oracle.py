@@ -120,6 +120,7 @@ def _train(
     if saved.latest() is not None:
         state = saved.restore(state)
         tell(f"resumes from {int(state.grad_steps):,} updates")
+        _check_kept(folder, [one for one in checkpoint_updates(settings, num_checkpoints) if one <= state.grad_steps])
     last, saved_at = settings.iterations, time.monotonic()
     wanted = set(_kept_iterations(settings, num_checkpoints))
     started, first = time.monotonic(), int(state.grad_steps)
@@ -144,13 +145,14 @@ def _train(
         if reason and done < last:
             tell(f"stopped by {reason}; the same command resumes it")
             return None
-    found = _checkpoints(folder, checkpoint_updates(settings, num_checkpoints))
+    files = _check_kept(folder, checkpoint_updates(settings, num_checkpoints))
+    found = {step: arrays.read(file) for step, file in files.items()}
     params = {step: arrays.rebuilt(template, read) for step, read in found.items()}
     return OraclePolicies(plan, agent, params, recipe_of(plan, settings))
 
 
-def _checkpoints(folder: Path, updates: list[int]) -> dict[int, Any]:
-    """The arrays after these numbers of updates. NacreError where one was not kept."""
+def _check_kept(folder: Path, updates: list[int]) -> dict[int, Path]:
+    """The files of the checkpoints after these numbers of updates. NacreError where one was not kept."""
     files = {int(re.sub(r"\D", "", file.stem)): file for file in sorted(folder.glob("updates-*.npz"))}
     missing = [number for number in updates if number not in files]
     if missing:
@@ -158,7 +160,7 @@ def _checkpoints(folder: Path, updates: list[int]) -> dict[int, Any]:
             f"{folder} has no checkpoint after {missing[0]:,} updates, but after {', '.join(f'{n:,}' for n in files)}: "
             "this training was begun with another --checkpoints; give that number, or another --work."
         )
-    return {number: arrays.read(files[number]) for number in updates}
+    return {number: files[number] for number in updates}
 
 
 def recipe_of(plan: TaskPlan, settings: OracleSettings) -> dict[str, Any]:

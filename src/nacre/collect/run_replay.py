@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nacre.collect.making import is_made
+from nacre.collect.making import ORIGIN, is_made
 from nacre.collect.rollouts import as_logged
 from nacre.data.dataset import DataSet, Writer
 from nacre.data.episodes import LoggedEpisode
@@ -50,7 +50,7 @@ def make(path: Path, id: str, family: str) -> DataSet | None:
 
 def origin_of(run: RunDirectory) -> dict[str, Any]:
     """What a recipe tells of the networks that a run started from; nothing where they were fresh."""
-    return {} if run.started_from is None else {"started_from": run.started_from}
+    return {} if run.started_from is None else {ORIGIN: run.started_from.get("networks_sha256")}
 
 
 def run_on(path: Path, family: str) -> RunDirectory:

@@ -35,7 +35,7 @@ VERSION = 1
 CHECKSUMS = "checksums.json"
 RETURNS = "return_to_go.npy"
 ROWS = 1 << 18
-"""Rows whose returns to go are computed at a time, and those of the episode that continues there."""
+"""Rows whose returns to go are computed at a time, and those of the episode that they cut."""
 TOLD_EVERY = 5.0
 """Seconds between two lines about how far the making is."""
 
@@ -77,7 +77,7 @@ def returns_to_go(rewards: Any, last_row: Any, discount: float) -> Iterator[np.n
     """Discounted sums of rewards [row] from each row to the end of its episode, float64, a part after the other."""
     start, num_rows = 0, len(last_row)
     while start < num_rows:
-        end = int(last_row[min(start + ROWS, num_rows) - 1]) + 1  # with the whole of the episode that continues there
+        end = int(last_row[min(start + ROWS, num_rows) - 1]) + 1  # with the whole of the episode that they cut
         total = np.array(rewards[start:end], np.float64)
         last = np.unique(last_row[start:end]) - start
         steps = np.diff(last, prepend=-1)

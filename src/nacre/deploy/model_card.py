@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nacre.deploy.logged_tasks import num_shared
 from nacre.presets.trials import TrialSettings
 from nacre.runs.directory import RunDirectory
 
@@ -76,9 +77,9 @@ def _head(run: RunDirectory, name: str, scores: np.ndarray | None, licence: str 
 def _results(run: RunDirectory, grad_steps: int, scores: np.ndarray | None) -> str:
     if scores is None:
         return f"## Results\n\nThe agent was not evaluated at its update {grad_steps:,}."
-    experiment, trials = run.experiment, TrialSettings.of(run.experiment.settings)
-    known = experiment.single_task >= 0 or not experiment.family.disjoint
-    trained_on = "which it was trained on" if known else "that the agent never trained on"
+    trials, shared = TrialSettings.of(run.experiment.settings), num_shared(run.tasks.test, run.tasks.train)
+    some = f"{shared} of which are train tasks" if shared < len(scores) else "which are train tasks"
+    trained_on = some if shared else "none of which is a train task"
     return (
         "## Results\n\n| return of the scored episode | over test tasks |\n|---|---|\n"
         f"| mean | {scores.mean():.4g} |\n| standard deviation | {scores.std():.4g} |\n"

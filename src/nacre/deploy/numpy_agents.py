@@ -291,7 +291,7 @@ class LatentAgent(TaskAgent):
         self.mean, self.log_std = np.zeros((2, latent_dim), np.float32)
         self._discount = float(np.float32(about["discount"]))
         self.past_z, self.past = np.zeros((kept, latent_dim), np.float32), np.zeros((kept, 2), np.float32)
-        self.reward = np.zeros(1, np.float32)  # discounted, of the episode that continues; counts[0] are its steps
+        self.reward = np.zeros(1, np.float32)  # discounted, of the current episode; counts[0] are its steps
         self.state |= {"mean": self.mean, "log_std": self.log_std, "past_z": self.past_z, "past": self.past}
         self.state["reward"] = self.reward
 

@@ -36,6 +36,8 @@ class Guards(NamedTuple):
     margin: float = 0.1  # what training saw is widened by this share of itself, at either end
 
 
+MOST = 3e38
+"""Below it, a number is finite in float32."""
 OF_ACTIONS = ("bounds", "rate")
 NAMES = ("finite", "observation", "lateness", *OF_ACTIONS, "factor", "belief")
 POLICIES = ("raise", "hold", "prior", "clip")
@@ -60,16 +62,18 @@ def parsed(guards: Guards | Mapping[str, Any], error: type[Exception]) -> Guards
 
 
 def _is_number(value: Any) -> bool:
-    """Whether it is one finite number."""
-    return isinstance(value, float | int | np.floating | np.integer) and bool(np.isfinite(value))
+    """Whether it is one number that is finite in float32."""
+    return isinstance(value, float | int | np.floating | np.integer) and bool(np.abs(value) < MOST)
 
 
 def _checked(name: str, values: Any, size: int, error: type[Exception]) -> np.ndarray:
     """The guards' low, high, change or precision, as one number or `size` of them; raises `error` for others."""
     least = {"change": 0.0, "precision": np.nextafter(0.0, 1.0)}.get(name, -np.inf)
     try:
-        found = np.array(values, np.float32)
+        with np.errstate(over="ignore"):
+            found = np.array(values, np.float32)
         right = found.shape in ((), (size,)) and bool((found >= least).all())  # NaN is refused
+        right &= name in ("low", "high") or bool(np.isfinite(found).all())  # a side may have no bound
     except (TypeError, ValueError):
         right = False
     if not right:
@@ -139,7 +143,8 @@ class Guarding:
     def _wide(self, name: str, values: Any) -> np.ndarray:
         """A number for each of the action's numbers."""
         (size,) = self._size
-        return np.broadcast_to(_checked(name, np.inf if values is None else values, size, self._error), self._size)
+        found = np.array(np.inf) if values is None else _checked(name, values, size, self._error)
+        return np.broadcast_to(found.astype(np.float32), self._size)
 
     def _range(self, of: Mapping[str, Any] | None) -> tuple[np.ndarray, np.ndarray] | None:
         if of is None:

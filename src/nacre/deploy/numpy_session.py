@@ -218,7 +218,7 @@ class Session:
             raise self.error(f"cannot write {path} ({error.strerror}); choose another place.") from error
 
     def restore(self, path: str | Path) -> None:
-        """Goes on where a session of the same bundle was saved; act comes next. SessionError for anything else."""
+        """Continues where a session of the same bundle was saved; act comes next. SessionError for anything else."""
         try:
             saved, now = arrays_of(Path(path), read(Path(path))), self.state()
             check_arrays(Path(path), saved, {name: values.shape for name, values in now.items()})

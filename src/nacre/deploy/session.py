@@ -44,7 +44,7 @@ class Session:
         self._told = told
         self.memory = rollout.begin(functions, self._params, told, begin_key)
         self.num_steps = 0
-        self._steps_before = 0  # this episode
+        self._steps_before = 0  # those that the memory holds of this episode
         self.num_episodes = 0
         self.num_absorbed = 0
         self._obs: np.ndarray | None = None
@@ -78,7 +78,7 @@ class Session:
         self._remembered = [old if new is None else new for old, new in pairs]
 
     def go_on(self, memory: Any) -> None:
-        """Goes on in the scored episode of a trial, with this memory of the others."""
+        """Continues in the scored episode of a trial, with this memory of the others."""
         self.memory, self.num_episodes, self.num_absorbed = rollout.on_host(memory), self._trials.episodes - 1, 1
 
     def absorb(self, logged: Logged) -> None:
@@ -166,15 +166,16 @@ class Session:
         """Goes back to the prior inside an episode; those that explored count as done."""
         key = jax.random.fold_in(jax.random.fold_in(self._act_key, RESTARTING), self.num_steps)
         self.memory = rollout.restart(self._functions, self._params, self.memory, self._told, key)
+        self._steps_before = self.num_steps
         self._action = None
 
     def snapshot(self) -> Any:
-        """The memory and the step counter, for `rewind`."""
-        return self._remembered, self.num_steps
+        """The memory and the step counters, for `rewind`."""
+        return self._remembered, self.num_steps, self._steps_before
 
     def rewind(self, snapshot: Any) -> None:
         """Goes back to a snapshot."""
-        self._remembered, self.num_steps = snapshot
+        self._remembered, self.num_steps, self._steps_before = snapshot
         self._action = None
 
     def drop(self) -> None:

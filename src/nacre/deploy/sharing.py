@@ -62,9 +62,8 @@ def write_shared(
 ) -> None:  # fmt: skip
     """Writes what is shared of a run into an empty folder."""
     acting = load_to_act(run, checkpoint)
-    state = (
-        load_state(run, checkpoint=checkpoint) if whole else acting.state
-    )  # all that it takes to continue is checked
+    # Of a whole copy, all that it takes to resume is checked.
+    state = load_state(run, checkpoint=checkpoint) if whole else acting.state
     grad_steps = int(state.grad_steps)
     files = ["config.json", "tasks.json", *(name for name in tables.TABLES if (run.path / name).exists())]
     with reading(run.path):
@@ -134,7 +133,7 @@ def _to_hub(
             api.create_repo(repo_id=repository, private=private, exist_ok=True)
             api.upload_folder(
                 repo_id=repository, folder_path=str(draft), commit_message=f"nacre push {run.path.name}",
-                delete_patterns=["checkpoints/*", "*.csv", "*.png"],
+                delete_patterns=["checkpoints/*", *tables.TABLES, "trials.*"],
             )  # fmt: skip
         except Exception as error:
             raise NacreError(

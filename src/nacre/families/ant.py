@@ -158,5 +158,5 @@ class AntGoal(Ant):
         return transition.reward + change, transition.training_reward + change
 
     def terminated(self, after: Physics) -> np.ndarray:
-        """Never: an ant on its back continues."""
+        """Never: the episode of an ant on its back continues."""
         return np.zeros(len(after.qpos), dtype=bool)

@@ -1,4 +1,4 @@
-"""Settings of online fine-tuning: how a run learns on in one task after adaptation to logged transitions."""
+"""Settings of online fine-tuning: how a run continues to learn in one task after adaptation."""
 
 from __future__ import annotations
 

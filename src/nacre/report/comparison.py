@@ -106,7 +106,8 @@ def compare(
     for family, groups in _rows_of(whole, at, notices).items():
         notices += _unlike(family, groups, at)
         of_family = [run for group in whole[family].values() for run in group]
-        scale, notices = scale_of(of_family), notices + scale_notices(of_family)
+        scale = scale_of(of_family)
+        notices += scale_notices(of_family) if scale else []
         found = [
             (_row(family, label, group, whole[family][label], scale, limits.get(family)), group[0])
             for label, group in groups.items()

@@ -75,8 +75,8 @@ def scale_notices(runs: Sequence[Run]) -> list[str]:
     """What is to be known of a scale: which runs it leaves out, and where it averages runs that are not alike."""
     used = _longest_alone(runs)
     notices = [
-        f"left out of the scale of normalised scores: the run at {run.path} is of the same task and seed as a longer "
-        "one."
+        f"left out of the scale of normalised scores: the run at {run.path} is of the same task and seed as another "
+        "that is at least as long."
         for run in runs
         if run.experiment.single_task >= 0 and all(run is not one for one in used)
     ]

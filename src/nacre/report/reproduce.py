@@ -55,7 +55,7 @@ def run(
 
     `time_limit` in minutes, for everything. `jobs`: runs are trained in processes of their own, this many at a time,
     and the figure is drawn when they have ended. Returns None when all steps are done; else what stopped them: the same
-    call continues. Raises NacreError where a run failed.
+    call resumes. Raises NacreError where a run failed.
     """
     executor = None if jobs is None else LocalExecutor(jobs)
     deadline = None if time_limit is None else time.monotonic() + 60 * time_limit

@@ -64,7 +64,7 @@ def find_origin(path: Path, experiment: Experiment) -> Origin:
     for part, leaf in there.items():
         if leaf is not here[part]:
             digest.update(part.encode() + np.asarray(leaf).tobytes())
-    record = {"run": str(path), "grad_steps": int(state.grad_steps), "networks_sha256": digest.hexdigest()}
+    record = {"run": str(path.resolve()), "grad_steps": int(state.grad_steps), "networks_sha256": digest.hexdigest()}
     return Origin(state, record, transfer)
 
 

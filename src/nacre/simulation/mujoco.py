@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from nacre.errors import NacreError
-from nacre.families.blame import BrokenContract, array_of, check_finite_values, failure
+from nacre.families.blame import BrokenContract, array_of, check_finite_values, failure, short
 from nacre.families.family import MujocoFamily, Physics
 from nacre.families.load_mujoco import mujoco
 from nacre.families.robots import load_model
@@ -106,7 +106,11 @@ class SerialEngine:
             model = self._models[lane]
             for field, values in parameters.items():
                 owner, _, name = field.rpartition(".")  # "opt.gravity" is a field of model.opt
-                getattr(getattr(model, owner) if owner else model, name)[:] = values[lane]
+                place = getattr(model, owner) if owner else model
+                if values.ndim == 1:
+                    setattr(place, name, values[lane].item())
+                else:
+                    getattr(place, name)[:] = values[lane]
             mujoco.mj_setConst(model, self._scratch)
 
     def reset(self, qpos: np.ndarray, qvel: np.ndarray, lanes: np.ndarray | None = None) -> None:
@@ -197,14 +201,23 @@ class MujocoLanes:
         own: Any = self.model
         for part in field.split("."):  # "opt.gravity" is a field of model.opt
             own = getattr(own, part, None)
-        if not isinstance(own, np.ndarray):
+        own = np.asarray(own)
+        if own.dtype.kind not in "biuf":
             raise BrokenContract(
-                f"{name}'s model_parameters gives '{field}', which is no array of MuJoCo's model; mend that name.",
+                f"{name}'s model_parameters gives '{field}', which is no number or array of MuJoCo's model; mend that "
+                "name.",
                 "declarations",
             )
-        array = array_of(name, what, values, (self.num_lanes, *own.shape), own.dtype.type)
+        array = array_of(name, what, values, (self.num_lanes, *own.shape), np.float64)
         check_finite_values(name, what, array)
-        return array
+        exact = array.astype(own.dtype)
+        if not (exact == array).all() and own.dtype.kind != "f":
+            raise BrokenContract(
+                f"{name}'s {what} gives {short(array[exact != array][0])}, but that field is of {own.dtype}; mend that "
+                "function.",
+                "shapes",
+            )
+        return exact
 
     def change(self, task: Tasks) -> None:
         """As `Lanes.change`."""

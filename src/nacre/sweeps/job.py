@@ -72,11 +72,13 @@ class Job(NamedTuple):
 
 
 def _value_of(flag: str, command: Sequence[str]) -> str | None:
-    """The value of a flag of this command, in either form; None without it."""
+    """The value of a flag of this command, in either form, the last if there are several; None without it."""
+    found = None
     for arg, after in zip(command, [*command[1:], None], strict=True):
-        if arg == flag or arg.startswith(f"{flag}="):
-            return after if arg == flag else arg.partition("=")[2]
-    return None
+        name, equals, value = arg.partition("=")
+        if name == flag:
+            found = value if equals else after
+    return found
 
 
 def command_for(path: Path, begin: Sequence[str], flags: Sequence[str]) -> list[str]:
@@ -117,11 +119,12 @@ def progress_of(path: Path) -> Progress:
 
 def scores_of(path: Path) -> list[float]:
     """The scores of a run's whole evaluations on test tasks so far, to which another process may be adding rows."""
-    with suppress(NacreError, KeyError):
+    with suppress(NacreError, KeyError, OSError):
         evaluations = tables.read(path / "eval.csv")
         scores = tables.scores_by_update(evaluations)
         updates = sorted(scores)
-        if updates and _num_rows(evaluations, updates[-1]) < _rows_of_an_evaluation(path):
+        written_at = (path / "config.json").stat().st_mtime_ns
+        if updates and _num_rows(evaluations, updates[-1]) < _rows_of_an_evaluation(path, written_at):
             updates.pop()
         return [scores[update] for update in updates]
     return []
@@ -133,8 +136,10 @@ def _num_rows(evaluations: dict[str, np.ndarray], update: int) -> int:
 
 
 @functools.lru_cache(maxsize=1024)
-def _rows_of_an_evaluation(path: Path) -> int:
-    """How many rows an evaluation of this run has on test tasks: one an episode of every trial."""
+def _rows_of_an_evaluation(path: Path, written_at: int) -> int:
+    """How many rows an evaluation of this run has on test tasks: one an episode of every trial. `written_at`: the
+    time of its config.json, as another run may take its place."""
+    del written_at
     run = RunDirectory(path)
     trials = TrialSettings.of(run.experiment.settings)
     return num_tasks(run.tasks.test) * trials.repeats * trials.episodes

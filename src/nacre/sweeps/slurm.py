@@ -156,7 +156,7 @@ class SlurmExecutor:
         return self._handles[-1]
 
     def _before(self, files: Path) -> Any:
-        """The job that an earlier call submitted for this run, where it waits or continues still."""
+        """The job that an earlier call submitted for this run, where it still waits or runs."""
         if files.with_suffix(".ended").exists() or files.with_suffix(".stop").exists():
             return None
         with suppress(OSError):
