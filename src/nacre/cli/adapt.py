@@ -10,35 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from nacre.cli.parsing import Positional, parse
+from nacre.cli.trial_flags import SimulatedTrialFlags
 
 
-@dataclass(frozen=True)
-class Command:
+@dataclass(frozen=True, kw_only=True)
+class Command(SimulatedTrialFlags):
     """Test a trained agent in one task: return and belief after every episode."""
 
     run: Positional[Path]
     """Run directory."""
     task: str
     """The task, such as velocity=1.3, direction=-1 or goal=0.6,0.8."""
-    episodes: int | None = None
-    """Episodes of the trial. Default: as the run was configured."""
-    exploration_episodes: int | None = None
-    """How many episodes of the trial explore before the belief is used (PEARL). Default: as the run was configured."""
-    exploration: str | None = None
-    """How the exploring episodes choose z (PEARL): 'prior' draws it from the prior, 'hypotheses' takes what the agent
-    believed of train tasks, several in an episode. Default: as the run was configured."""
-    forgetting: float | None = None
-    """Multiplies what the belief has seen by this number at every step, above 0 and at most 1, so that old transitions
-    count less (PEARL). Default: as the run was configured."""
-    resample: str | None = None
-    """When z is drawn anew once the belief is used (PEARL): after every 'episode', or after every 'step'. With 'mean'
-    it is the mean of the belief at every step. Default: as the run was configured."""
-    protocol: str | None = None
-    """What the agent is given of the task before the scored episode, as for `evaluate`. Default: as the run was
-    configured."""
-    context_transitions: int | None = None
-    """How many logged transitions of the task the agent is given, in protocols that give it some. Default: as the run
-    was configured."""
     data: str | None = None
     """Takes these transitions from this data set, which must have the task. Default: the data set that the run was
     trained on."""
@@ -69,10 +51,8 @@ def run(args: list[str], started: float) -> None:
 
     agent = load(command.run, command.checkpoint)
     options: dict[str, Any] = dict(
-        allow_ood=command.allow_ood, seed=command.seed, exploration_episodes=command.exploration_episodes,
-        exploration=command.exploration, forgetting=command.forgetting, resample=command.resample,
-        protocol=command.protocol, data=command.data, context_transitions=command.context_transitions,
-    )  # fmt: skip
+        allow_ood=command.allow_ood, seed=command.seed, data=command.data, **command.options()
+    )
     if command.video is None:
         trial = agent.meet(command.task, command.episodes, **options)
     else:

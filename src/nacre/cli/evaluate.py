@@ -8,37 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nacre.cli.parsing import Positional, parse
+from nacre.cli.trial_flags import SimulatedTrialFlags
 from nacre.errors import NacreError
 
 if TYPE_CHECKING:
     from nacre.deploy.trained_agent import TrainedAgent
 
 
-@dataclass(frozen=True)
-class Command:
+@dataclass(frozen=True, kw_only=True)
+class Command(SimulatedTrialFlags):
     """Test a trained agent in trials on many tasks: the return of every episode."""
 
     run: Positional[Path]
     """Run directory."""
-    episodes: int | None = None
-    """Episodes of a trial. The last one is scored. Default: as the run was configured."""
-    exploration_episodes: int | None = None
-    """How many episodes of a trial explore before the belief is used (PEARL). Default: as the run was configured."""
-    exploration: str | None = None
-    """How the exploring episodes choose z (PEARL): 'prior' draws it from the prior, 'hypotheses' takes what the agent
-    believed of train tasks, several in an episode. Default: as the run was configured."""
-    forgetting: float | None = None
-    """Multiplies what the belief has seen by this number at every step, above 0 and at most 1, so that old transitions
-    count less (PEARL). Default: as the run was configured."""
-    resample: str | None = None
-    """When z is drawn anew once the belief is used (PEARL): after every 'episode', or after every 'step'. With 'mean'
-    it is the mean of the belief at every step. Default: as the run was configured."""
-    protocol: str | None = None
-    """What the agent is given of a task before the scored episode: online-prior, online-np, offline-own-context,
-    offline-other-context, zero-shot or gradient-steps:K (docs/protocols.md). Default: as the run was configured."""
-    context_transitions: int | None = None
-    """How many logged transitions of a task the agent is given, in protocols that give it some. Default: as the run was
-    configured."""
     data: str | None = None
     """Tests the agent on the tasks of this data set, and gives it logged transitions from it. Default: the run's tasks,
     and the data set that it was trained on, if any."""
@@ -85,14 +67,10 @@ def run(args: list[str], started: float) -> None:
 
     _check_change(command)
     agent = load(command.run, command.checkpoint)
-    trials: dict[str, Any] = dict(
-        exploration_episodes=command.exploration_episodes, exploration=command.exploration,
-        forgetting=command.forgetting, resample=command.resample, protocol=command.protocol,
-        context_transitions=command.context_transitions,
-    )  # fmt: skip
     if command.change_at is not None:
-        _evaluate_change(command, agent, trials)
+        _evaluate_change(command, agent)
         return
+    trials = command.options()
     evaluation, tasks = agent.evaluation(
         command.tasks, command.episodes, command.repeats, command.seed, data=command.data, **trials
     )
@@ -143,7 +121,7 @@ def _check_change(command: Command) -> None:
         raise NacreError("tasks that change are the run's own; leave out --data, or --change-at.")
 
 
-def _evaluate_change(command: Command, agent: TrainedAgent, trials: dict[str, Any]) -> None:
+def _evaluate_change(command: Command, agent: TrainedAgent) -> None:
     from nacre.cli.changing import show
     from nacre.deploy.changing_tasks import evaluate_change
     from nacre.deploy.trained_agent import load
@@ -152,7 +130,7 @@ def _evaluate_change(command: Command, agent: TrainedAgent, trials: dict[str, An
     report = evaluate_change(
         agent, command.change_at, command.tasks, window=command.change_window, episodes_after=command.episodes_after,
         oracle=None if command.oracle is None else load(command.oracle), episodes=command.episodes,
-        repeats=command.repeats, seed=command.seed, detect=command.detect, **trials,
+        repeats=command.repeats, seed=command.seed, detect=command.detect, **command.options(),
     )  # fmt: skip
     show(report, f"returns, {command.tasks} tasks that change", as_json=command.json, csv_file=command.csv)
 

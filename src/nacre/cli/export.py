@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 from nacre.cli.parsing import Positional, parse
+from nacre.cli.trial_flags import TrialFlags
 
 
-@dataclass(frozen=True)
-class Command:
+@dataclass(frozen=True, kw_only=True)
+class Command(TrialFlags):
     """Write a trained agent as a folder that acts with NumPy alone: weights, a description, and one program."""
 
     run: Positional[Path]
@@ -36,22 +37,6 @@ class Command:
     checkpoint: str = "latest"
     """Which checkpoint is written: 'latest', 'best' (with the highest test score in training), or its number of
     updates."""
-    episodes: int | None = None
-    """Episodes of a trial. The last one is scored. Default: as the run was configured."""
-    exploration_episodes: int | None = None
-    """How many episodes of a trial explore before the belief is used (PEARL). Default: as the run was configured."""
-    exploration: str | None = None
-    """How the exploring episodes choose z (PEARL): 'prior' draws it from the prior, 'hypotheses' takes what the agent
-    believed of train tasks, several in an episode. Default: as the run was configured."""
-    forgetting: float | None = None
-    """Multiplies what the belief has seen by this number at every step, as for `evaluate` (PEARL). Default: as the run
-    was configured."""
-    resample: str | None = None
-    """When z is drawn anew once the belief is used, as for `evaluate` (PEARL): after every 'episode' or 'step'; or
-    'mean'. Default: as the run was configured."""
-    protocol: str | None = None
-    """What the agent is given of a task before the scored episode, as for `evaluate`. Default: as the run was
-    configured."""
 
 
 def run(args: list[str], started: float) -> None:
@@ -63,9 +48,7 @@ def run(args: list[str], started: float) -> None:
     check_place(command.out, overwrite=command.overwrite)
     session = load(command.run, command.checkpoint).export(
         command.out, overwrite=command.overwrite, licence=command.licence, onnx=command.onnx, c=command.c,
-        adapted_from=command.adapted_from, detect=command.detect, episodes=command.episodes,
-        exploration_episodes=command.exploration_episodes, exploration=command.exploration, protocol=command.protocol,
-        forgetting=command.forgetting, resample=command.resample,
+        adapted_from=command.adapted_from, detect=command.detect, episodes=command.episodes, **command.options(),
     )  # fmt: skip
     size = sum(file.stat().st_size for file in command.out.iterdir())
     print(f"wrote {command.out} ({size / 1e6:.2f} MB): {session}")
