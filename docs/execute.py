@@ -28,7 +28,7 @@ def execute(page: str, folder: str) -> list[dict[str, Any]]:
     cells = notebook.notebook((ROOT / "docs" / f"{page}.md").read_text())
     sources = {cell["id"]: cell["source"] for cell in cells["cells"] if cell["cell_type"] == "code"}
     for cell in cells["cells"]:
-        if cell["source"].startswith("!"):  # Jupyter goes on after a command that failed
+        if cell["source"].startswith("!"):  # Jupyter continues after a command that failed
             cell["source"] = re.sub("$", "\nassert _exit_code == 0", cell["source"], flags=re.M)
     ran = NotebookClient(
         nbformat.from_dict(cells), timeout=None, resources={"metadata": {"path": folder}}

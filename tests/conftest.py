@@ -135,6 +135,15 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 
 
 @pytest.fixture
+def float64() -> Iterator[None]:
+    """JAX computes in float64."""
+    import jax
+
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
 def gl(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skips where MuJoCo has no library to render with; MUJOCO_GL is afterwards what it was."""
     from nacre.errors import NacreError

@@ -219,12 +219,6 @@ def run(request) -> Run:
         return five_steps(request.param, jnp.float64, examining=True)
 
 
-@pytest.fixture
-def float64():
-    with jax.enable_x64(True):
-        yield
-
-
 def test_golden_outputs_of_the_first_step(run):
     golden = under(run.data, "step0/out/")
     ours = run.examined[0].outputs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -25,12 +24,6 @@ from nacre.types import Logged, Transition
 
 SMALL = MacawSettings(**PRESETS["smoke"]["*"])
 TINY = dataclasses.replace(SMALL, hidden_dim=3, latent_dim=2, num_hidden_layers=1, inner_learning_rate=0.05)
-
-
-@pytest.fixture
-def float64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 @functools.cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -25,12 +24,6 @@ SMALL = MaesnSettings(
     num_train_tasks=4, num_test_tasks=2, tasks_per_iteration=3, rollouts_per_task=5, hidden_dim=6, iterations=3,
     inner_learning_rate=0.3, num_evaluation_episodes=4,
 )  # fmt: skip
-
-
-@pytest.fixture
-def float64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 adapt = jax.jit(maesn.adapt)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
 import nacre
+from made_up_rollouts import SMALL, a_policy, some_rollouts, some_steps
 from nacre.algorithms import maml
 from nacre.families.point import PointRobot
 from nacre.learning import on_policy, trust_region
@@ -25,15 +24,6 @@ from nacre.simulation import rollout
 from nacre.types import stream
 
 FAMILY = PointRobot()
-SMALL: dict[str, Any] = dict(
-    num_train_tasks=3, num_test_tasks=2, tasks_per_iteration=3, rollouts_per_task=4, hidden_dim=5, iterations=3
-)
-
-
-@pytest.fixture
-def float64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 # Compiled as a whole: operation by operation the same takes many times as long.
@@ -44,37 +34,6 @@ kl_divergence = jax.jit(on_policy.kl_divergence)
 outcome = jax.jit(maml.outcome, static_argnames="config")
 trpo_update = jax.jit(maml.trpo_update, static_argnames="config")
 promp_update = jax.jit(maml.promp_update, static_argnames="config")
-
-
-@functools.partial(jax.jit, static_argnames=("seed", "hidden_dim"))
-def a_policy(seed: int = 0, hidden_dim: int = 5) -> GaussianPolicy:
-    policy = GaussianPolicy(2, 2, hidden_dim, 2, key=jax.random.key(seed))
-    return jax.tree.map(lambda x: x.astype(jnp.result_type(float)), policy)
-
-
-def some_rollouts(seed: int, *axes: int) -> Rollouts:
-    rng = np.random.default_rng(seed)
-    length = rng.integers(4, axes[-1] + 1, axes[:-1])
-    real = np.arange(axes[-1]) < length[..., None]
-    return jax.tree.map(jnp.asarray, Rollouts(
-        rng.normal(size=(*axes, 2)), rng.normal(size=(*axes, 2)), rng.normal(size=axes), real
-    ))  # fmt: skip
-
-
-def some_steps(config: Any, num_tasks: int = 3, policy: GaussianPolicy | None = None) -> list[maml.Step]:
-    """Data of every inner step and of the adapted policies, as an iteration gathers it."""
-    rollouts = [some_rollouts(inner, num_tasks, 4, 9) for inner in range(config.num_inner_steps + 1)]
-    return gathered(a_policy() if policy is None else policy, rollouts, config)
-
-
-@functools.partial(jax.jit, static_argnames="config")
-def gathered(policy: GaussianPolicy, rollouts: list[Rollouts], config: Any) -> list[maml.Step]:
-    policies = jax.tree.map(lambda x: jnp.stack([x] * len(rollouts[0].reward)), policy)
-    steps = []
-    for one in rollouts:
-        steps.append(jax.vmap(functools.partial(maml.assess, config=config))(policies, one))
-        policies = jax.vmap(functools.partial(maml.adapt, config=config))(policies, steps[-1])
-    return steps
 
 
 @pytest.mark.parametrize("num_rollouts", [20, 10, 6])
@@ -287,64 +246,6 @@ def test_tasks_one_by_one_come_to_the_same_as_all_at_once(float64: None, monkeyp
         found[backend] = jax.tree.leaves(jax.jit(jax.value_and_grad(loss))(policy))
     for one, all_at_once in zip(found["cpu"], found["gpu"], strict=True):
         np.testing.assert_allclose(one, all_at_once, rtol=1e-10, atol=1e-14)
-
-
-@pytest.mark.parametrize("num_inner_steps", [1, 2])
-@pytest.mark.parametrize("settings", [PrompSettings, MamlTrpoSettings])
-def test_updates_come_to_the_same_without_the_padding(float64: None, settings: Any, num_inner_steps: int):
-    """Where episodes end early: the steps of a task stand together, and few that are not real come after them."""
-    config, policy = settings(**SMALL, num_inner_steps=num_inner_steps), a_policy()
-    padded = [some_rollouts(inner, 3, 4, 60) for inner in range(num_inner_steps + 1)]
-    padded = [one._replace(real=one.real & (jnp.arange(60) < 11)) for one in padded]
-    steps = gathered(policy, padded, config)
-    short = on_policy.without_padding(steps, [step.rollouts.real for step in steps])
-    for step, whole in zip(short, steps, strict=True):
-        assert step.rollouts.real.shape == (3, 1, 60) and jnp.sum(step.rollouts.real) == jnp.sum(whole.rollouts.real)
-        for packed, all_steps in zip(jax.tree.leaves(step), jax.tree.leaves(whole), strict=True):
-            for task in range(3):  # in their order
-                np.testing.assert_array_equal(
-                    packed[task][step.rollouts.real[task]], all_steps[task][whole.rollouts.real[task]]
-                )
-    by_adam = isinstance(config, PrompSettings)
-    update = promp_update if by_adam else trpo_update
-    learner = maml.Learner(policy, optax.adam(1e-3).init(policy) if by_adam else None, jnp.ones(num_inner_steps))
-    found, wanted = (update(learner, one, config) for one in (short, steps))
-    assert by_adam or wanted[1]["step_accepted"] == 1
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)
-    assert not np.allclose(found[0].policy.weights[0], policy.weights[0], atol=1e-6)
-
-
-def test_an_iteration_with_a_robot_that_falls_updates_without_the_padding(monkeypatch: pytest.MonkeyPatch):
-    family, config = nacre.make_family("hopper-gravity"), PrompSettings(**SMALL)
-    tasks = family.task_set(0, 3, 2)
-    state, outer = maml.init(family, config, 0), maml._outer
-    seen = []
-
-    def noting(learner: Any, steps: Any, config: Any) -> Any:
-        seen.append([step.rollouts.real.shape for step in steps])
-        return outer(learner, steps, config)
-
-    monkeypatch.setattr(maml, "_outer", noting)
-    short, metrics = maml.iteration(family, config, tasks.train, state)
-    monkeypatch.setattr(on_policy, "without_padding", lambda data, real: data)
-    whole, whole_metrics = maml.iteration(family, config, tasks.train, state)
-    assert seen[1] == [(3, 4, 200)] * 2
-    assert seen[0] == [(3, 1, seen[0][0][2])] * 2 and short.env_steps / 6 <= seen[0][0][2] <= 4 * 200 / 2
-    for one, other in zip(jax.tree.leaves(short.learner), jax.tree.leaves(whole.learner), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(metrics["inner_kl"], whole_metrics["inner_kl"], rtol=1e-3, atol=1e-6)
-
-
-def test_padding_stays_where_a_task_has_more_than_half_of_its_steps():
-    full = some_rollouts(0, 3, 4, 60)._replace(real=jnp.ones((3, 4, 60), bool))
-    short = full._replace(real=full.real.at[:, :, 1:].set(False))
-    of_one = full._replace(real=full.real.at[:2, :, 1:].set(False))
-    for rollouts in ([full], [of_one], [short, of_one]):
-        found = on_policy.without_padding(rollouts, [one.real for one in rollouts])
-        assert all(one is given for one, given in zip(found, rollouts, strict=True))
-    (found,) = on_policy.without_padding([short], [short.real])
-    assert found.real.shape == (3, 1, 7) and jnp.sum(found.real) == 3 * 4  # 240 rows, halved while they hold 4
 
 
 def test_promp_lowers_its_objective_and_adapts_its_penalty():

@@ -55,7 +55,7 @@ def whole(request: pytest.FixtureRequest, trained: Callable[[str], nacre.RunDire
     return trained(request.param)
 
 
-def test_a_run_that_was_stopped_goes_on_exactly(whole: nacre.RunDirectory, tmp_path: Path):
+def test_a_run_that_was_stopped_continues_exactly(whole: nacre.RunDirectory, tmp_path: Path):
     method = whole.experiment.algorithm_name
     parts = nacre.train(method, "hopper-params", out=tmp_path / "parts", seed=SEED, time_limit=1e-9, **SETTINGS)
     assert len(numbers(parts.path, "eval.csv")) < len(numbers(whole.path, "eval.csv"))

@@ -210,7 +210,7 @@ def test_another_run_starts_from_its_networks(whole: nacre.RunDirectory, tmp_pat
     assert_starts_from(whole, tmp_path / "warm", preset="smoke", seed=1)
 
 
-def test_it_goes_on_exactly_where_it_was_stopped(whole: nacre.RunDirectory, tmp_path: Path):
+def test_it_continues_exactly_where_it_was_stopped(whole: nacre.RunDirectory, tmp_path: Path):
     parts = nacre.train("oracle", "point-robot", out=tmp_path / "parts", time_limit=1e-9, **SETTINGS)
     nacre.resume(parts.path)
     columns = [

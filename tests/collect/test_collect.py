@@ -5,15 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
 import pytest
 
@@ -112,7 +109,7 @@ class Spans(PointRobotHalfCircle):
     span: tuple[float, float] = (0.0, 1.0)
 
 
-def test_a_plan_with_a_tuple_among_its_options_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_with_a_tuple_among_its_options_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FAMILIES, Spans.name, Spans)
     plan = dataclasses.replace(PLAN, family=Spans(span=(1, 2.5)))
     assert WorkDirectory.open(tmp_path / "work", plan).plan.family == plan.family
@@ -197,7 +194,7 @@ def test_runs_give_their_checkpoints_or_their_replay(
     assert "not told the task" in refusal(capsys, "collect", "point-robot", "--from", pearl)
 
 
-def test_an_oracle_that_was_stopped_goes_on(tmp_path: Path) -> None:
+def test_an_oracle_that_was_stopped_continues(tmp_path: Path) -> None:
     plan = TaskPlan(FAMILY, PLAN.train, PLAN.test)
     settings = oracle.OracleSettings(
         num_train_tasks=3, iterations=2, num_initial_episodes=1, num_tasks_sample=2, num_train_steps_per_iteration=3,
@@ -248,7 +245,7 @@ def without_field(file: Path, name: str) -> None:
     file.write_text(text)
 
 
-def test_the_command_trains_stops_goes_on_and_rolls_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_trains_stops_resumes_and_rolls_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = "--num-train-tasks 2 --num-test-tasks 1 --num-steps 240 --checkpoints 2 --hidden-dim 8 --episodes 2 --work"
     command = ("collect", FAMILY.name, *flags.split(), str(tmp_path / "work"))
     assert output(capsys, *command, "--time-limit", "1e-9") == ""
@@ -282,54 +279,6 @@ def test_the_command_trains_stops_goes_on_and_rolls_out(tmp_path: Path, capsys: 
     assert again == there
     assert "exists already" in refusal(capsys, *command, "--episodes", "3")
     assert "another collection" in refusal(capsys, *command, "--seed", "1", "--id", "nacre/other-v0")
-
-
-KILLED = """
-import os, signal, sys
-from nacre.cli import main
-from nacre.collect import sac, training
-from nacre.collect.work import WorkDirectory
-from nacre.data.dataset import Writer
-
-def dies(kind, name, number):
-    calls, whole = [], getattr(kind, name)
-    def method(self, *arguments):
-        calls.append(name)
-        if len(calls) == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return whole(self, *arguments)
-    setattr(kind, name, method)
-
-sac.a_device_per_core = lambda: None  # the tests' process cannot have them, and compiled the same programs
-training.SECONDS_BETWEEN_SAVES = 0
-dies(*{"training": (WorkDirectory, "save_state", 7), "logging": (Writer, "close", 2)}[sys.argv[1]])
-main.main(sys.argv[2:])
-"""
-
-
-@pytest.mark.slow
-def test_a_collection_that_is_killed_twice_goes_on_to_the_same_checkpoints(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """First before the state of its seventh round is kept, then between two data sets."""
-    flags = "--num-train-tasks 2 --num-test-tasks 1 --num-steps 260 --checkpoints 4 --hidden-dim 8 --episodes 1 --work"
-    command = ("collect", FAMILY.name, *flags.split())
-    qualities = ("--quality", "random,mixed")
-    assert output(capsys, *command, str(tmp_path / "whole"), "--only", "train") == ""
-    halves = (*command, str(tmp_path / "halves"), *qualities)
-    for at, steps in (("training", 2), ("logging", 4)):
-        ended = subprocess.run([sys.executable, "-c", KILLED, at, *halves], capture_output=True, text=True)
-        assert ended.returncode == -signal.SIGKILL, ended.stderr
-        assert len(list((tmp_path / "halves" / "checkpoints").glob("step-*.npz"))) == steps
-    assert "resumes from 120 steps" in ended.stderr
-    told = output(capsys, *halves)
-    assert [line.split(":")[0] for line in told.splitlines()] == [f"nacre/{FAMILY.name}/mixed-v0"]
-    for quality in ("random", "mixed"):
-        open_data_set(f"nacre/{FAMILY.name}/{quality}-v0").verify()
-    whole, halves_ = WorkDirectory(tmp_path / "whole"), WorkDirectory(tmp_path / "halves")
-    assert whole.steps() == halves_.steps()
-    for step in whole.steps():
-        jax.tree.map(np.testing.assert_array_equal, whole.checkpoint(step), halves_.checkpoint(step))
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_few_hundred_updates_beat_random_actions(work: WorkDirectory) -> None:
     assert (last.mean(axis=1) > random.mean(axis=1) + 5).all()
 
 
-def test_a_training_that_was_stopped_goes_on_to_the_same_checkpoints(work: WorkDirectory, tmp_path: Path) -> None:
+def test_a_training_that_was_stopped_continues_to_the_same_checkpoints(work: WorkDirectory, tmp_path: Path) -> None:
     lines: list[str] = []
     for rounds in (4, 5):
         stopped = WorkDirectory.open(tmp_path, PLAN)

@@ -185,7 +185,7 @@ def played(session: Any, steps: int) -> list[np.ndarray]:
     return actions
 
 
-def test_a_restored_session_goes_on_as_the_saved_one(bundle: Path, tmp_path: Path) -> None:
+def test_a_restored_session_continues_as_the_saved_one(bundle: Path, tmp_path: Path) -> None:
     saved, restored = nacre.deploy.load(bundle, seed=5), nacre.deploy.load(bundle, seed=6)
     played(saved, 4)
     saved.save(tmp_path / "belief.npz")

@@ -39,7 +39,7 @@ def port() -> Iterator[str]:
     plant.stdout.close()
 
 
-def test_a_policy_that_was_killed_goes_on_with_its_belief(policy: Path, port: str, tmp_path: Path) -> None:
+def test_a_policy_that_was_killed_continues_with_its_belief(policy: Path, port: str, tmp_path: Path) -> None:
     line = [sys.executable, str(EXAMPLE / "drive.py"), str(policy), "--port", port, "--no-guards"]
     line += ["--belief", str(tmp_path / "belief.npz")]
     first = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)

@@ -134,7 +134,7 @@ def test_the_reported_belief_is_the_posterior_of_all_transitions_so_far(agent: n
         assert np.allclose(np.square(report.belief_std), belief.variance, rtol=1e-3)
 
 
-def test_the_environment_is_seeded_once_and_goes_on_from_there(agent: nacre.TrainedAgent) -> None:
+def test_the_environment_is_seeded_once_and_continues_from_there(agent: nacre.TrainedAgent) -> None:
     env, again, other = Walk(), Walk(), Walk()
     for world, seed in ((env, 5), (again, 5), (other, 6)):
         agent.adapt(world, episodes=2, seed=seed)

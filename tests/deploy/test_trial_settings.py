@@ -107,7 +107,7 @@ def test_the_command_line_and_python_take_the_same_names(
     assert [episode["episode_return"] for episode in told["episodes"]] == trial.returns
 
 
-def test_a_session_goes_on_after_its_last_episode(agent: TrainedAgent) -> None:
+def test_a_session_continues_after_its_last_episode(agent: TrainedAgent) -> None:
     session = agent.session(episodes=2)
     for _ in range(4):
         session.act([0.0, 0.0])

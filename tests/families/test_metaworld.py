@@ -190,7 +190,7 @@ def test_new_tasks_are_of_the_train_environments_alike_and_no_task_sets():
 
 
 @needs_meta_world
-def test_an_environment_that_drew_tasks_goes_on_as_a_new_one():
+def test_an_environment_that_drew_tasks_continues_as_a_new_one():
     """The environments that a process has stay the same objects, whatever they were used for."""
     family = nacre.make_family("ml1", environment="push-v3")
     task = family.sample_tasks(np.random.default_rng(5), 1)

@@ -193,7 +193,7 @@ def test_a_few_rounds_bring_point_robots_to_their_goals(agent: TrainedAgent, tmp
 # Going on
 
 
-def test_a_fine_tuning_that_was_stopped_goes_on_bit_for_bit(
+def test_a_fine_tuning_that_was_stopped_continues_bit_for_bit(
     agent: TrainedAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = nacre.fine_tune(agent, tmp_path / "whole", QUICK)

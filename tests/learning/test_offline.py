@@ -128,7 +128,7 @@ def test_seeds_side_by_side_are_those_alone(most_bytes: int) -> None:
     assert both[0].networks != both[1].networks
 
 
-def test_a_run_goes_on_as_if_it_had_not_stopped() -> None:
+def test_a_run_continues_as_if_it_had_not_stopped() -> None:
     logs = placed(written_logs(), 10**6)
     whole = trained(logs, (5,), 2)[0][0]
     config = SimpleNamespace(num_train_steps_per_iteration=3, iterations=2)

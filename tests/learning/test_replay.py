@@ -221,7 +221,7 @@ def test_moments_need_no_second_pool():
 
 @settings(max_examples=30, deadline=None, derandomize=True, database=None)
 @given(operations=operations, more=operations)
-def test_a_saved_and_restored_replay_gives_the_same_samples_and_goes_on_the_same(operations, more):
+def test_a_saved_and_restored_replay_gives_the_same_samples_and_continues_the_same(operations, more):
     """Also into the larger pool of a longer run; what a checkpoint holds is only the filled part of the pool."""
     original = play(operations, nothing(TIGHT), TIGHT.total)
     saved = {name: values.copy() for name, values in rings.filled(original.replay).items()}

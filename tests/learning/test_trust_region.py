@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from nacre.learning import trust_region
 from nacre.learning.trust_region import TrustRegion
 
 conjugate_gradient = jax.jit(trust_region.conjugate_gradient, static_argnums=(0, 2))
-
-
-@pytest.fixture
-def float64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 def test_the_conjugate_gradient_solves_what_a_direct_solver_solves(float64: None):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -24,12 +23,6 @@ from nacre.learning.weight_transform import (
 )
 
 DIMS = (3, 4, 2)
-
-
-@pytest.fixture
-def float64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 def a_loss(seed: int = 0, num: int = 7) -> Any:

@@ -118,7 +118,7 @@ def test_a_checkpoint_that_lacks_its_contents_is_refused_in_one_sentence(
     assert "\n" not in str(raised.value)
 
 
-def test_a_damaged_checkpoint_is_passed_over_with_a_notice_and_the_run_goes_on_bit_for_bit(
+def test_a_damaged_checkpoint_is_passed_over_with_a_notice_and_the_run_continues_bit_for_bit(
     smoke_run: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = Path(shutil.copytree(smoke_run("point-robot"), tmp_path / "run"))
@@ -207,7 +207,7 @@ def test_a_save_that_the_disk_has_no_room_for_leaves_the_checkpoint_before(
     assert_equal_bits(checkpoints.restore(fresh(tasks)), collected)
 
 
-def test_a_process_whose_files_may_not_grow_ends_in_one_sentence_and_its_run_goes_on(tmp_path: Path) -> None:
+def test_a_process_whose_files_may_not_grow_ends_in_one_sentence_and_its_run_continues(tmp_path: Path) -> None:
     code = (
         "import resource, sys; from nacre.cli.main import main; "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, resource.RLIM_INFINITY)); sys.exit(main())"

@@ -334,7 +334,7 @@ def test_a_configuration_that_is_nested_without_end_is_damaged(run: RunDirectory
     assert_one_sentence(raised.value)
 
 
-def test_a_run_whose_versions_are_not_told_goes_on_and_is_refused_where_they_make_no_sense(
+def test_a_run_whose_versions_are_not_told_continues_and_is_refused_where_they_make_no_sense(
     run: RunDirectory, chosen: Experiment
 ) -> None:
     edited(run.path / "config.json", lambda data: data.pop("versions"))

@@ -86,7 +86,7 @@ def test_a_resumed_run_is_the_same_run_at_weights_and_biases_which_is_told_all_s
 
 
 @pytest.mark.parametrize("sink", ["TensorBoard", "Weights & Biases"])
-def test_a_sink_that_fails_is_told_of_once_and_the_run_goes_on(
+def test_a_sink_that_fails_is_told_of_once_and_the_run_continues(
     sink: str, wandb: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip

@@ -161,7 +161,7 @@ def test_a_data_set_without_train_or_test_tasks_is_refused(data: DataSet, split:
         part.logs(split, 0.9)
 
 
-def test_a_run_goes_on_as_if_it_had_not_stopped(data: DataSet, tmp_path: Path) -> None:
+def test_a_run_continues_as_if_it_had_not_stopped(data: DataSet, tmp_path: Path) -> None:
     whole = train(data, tmp_path / "whole")
     train(data, tmp_path / "part", iterations=1)
     resume([tmp_path / "part"], iterations=2)

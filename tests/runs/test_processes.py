@@ -94,7 +94,7 @@ def resumed_until(number: signal.Signals, run: Path) -> int:
         return cli.main(["resume", str(run)])
 
 
-def test_a_run_killed_during_a_save_and_stopped_by_sigterm_and_ctrl_c_goes_on_to_the_same_numbers(
+def test_a_run_killed_during_a_save_and_stopped_by_sigterm_and_ctrl_c_continues_to_the_same_numbers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "run"

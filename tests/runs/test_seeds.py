@@ -47,7 +47,7 @@ def test_seeds_side_by_side_interrupted_and_resumed_together_equal_uninterrupted
         assert_same_run(run, expected)
 
 
-def test_one_of_the_seeds_can_be_resumed_alone_and_the_group_goes_on_from_what_all_have(
+def test_one_of_the_seeds_can_be_resumed_alone_and_the_group_continues_from_what_all_have(
     group: list[nacre.RunDirectory], small_blocks: None, tmp_path: Path
 ) -> None:
     runs = nacre.train_seeds(

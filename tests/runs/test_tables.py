@@ -58,7 +58,7 @@ def test_a_table_that_only_grew_since_the_checkpoint_is_cut_back_without_a_word(
 @pytest.mark.parametrize(
     ("file", "told"), [("metrics.csv", "ends at update 10, but .* 20"), ("eval.csv", "has no rows, but .* 20")]
 )
-def test_rows_missing_from_a_run_of_nacre_0_1_are_refused_but_an_empty_file_goes_on_without(
+def test_rows_missing_from_a_run_of_nacre_0_1_are_refused_but_an_empty_file_continues_without(
     file: str, told: str, run: nacre.RunDirectory
 ) -> None:
     for checkpoint in run.checkpoints.iterdir():  # which had neither

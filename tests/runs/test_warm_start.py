@@ -21,7 +21,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return nacre.train("rl2", "point-robot", out=tmp_path_factory.mktemp("first") / "run", **SMOKE).path
 
 
-def test_it_goes_on_without_the_other_run_and_remembers_it(trained: Path, tmp_path: Path) -> None:
+def test_it_continues_without_the_other_run_and_remembers_it(trained: Path, tmp_path: Path) -> None:
     first, warm, whole = (tmp_path / name for name in ("first", "warm", "whole"))
     shutil.copytree(trained, first)
     for path in (warm, whole):

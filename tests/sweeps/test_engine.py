@@ -100,7 +100,7 @@ def test_a_time_limit_is_what_is_left_for_each_and_nothing_is_started_after_it(t
     assert flag == "--time-limit" and 5.9 < float(minutes) <= 6.0
 
 
-def test_however_it_is_left_nothing_goes_on(tmp_path: Path):
+def test_however_it_is_left_nothing_continues(tmp_path: Path):
     def fail() -> None:
         raise KeyboardInterrupt
 

@@ -87,7 +87,7 @@ def test_a_process_leaves_no_file_open_and_its_last_words_are_kept():
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_child_that_was_killed_goes_on_and_ctrl_c_stops_it_with_a_checkpoint(tmp_path: Path):
+def test_a_child_that_was_killed_continues_and_ctrl_c_stops_it_with_a_checkpoint(tmp_path: Path):
     run = tmp_path / "seed-0"
     with driver("--seeds", "0:1", "--jobs", "1", "--out", str(tmp_path), "--checkpoint-minutes", "0") as process:
         wait_until(lambda: (saved_at(run) or 0) > 2)

@@ -71,7 +71,7 @@ def own_address() -> str:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="sends signals to processes")
-def test_a_run_goes_on_when_its_node_is_killed(cluster: Any, tmp_path: Path):
+def test_a_run_continues_when_its_node_is_killed(cluster: Any, tmp_path: Path):
     node = cluster.add_node(num_cpus=1, node_ip_address=cluster.head_node.node_ip_address)
     cluster.wait_for_nodes()
     jobs = [slow_job(tmp_path / name) for name in ("a", "b")]

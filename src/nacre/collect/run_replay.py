@@ -79,9 +79,9 @@ def bounds(transitions: Transition, horizon: int) -> list[int]:
     """Where episodes begin among transitions [time, ...] that were collected one after another."""
     if len(transitions.reward) == 0:
         return []
-    goes_on = (transitions.next_obs[:-1] == transitions.obs[1:]).all(axis=1) & (transitions.discount[:-1] != 0)
+    continues = (transitions.next_obs[:-1] == transitions.obs[1:]).all(axis=1) & (transitions.discount[:-1] != 0)
     starts = [0]
-    for time, same in enumerate(goes_on.tolist(), 1):
+    for time, same in enumerate(continues.tolist(), 1):
         if not same or time - starts[-1] == horizon:
             starts.append(time)
     return starts

@@ -215,8 +215,8 @@ def sample_steps(
     at = (first[..., None] + jnp.arange(num_steps)) % replay.size[task][:, None, None]
     page = replay.pages[task[:, None, None], at // PAGE]
     rows = replay.pool[page * PAGE + at % PAGE]
-    goes_on = rows[..., rows.shape[-1] - obs_dim - 1] > 0
-    follows = jnp.cumprod(jnp.concatenate([jnp.ones_like(goes_on[..., :1]), goes_on[..., :-1]], axis=-1), axis=-1)
+    continues = rows[..., rows.shape[-1] - obs_dim - 1] > 0
+    follows = jnp.cumprod(jnp.concatenate([jnp.ones_like(continues[..., :1]), continues[..., :-1]], axis=-1), axis=-1)
     return Steps(unpack(rows, obs_dim), follows.astype(bool))
 
 

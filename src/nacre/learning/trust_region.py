@@ -105,11 +105,11 @@ def step(
     def shorten(carry: tuple[Any, ...]) -> tuple[Any, ...]:
         return carry[0] + 1, *tried(carry[0] + 1)
 
-    def goes_on(carry: tuple[Any, ...]) -> Array:
+    def continues(carry: tuple[Any, ...]) -> Array:
         k, _, after, kl = carry
         return ~fits(after, kl) & (k + 1 < region.max_backtracks)
 
-    k, x, after, kl = jax.lax.while_loop(goes_on, shorten, (jnp.zeros((), jnp.int32), *tried(jnp.zeros(()))))
+    k, x, after, kl = jax.lax.while_loop(continues, shorten, (jnp.zeros((), jnp.int32), *tried(jnp.zeros(()))))
     accepted = fits(after, kl)
     metrics = {
         "outer_loss": before,

@@ -207,7 +207,7 @@ def test_such_a_run_meets_tasks_in_every_way(run: Path, options: Any, tmp_path: 
         assert np.isfinite(agent.evaluate(**options)[0]).all()
 
 
-def test_it_goes_on_and_is_pushed_and_its_loss_is_kept(run: Path, tmp_path: Path) -> None:
+def test_it_continues_and_is_pushed_and_its_loss_is_kept(run: Path, tmp_path: Path) -> None:
     nacre.push(run, tmp_path / "pushed")
     np.testing.assert_array_equal(nacre.load(run).evaluate()[0], nacre.load(tmp_path / "pushed").evaluate()[0])
     nacre.resume(run, iterations=2)
