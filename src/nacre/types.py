@@ -149,3 +149,9 @@ STREAMS = ("tasks", "collect", "train", "evaluate")
 def stream(key: Key, use: str) -> Key:
     """A run's key for one of its uses. Callers fold in a counter: every random number follows from seed and counter."""
     return jax.random.fold_in(key, STREAMS.index(use))
+
+
+@functools.partial(jax.jit, static_argnames="use")
+def streams(keys: Key, use: str) -> Key:
+    """`stream` of each of these keys, [task]."""
+    return jax.vmap(lambda key: stream(key, use))(keys)

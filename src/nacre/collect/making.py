@@ -22,10 +22,8 @@ from nacre.data.layout import METADATA, exists, folder_of
 from nacre.errors import NacreError, unknown
 from nacre.families.family import Family
 from nacre.runs.migration import completed
-from nacre.runs.pace import duration
+from nacre.runs.pace import SECONDS_BETWEEN_REPORTS, duration
 from nacre.types import Tasks, stream
-
-SECONDS_BETWEEN_REPORTS = 20.0
 
 
 def default_id(family: str, benchmark: str, quality: str) -> str:

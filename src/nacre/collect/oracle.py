@@ -17,7 +17,7 @@ from nacre.algorithms.registry import ALGORITHMS
 from nacre.collect import sac, work
 from nacre.collect.rollouts import Request
 from nacre.collect.run_replay import origin_of, run_on
-from nacre.collect.training import EVALUATION_EPISODES, SECONDS_BETWEEN_SAVES
+from nacre.collect.training import EVALUATION_EPISODES
 from nacre.collect.work import TaskPlan
 from nacre.deploy.trained_agent import load
 from nacre.errors import NacreError
@@ -27,7 +27,7 @@ from nacre.presets.settings import row_of
 from nacre.runs import arrays
 from nacre.runs.checkpoints import KEPT, Checkpoints
 from nacre.runs.migration import completed
-from nacre.runs.pace import duration
+from nacre.runs.pace import SECONDS_BETWEEN_SAVES, duration
 from nacre.simulation.rollout import begin, episode, side_by_side
 from nacre.types import Agent, Episode, Key, Tasks
 

@@ -27,7 +27,7 @@ from nacre.learning.networks import TanhGaussianPolicy, sample_action
 from nacre.learning.replay import pack, row_width, uniform_index, unpack
 from nacre.learning.soft_actor_critic import Inferred, Noise, Objective
 from nacre.simulation.rollout import play
-from nacre.types import Agent, Episode, Key, Tasks, fold_in, stream, with_fixed_memory
+from nacre.types import Agent, Episode, Key, Tasks, fold_in, stream, streams, with_fixed_memory
 
 TASKS_AT_A_TIME = 4
 """Tasks whose updates are one program on a CPU, at most: the activations of more of them outgrow a core's cache."""
@@ -135,7 +135,7 @@ def train_round(family: Family, settings: SacSettings, tasks: Tasks, state: Stat
     random = state.rounds < settings.random_rounds(family)
     agent = uniform(family.action_dim) if random else POLICY
     while (missing > 0).any():
-        keys = fold_in(fold_in(_streams(state.keys, "collect"), state.rounds), len(episodes))
+        keys = fold_in(fold_in(streams(state.keys, "collect"), state.rounds), len(episodes))
         played = play(family, agent, state.policy, tasks, keys, 1, explore=True)
         played = played._replace(length=np.where(missing > 0, played.length, 0))
         state = state._replace(replay=_insert(state.replay, played))
@@ -202,11 +202,6 @@ def _joined(parts: list[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
 
-@functools.partial(jax.jit, static_argnames="use")
-def _streams(keys: Key, use: str) -> Key:
-    return jax.vmap(lambda key: stream(key, use))(keys)
-
-
 @functools.partial(jax.jit, donate_argnums=0)
 def _insert(replay: Rows, played: Episode) -> Rows:
     """The replay with every task's episode behind what it holds."""
@@ -256,13 +251,13 @@ def block(
     def body(learner: Any, number: Array) -> tuple[Any, Array]:
         return jax.vmap(update)(learner, replay, fold_in(train_keys, number))
 
-    train_keys = _streams(keys, "train")
+    train_keys = streams(keys, "train")
     return jax.lax.scan(body, learner, first + jnp.arange(num_updates, dtype=jnp.int32))
 
 
 def deterministic_returns(family: Family, state: State, tasks: Tasks, num_episodes: int) -> np.ndarray:
     """Returns of the policies' mean actions, [task, episode]."""
-    keys = fold_in(_streams(state.keys, "evaluate"), state.rounds)
+    keys = fold_in(streams(state.keys, "evaluate"), state.rounds)
     return (
         play(family, POLICY, state.policy, tasks, keys, num_episodes, explore=False).returns().reshape(-1, num_episodes)
     )
@@ -270,6 +265,6 @@ def deterministic_returns(family: Family, state: State, tasks: Tasks, num_episod
 
 def random_returns(family: Family, state: State, tasks: Tasks, num_episodes: int) -> np.ndarray:
     """Returns of uniformly random actions, [task, episode]."""
-    keys = fold_in(_streams(state.keys, "evaluate"), 2**30)
+    keys = fold_in(streams(state.keys, "evaluate"), 2**30)
     played = play(family, uniform(family.action_dim), state.policy, tasks, keys, num_episodes, explore=True)
     return played.returns().reshape(-1, num_episodes)

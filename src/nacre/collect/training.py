@@ -11,11 +11,9 @@ import numpy as np
 from nacre.collect import sac
 from nacre.collect.work import Plan, WorkDirectory, locked
 from nacre.learning.replay import row_width
-from nacre.runs.pace import duration
+from nacre.runs.pace import SECONDS_BETWEEN_REPORTS, SECONDS_BETWEEN_SAVES, duration
 from nacre.types import Episode
 
-SECONDS_BETWEEN_SAVES = 240.0
-SECONDS_BETWEEN_REPORTS = 20.0
 EVALUATION_EPISODES = 5
 """Episodes of a task whose mean return is a checkpoint's, and that of random actions."""
 

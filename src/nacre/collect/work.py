@@ -28,7 +28,7 @@ from nacre.collect.settings import SacSettings, settings_for
 from nacre.data.benchmarks import Benchmark
 from nacre.errors import NacreError
 from nacre.families.catalog import make_family
-from nacre.families.family import Family, num_tasks
+from nacre.families.family import Family, as_lists, num_tasks
 from nacre.runs import arrays, files
 from nacre.types import Episode, Tasks
 
@@ -71,7 +71,7 @@ class TaskPlan:
         """As JSON has it; numbers survive to the last bit."""
         return {
             "family": self.family.name, "family_options": dataclasses.asdict(self.family),
-            "train": _lists(self.train), "test": _lists(self.test), "seed": self.seed, "benchmark": self.benchmark,
+            "train": as_lists(self.train), "test": as_lists(self.test), "seed": self.seed, "benchmark": self.benchmark,
         }  # fmt: skip
 
 
@@ -104,10 +104,6 @@ class Plan(TaskPlan):
         train, test = ({name: np.array(values) for name, values in told[split].items()} for split in ("train", "test"))
         settings = SacSettings(**told["settings"])
         return cls(family, train, test, settings, seed=told["seed"], benchmark=told["benchmark"])
-
-
-def _lists(tasks: Tasks) -> dict[str, Any]:
-    return {name: np.asarray(values).tolist() for name, values in tasks.items()}
 
 
 class Checkpoint(NamedTuple):

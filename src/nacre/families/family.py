@@ -35,6 +35,11 @@ def describe(tasks: Tasks, index: int) -> dict[str, Any]:
     return {name: value.tolist() for name, value in take(tasks, index).items()}
 
 
+def as_lists(tasks: Tasks) -> dict[str, Any]:
+    """All tasks as JSON has them; numbers survive to the last bit."""
+    return {name: np.asarray(values).tolist() for name, values in tasks.items()}
+
+
 def task_text(tasks: Tasks, index: int = 0) -> str:
     """A task as `Family.parse_task` reads it, exactly: 'velocity=1.3', 'goal=0.6,0.8'."""
     values = take(tasks, index)

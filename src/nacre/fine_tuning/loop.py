@@ -18,7 +18,7 @@ from nacre.learning import fine_tuning
 from nacre.learning.fine_tuning import FineTuning, Networks, Replay
 from nacre.presets.fine_tuning import FineTuneSettings
 from nacre.simulation.rollout import play
-from nacre.types import Agent, Episode, Key, Logged, Tasks, Transition, fold_in, stream, with_fixed_memory
+from nacre.types import Agent, Episode, Key, Logged, Tasks, Transition, fold_in, streams, with_fixed_memory
 
 
 class Problem(NamedTuple):
@@ -84,7 +84,7 @@ def play_round(problem: Problem, state: State) -> tuple[State, Round]:
     networks, optimisers, played = state.networks, state.optimisers, time.monotonic()
     if state.rounds >= settings.rounds_before_updates:
         networks, optimisers = fine_tuning.update(
-            networks, optimisers, replay, fold_in(_streams(state.keys, "train"), state.rounds),
+            networks, optimisers, replay, fold_in(streams(state.keys, "train"), state.rounds),
             method=problem.method, settings=settings, obs_dim=problem.family.obs_dim,
         )  # fmt: skip
         jax.block_until_ready(networks)
@@ -101,14 +101,9 @@ def scored_returns(problem: Problem, networks: Networks, state: State) -> np.nda
 
 
 def _play(problem: Problem, networks: Networks, state: State, use: str, number: int, *, explore: bool) -> Episode:
-    keys = fold_in(_streams(state.keys, use), state.rounds)
+    keys = fold_in(streams(state.keys, use), state.rounds)
     agent = _agent(problem.method)
     return play(problem.family, agent, networks.policy, problem.tasks, keys, number, explore=explore)
-
-
-@functools.partial(jax.jit, static_argnames="use")
-def _streams(keys: Key, use: str) -> Key:
-    return jax.vmap(lambda key: stream(key, use))(keys)
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from nacre.deploy import logged_tasks
 from nacre.deploy.session import seed_key
 from nacre.deploy.trained_agent import TrainedAgent, load
 from nacre.errors import NacreError
-from nacre.families.family import describe, num_tasks
+from nacre.families.family import as_lists, describe, num_tasks
 from nacre.fine_tuning import loop
 from nacre.fine_tuning.loop import Problem, Round
 from nacre.fine_tuning.work import Directory, History, nothing_yet
@@ -30,15 +30,12 @@ from nacre.presets.trials import TrialSettings
 from nacre.runs import arrays
 from nacre.runs.experiment import to_json
 from nacre.runs.memory import memory_limit
-from nacre.runs.pace import duration
+from nacre.runs.pace import SECONDS_BETWEEN_REPORTS, SECONDS_BETWEEN_SAVES, duration
 from nacre.runs.stopping import StopRequest
-from nacre.types import Logged, Tasks
+from nacre.types import Logged
 
 if TYPE_CHECKING:
     from nacre.data.dataset import DataSet
-
-SECONDS_BETWEEN_SAVES = 240.0
-SECONDS_BETWEEN_REPORTS = 20.0
 
 
 class FineTuned(NamedTuple):
@@ -154,14 +151,10 @@ def _plan(
     return {
         "run": run, "checkpoint": agent.grad_steps, "networks_sha256": networks.hexdigest(),
         "data": "" if data is None else data.id,
-        "data_hash": "" if data is None else data.content_hash, "tasks": which, "task": _lists(problem.tasks),
+        "data_hash": "" if data is None else data.content_hash, "tasks": which, "task": as_lists(problem.tasks),
         "protocol": trials.protocol, "context_transitions": trials.context_transitions, "seed": seed,
         "settings": dataclasses.asdict(problem.settings),
     }  # fmt: skip
-
-
-def _lists(tasks: Tasks) -> dict[str, Any]:
-    return {name: np.asarray(values).tolist() for name, values in tasks.items()}
 
 
 # ----------------------------------------------------------------------------------------------------------------------

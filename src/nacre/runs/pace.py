@@ -1,10 +1,15 @@
-"""How long a run will still take, from what its updates, collections and evaluations took so far."""
+"""How long a run will still take, from what its updates, collections and evaluations took so far; how often jobs that
+are no runs save and report."""
 
 from __future__ import annotations
 
 from collections import deque
 from statistics import mean
 
+SECONDS_BETWEEN_SAVES = 240.0
+"""Of the state of a collection and of a fine-tuning."""
+SECONDS_BETWEEN_REPORTS = 20.0
+"""Lines about their progress are printed no more often."""
 REMEMBERED = 20
 """Blocks of updates whose mean duration counts."""
 
