@@ -171,6 +171,7 @@ class Algorithm:
     agent_params: AgentParams
     presets: Presets = field(default_factory=lambda: {"paper": {"*": {}}})
     belief: BeliefOf | None = None  # of methods that have one
+    believes_at_end: bool = False  # whether the belief takes an episode in when it ends, not at its steps
     needs_task: bool = False  # whether the agent's `begin` reads the task, as an oracle's does
     offline: bool = False  # whether it learns from a data set: `meta_train` takes its logs as a fifth argument
     transfer: Transfer | None = None  # of methods whose runs can start from another run's networks

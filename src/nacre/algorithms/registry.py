@@ -52,7 +52,8 @@ _BUILT_IN = {
     "maml-trpo": _built_in("maml", maml.PRESETS, maml.MamlTrpoSettings, **_adapting("maml")),
     "promp": _built_in("maml", maml.PRESETS, maml.PrompSettings, **_adapting("maml")),
     "maesn": _built_in(
-        "maesn", maesn.PRESETS, maesn.MaesnSettings, belief=_late("maesn", "belief"), export=_late("maesn", "export")
+        "maesn", maesn.PRESETS, maesn.MaesnSettings, belief=_late("maesn", "belief"), believes_at_end=True,
+        export=_late("maesn", "export"),
     ),
     "macaw": _built_in(
         "macaw", macaw.PRESETS, macaw.MacawSettings, offline=True, fine_tuning=_late("macaw", "make_fine_tuning"),

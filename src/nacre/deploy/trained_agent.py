@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -13,6 +12,7 @@ import numpy as np
 
 from nacre.data import contexts
 from nacre.deploy import NumpySession, logged_tasks
+from nacre.deploy.chosen_tasks import chosen_tasks
 from nacre.deploy.numpy_guards import Guarding, needs_training, parsed
 from nacre.deploy.persons_environment import check_spaces, warn_of_cut_episodes
 from nacre.deploy.session import Session, seed_key
@@ -25,17 +25,14 @@ from nacre.presets.settings import MethodSettings
 from nacre.presets.trials import TrialOptions, TrialSettings
 from nacre.runs.compilation_cache import use_compilation_cache
 from nacre.runs.directory import RunDirectory
-from nacre.runs.experiment import Experiment, check_seed
+from nacre.runs.experiment import Experiment
 from nacre.runs.files import notice
 from nacre.runs.loading import Saved, hypotheses_of, load_to_act
 from nacre.simulation import rollout
-from nacre.types import Agent, ArrayLike, Logged, Tasks
+from nacre.types import Agent, ArrayLike, Belief, Logged, Tasks
 
 if TYPE_CHECKING:
     from nacre.data.dataset import DataSet
-
-OOD_STREAM, FRESH_STREAM = 1, 2
-"""Beside a seed, which tasks are drawn from it; train and test tasks follow from the seed alone."""
 
 
 class TrainedAgent:
@@ -220,16 +217,7 @@ class TrainedAgent:
 
         The out-of-distribution tasks of a run are as many as its test tasks and follow from its task_seed.
         """
-        if which in ("test", "train"):
-            return self.tasks.test if which == "test" else self.tasks.train
-        if which == "ood":
-            rng = np.random.default_rng([self.tasks.task_seed, OOD_STREAM])
-            return self.family.sample_ood_tasks(rng, num_tasks(self.tasks.test))
-        kind, _, number = which.partition(":")
-        if kind != "fresh" or not re.fullmatch(r"0*[1-9][0-9]{0,5}", number):
-            raise NacreError(f"'{which}' names no tasks; write test, train, ood, or fresh:N with N from 1 to 999999.")
-        check_seed("seed", seed)
-        return self.family.sample_tasks(np.random.default_rng([seed, FRESH_STREAM]), int(number))
+        return chosen_tasks(self.family, self.tasks, which, seed)
 
     def meet(
         self, task: str, episodes: int | None = None, *, allow_ood: bool = False, seed: int = 0,
@@ -368,13 +356,18 @@ class TrainedAgent:
         )  # fmt: skip
 
     def report_episode(self, index: int, episode_return: float, length: int, memory: Any) -> EpisodeReport:
-        """What is told of an episode, given what the agent remembers after it. `index` counts from 0."""
+        """What is told of an episode, given what the agent remembers of it. `index` counts from 0."""
         if self.believes is None:
             return EpisodeReport(index + 1, episode_return, length, [], [])
-        mean, variance = self.believes(memory)
-        return EpisodeReport(
-            index + 1, episode_return, length, np.asarray(mean[0]).tolist(), np.sqrt(np.asarray(variance[0])).tolist()
-        )
+        mean, variance = (np.asarray(x[0]) for x in self.belief_after(memory))
+        return EpisodeReport(index + 1, episode_return, length, mean.tolist(), np.sqrt(variance).tolist())
+
+    def belief_after(self, memory: Any) -> Belief:
+        """The belief after an episode, [lane, latent_dim], given what the agent remembers of all its steps."""
+        assert self.believes is not None
+        if self.experiment.algorithm.believes_at_end:
+            memory = rollout.end_episode(self.functions, self.params, memory, seed_key(0))
+        return self.believes(memory)
 
 
 def load(path: str | Path, checkpoint: str | int = "latest") -> TrainedAgent:

@@ -43,14 +43,13 @@ def agent_with_belief(run: Path) -> TrainedAgent:
 def beliefs(agent: TrainedAgent, tasks: Tasks, repeats: int, seed: int) -> Beliefs:
     """`repeats` trials in each task: all tasks once, then again."""
     lanes = take(tasks, np.tile(np.arange(num_tasks(tasks)), repeats))
-    trials, believes = agent.trials, agent.believes
-    assert believes is not None
+    trials = agent.trials
     means, variances, returns = [], [], []
     played = rollout.trial(
         agent.family, agent.functions, agent.params_for(trials), lanes, jax.random.key(seed), trials.episodes
     )
     for one in played:
-        mean, variance = believes(one.memory_after)
+        mean, variance = agent.belief_after(one.memory_after)
         means.append(np.asarray(mean, np.float64))
         variances.append(np.asarray(variance, np.float64))
         returns.append(one.episode.returns())

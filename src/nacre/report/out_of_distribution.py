@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nacre.deploy.trained_agent import OOD_STREAM, TrainedAgent
+from nacre.deploy.chosen_tasks import OOD_STREAM
+from nacre.deploy.trained_agent import TrainedAgent
 from nacre.families.family import num_tasks
 from nacre.report import picture
 from nacre.report.beliefs import agent_with_belief, beliefs, parameter_names, write_table

@@ -147,7 +147,9 @@ def _beliefs(
     for part in played:
         by_time = jax.tree.map(lambda x: jnp.asarray(x).swapaxes(0, 1), part.episode.transitions)
         after = np.stack(beliefs(params, part.memory_before, by_time), axis=2)  # [time, task, 2, latent_dim]
+        at_end = np.stack(agent.belief_after(part.memory_after), axis=1)
         for task, length in enumerate(np.asarray(part.episode.length)):
+            after[length - 1 : length, task] = at_end[task]
             rows[task].append(after[:length, task])
     by_task = [np.concatenate(parts) for parts in rows]
     return [row[:, 0] for row in by_task], [np.sqrt(row[:, 1]) for row in by_task]
