@@ -12,6 +12,7 @@ import pytest
 from gymnasium import wrappers
 
 import nacre
+from nacre.simulation.mujoco import MujocoLanes
 
 STEPS = [(np.array([0.1 * t, -0.2]), -0.5 * t) for t in range(5)]
 
@@ -95,6 +96,22 @@ def test_a_step_in_which_the_physics_diverged_is_left_out_of_the_trial(agent: na
     whole, cut = (agent.adapt(kind(False)).episodes[0] for kind in (Reusing, Diverging))
     assert cut.length == 3 < whole.length and cut.ended_by == "truncated"
     assert cut.episode_return > whole.episode_return
+
+
+def test_a_simulated_episode_that_the_physics_ended_is_said_to_be_truncated(
+    smoke_run: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, step, count = nacre.load(smoke_run("cheetah-vel")), MujocoLanes.step, [0]
+
+    def diverging(lanes: MujocoLanes, action: Any, task: Any, which: Any = None) -> Any:
+        count[0] += 1
+        result = step(lanes, action, task, which)
+        return result._replace(diverged=np.full(len(action), count[0] == 4))
+
+    monkeypatch.setattr(MujocoLanes, "step", diverging)
+    first, *others = agent.meet("velocity=1.3").episodes
+    assert (first.length, first.ended_by) == (3, "truncated")
+    assert others and all(one.ended_by == "horizon" and one.length == agent.family.horizon for one in others)
 
 
 def test_an_environment_with_running_statistics_is_refused(agent: nacre.TrainedAgent) -> None:

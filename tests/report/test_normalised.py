@@ -11,6 +11,7 @@ import pytest
 
 from nacre.report import evaluated_runs, page
 from nacre.report.comparison import compare
+from nacre.report.family_charts import Group, looks, scores
 from nacre.report.normalised import normalised, scale_notices, scale_of
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import resolve
@@ -52,6 +53,19 @@ def test_a_score_is_where_it_lies_between_random_actions_and_training_on_the_tas
     assert random.scores == {0: 0.0, 1: 0.0} and random.mean == 0.0
     assert pearl.seed == 5 and pearl.label.startswith("pearl")
     assert pearl.scores == {0: 0.5, 1: 1.25} and pearl.mean == 0.875  # one task has no scale
+
+
+def test_runs_of_a_single_task_are_no_scores_of_their_family(make_run: Callable[..., Path]):
+    runs = [make_run("oracle", [50.0], single_task=1), make_run("oracle", [-6.0, -5.0, -4.0])]
+    ((family, groups),) = evaluated_runs.read_families([*runs, make_run("random", [-10.0, -20.0, -30.0])]).items()
+    group = Group(family, groups, looks(list(groups)))
+    kept = group.in_all_tasks
+    assert [runs[0].experiment.single_task for runs in group.runs.values()] == [1, -1, -1]
+    assert [runs[0].experiment.single_task for runs in kept.runs.values()] == [-1, -1]
+    levels = {one.label: one.y for one in scores(kept, {}).views[0].levels}
+    assert levels["oracle, at the end"] == -5.0 and 50.0 not in levels.values()
+    alone = group._replace(runs=dict([next(iter(group.runs.items()))]))
+    assert alone.in_all_tasks.runs == alone.runs
 
 
 def test_a_scale_goes_by_the_longest_run_of_a_task_and_seed_and_tells_of_unlike_ones(make_run: Callable[..., Path]):

@@ -183,6 +183,27 @@ def test_a_run_named_twice_counts_once(make_run: MakeRun, drawn: list[Figure]):
     assert all("IQM of" not in text for text in legend(drawn[0].axes[0]))
 
 
+def test_of_two_runs_with_one_seed_the_longer_counts_and_a_notice_tells_so(
+    make_run: MakeRun, drawn: list[Figure], capsys: pytest.CaptureFixture[str]
+):
+    shorter, longer = make_run("shorter", evaluations=1), make_run("longer", iterations=5)
+    curves.draw([shorter, longer, make_run("other", seed=1)], Path("curves.png"))
+    (label,) = [text for text in legend(drawn[0].axes[0]) if "IQM of" in text]
+    assert "IQM of 2 seeds" in label and line(drawn[0].axes[0], label)[0].tolist() == [100, 200, 300]
+    assert (
+        f"left out: the run at {shorter} is of the same method and seed as that at {longer}" in capsys.readouterr().err
+    )
+
+
+def test_a_run_of_a_preset_that_is_gone_is_named_by_it_beside_the_others(make_run: MakeRun):
+    gone = make_run("gone")
+    config = gone / "config.json"
+    config.write_text(config.read_text().replace('"preset": "smoke"', '"preset": "demo"'))
+    ((_, groups),) = evaluated_runs.read_families([gone, make_run("other")]).items()
+    first, other = groups
+    assert first.startswith("pearl (demo) ") and "num_test_tasks=3" in first and other.startswith("pearl (smoke)")
+
+
 def test_train_tasks_are_dotted_where_they_were_evaluated(make_run: MakeRun, drawn: list[Figure]):
     curves.draw([make_run("without")], Path("curves.png"))
     curves.draw([make_run("with", train=2)], Path("curves.png"))
@@ -289,7 +310,7 @@ def test_words_about_what_others_published_fit_over_their_panel(make_run: MakeRu
 
 
 def test_runs_of_very_different_lengths_share_a_logarithmic_axis(make_run: MakeRun, drawn: list[Figure]):
-    long = make_run("long", steps=1000)
+    long = make_run("long", steps=1000, seed=1)
     curves.draw([make_run("short"), long], Path("curves.png"))
     assert [axes.get_xscale() for axes in drawn[0].axes[:2]] == ["linear", "linear"]
     curves.draw([make_run("shorter", steps=99, seconds=0.1), long], Path("curves.png"))

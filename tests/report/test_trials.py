@@ -17,7 +17,7 @@ import nacre
 from nacre.cli import main as cli
 from nacre.errors import NacreError
 from nacre.families.point import half_circle
-from nacre.report import trials
+from nacre.report import run_charts, trials
 from nacre.runs.checkpoints import Checkpoints
 from nacre.runs.loading import fresh
 
@@ -121,3 +121,14 @@ def test_the_same_run_gives_the_same_trials(smoke_run: Callable[[str], Path], tm
     for out in ("a.png", "b.png"):
         assert cli.main(["report", str(copy), "--kind", "trials", "-o", str(tmp_path / out)]) == 0
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_an_episode_that_ended_at_its_first_step_has_no_rewards_to_draw(smoke_run: Callable[[str], Path]):
+    """As where the physics diverged."""
+    agent = nacre.load(smoke_run("cheetah-dir"))
+    played = trials.play(agent, agent.tasks.test)
+    first = played.episodes[0]
+    cut = played._replace(episodes=[first._replace(length=np.array([0, *first.length[1:]])), *played.episodes[1:]])
+    shorter, whole = (run_charts.trial_charts(agent, one)[0].views[0].lines for one in (cut, played))
+    assert len(shorter[0].x) == len(shorter[0].y) == 0 < len(whole[0].x) and len(shorter) == len(whole)
+    assert trials.smoothed(np.array([3.0, 5.0])).tolist() == [4.0]

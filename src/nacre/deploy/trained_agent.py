@@ -233,10 +233,14 @@ class TrainedAgent:
         )
         for index, (episode, _, memory) in enumerate(lanes):
             length = int(episode.length[0])
-            terminated = float(episode.transitions.discount[0, length - 1]) == 0.0
+            ended_by = "horizon"
+            if episode.diverged is not None and episode.diverged[0]:
+                ended_by = "truncated"
+            elif float(episode.transitions.discount[0, length - 1]) == 0.0:
+                ended_by = "terminated"
             report = self.report_episode(index, float(episode.returns()[0]), length, memory)
             solved = None if episode.success is None else bool(episode.success[0])
-            reports.append(report._replace(success=solved, ended_by="terminated" if terminated else "horizon"))
+            reports.append(report._replace(success=solved, ended_by=ended_by))
         return TrialReport(describe(parsed, 0), reports)
 
     def adapt(

@@ -12,7 +12,16 @@ import numpy as np
 
 from nacre.errors import NacreError, unknown
 from nacre.report.efficiency import Reached, curve
-from nacre.report.evaluated_runs import Evaluations, Families, Run, differences, grouped, read_run, same_tasks
+from nacre.report.evaluated_runs import (
+    Evaluations,
+    Families,
+    Run,
+    differences,
+    grouped,
+    one_a_seed,
+    read_run,
+    same_tasks,
+)
 from nacre.report.normalised import Scale, scale_notices, scale_of, scores_on
 from nacre.report.statistics import Estimate, pooled_interquartile_mean, probability_of_improvement
 from nacre.runs.below import runs_in
@@ -142,7 +151,7 @@ def _rows_of(whole: Families, at: int | None, notices: list[str]) -> Families:
     for family, groups in whole.items():
         for label, group in groups.items():
             kept = []
-            for run in _one_a_seed([run for run in group if run.experiment.single_task < 0], notices):
+            for run in one_a_seed([run for run in group if run.experiment.single_task < 0], notices):
                 until = _until(run, at)
                 if len(until.test.env_steps):
                     kept.append(until)
@@ -154,16 +163,6 @@ def _rows_of(whole: Families, at: int | None, notices: list[str]) -> Families:
         why = "all are of a single task each." if at is None else f"none has a score within {at:,} steps; change --at."
         raise NacreError(f"no run is left to compare: {why}")
     return chosen
-
-
-def _one_a_seed(group: Sequence[Run], notices: list[str]) -> list[Run]:
-    """The longest run of each seed: the same seed twice is no second seed."""
-    found: dict[int, Run] = {}
-    for run in sorted(group, key=lambda run: -run.test.grad_steps[-1]):
-        first = found.setdefault(run.experiment.options.seed, run)
-        if first is not run:
-            notices.append(f"left out: the run at {run.path} is of the same method and seed as that at {first.path}.")
-    return list(found.values())
 
 
 def _until(run: Run, at: int | None) -> Run:

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from nacre.report import picture
-from nacre.report.evaluated_runs import Evaluations, Families, Run, differences, read_families
+from nacre.report.evaluated_runs import Evaluations, Families, Run, differences, distinct_seeds, read_families
 from nacre.report.known import KNOWN_POINTS, KnownPoint
 from nacre.report.statistics import bootstrap_interval, interquartile_mean
 
@@ -34,12 +34,13 @@ def draw(runs: Sequence[Path], out: Path) -> None:
     line for each run; runs that differ in nothing but
     their seed share a colour and are summed up by their interquartile mean and its 95 % bootstrap interval. Middle: the
     same against the time that a run took. Hollow marks are what others have published; of it, what lies far beyond
-    the runs stands in the legend. Right: return by episode of the trial.
+    the runs stands in the legend. Right: return by episode of the trial. Of two runs with the same seed, the longer is
+    drawn.
 
     Raises NacreError for another kind of file, and for a run that cannot be read or was not evaluated yet.
     """
     picture.check_path(out)
-    families = read_families(runs)
+    families = distinct_seeds(read_families(runs))
     with picture.drawing(out, 15.0, 3.7 * len(families)) as figure:
         draw_families(figure, families)
 

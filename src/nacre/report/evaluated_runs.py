@@ -9,10 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nacre.errors import NacreError
-from nacre.families.family import num_tasks
+from nacre.families.catalog import make_family
+from nacre.families.family import Family, num_tasks
+from nacre.presets.settings import MethodSettings
 from nacre.presets.trials import TrialSettings
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import Experiment, RunOptions, changes, from_preset
+from nacre.runs.files import notice
 from nacre.runs.loading import check_run
 from nacre.runs.tables import EVAL_COLUMNS
 from nacre.types import Tasks
@@ -70,6 +73,29 @@ def grouped(runs: Sequence[Run]) -> Families:
             )
         group.append(run)
     return families
+
+
+def distinct_seeds(families: Families) -> Families:
+    """Of each seed of a method the longest run; a notice tells of the others."""
+    notices: list[str] = []
+    chosen = {
+        family: {label: one_a_seed(group, notices) for label, group in groups.items()}
+        for family, groups in families.items()
+    }
+    for told in notices:
+        notice(told)
+    return chosen
+
+
+def one_a_seed(group: Sequence[Run], notices: list[str]) -> list[Run]:
+    """The longest run of each seed, in their order: the same seed twice is no second seed. `notices` gets a line for
+    each of the others."""
+    found: dict[int, Run] = {}
+    for run in sorted(group, key=lambda run: -run.test.grad_steps[-1]):
+        first = found.setdefault(run.experiment.options.seed, run)
+        if first is not run:
+            notices.append(f"left out: the run at {run.path} is of the same method and seed as that at {first.path}.")
+    return [run for run in group if found[run.experiment.options.seed] is run]
 
 
 def _data_of(run: Run) -> tuple[str, str]:
@@ -174,14 +200,22 @@ def _damaged(file: Path, reason: str) -> NacreError:
 def names(experiment: Experiment) -> tuple[str, str]:
     """(family with its changed options, label): the label says what runs share that differ in seed and length only,
     algorithm, preset, changed settings and the seed of the tasks where it is another than usual."""
-    preset = from_preset(experiment.algorithm_name, experiment.family.name, experiment.preset)
-
-    family, settings = (changes(getattr(preset, part), getattr(experiment, part)) for part in ("family", "settings"))
+    stands_for = zip(_of_preset(experiment), (experiment.family, experiment.settings), strict=True)
+    family, settings = (changes(usual, own) for usual, own in stands_for)
     settings.pop("iterations", None)
     if "task_seed" in changes(RunOptions(), experiment.options):
         settings["task_seed"] = experiment.options.task_seed
     label = [experiment.algorithm_name, f"({experiment.preset})", *_written(settings)]
     return " ".join([experiment.family.name, *_written(family)]), " ".join(label)
+
+
+def _of_preset(experiment: Experiment) -> tuple[Family, MethodSettings]:
+    """The family and settings that a run's preset stands for; of a preset that there is no more, the defaults."""
+    try:
+        preset = from_preset(experiment.algorithm_name, experiment.family.name, experiment.preset)
+    except NacreError:
+        return make_family(experiment.family.name), experiment.algorithm.settings()
+    return preset.family, preset.settings
 
 
 def _written(fields: dict[str, Any]) -> list[str]:

@@ -55,6 +55,12 @@ class Group(NamedTuple):
         return [run for runs in self.runs.values() for run in runs]
 
     @property
+    def in_all_tasks(self) -> Group:
+        """Without runs of a single task each, whose scores are of that task alone; all, where there are no others."""
+        kept = {method: runs for method, runs in self.runs.items() if runs[0].experiment.single_task < 0}
+        return self._replace(runs=kept or self.runs)
+
+    @property
     def reach(self) -> float:
         """How many steps the longest run took."""
         return max(float(getattr(run.test, self.steps)[-1]) for run in self.everything)

@@ -48,9 +48,9 @@ def write(runs: Sequence[Path], out: Path, num_videos: int = 0) -> None:
     agents = {path: load(named[path]) for path in dict.fromkeys(path.resolve() for path in runs)}
     looks = family_charts.looks([method for groups in families.values() for method in groups])
     parts = [f"<h1>nacre: {html.escape(', '.join(families))}</h1>", *_bar(looks)]
-    for name, groups in families.items():
+    for name, groups in evaluated_runs.distinct_seeds(families).items():
         group = Group(name, groups, looks)
-        parts += _family(group, agents[group.everything[0].path.resolve()])
+        parts += _family(group, agents[group.in_all_tasks.everything[0].path.resolve()])
     everything = [run for groups in families.values() for runs in groups.values() for run in runs]
     evaluated = {run.path.resolve(): run.test.returns[-1].mean(axis=0) for run in everything}
     lacking = {path: reason for path, agent in agents.items() if (reason := _lacks_data(agent))}
@@ -105,10 +105,13 @@ def _family(group: Group, agent: TrainedAgent) -> list[str]:
     name = html.escape(group.family)
     levels = _levels(group, agent)
     losses, others = family_charts.metrics(group)
-    parts = [f"<h2>Scores on {name}</h2>", _score_table(group, levels), *_unlike(group)]
+    scored = group.in_all_tasks
+    parts = [f"<h2>Scores on {name}</h2>", _score_table(scored, levels), *_unlike(scored)]
+    if len(scored.runs) < len(group.runs):
+        parts.append("<p class='note'>Runs of a single task each are left out: their scores are of that task.</p>")
     parts += [
-        f"<h2>Learning curves of {html.escape(', '.join(group.runs))} on {name}</h2>",
-        _row([family_charts.scores(group, levels), family_charts.by_episode(group)]),
+        f"<h2>Learning curves of {html.escape(', '.join(scored.runs))} on {name}</h2>",
+        _row([family_charts.scores(scored, levels), family_charts.by_episode(scored)]),
     ]
     if losses:
         parts += [f"<h3>Training losses on {name}</h3>", _row(losses, "small")]
@@ -136,9 +139,10 @@ def _score_table(group: Group, levels: dict[str, float]) -> str:
         last = np.stack([run.test.returns[-1, ..., -1].mean(axis=0) for run in runs])  # [seed, task]
         middle = pooled_interquartile_mean(last)
         interval = f"{middle.low:.2f} to {middle.high:.2f}" if len(runs) > 1 else "one seed"
-        steps = max(int(getattr(run.test, group.steps)[-1]) for run in runs)
+        reached = [int(getattr(run.test, group.steps)[-1]) for run in runs]
+        steps = f"{max(reached):,}" if len(set(reached)) == 1 else f"{min(reached):,} to {max(reached):,}"
         minutes = np.mean([run.test.wall_seconds[-1] / 60 for run in runs])
-        rows.append([method, len(runs), f"{steps:,}", f"{minutes:.1f}", f"{last.mean():.2f}", f"{middle.value:.2f}",
+        rows.append([method, len(runs), steps, f"{minutes:.1f}", f"{last.mean():.2f}", f"{middle.value:.2f}",
                      interval])  # fmt: skip
         seeds += [_seed_row(method, run) for run in runs]
     rows += [[name, "", "", "", f"{value:.2f}", "", ""] for name, value in levels.items()]

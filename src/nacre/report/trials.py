@@ -242,8 +242,10 @@ def _draw_paths(axes: Axes, agent: TrainedAgent, trials: Trials, task: int) -> N
 
 
 def smoothed(rewards: Any) -> np.ndarray:
-    """The mean of every `SMOOTHED_STEPS` rewards in a row (of all, where there are fewer)."""
+    """The mean of every `SMOOTHED_STEPS` rewards in a row (of all, where there are fewer; none, of none)."""
     width = min(SMOOTHED_STEPS, len(rewards))
+    if width == 0:
+        return np.zeros(0)
     return np.convolve(np.asarray(rewards, np.float64), np.full(width, 1 / width), mode="valid")
 
 
