@@ -30,7 +30,7 @@ help:
 	@echo "make test-slow   the tests that train until something is learned, and whole runs of further families, minutes"
 	@echo "make test-metaworld  the tests of Meta-World, in an environment of its own (.venv-metaworld)"
 	@echo "make docs        build the documentation site, in an environment of its own (.venv-docs): build/docs/index.html"
-	@echo "make outputs     run notebooks of the site and keep what they print (docs/outputs), about three minutes"
+	@echo "make outputs     run notebooks of the site and keep what they print (docs/outputs)"
 	@echo "make dist        build the wheel and the sdist into dist/, install each into an environment of its own, and try it"
 	@echo "make demo        meta-train on sparse-point-robot, meet new goals, draw pictures; goes on where it was stopped"
 	@echo "make lock        rewrite requirements.lock from pyproject.toml (LOCK_ARGS=--upgrade takes the newest); needs uv"
@@ -40,7 +40,7 @@ env: $(STAMP)
 
 # The stamp makes this a no-op until pyproject.toml or the lock changes.
 $(STAMP): pyproject.toml $(LOCK) | $(BIN)/python
-	@echo "Installing the pinned packages into $(VENV) (about 250 MB to download, 1.1 GB on disk)"
+	@echo "Installing the pinned packages into $(VENV)"
 ifeq ($(UV),)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 endif
@@ -63,7 +63,7 @@ else
 	        "the package python3-venv), then run make again." >&2; exit 1; }
 endif
 
-# Types are checked, which takes one process half a minute, while the tests go on.
+# One process checks types while the others test.
 test: env
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .

@@ -128,7 +128,7 @@ def unstacked(tree: Any, num: int, axis: int = 0) -> list[Any]:
     return [jax.tree.map(lambda x, i=i: jnp.take(x, i, axis), tree) for i in range(num)]
 
 
-# Compiled, since vmap takes a hundred times as long outside of compiled code.
+# Compiled, since vmap is slow outside of compiled code.
 
 
 @functools.partial(jax.jit, static_argnames="num", inline=True)

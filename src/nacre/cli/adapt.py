@@ -22,8 +22,8 @@ class Command(SimulatedTrialFlags):
     task: str
     """The task, such as velocity=1.3, direction=-1 or goal=0.6,0.8."""
     data: str | None = None
-    """Takes these transitions from this data set, which must have the task. Default: the data set that the run was
-    trained on."""
+    """Takes the agent's logged transitions from this data set, which must have the task. Default: the data set that the
+    run was trained on."""
     allow_ood: bool = False
     """Allows a task outside the family's distribution."""
     seed: int = 0

@@ -15,11 +15,11 @@ class TrialFlags:
     exploration_episodes: int | None = None
     """How many episodes of a trial explore before the belief is used (PEARL). Default: as the run was configured."""
     exploration: str | None = None
-    """How the exploring episodes choose z (PEARL): 'prior' draws it from the prior, 'hypotheses' takes what the agent
-    believed of train tasks, several in an episode. Default: as the run was configured."""
+    """How the exploring episodes choose z (PEARL): 'prior' draws it from the prior, 'hypotheses' takes the means of the
+    agent's beliefs about train tasks, several in an episode. Default: as the run was configured."""
     forgetting: float | None = None
-    """Multiplies what the belief has seen by this number at every step, above 0 and at most 1, so that old transitions
-    count less (PEARL). Default: as the run was configured."""
+    """Multiplies the weight of earlier transitions in the belief by this number at every step, above 0 and at most 1
+    (PEARL). Default: as the run was configured."""
     resample: str | None = None
     """When z is drawn anew once the belief is used (PEARL): after every 'episode', or after every 'step'. With 'mean'
     it is the mean of the belief at every step. Default: as the run was configured."""

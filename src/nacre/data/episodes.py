@@ -1,7 +1,7 @@
 """Episodes in a file: Minari's HDF5 layout, a group an episode, float32.
 
 Minari reads these files. nacre writes them without Minari's own writer, which keeps every array in pieces that may
-grow: 16 KB more an episode, and a file that is opened anew for every few episodes.
+grow, so that files are larger, and opens the file anew for every few episodes.
 
     episode_7/observations [T + 1, obs_dim]  actions [T, action_dim]  rewards, terminations, truncations [T]
     episode_7/infos/training_reward [T + 1]  where it differs from the reward; the first, of the reset, is 0
@@ -118,8 +118,8 @@ class ContentHash:
 
 
 class EpisodeFile:
-    """A new file that episodes are added to. By HDF5's own calls: h5py's take four times as long, and keep small arrays
-    and many attributes in places of their own, 2 KB more an episode."""
+    """A new file that episodes are added to. By HDF5's own calls, which are faster than h5py's and need less space:
+    h5py keeps small arrays and many attributes in places of their own."""
 
     def __init__(self, file: Path):
         self._low = low = offline_extra("h5py")
@@ -201,7 +201,7 @@ def opened(file: Path) -> Iterator[Any]:
 
 
 def read_array(file: Any, number: int, name: str) -> np.ndarray:
-    """An array of an episode, float32. (By HDF5's own calls: h5py's take three times as long.)"""
+    """An array of an episode, float32. (By HDF5's own calls, which are faster than h5py's.)"""
     low = offline_extra("h5py")
     array = low.h5d.open(file.id, f"episode_{number}/{name}".encode())
     values = np.empty(array.shape, np.float32)

@@ -1,5 +1,5 @@
-"""What is known of each episode beside its arrays, in one small file: reading it from the episodes' attributes takes
-most of the time of a first load.
+"""What is known of each episode beside its arrays, in one small file: reading it from the episodes' attributes is
+slow.
 
     data/episodes.npz    an array a field, [episode]; qualities by number, and their names
 

@@ -79,8 +79,9 @@ def evaluate_change(
     """Trials in which every task becomes another one of these after `at` steps of the scored episode.
 
     Beside the agent, the same agent whose belief goes back to the prior at the change (`Agent.restart`), and an oracle
-    of the same family, which is told the new task. In repeat r, a task becomes the one that stands r + 1 places behind
-    it. `window`: steps of each return; None: half of the steps after the change, or all before it if these are fewer.
+    of the same family, which is told the new task. In repeat r, a task changes to the task that is r + 1 places after
+    it in the list. `window`: steps of each return; None: half of the steps after the change, or all before it if these
+    are fewer.
     `episodes_after`: further episodes in the new task. `detect`: also an agent that begins anew when it thinks that the
     task has changed; in this share of trials in train tasks, whose task stays, it does so too.
     `tasks`, `episodes`, `repeats`, `seed` and `options` as in `TrainedAgent.evaluate`. Raises NacreError where

@@ -293,10 +293,10 @@ class TrainedAgent:
         """A trial, one step at a time, for a loop of your own.
 
         Methods that sample their actions until the scored episode need to know which that is: the last of `episodes`.
-        A session may continue after it. By a protocol that gives the agent logged transitions, it `absorb`s them first.
-        `guards`: how to react to values outside the limits, as in {"observation": "hold"} (docs/export.md). Guards that
-        go by what training saw play trials in the train tasks first. So does `detect`: the session begins anew when the
-        task seems to have changed, in this share of trials in which it has not (docs/changing-tasks.md).
+        A session may continue after it. If the protocol gives the agent logged transitions, call `absorb` first.
+        `guards`: how to react to values outside the limits, as in {"observation": "hold"} (docs/export.md). For guards
+        that need ranges, trials in the train tasks are played first. `detect`: the belief goes back to the prior when
+        the task seems to have changed; the number is the intended share of false alarms (docs/changing-tasks.md).
         """
         trials = self.trials.changed(episodes, **options)
         told = {"unknown": np.zeros(1)}
@@ -347,10 +347,10 @@ class TrainedAgent:
         """Writes a folder with which the agent acts where there is no JAX (docs/export.md); a session of it.
 
         `overwrite`: replace the bundle that stands there. `licence`: for agent.json. `seed`: of the trial that is
-        recorded for the self-test. `onnx`, `c`: with ONNX graphs, with C99 code. `adapted_from`: for methods
-        that adapt by gradient steps, which are refused without: a task ('velocity=1.3') in which a trial is played, or
-        a session that has adapted; the bundle acts as the agent then does, and learns no more. `detect`: with the
-        critics that a detector of changes needs, set as in `session`.
+        recorded for the self-test. `onnx`, `c`: with ONNX graphs, with C99 code. `adapted_from`: needed for
+        methods that adapt by gradient steps. It is a task ('velocity=1.3') in which a trial is played, or a session
+        that has adapted. The bundle acts with the adapted policy and learns no more. `detect`: writes a
+        detector of changes and the critics that it needs, as in `session`.
         """
         from nacre.deploy import bundles
 

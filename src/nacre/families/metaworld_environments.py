@@ -13,7 +13,7 @@ OBS_DIM, ACTION_DIM = 39, 4
 """Of every environment."""
 
 MAX_IDLE = 32
-"""Environments of a process that wait for a next use. One takes 20 to 36 MB, and about a tenth of a second to make."""
+"""Environments of a process that wait for a next use. One takes 20 to 36 MB, and takes time to make."""
 IDLE: list[tuple[str, Any]] = []
 """Environments of this process that no lane uses at the moment, with their names; those that wait longest first."""
 

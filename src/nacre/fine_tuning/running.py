@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
 
 class FineTuned(NamedTuple):
-    """What a fine-tuning came to. All returns are means over a round's deterministic episodes, but for the noisy ones.
+    """The result of a fine-tuning. Returns are means over a round's deterministic episodes, except the noisy returns.
 
-    Where it was stopped, `after` is what the last round played, before its updates.
+    If the fine-tuning was stopped, `after` has the returns of the last round, before the updates of that round.
     """
 
     path: Path

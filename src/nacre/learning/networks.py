@@ -66,8 +66,8 @@ def _bfloat16_backward(rounded: tuple[Array, Array], gradient: Array) -> tuple[A
 
 
 def _transposed(x: Float[Array, "rows in"]) -> Float[Array, "in rows"]:
-    """x.T, on CPUs laid out anew in memory: XLA's bfloat16 products there take half the time of float32 products,
-    but not where their left side is transposed."""
+    """x.T, on CPUs laid out anew in memory: XLA's bfloat16 products there are faster than float32 products, but
+    not where their left side is transposed."""
     if jax.default_backend() != "cpu":
         return x.T
     return jax.lax.optimization_barrier(x.T.reshape(-1)).reshape(x.shape[1], -1)
@@ -138,7 +138,7 @@ def uniform(keys: Key, shapes: Sequence[tuple[int, ...]], bounds: Sequence[float
     `jax.random.uniform` draws with this key.
 
     All are drawn at once, each as long as the longest: a number follows from its key and its place alone, and one
-    generator compiles several times as fast as one for each array.
+    generator compiles faster than one for each array.
     """
     longest = max(map(math.prod, shapes))
     drawn = jax.vmap(lambda key, bound: jax.random.uniform(key, (longest,), minval=-bound, maxval=bound))(

@@ -148,8 +148,8 @@ def clear(replay: Replay, task: Int[Array, " tasks"]) -> Replay:
 
 
 def uniform_index(key: Key, shape: tuple[int, ...], size: Int[Array, ...] | int) -> Int[Array, "*shape"]:
-    """Whole numbers from 0 to below `size` (broadcast to `shape`), each from one random word: half the work of
-    `jax.random.randint`, which is a tenth of a small update on a CPU. For a size of 1e6 chances differ by 2e-4
+    """Whole numbers from 0 to below `size` (broadcast to `shape`), each from one random word, where
+    `jax.random.randint` takes two. For a size of 1e6 chances differ by 2e-4
     of themselves."""
     return (jax.random.bits(key, shape) % jnp.asarray(size, jnp.uint32)).astype(jnp.int32)
 

@@ -81,7 +81,7 @@ class PearlSettings(SoftActorCriticSettings):
     """Episodes at the start of a trial that explore. The later episodes use the belief."""
     exploration: Literal["prior", "hypotheses"] = "prior"
     """How exploring episodes choose z. prior: from N(0, I), as in the paper. hypotheses: means of the agent's beliefs
-    in train tasks, another one after ten steps. The next is the mean that the agent tells best from those chosen."""
+    in train tasks, several in an episode. The next is the mean that is farthest from the means already chosen."""
     predict_rewards: bool = False
     """Trains a network to predict the reward of (observation, action, z). In trials that explore by hypotheses, the
     belief is then that of the train task whose predicted rewards have the smallest sum of squared errors, not the

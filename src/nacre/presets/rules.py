@@ -1,8 +1,8 @@
 """PEARL's presets `fast` and `best`: rules that derive settings from a family's properties, at two budgets.
 
 fast: the most return in minutes of a CPU core, environment steps as they come. best: the most return from about a
-million environment steps, in an hour or two. The rules read facts that every family has, also one that a person has
-registered: how many numbers an observation and an action have, whether train and test tasks are the same two, whether
+million environment steps, in a quarter of an hour to an hour and a half on two cores. The rules read facts that every
+family has, also one that a person has registered: how many numbers an observation and an action have, whether train and test tasks are the same two, whether
 the robot must balance or reach a place, whether rewards are sparse, whether tasks may differ in their dynamics,
 whether the family says what a transition earns in another task.
 """
@@ -21,7 +21,7 @@ WIDE = 200
 
 # Small batches and networks, a larger learning rate that falls, critics that bear it (normalised, their own slow copies
 # instead of V, learnt temperature), a shorter horizon of credit, rewards that reach earlier steps in fewer updates. One
-# critic takes two thirds of the work of two. The encoder sees the next observation, unless observations are wide and
+# critic takes 70 % of the operations of two. The encoder sees the next observation, unless observations are wide and
 # tasks differ in rewards alone. With rewards a fifth of the paper's, its weight of the KL would keep the belief at the
 # prior; where rewards are smaller still, a nat of KL a task costs nothing. Exploring by hypotheses scores better than
 # by the prior, or within 4 %, in every family where the same agents were tested with both. Where two tasks never end
@@ -109,7 +109,7 @@ def fast(family: type[Family]) -> Row:
 
 
 def best(family: type[Family]) -> Row:
-    """Settings for an hour or two: batches twice as large, about 250,000 updates and a million steps of a robot."""
+    """Settings for up to an hour and a half: batches twice as large, some 250,000 updates, a million steps of a robot."""
     if is_small(family):
         length: Row = dict(iterations=300)
     elif not family.disjoint:

@@ -62,7 +62,7 @@ class SoftActorCriticSettings(MethodSettings):
     the slow critics at a fresh next action (clipped double Q-learning, Fujimoto et al. 2018)."""
     num_critics: Literal[1, 2] = 2
     """Number of critics. 2: targets and policy use the minimum of two. 1: a single critic without pessimism (enough
-    with layer normalisation: Nauman et al. 2024, 2405.16158), for about two thirds of the work. The Bellman error is a
+    with layer normalisation: Nauman et al. 2024, 2405.16158), for 70 % of the operations. The Bellman error is a
     sum over critics, so with one critic it is half as large relative to the KL."""
     normalise_critics: bool = False
     """Normalises the critics' hidden layers (Ba et al. 2016), which allows a larger learning rate."""

@@ -53,7 +53,7 @@ def draw_families(figure: Figure, families: Families) -> None:
         steps = steps_of(groups)
         _draw_scores(left, groups, steps)
         _draw_scores(middle, groups, "wall_seconds")
-        _label_scores(left, groups, _draw_known(left, middle, known, steps), steps)
+        _label_scores(left, groups, _draw_known(left, known, steps), steps)
         picture.label_duration(middle)
         _draw_episodes(right, groups)
         unlike = differences(groups)
@@ -107,44 +107,27 @@ def _draw_scores(axes: Axes, groups: dict[str, list[Run]], against: str) -> None
         axes.set_xlim(left=0)
 
 
-def _draw_known(left: Axes, middle: Axes, known: Sequence[KnownPoint], against: str) -> list[Line2D]:
-    """Hollow marks in both panels, a shape for each source, and their handles for the left panel's legend.
+def _draw_known(axes: Axes, known: Sequence[KnownPoint], against: str) -> list[Line2D]:
+    """Hollow marks, a shape for each source, and their handles for the legend.
 
     Points far beyond what the runs reached would leave the runs no room: the legend tells them in words. Published
-    points are of environment steps: where the left panel counts gradient steps, there are none.
+    points are of environment steps: where the panel counts gradient steps, there are none.
     """
     if against != "env_steps":
         return []
-    steps, seconds = (FAR * axes.get_xlim()[1] for axes in (left, middle))
-    handles = []
+    limit, handles = FAR * axes.get_xlim()[1], []
     for marker, source in zip("sD^v", dict.fromkeys(point.source for point in known), strict=False):
         look: dict[str, Any] = {"ls": "", "marker": marker, "mfc": "none", "mec": picture.INK, "ms": 5}
         points, told = [point for point in known if point.source == source], [source]
-        if far := _mark_known(left, points, "env_steps", steps, look):
-            there = (f"{score:g} at {picture.steps_text(x)}" for x, score in far)
+        near = [(point.env_steps, point.score) for point in points if point.env_steps <= limit]
+        if near:
+            axes.plot(*zip(*near, strict=True), label=f"_{source}", **look)  # "_": in no legend
+            axes.set_xlim(right=max(axes.get_xlim()[1], 1.05 * max(x for x, _ in near)))
+        if far := [point for point in points if point.env_steps > limit]:
+            there = (f"{point.score:g} at {picture.steps_text(point.env_steps)}" for point in far)
             told.append(f"beyond this panel: {', '.join(there)} steps")
-        if far := _mark_known(middle, points, "wall_seconds", seconds, look):
-            there = (f"{score:g} after {_duration_text(x)}" for x, score in far)
-            told.append(f"beyond the middle panel: {', '.join(there)}")
         handles.append(Line2D([], [], label=_wrapped("; ".join(told)), **look))
     return handles
-
-
-def _mark_known(
-    axes: Axes, known: list[KnownPoint], against: str, limit: float, look: dict[str, Any]
-) -> list[tuple[float, float]]:
-    """Marks one source's points (x, score) up to `limit`, for which the panel is widened, and gives those beyond it."""
-    points = [(getattr(point, against), point.score) for point in known if getattr(point, against) is not None]
-    near = [point for point in points if point[0] <= limit]
-    if near:
-        axes.plot(*zip(*near, strict=True), label=f"_{known[0].source}", **look)  # "_": in no legend
-        axes.set_xlim(right=max(axes.get_xlim()[1], 1.05 * max(x for x, _ in near)))
-    return [point for point in points if point[0] > limit]
-
-
-def _duration_text(seconds: float) -> str:
-    """Minutes or, from two hours on, hours."""
-    return f"{seconds / 3600:.3g} hours" if seconds >= 2 * 3600 else f"{seconds / 60:.3g} minutes"
 
 
 def _label_scores(axes: Axes, groups: dict[str, list[Run]], known: list[Line2D], against: str) -> None:

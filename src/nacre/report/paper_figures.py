@@ -115,7 +115,7 @@ SHORT_BATCHES: dict[str, dict[str, Any]] = {"rl2": {"tasks_per_iteration": 20, "
 """Batches at scale `short`: as many trials an iteration as the paper's 100 tasks with one trial each. With one trial of
 a task, a trial gets no credit for being better than another. Better on three of six families, worse on `ant-dir`."""
 FALLING = 5
-"""So many times the iterations where robots fall: their first episodes have a twentieth to a third of the horizon."""
+"""So many times the iterations where robots fall: their first episodes take 4 to 25 % of the horizon."""
 
 
 def chosen(line: Line, scale: str, seed: int, path: Path) -> RunStep:

@@ -249,7 +249,7 @@ def _host_arrays(tree: Any) -> tuple[Arrays, Arrays]:
 
 
 def _write_state(folder: Path, state: Arrays) -> None:
-    import orbax.checkpoint as ocp  # takes a second to import
+    import orbax.checkpoint as ocp  # slow to import
 
     with _quiet_absl():
         ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).save(folder, args=ocp.args.PyTreeSave(state))

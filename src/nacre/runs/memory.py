@@ -55,7 +55,7 @@ def memory_errors(run: RunDirectory) -> Iterator[None]:
 
 
 def release_memory() -> None:
-    """Frees what nobody refers to any more, and hands it back: compilation leaves 100 MB and more behind."""
+    """Frees what nobody refers to any more, and hands it back: compilation leaves memory behind."""
     gc.collect()
     hand_back_memory()
 

@@ -25,7 +25,7 @@ HEADING_LENGTH = 1.2
 """Metres of the arrow of a direction."""
 TRAIL_WIDTH, ARROW_WIDTH = 0.03, 0.05
 TRAIL_STEP = 0.25
-"""Metres from one point of the trail to the next: drawing its lines takes most of the time without a graphics card."""
+"""Metres from one point of the trail to the next: drawing its lines is slow without a graphics card."""
 SLICES, STACKS = 16, 8
 """Of a round body, at most: about half of what MuJoCo draws by default, which looks the same at this size."""
 
@@ -129,7 +129,7 @@ class _Mark(NamedTuple):
 
 
 class _Frames:
-    """Draws into memory: without shadows and reflections, which cost most of the time without a graphics card."""
+    """Draws into memory: without shadows and reflections, which are slow without a graphics card."""
 
     def __init__(self, model: Any, camera: int, look: Look):
         from nacre.families.load_mujoco import mujoco

@@ -223,8 +223,8 @@ def observe(agent: Agent, params: Any, memory: Any, transition: Any, alive: Any)
 class Steps(NamedTuple):
     """`act` and `observe` of an agent, without it, for who takes one step at a time.
 
-    To take networks and memory apart into arrays, in Python, costs more than a step. So parameters and memory are lists
-    of arrays here. What a step leaves as it was it does not give: None in its place.
+    To take networks and memory apart into arrays, in Python, takes a third of a step's time. So parameters and memory
+    are lists of arrays here. What a step leaves as it was it does not give: None in its place.
     """
 
     act: Callable[..., Any]  # (params, memory, obs, key, time, explore) -> (action, memory)
