@@ -2,9 +2,9 @@
 
 fast: the most return in minutes of a CPU core, environment steps as they come. best: the most return from about a
 million environment steps, in a quarter of an hour to an hour and a half on two cores. The rules read facts that every
-family has, also one that a person has registered: how many numbers an observation and an action have, whether train and test tasks are the same two, whether
-the robot must balance or reach a place, whether rewards are sparse, whether tasks may differ in their dynamics,
-whether the family says what a transition earns in another task.
+family has, also one that a person has registered: how many numbers an observation and an action have, whether train
+and test tasks are the same two, whether the robot must balance or reach a place, whether rewards are sparse, whether
+tasks may differ in their dynamics, whether the family says what a transition earns in another task.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def fast(family: type[Family]) -> Row:
 
 
 def best(family: type[Family]) -> Row:
-    """Settings for up to an hour and a half: batches twice as large, some 250,000 updates, a million steps of a robot."""
+    """Settings for up to an hour and a half: batches twice as large, about 250,000 updates, a million steps."""
     if is_small(family):
         length: Row = dict(iterations=300)
     elif not family.disjoint:
