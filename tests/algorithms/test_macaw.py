@@ -15,14 +15,16 @@ from jax.flatten_util import ravel_pytree
 import nacre
 from logged_tasks import FAMILY, TASKS, logs_of_two_tasks, mean_returns, tasks_of
 from nacre.algorithms import macaw
+from nacre.families.half_cheetah import CheetahVel
 from nacre.learning import advantage_weighting as awr
 from nacre.learning import inner_loop
 from nacre.learning.offline import Logs
 from nacre.learning.weight_transform import Layer, all_weights
 from nacre.presets.macaw import PRESETS, MacawSettings
+from nacre.presets.settings import row_of
 from nacre.types import Logged, Transition
 
-SMALL = MacawSettings(**PRESETS["smoke"]["*"])
+SMALL = MacawSettings(**row_of(PRESETS["smoke"], CheetahVel))
 TINY = dataclasses.replace(SMALL, hidden_dim=3, latent_dim=2, num_hidden_layers=1, inner_learning_rate=0.05)
 
 
@@ -239,7 +241,7 @@ def test_protocols_without_logged_transitions_are_refused() -> None:
 
 @pytest.mark.slow
 def test_a_run_of_four_updates_is_two_runs_of_two() -> None:
-    config = dataclasses.replace(TINY, **PRESETS["released"]["*"])
+    config = dataclasses.replace(TINY, **row_of(PRESETS["released"], CheetahVel))
     logs = logs_of_two_tasks(3)
     both = trained(config, logs, iterations=2)
     config = dataclasses.replace(config, iterations=2)

@@ -16,14 +16,16 @@ import nacre
 from documented import undocumented
 from logged_tasks import FAMILY, TASKS, logs_of_two_tasks, mean_returns, tasks_of
 from nacre.algorithms import bc, multitask
+from nacre.families.half_cheetah import CheetahVel
 from nacre.learning import advantage_weighting as awr
 from nacre.learning import offline
 from nacre.learning.weight_transform import all_weights
 from nacre.presets.multitask import PRESETS, BcSettings, MultitaskSettings
+from nacre.presets.settings import row_of
 
 TINY: dict[str, Any] = dict(hidden_dim=6, num_hidden_layers=1)
-MULTI = MultitaskSettings(**PRESETS["multitask-awr"]["smoke"]["*"] | TINY | dict(num_train_tasks=2))
-BC = BcSettings(**PRESETS["bc"]["smoke"]["*"] | TINY)
+MULTI = MultitaskSettings(**row_of(PRESETS["multitask-awr"]["smoke"], CheetahVel) | TINY | dict(num_train_tasks=2))
+BC = BcSettings(**row_of(PRESETS["bc"]["smoke"], CheetahVel) | TINY)
 
 
 def drawn() -> Any:

@@ -24,6 +24,7 @@ from nacre.deploy.session import seed_key
 from nacre.deploy.trained_agent import TrainedAgent
 from nacre.families.catalog import make_family
 from nacre.families.family import take
+from nacre.families.half_cheetah import CheetahVel
 from nacre.families.point import half_circle
 from nacre.fine_tuning import loop, running
 from nacre.learning import fine_tuning
@@ -31,6 +32,7 @@ from nacre.learning.fine_tuning import Replay
 from nacre.presets.fine_tuning import FineTuneSettings
 from nacre.presets.macaw import PRESETS, MacawSettings
 from nacre.presets.multitask import MultitaskSettings
+from nacre.presets.settings import row_of
 from nacre.runs import files, stopping
 from nacre.runs.experiment import resolve
 from nacre.types import Episode, Logged, Transition
@@ -38,7 +40,7 @@ from nacre.types import Episode, Logged, Transition
 FAMILY = make_family("point-robot-half-circle")
 GOALS = {"goal": half_circle(np.array([0.4, 1.5, 2.6]))}
 ID = "nacre/point-robot-half-circle/made-up-v0"
-SMOKE = MacawSettings(**PRESETS["smoke"]["*"])  # type: ignore[arg-type]
+SMOKE = MacawSettings(**row_of(PRESETS["smoke"], CheetahVel))  # type: ignore[arg-type]
 QUICK = FineTuneSettings(
     rounds=4, episodes_per_round=2, rounds_before_updates=1, value_updates_per_round=20, policy_updates_per_round=20,
     learning_rate=5e-3, batch_size=64,

@@ -8,6 +8,7 @@ from typing import Literal
 from nacre.presets.checks import check_numbers
 from nacre.presets.offline import OfflineSettings, rows
 from nacre.presets.protocols import GRADIENT_STEPS, chosen
+from nacre.presets.settings import Presets
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ _RELEASED: dict[str, object] = dict(
     divide_by_all_tasks=True, split_inner_batch=True,
 )  # fmt: skip
 
-PRESETS: dict[str, dict[str, dict[str, object]]] = {
+PRESETS: Presets = {
     "paper": rows(),
     "fast": rows(**FAST),
     "released": rows(**_RELEASED),

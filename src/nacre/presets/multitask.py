@@ -9,6 +9,7 @@ from nacre.errors import NacreError
 from nacre.families.family import Family
 from nacre.presets.macaw import FAST, SMOKE, SMOKE_TRANSFORM, AdaptingSettings, TransformSettings
 from nacre.presets.offline import rows
+from nacre.presets.settings import Presets
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class MultitaskSettings(AdaptingSettings):
             )
 
 
-PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
+PRESETS: dict[str, Presets] = {
     "bc": {"paper": rows(), "fast": rows(**FAST), "smoke": rows(**SMOKE_TRANSFORM)},
     "multitask-awr": {"paper": rows(), "fast": rows(iterations=10), "smoke": rows(**SMOKE)},
 }

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nacre.presets.settings import MethodSettings
+from nacre.families.family import Family
+from nacre.presets import rules
+from nacre.presets.settings import ANY_FAMILY, MethodSettings, Row, Rule
 
-POINT_ROBOTS = ("point-robot", "point-robot-half-circle", "sparse-point-robot", "point-wind")
-"""Families whose episodes have 20 steps."""
+
+def of_short_episodes(family: type[Family]) -> Row:
+    """The discount where episodes are short, as those of point robots."""
+    return {"discount": 0.9} if family.horizon < rules.SHORT else {}
 
 
-def rows(**fields: object) -> dict[str, dict[str, object]]:
-    """family ("*": any other) -> these fields, beside the one that depends on the family: the discount of the point
-    robots, whose episodes are short."""
-    return {"*": fields} | {family: {"discount": 0.9} | fields for family in POINT_ROBOTS}
+def rows(**fields: object) -> dict[str, Rule]:
+    """A preset: for every family these fields, and the discount of short episodes."""
+    return {ANY_FAMILY: lambda family: {**of_short_episodes(family), **fields}}
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from nacre.errors import NacreError
+from nacre.families.family import Family
+from nacre.presets import rules
 from nacre.presets.checks import check_numbers
-from nacre.presets.offline import POINT_ROBOTS, OfflineSettings
+from nacre.presets.offline import OfflineSettings, of_short_episodes
 from nacre.presets.pearl_presets import PAPER
+from nacre.presets.settings import ANY_FAMILY, Presets, Row, Rule
 
 
 @dataclass(frozen=True)
@@ -153,14 +156,18 @@ class FocalSettings(OfflineContextSettings):
     """Epsilon in 1 / (distance^power + epsilon). A smaller value repels tasks with equal encodings more strongly."""
 
 
-# The defaults hold everywhere but for two things: whether dynamics differ between a family's tasks, as PEARL's
-# settings say, and the discount of the point robots, whose episodes have 20 steps.
-_ROWS: dict[str, dict[str, object]] = {
-    family: {"use_next_obs_in_context": True} if row.get("use_next_obs_in_context") else {}
-    for family, row in PAPER.items()
-}
-for _family in POINT_ROBOTS:
-    _ROWS[_family] |= {"discount": 0.9}
+def _preset(**fields: object) -> dict[str, Rule]:
+    """For every family these fields, and what depends on the family: the discount of short episodes, and whether the
+    encoder sees next observations. nacre's own families have them where PEARL's settings say so, others where their
+    dynamics may differ between tasks."""
+
+    def of_family(family: type[Family]) -> Row:
+        row = PAPER.get(family.name)
+        sees = rules.dynamics_may_differ(family) if row is None else bool(row.get("use_next_obs_in_context"))
+        return {**of_short_episodes(family), **({"use_next_obs_in_context": True} if sees else {}), **fields}
+
+    return {ANY_FAMILY: of_family}
+
 
 # A seventh of the updates, an eighth of the transitions in each, and narrower networks: minutes instead of hours.
 _FAST: dict[str, object] = dict(
@@ -173,9 +180,9 @@ _SMOKE: dict[str, object] = dict(
     encoder_hidden_dim=32, num_hidden_layers=1, num_context_transitions=16,
 )  # fmt: skip
 
-PRESETS: dict[str, dict[str, dict[str, object]]] = {
-    "paper": _ROWS,
-    "fast": {family: row | _FAST for family, row in _ROWS.items()},
-    "smoke": {family: row | _SMOKE for family, row in _ROWS.items()},
+PRESETS: Presets = {
+    "paper": _preset(),
+    "fast": _preset(**_FAST),
+    "smoke": _preset(**_SMOKE),
 }
 """preset -> family -> the fields that differ from the defaults."""
