@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from nacre.algorithms.protocol import Algorithm, Exported
 from nacre.errors import NacreError
@@ -149,6 +149,7 @@ class Memory(NamedTuple):
     num_transitions: Int[Array, " lane"]  # in the context
     num_episodes: Int[Array, " lane"]
     z: Float[Array, "lane latent_dim"]
+    is_anew: Bool[Array, " lane"]  # it was restarted: all that follows is context, not exploring episodes alone
 
 
 def mean_encoding(memory: Memory) -> Float[Array, "lane latent_dim"]:
@@ -196,7 +197,7 @@ def make_agent(family: Family, config: OfflineContextSettings, objective: Encode
         total = memory.total + encoding(params.encoder, transition, config)
         seen = memory._replace(total=total, num_transitions=memory.num_transitions + 1)
         seen = seen._replace(z=mean_encoding(seen)) if protocol.re_infers else seen
-        return seen if is_zero_shot else select(memory.num_episodes < num_exploration, seen, memory)
+        return seen if is_zero_shot else select((memory.num_episodes < num_exploration) | memory.is_anew, seen, memory)
 
     def end_episode(params: Params, memory: Memory, key: Key) -> Memory:
         if is_zero_shot:  # every episode is a trial of its own
@@ -206,11 +207,15 @@ def make_agent(family: Family, config: OfflineContextSettings, objective: Encode
             return memory
         return memory._replace(z=select(memory.num_episodes >= num_exploration, mean_encoding(memory), memory.z))
 
+    def restart(params: Params, memory: Memory, task: Any, key: Key) -> Memory:
+        empty = _empty(memory.z.shape[0], config)
+        return empty._replace(num_episodes=memory.num_episodes, is_anew=jnp.ones_like(empty.is_anew))
+
     def explores(index: int, scored_episode: int) -> bool:
         sampled = is_np or config.stochastic_exploration
         return sampled and index < min(num_exploration, scored_episode)
 
-    return Agent(begin, act, observe, end_episode, explores, absorb)
+    return Agent(begin, act, observe, end_episode, explores, absorb, restart)
 
 
 def export(
@@ -238,7 +243,7 @@ def export(
 def _empty(num_lanes: int, config: OfflineContextSettings) -> Memory:
     """The memory of a trial that has seen nothing: z is 0."""
     zero, none = jnp.zeros((num_lanes, config.latent_dim)), jnp.zeros(num_lanes, jnp.int32)
-    return Memory(zero, none, none, zero)
+    return Memory(zero, none, none, zero, jnp.zeros(num_lanes, bool))
 
 
 # ----------------------------------------------------------------------------------------------------------------------

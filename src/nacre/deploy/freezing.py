@@ -39,7 +39,7 @@ def adapted(agent: Any, trials: TrialSettings, source: str | Session, seed: int)
     if isinstance(source, Session):
         if source.name != name:
             raise NacreError(f"the session is of {source.name}, not of {name}; give one of agent.session().")
-        if source.num_episodes == source.num_absorbed == 0:
+        if not source.has_adapted:
             raise NacreError("the session has adapted to nothing yet; end an episode, or absorb logged transitions.")
         return Adapted(source.memory, {"task": None, "episodes": source.num_episodes, "steps": source.num_steps})
     task = agent.family.parse_task(source, allow_ood=True)

@@ -222,7 +222,13 @@ class EmbeddingAgent(TaskAgent):
         super().__init__(about, arrays)
         self.encoder = Encoder(about["encoder"], arrays, about["obs_dim"], about["policy"]["action_dim"])
         self.total = np.zeros(len(self.z), np.float32)
-        self.state["total"] = self.total
+        self.anew = np.zeros(1, np.int64)  # 1 after a restart: then all that follows is context
+        self.state |= {"total": self.total, "anew": self.anew}
+
+    def restart(self, key: np.ndarray, task: np.ndarray) -> None:
+        num_episodes = int(self.counts[1])  # those that explored count as done
+        self.begin(key, task)
+        self.counts[1], self.anew[0] = num_episodes, 1
 
     def act(self, obs: np.ndarray, key: np.ndarray | None) -> np.ndarray:
         if key is None:
@@ -233,7 +239,8 @@ class EmbeddingAgent(TaskAgent):
         return super().act(obs, key)
 
     def observe(self, obs: np.ndarray, action: np.ndarray, reward: float, next_obs: np.ndarray) -> None:
-        if self.about["one_episode"] or self.counts[1] < self.about["exploration_episodes"]:
+        num_exploring = self.about["exploration_episodes"]
+        if self.about["one_episode"] or self.counts[1] < num_exploring or (num_exploring and self.anew[0]):
             self._add(obs, action, reward, next_obs)
             if self.about["re_infers"]:
                 self.z[:] = self.belief()[0]

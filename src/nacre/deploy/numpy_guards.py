@@ -99,8 +99,9 @@ class Guarding:
         self, guards: Guards | Mapping[str, Any], about: Mapping[str, Any], error: type[Exception],
         clock: Callable[[], float] = time.monotonic,
     ):  # fmt: skip
-        """`about`: agent (its kind), action_dim, control_period, and what `training` saw, as in agent.json. Raises
-        `error`, with a sentence, for guards that there are not, and for what a guard that raises has to tell."""
+        """`about`: agent (its kind), trial (protocol, needs_logs), action_dim, control_period, and what `training` saw,
+        as in agent.json. Raises `error`, with a sentence, for guards that there are not, and for what a guard that
+        raises has to tell."""
         self.guards, self._error, self._clock = parsed(guards, error), error, clock
         self._size, training = (about["action_dim"],), about.get("training") or {}
         self.counts = {name: 0 for name in NAMES if getattr(self.guards, name)}
@@ -124,6 +125,12 @@ class Guarding:
             raise self._error(
                 f"guard '{needed[0]}' needs the ranges that training saw, which this agent lacks; export its run anew, "
                 "with a protocol that can be played in train tasks, or leave the guard out."
+            )
+        forgets = [name for name in self.counts if getattr(self.guards, name) == "prior"]
+        if forgets and about["trial"]["needs_logs"]:
+            raise self._error(
+                f"guard '{forgets[0]}' cannot go back to the prior by protocol {about['trial']['protocol']}, which "
+                "gives the agent logged transitions before it acts; choose raise or hold."
             )
         if "belief" in self.counts and training.get("belief") is None:
             raise self._error("guard 'belief' is for methods with a belief; leave it out.")

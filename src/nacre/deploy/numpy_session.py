@@ -41,6 +41,9 @@ ABSORBING = 2**31 - 1
 RESTARTING = 2**31 - 1
 """Folded into the key of a trial's actions for what going back to the prior draws; no step has this number."""
 
+LATER = ("memory.anew",)
+"""Arrays of a saved session that earlier versions did not have, as 0."""
+
 
 class Transitions(NamedTuple):
     """Logged transitions of a task, for `Session.absorb`."""
@@ -162,9 +165,11 @@ class Session:
             self._guarding.end_episode()
 
     def forget(self) -> None:
-        """Goes back to the prior inside an episode; those that explored count as done."""
+        """Goes back to the prior inside an episode; those that explored count as done. By protocols that give the agent
+        logged transitions, `absorb` comes again before the next act."""
         key = fold_in(fold_in(self._act_key, RESTARTING), self.num_steps)
         self._agent.restart(key, self._told)
+        self.num_absorbed = 0
         self._has_acted = False
 
     def _begin_anew(self, key: np.ndarray) -> None:
@@ -177,20 +182,22 @@ class Session:
         return self._agent.num_fired
 
     def absorb(self, logged: Any) -> None:
-        """Logged `Transitions` of the task, before the first act: by protocols that give the agent some."""
+        """Logged `Transitions` of the task, before the first act and that after `forget`: by protocols that give the
+        agent some."""
         if not self._needs_logs:
             raise self.error(
                 f"protocol {self.about['trial']['protocol']} gives the agent no logged transitions; export it with "
                 "another protocol, such as --protocol offline-own-context."
             )
-        if self.num_absorbed or self.num_steps or self.num_episodes:
+        if self.num_absorbed:
             raise self.error("the session has begun already; absorb all logged transitions at once, before act.")
         given = getattr(logged, "transition", logged)
         number, obs_dim, action_dim = len(given.reward), self.about["obs_dim"], self.about["action_dim"]
         shapes = ((number, obs_dim), (number, action_dim), (number,), (number, obs_dim))
         parts = zip(("obs", "action", "reward", "next_obs"), shapes, strict=True)
         columns = [self._checked(f"{name} of the log", getattr(given, name), shape) for name, shape in parts]
-        self._agent.absorb(list(zip(*columns, strict=True)), fold_in(self._end_key, ABSORBING))
+        key = fold_in(self._end_key, ABSORBING)
+        self._agent.absorb(list(zip(*columns, strict=True)), fold_in(key, self.num_steps) if self.num_steps else key)
         self.num_absorbed = number
 
     @property
@@ -220,7 +227,9 @@ class Session:
     def restore(self, path: str | Path) -> None:
         """Continues where a session of the same bundle was saved; act comes next. SessionError for anything else."""
         try:
-            saved, now = arrays_of(Path(path), read(Path(path))), self.state()
+            now = self.state()
+            since = {name: np.zeros_like(now[name]) for name in LATER if name in now}
+            saved = since | arrays_of(Path(path), read(Path(path)))
             check_arrays(Path(path), saved, {name: values.shape for name, values in now.items()})
         except SessionError as error:
             raise self.error(f"the session cannot be restored: {error}") from error
@@ -244,6 +253,8 @@ class Session:
         self._act_key, self._end_key = state["keys"].astype(np.uint32)
         for name, values in self._agent.state.items():
             values[...] = state[f"memory.{name}"]
+        if self._told.size:
+            self._told = self._agent.state["z"].copy()  # what an oracle was told; its agent changes nothing of it
         self._has_acted = False
 
     snapshot, rewind = state, _set  # the state of now, and a return to it, for guards

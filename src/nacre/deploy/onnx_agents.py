@@ -277,8 +277,8 @@ class EmbeddingAgentGraph(TaskAgentGraph):
             seen |= {"z": self.belief(seen)[0]}
         if self.about["one_episode"]:
             return seen
-        explores = memory["counts"].part(1, 2) < num_exploring
-        return {name: explores.where(value, memory[name]) for name, value in seen.items()}
+        adds = obs.graph.node("Or", memory["counts"].part(1, 2) < num_exploring, memory["anew"].equals(1))
+        return {name: adds.where(value, memory[name]) for name, value in seen.items()}
 
     def absorb(self, memory: Memory, obs: Value, action: Value, reward: Value, next_obs: Value) -> Memory:
         seen = self._added(memory, obs, action, reward, next_obs)

@@ -148,6 +148,16 @@ class OnnxAgent:
         number = numpy_networks.randint(key, self._num_hypotheses) if self._num_hypotheses else 0
         self._run("begin", task=task, hypothesis=np.array(number), noise=numpy_networks.normal(key, self._num_drawn))
 
+    def restart(self, key: np.ndarray, task: np.ndarray) -> None:
+        """Begins anew inside an episode; `begin` knows of no episode before it."""
+        session_counts, num_episodes = int(self.state[COUNTER][0]), int(self.state["counts"][1])
+        self.begin(key, task)
+        self.state[COUNTER][0] = session_counts
+        if self.about["kind"] in ("belief", "embedding"):  # those that explored count as done
+            self.state["counts"][1] = num_episodes
+        if "anew" in self.state:
+            self.state["anew"][0] = 1
+
     def infer(self, key: np.ndarray, step: int) -> None:
         """Draws what z is drawn by, where that is done at every step."""
         if self.about.get("resample") == "step":

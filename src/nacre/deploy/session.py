@@ -47,6 +47,7 @@ class Session:
         self._steps_before = 0  # those that the memory holds of this episode
         self.num_episodes = 0
         self.num_absorbed = 0
+        self._episodes_forgotten = 0
         self._obs: np.ndarray | None = None
         self._action: np.ndarray | None = None
         self._guarding = guarding
@@ -82,7 +83,8 @@ class Session:
         self.memory, self.num_episodes, self.num_absorbed = rollout.on_host(memory), self._trials.episodes - 1, 1
 
     def absorb(self, logged: Logged) -> None:
-        """Logged transitions of the task, [number], before the first episode: by protocols that give the agent some.
+        """Logged transitions of the task, [number], before the first act and that after `forget`: by protocols that
+        give the agent some.
 
         `TrainedAgent.contexts` draws them from a data set, `TrainedAgent.logged_episode` makes them of an episode
         of one's own. Raises NacreError where the protocol gives none, where they do not fit the family, and where
@@ -93,10 +95,11 @@ class Session:
                 f"protocol {self._trials.protocol} gives the agent no logged transitions; make the session with "
                 "another protocol, such as protocol='offline-own-context'."
             )
-        if self.num_absorbed or self.num_steps or self.num_episodes:
+        if self.num_absorbed or (not self._trials.needs_logs and (self.num_steps or self.num_episodes)):
             raise NacreError("the session has begun already; absorb all logged transitions at once, before act.")
         self._check_logged(logged)
         key = jax.random.fold_in(self._end_key, rollout.ABSORBING)
+        key = jax.random.fold_in(key, self.num_steps) if self.num_steps else key
         lane = rollout.on_host(jax.tree.map(lambda x: np.array(x, np.float32)[None], logged))
         self.memory = rollout.absorb(self._functions, self._params, self.memory, lane, key)
         self.num_absorbed = len(logged.transition.reward)
@@ -163,19 +166,26 @@ class Session:
             self._guarding.end_episode()
 
     def forget(self) -> None:
-        """Goes back to the prior inside an episode; those that explored count as done."""
+        """Goes back to the prior inside an episode; those that explored count as done. By protocols that give the agent
+        logged transitions, `absorb` comes again before the next act."""
         key = jax.random.fold_in(jax.random.fold_in(self._act_key, RESTARTING), self.num_steps)
         self.memory = rollout.restart(self._functions, self._params, self.memory, self._told, key)
         self._steps_before = self.num_steps
+        self.num_absorbed, self._episodes_forgotten = 0, self.num_episodes
         self._action = None
 
+    @property
+    def has_adapted(self) -> bool:
+        """Whether it knows more than the prior: of logged transitions where there are any, else of an episode."""
+        return self.num_absorbed > 0 or (not self._trials.needs_logs and self.num_episodes > self._episodes_forgotten)
+
     def snapshot(self) -> Any:
-        """The memory and the step counters, for `rewind`."""
-        return self._remembered, self.num_steps, self._steps_before
+        """The memory and the counters of steps and forgotten episodes, for `rewind`."""
+        return self._remembered, self.num_steps, self._steps_before, self._episodes_forgotten
 
     def rewind(self, snapshot: Any) -> None:
         """Goes back to a snapshot."""
-        self._remembered, self.num_steps, self._steps_before = snapshot
+        self._remembered, self.num_steps, self._steps_before, self._episodes_forgotten = snapshot
         self._action = None
 
     def drop(self) -> None:

@@ -321,7 +321,8 @@ class TrainedAgent:
 
         needs = needs_training(parsed(guards, NacreError))
         about = {
-            "agent": {"kind": "of JAX"}, "action_dim": self.family.action_dim, **robot_words(self.family),
+            "agent": {"kind": "of JAX"}, "trial": {"needs_logs": trials.needs_logs, "protocol": trials.protocol},
+            "action_dim": self.family.action_dim, **robot_words(self.family),
             "training": self.training_statistics(trials) if needs else None,
         }  # fmt: skip
         return Guarding(guards, about, NacreError)
