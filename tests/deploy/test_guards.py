@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from exported import untrained
+from exported import numpy_session, untrained
 
 import nacre
 import nacre.deploy
@@ -107,6 +107,28 @@ def test_actions_keep_their_bounds_and_their_rate(make: Callable[..., NumpySessi
 def held_again(session: NumpySession) -> np.ndarray:
     session.observe(-GOOD, -1.0)
     return session.act(-GOOD)
+
+
+def rl2_sessions(**guards: Any) -> list[Any]:
+    agent = untrained("rl2", cell="gru")
+    bundle = numpy_session(agent).bundle
+    return [NumpySession(bundle, 0, None, guards or None), agent.session(guards=guards or None)]
+
+
+@pytest.mark.parametrize("guards", [dict(bounds="raise", low=-1e-6, high=1e-6), dict(rate="raise", change=1e-6)])
+def test_after_an_action_that_a_guard_refuses_the_session_is_as_before(guards: dict[str, Any]) -> None:
+    """RL2's memory changes when it acts."""
+    for session, plain in zip(rl2_sessions(**guards), rl2_sessions(), strict=True):
+        if "rate" in guards:
+            for one in (session, plain):
+                one.act(GOOD)
+                one.observe(GOOD, -1.0)
+        for _ in range(2):
+            with pytest.raises(nacre.NacreError, match=r"the action at step . (is out of bounds|changes too fast)"):
+                session.act(-GOOD)
+        with pytest.raises(nacre.NacreError, match="act first"):
+            session.observe(GOOD, -1.0)
+        np.testing.assert_array_equal(session.act_unguarded(-GOOD), plain.act(-GOOD))
 
 
 def test_what_is_learnt_is_the_action_that_was_given(make: Callable[..., NumpySession]) -> None:

@@ -56,6 +56,21 @@ def test_it_fires_at_the_step_of_the_session_in_jax_and_acts_as_that_does(
     assert fired[11] < fired[15] < fired[21]  # in both episodes with such a reward
 
 
+def test_an_action_that_a_guard_refuses_leaves_a_detector_that_fired_as_it_was(bundle: Path) -> None:
+    session, zero = load(bundle, guards={"bounds": "raise", "low": -1e-6, "high": 1e-6}), np.zeros(2)
+    while not session._agent.has_fired:
+        session.act_unguarded(zero)
+        session.observe(zero, 1e3 if session.num_episodes > 1 else -0.5)
+        if session.num_steps < 9 and session.num_steps % 3 == 0:
+            session.end_episode()
+        assert session.num_steps < 50
+    known = session.belief[0].copy()
+    for _ in range(2):
+        with pytest.raises(nacre.NacreError, match="out of bounds"):
+            session.act(zero)
+        assert session._agent.has_fired and np.array_equal(session.belief[0], known)
+
+
 def test_a_restored_session_knows_what_the_detector_added_up(bundle: Path, tmp_path: Path) -> None:
     session = load(bundle)
     for _ in range(2):

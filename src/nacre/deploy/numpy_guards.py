@@ -178,6 +178,8 @@ class Guarding:
 
     def act(self, session: Any, obs: Any) -> np.ndarray:
         """As the session's."""
+        may_raise = "raise" in (self.guards.lateness, self.guards.bounds, self.guards.rate)
+        before = session.snapshot() if may_raise else None
         name = self._fault(obs)
         seen = np.asarray(obs, np.float32) if name else None
         is_counted = self._odd is not None and seen is not None and np.array_equal(self._odd, seen, equal_nan=True)
@@ -191,9 +193,10 @@ class Guarding:
                 self._is_blind = True
                 return self._last.copy()
         if late:
-            holds |= self._trip(session, "lateness", f"act came {late:.3g} s after the one before it") == "hold"
+            what = f"act came {late:.3g} s after the one before it"
+            holds |= self._trip(session, "lateness", what, before=before) == "hold"
         wanted = session.act_unguarded(obs)
-        action = self._last if holds else self._allowed(session, obs, wanted)
+        action = self._last if holds else self._allowed(session, obs, wanted, before)
         self._instead = None if action is wanted else action
         self._last, self._is_first = np.array(action, np.float32), False
         return action if action is wanted else action.copy()
@@ -224,14 +227,15 @@ class Guarding:
         session.rewind(before)
         self._holds_next = self._trip(session, name, f"step {session.num_steps} {_WORDS[name]}") == "hold"
 
-    def _allowed(self, session: Any, obs: Any, wanted: np.ndarray) -> np.ndarray:
-        """The action, or what the guards of actions put in its place."""
+    def _allowed(self, session: Any, obs: Any, wanted: np.ndarray, before: Any) -> np.ndarray:
+        """The action, or what the guards of actions put in its place. `before`: the session before it acted."""
         action = wanted
         for name in OF_ACTIONS:
             nearest = self._nearest(name, action)
             if nearest is None or np.array_equal(nearest, action):
                 continue
-            policy = self._trip(session, name, f"the action at step {session.num_steps + 1} {_WORDS[name]}")
+            what = f"the action at step {session.num_steps + 1} {_WORDS[name]}"
+            policy = self._trip(session, name, what, before=before)
             if policy == "hold":
                 return self._last
             if policy == "prior":
@@ -277,12 +281,16 @@ class Guarding:
         before, self._acted_at = self._acted_at, now
         return 0.0 if before is None or now - before <= self._most_wait else now - before
 
-    def _trip(self, session: Any, name: str, what: str, *, counts: bool = True) -> str:
-        """Counts, and does what all guards of this policy do; the policy."""
+    def _trip(self, session: Any, name: str, what: str, *, counts: bool = True, before: Any = None) -> str:
+        """Counts, and does what all guards of this policy do; the policy. `before`: what the session goes back to where
+        the guard raises; None: it is as it was."""
         policy: str = getattr(self.guards, name)
         self.counts[name] += counts
         if policy == "raise":
-            session.drop()
+            if before is None:
+                session.drop()
+            else:
+                session.rewind(before)
             raise self._error(f"{what} (guard '{name}'); stop the robot, or choose another policy than 'raise'.")
         if policy == "prior":
             session.forget()
