@@ -217,7 +217,7 @@ class Writer:
         was written is given up."""
         try:
             for episode in episodes:
-                self._add(checked(episode, self.family.obs_dim, self.family.action_dim, self._num_tasks))
+                self._add(checked(episode, self.family, self._num_tasks))
         except (OSError, RuntimeError) as error:  # h5py has both for a full disk
             self.abandon()
             raise cannot_write(self.folder, error) from error

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nacre.errors import NacreError, imported, shown
+from nacre.families.family import Family
 
 SPLITS = ("train", "test", "other")
 """Data of the train tasks; of the test tasks, by their own policies; in the test tasks, by policies of other tasks.
@@ -52,13 +53,13 @@ class LoggedEpisode(NamedTuple):
         return len(self.reward)
 
 
-def checked(episode: LoggedEpisode, obs_dim: int, action_dim: int, num_tasks: dict[str, int]) -> LoggedEpisode:
+def checked(episode: LoggedEpisode, family: Family, num_tasks: dict[str, int]) -> LoggedEpisode:
     """The episode with float32 arrays and plain numbers; NacreError for one that no data set can hold."""
     arrays: dict[str, Any] = {
         name: _float32(getattr(episode, name), f"an episode of task {episode.task} has {name}")
         for name in ("obs", "action", "reward", "training_reward")
     }
-    steps = arrays["reward"].size
+    steps, obs_dim, action_dim = arrays["reward"].size, family.obs_dim, family.action_dim
     shapes = {"obs": (steps + 1, obs_dim), "action": (steps, action_dim)}
     wrong = [name for name, array in arrays.items() if array.shape != shapes.get(name, (steps,))]
     if steps == 0 or wrong:
@@ -66,6 +67,11 @@ def checked(episode: LoggedEpisode, obs_dim: int, action_dim: int, num_tasks: di
         raise NacreError(
             f"an episode of task {episode.task} has {name} of shape {arrays[name].shape}; for T steps, T at least 1, "
             f"observations are [T + 1, {obs_dim}], actions [T, {action_dim}] and rewards [T]."
+        )
+    if steps > family.horizon:
+        raise NacreError(
+            f"an episode of task {episode.task} has {steps:,} steps, but those of {family.name} have "
+            f"{family.horizon:,} at most; cut it where an episode ends."
         )
     for name, array in arrays.items():
         if not np.isfinite(array).all():

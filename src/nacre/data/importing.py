@@ -129,6 +129,11 @@ def _episodes(part: Part, layout: str, family: Family) -> Iterator[LoggedEpisode
     try:
         for steps in LAYOUTS[layout](part.path):
             length = len(steps.reward)
+            if length > family.horizon:
+                raise NacreError(
+                    f"{part.path} has an episode of {length:,} steps, but those of {family.name} have {family.horizon:,} "
+                    f"at most; {_ENDS[layout]}."
+                )
             terminated = bool(steps.terminal) and family.can_terminate and length < family.horizon
             steps = steps if terminated or steps.end_is_known else _without_last(steps)
             if len(steps.reward) == 0:
@@ -296,6 +301,8 @@ def d4rl_episodes(file: Path) -> Iterator[Steps]:
             return np.asarray(_numeric(handle[name], name)[:]).reshape(total)
 
         terminal, reward = flat("terminals") != 0, flat("rewards")
+        if "timeouts" not in handle and "next_observations" not in handle:
+            raise ValueError("it has neither 'timeouts' nor 'next_observations', so where episodes end is not known")
         timeout = flat("timeouts") != 0 if "timeouts" in handle else np.zeros(total, bool)
         training = flat("infos/training_reward") if "infos/training_reward" in handle else None
         if "next_observations" in handle:
@@ -318,3 +325,9 @@ LAYOUTS: dict[str, Callable[[Path], Iterator[Steps]]] = {
     "npy": npy_episodes,
     "d4rl": d4rl_episodes,
 }
+_ENDS = {
+    "macaw": "check that its 'terminal_discounts' and 'discount_factor' say where episodes end",
+    "npy": "say where episodes end by 'terminals', or cut the trajectories",
+    "d4rl": "say where episodes end by 'timeouts' or 'terminals'",
+}
+"""What is to be done about a file of a layout whose episodes run into each other."""
