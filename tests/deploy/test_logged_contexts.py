@@ -110,6 +110,27 @@ def test_an_agent_meets_one_task_of_a_data_set_named_as_tables_name_it(
     )
 
 
+def test_a_train_task_has_no_logs_by_the_policies_of_other_tasks(
+    agent: TrainedAgent, run: str, data: DataSet, capsys: Capture, tmp_path: Path
+) -> None:
+    task = "goal=" + ",".join(f"{x:.6g}" for x in data.train["goal"][0])
+    told = f"'train' tasks for protocol offline-other-context; choose one of the test tasks of {data.id}"
+    other = {"protocol": "offline-other-context", "context_transitions": 8}
+    for ask in (agent.contexts, agent.meet):
+        with pytest.raises(nacre.NacreError, match=told):
+            ask(task, data=data, **other)
+    flags = ("--protocol", "offline-other-context", "--data", data.id)
+    assert told in refusal(capsys, "adapt", run, "--task", task, *flags)
+    learner = nacre.resolve("macaw", "point-robot", "smoke", data=data.id, num_inner_steps=1)
+    macaw = TrainedAgent(
+        learner,
+        learner.draw_tasks(),
+        learner.algorithm.agent_params(learner.algorithm.init(learner.family, learner.settings, 0)),
+    )
+    with pytest.raises(nacre.NacreError, match=told):
+        macaw.export(tmp_path / "policy", adapted_from=task, **other)
+
+
 def test_a_session_absorbs_logged_transitions_and_believes_their_product(agent: TrainedAgent, data: DataSet) -> None:
     logged = agent.contexts(first_task(data), data=data, **OWN)
     assert logged.transition.obs.shape == (8, 2)

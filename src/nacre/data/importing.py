@@ -131,8 +131,8 @@ def _episodes(part: Part, layout: str, family: Family) -> Iterator[LoggedEpisode
             length = len(steps.reward)
             if length > family.horizon:
                 raise NacreError(
-                    f"{part.path} has an episode of {length:,} steps, but those of {family.name} have {family.horizon:,} "
-                    f"at most; {_ENDS[layout]}."
+                    f"{part.path} has an episode of {length:,} steps, but those of {family.name} have "
+                    f"{family.horizon:,} at most; {_ENDS[layout]}."
                 )
             terminated = bool(steps.terminal) and family.can_terminate and length < family.horizon
             steps = steps if terminated or steps.end_is_known else _without_last(steps)

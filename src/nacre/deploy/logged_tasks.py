@@ -12,6 +12,7 @@ import numpy as np
 from nacre.algorithms.registry import ALGORITHMS
 from nacre.errors import NacreError
 from nacre.families.family import Family, num_tasks, take, task_text
+from nacre.presets.trials import TrialSettings
 from nacre.runs.experiment import Experiment, changes
 from nacre.types import Tasks
 
@@ -77,6 +78,13 @@ def find(data: DataSet, tasks: Tasks) -> tuple[str, list[int]]:
         f"the data set {data.id} has no logged transitions of the task {task_text(tasks)[:80]}; choose one of its "
         "tasks, as 'nacre evaluate --json' tells them."
     )
+
+
+def check_logged(which: str, trials: TrialSettings, instead: str) -> None:
+    """Raises NacreError where nothing is logged of 'test', 'train' or other tasks for such trials; `instead` is what to
+    choose."""
+    if which not in ("test", "train") or (which, trials.meets.logs) == ("train", "other"):
+        raise NacreError(f"nothing was logged of '{which}' tasks for protocol {trials.protocol}; choose {instead}.")
 
 
 def _nearest(known: Tasks, tasks: Tasks, lane: int) -> int | None:

@@ -127,10 +127,7 @@ class TrainedAgent:
             chosen = self.choose_tasks(tasks, seed)
         logged, key = None, seed_key(seed)
         if trials.meets.logs is not None:
-            if tasks not in ("test", "train") or (tasks, trials.meets.logs) == ("train", "other"):
-                raise NacreError(
-                    f"nothing was logged of '{tasks}' tasks for protocol {trials.protocol}; choose --tasks test."
-                )
+            logged_tasks.check_logged(tasks, trials, "--tasks test")
             numbers = np.arange(num_tasks(chosen))
             logged = contexts.for_trials(found, trials, tasks, numbers, key[None])
         evaluation, *_ = rollout.evaluate_side_by_side(
@@ -202,6 +199,7 @@ class TrainedAgent:
         found, split, numbers = logged_tasks.opened(data, self.experiment), "test", [0]
         if found is not None:
             split, numbers = logged_tasks.find(found, tasks)
+            logged_tasks.check_logged(split, trials, f"one of the test tasks of {found.id}")
         return contexts.for_trials(found, trials, split, numbers, seed_key(seed)[None], repeats=1)
 
     def tell_of_tasks_trained_on(self, tasks: Tasks, which: str, data: DataSet) -> None:
