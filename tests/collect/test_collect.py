@@ -77,6 +77,18 @@ def test_a_mixed_set_has_all_checkpoints_and_tells_what_they_earn(work: WorkDire
         assert data.statistics[split]["episodes"] == [12] * len(places)
 
 
+def test_a_training_that_is_cut_off_in_its_first_save_begins_anew(work: WorkDirectory, tmp_path: Path) -> None:
+    """After the replay of the first rounds, before the learner; then it is saved after other rounds."""
+    cut = WorkDirectory.open(tmp_path / "work", PLAN)
+    played = sorted((work.path / "state").glob("replay-*.npz"))[0]
+    (cut.path / "state" / "replay-00000-00001.npz").write_bytes(played.read_bytes())
+    assert training.train(cut, lambda: None, lambda line: None)
+    assert cut.is_trained and cut.load_state().rounds == SETTINGS.rounds(FAMILY)
+    one, other = ([logged.rows for logged in which.replay()] for which in (work, cut))
+    for rows, again in zip(one, other, strict=True):
+        np.testing.assert_array_equal(rows, again)
+
+
 def test_an_episode_is_of_its_own_tasks_policy_in_its_own_task(work: WorkDirectory) -> None:
     """The last policies go to their goals; in the test task those of other tasks go to theirs."""
     episodes = list(made(work, "expert").episodes())

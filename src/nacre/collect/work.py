@@ -215,6 +215,8 @@ class WorkDirectory:
         state = sac.begin(plan.family, plan.settings, sac.task_keys(plan.seed, len(plan)))
         file = self.path / "state" / "learner.npz"
         if not file.exists():
+            for left in file.parent.glob("replay-*.npz"):  # of a first save that was cut off: it will be played again
+                left.unlink()
             return state
         saved = arrays.read(file)
         rounds = int(saved.pop("rounds"))
