@@ -22,6 +22,10 @@ Tasks = dict[str, np.ndarray]
 """Task parameters by name, each [task, ...]: {"velocity": [task]} or {"goal": [task, 2]}. A task is data."""
 
 
+MOST_ACTION = 1 + 1e-4
+"""The largest size of a number of an action that is taken for one in [-1, 1]: beyond it, it was not rounded."""
+
+
 class Transition(NamedTuple):
     """One control step. More leading axes make it an episode, a replay batch or a context."""
 

@@ -107,9 +107,12 @@ class CSession:
         self.call("begin", self.weights, 7, task if len(task) else None)
 
     def call(self, name: str, *given: Any) -> None:
+        assert self.error_of(name, *given) == 0
+
+    def error_of(self, name: str, *given: Any) -> int:
         arrays = [np.ascontiguousarray(x, np.float32) if np.ndim(x) else x for x in given]
         plain = [x.ctypes.data_as(ctypes.c_void_p) if np.ndim(x) else x for x in arrays]
-        assert getattr(self.calls, name)(*plain) == 0
+        return int(getattr(self.calls, name)(*plain))
 
     def act(self, obs: np.ndarray) -> np.ndarray:
         self.call("act", obs, self.action)
@@ -166,6 +169,23 @@ def test_onnx_graphs_act_as_the_numpy_session_does(name: str) -> None:
 def test_c_code_acts_as_the_numpy_session_does(name: str, tmp_path: Path) -> None:
     assert np.abs(played(CSession(name, tmp_path)) - by_numpy(name)).max() < 1e-5
     assert by_numpy(name).std() > 0.05
+
+
+NO_LOGS, OUT_OF_RANGE = 4, 6
+
+
+def test_c_code_takes_neither_an_empty_log_nor_actions_beyond_their_range(tmp_path: Path) -> None:
+    session, obs = CSession("focal, of logs", tmp_path), np.zeros((4, 2))
+    far = np.array([[0.5, -0.5], [0.5, 1.01], [0.0, 0.0], [1.0, -1.0]])
+    for number in (0, -1, -4):
+        assert session.error_of("absorb", obs, far, np.ones(4), obs, number) == NO_LOGS
+    assert session.error_of("absorb", obs, far, np.ones(4), obs, 4) == OUT_OF_RANGE
+    assert session.error_of("act", obs[0], session.action) == NO_LOGS, "it waits for logs still"
+    assert not session.belief.any()
+    session.call("absorb", obs, np.clip(far, -1, 1), np.ones(4), obs, 4)
+    session.call("act", obs[0], session.action)
+    assert session.error_of("observe", obs[0], ctypes.c_float(1.0), far[1]) == OUT_OF_RANGE
+    session.call("observe", obs[0], ctypes.c_float(1.0), far[0])
 
 
 def test_one_fused_step_is_an_observation_and_the_next_action() -> None:

@@ -21,6 +21,7 @@ import numpy as np
 
 from nacre.errors import NacreError, imported, shown
 from nacre.families.family import Family
+from nacre.types import MOST_ACTION
 
 SPLITS = ("train", "test", "other")
 """Data of the train tasks; of the test tasks, by their own policies; in the test tasks, by policies of other tasks.
@@ -77,7 +78,7 @@ def checked(episode: LoggedEpisode, family: Family, num_tasks: dict[str, int]) -
         if not np.isfinite(array).all():
             raise NacreError(f"an episode of task {episode.task} has {name} that is not finite; leave it out.")
     largest = float(np.abs(arrays["action"]).max(initial=0.0))
-    if largest > 1 + 1e-4:
+    if largest > MOST_ACTION:
         raise NacreError(
             f"an episode of task {episode.task} has an action of {largest:.4g}, but actions lie in [-1, 1]; scale them "
             "from the environment's own units, or clip them as it did when it carried them out."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,3 +106,27 @@ def check_arrays(file: Path, arrays: dict[str, np.ndarray], wanted: dict[str, tu
             raise SessionError(f"{file} has {name} of shape {arrays[name].shape}, not {shape}; copy the bundle anew.")
         if not np.isfinite(arrays[name]).all():
             raise SessionError(f"{file} has a number in {name} that is not finite; copy it anew, or export it anew.")
+
+
+def task_numbers(
+    task: str | Mapping[str, Any] | None, about: Mapping[str, Any], error: type[Exception] = SessionError
+) -> np.ndarray:
+    """The numbers that describe a task which an oracle is told, in the order of their names; raises `error` for what is
+    no task of agent.json's family. None of an agent that is told nothing."""
+    wanted: dict[str, int] = about["agent"].get("task", {})
+    expected = " ".join(f"{name}={','.join(['NUMBER'] * max(1, size))}" for name, size in wanted.items())
+    if not wanted:
+        return np.zeros(0, np.float32)
+    if task is None:
+        raise error(f"this agent is told its task; give one, as in task='{expected}'.")
+    try:
+        parts = dict(part.split("=") for part in task.split()) if isinstance(task, str) else dict(task)
+        listed = {name: text.split(",") if isinstance(text, str) else text for name, text in parts.items()}
+        with np.errstate(over="ignore"):
+            given = {name: np.ravel(np.array(values, np.float32)) for name, values in listed.items()}
+    except (TypeError, ValueError):
+        given = {}
+    fits = {name: len(values) for name, values in given.items()} == {n: max(1, size) for n, size in wanted.items()}
+    if not fits or not all(np.isfinite(values).all() for values in given.values()):
+        raise error(f"{task!r} is not a task of {about['family']}; write {expected}.")
+    return np.concatenate([given[name] for name in sorted(wanted)])

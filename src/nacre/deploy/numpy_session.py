@@ -30,7 +30,7 @@ if __name__ == "__main__":  # before NumPy is loaded: products of a step are too
 import numpy as np
 
 from nacre.deploy.numpy_agents import AGENTS, TaskAgent
-from nacre.deploy.numpy_bundle import Bundle, SessionError, arrays_of, check_arrays, read, read_bundle
+from nacre.deploy.numpy_bundle import Bundle, SessionError, arrays_of, check_arrays, read, read_bundle, task_numbers
 from nacre.deploy.numpy_detector import WatchingAgent
 from nacre.deploy.numpy_networks import fold_in, key_of, split
 
@@ -41,6 +41,8 @@ ABSORBING = 2**31 - 1
 RESTARTING = 2**31 - 1
 """Folded into the key of a trial's actions for what going back to the prior draws; no step has this number."""
 
+MOST_ACTION = 1 + 1e-4
+"""The largest size of a number of an action that is taken for one in [-1, 1]."""
 LATER = ("memory.anew",)
 """Arrays of a saved session that earlier versions did not have, as 0."""
 
@@ -147,7 +149,9 @@ class Session:
             reward = self._number(reward)
         self._take("an observation", next_obs, self._next_obs)
         if action is not None:
-            self._take("an action", action, self._action)
+            done = self._checked("an action", action, self._action.shape)
+            self._check_size("the action that was carried out", done)
+            self._action[:] = done
         self._agent.is_last = terminated
         self._agent.observe(self._obs, self._action, reward, self._next_obs)
         self.num_steps += 1
@@ -192,10 +196,13 @@ class Session:
         if self.num_absorbed:
             raise self.error("the session has begun already; absorb all logged transitions at once, before act.")
         given = getattr(logged, "transition", logged)
-        number, obs_dim, action_dim = len(given.reward), self.about["obs_dim"], self.about["action_dim"]
+        obs_dim, action_dim, number = self.about["obs_dim"], self.about["action_dim"], np.size(given.reward)
+        if number == 0:
+            raise self.error("the log has no transitions; give at least 1.")
         shapes = ((number, obs_dim), (number, action_dim), (number,), (number, obs_dim))
         parts = zip(("obs", "action", "reward", "next_obs"), shapes, strict=True)
         columns = [self._checked(f"{name} of the log", getattr(given, name), shape) for name, shape in parts]
+        self._check_size("an action of the log", columns[1])
         key = fold_in(self._end_key, ABSORBING)
         self._agent.absorb(list(zip(*columns, strict=True)), fold_in(key, self.num_steps) if self.num_steps else key)
         self.num_absorbed = number
@@ -310,6 +317,15 @@ class Session:
             raise self.error(f"{what} at step {self.num_steps + 1} is not finite: {array.tolist()}; check the sensors.")
         return array
 
+    def _check_size(self, what: str, action: np.ndarray) -> None:
+        """SessionError for actions that do not lie in [-1, 1]."""
+        largest = np.abs(action).max()
+        if largest > MOST_ACTION:
+            raise self.error(
+                f"{what} has {largest:.4g}, but actions lie in [-1, 1]; scale them from the robot's own units, or clip "
+                "them as it did."
+            )
+
     def _number(self, reward: Any) -> float:
         if np.ndim(reward) > 0 or np.asarray(reward).dtype.kind not in "biuf":
             raise self.error(f"the reward at step {self.num_steps + 1} is {reward!r}, not a number; pass one number.")
@@ -320,23 +336,7 @@ class Session:
         return float(reward)
 
     def _parsed(self, task: str | Mapping[str, Any] | None) -> np.ndarray:
-        """The numbers that describe a task, in the order of their names."""
-        wanted: dict[str, int] = self.about["agent"].get("task", {})
-        expected = " ".join(f"{name}={','.join(['NUMBER'] * max(1, size))}" for name, size in wanted.items())
-        if not wanted:
-            return np.zeros(0, np.float32)
-        if task is None:
-            raise self.error(f"this agent is told its task; give one, as in task='{expected}'.")
-        try:
-            parts = dict(part.split("=") for part in task.split()) if isinstance(task, str) else dict(task)
-            listed = {name: text.split(",") if isinstance(text, str) else text for name, text in parts.items()}
-            given = {name: np.ravel(np.array(values, np.float32)) for name, values in listed.items()}
-        except (TypeError, ValueError):
-            given = {}
-        if {name: len(values) for name, values in given.items()} != {n: max(1, size) for n, size in wanted.items()}:
-            raise self.error(f"{task!r} is not a task of {self.about['family']}; write {expected}.")
-        values = np.concatenate([given[name] for name in sorted(wanted)])
-        return self._checked("the task", values, values.shape)
+        return task_numbers(task, self.about, self.error)
 
 
 _LOW, _HIGH = np.array(-1.0, np.float32), np.array(1.0, np.float32)

@@ -1,13 +1,22 @@
 /* ---------------------------------------------------------------------------------------------------------------------
    What a program calls. Each returns NACRE_OK, or says what is wrong and changes nothing */
 
-enum { NACRE_OK, NACRE_NOT_FINITE, NACRE_NOT_ACTED, NACRE_NO_TASK, NACRE_NO_LOGS, NACRE_WRONG_WEIGHTS };
+enum { NACRE_OK, NACRE_NOT_FINITE, NACRE_NOT_ACTED, NACRE_NO_TASK, NACRE_NO_LOGS, NACRE_WRONG_WEIGHTS, NACRE_OUT_OF_RANGE };
 
 static inline int nacre_are_finite(const float *values, int number)
 {
     int i;
     for (i = 0; i < number; i++)
         if (!(fabsf(values[i]) <= 3e38f)) return 0;
+    return 1;
+}
+
+/* Whether these numbers of actions lie in [-1, 1], up to rounding. */
+static inline int nacre_are_actions(const float *values, int number)
+{
+    int i;
+    for (i = 0; i < number; i++)
+        if (!(fabsf(values[i]) <= 1.0001f)) return 0;
     return 1;
 }
 
@@ -70,6 +79,7 @@ static inline int nacre_observe(nacre_session *s, const float *next_obs, float r
     if (!nacre_are_finite(next_obs, NACRE_OBS_DIM) || !nacre_are_finite(&reward, 1)) return NACRE_NOT_FINITE;
     if (carried_out != NULL) {
         if (!nacre_are_finite(carried_out, NACRE_ACTION_DIM)) return NACRE_NOT_FINITE;
+        if (!nacre_are_actions(carried_out, NACRE_ACTION_DIM)) return NACRE_OUT_OF_RANGE;
         memcpy(s->action, carried_out, sizeof s->action);
     }
     nacre_agent_observe(s, s->obs, s->action, reward, next_obs);
@@ -93,9 +103,11 @@ static inline int nacre_absorb(
 {
     int i;
     if (!NACRE_ABSORBS || s->state.num_absorbed || s->state.num_steps || s->state.num_episodes) return NACRE_NO_LOGS;
+    if (number <= 0) return NACRE_NO_LOGS;
     if (!nacre_are_finite(obs, number * NACRE_OBS_DIM) || !nacre_are_finite(action, number * NACRE_ACTION_DIM) ||
         !nacre_are_finite(reward, number) || !nacre_are_finite(next_obs, number * NACRE_OBS_DIM))
         return NACRE_NOT_FINITE;
+    if (!nacre_are_actions(action, number * NACRE_ACTION_DIM)) return NACRE_OUT_OF_RANGE;
     for (i = 0; i < number; i++)
         nacre_agent_absorb(s, obs + i * NACRE_OBS_DIM, action + i * NACRE_ACTION_DIM, reward[i], next_obs + i * NACRE_OBS_DIM);
     nacre_agent_end_absorbing(s, nacre_fold_in(s->state.end_key, 2147483647u));
