@@ -144,5 +144,48 @@ def test_what_cannot_be_pushed_is_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+def test_an_overwriting_push_removes_nothing_but_what_was_pushed(
+    smoke_run: Callable[[str], Path], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+):
+    run, place = smoke_run("point-robot"), tmp_path / "place"
+    update = saved_at(run)
+    nacre.push(run, place, whole=True)
+    checkpoints = place / "checkpoints"
+    again = ("push", str(run), "--to", str(place), "--overwrite")
+
+    def untouched(words: str, *line: str) -> None:
+        before = sorted(path for path in place.rglob("*"))
+        assert words in refusal(capsys, *line)
+        assert sorted(path for path in place.rglob("*")) == before
+
+    (place / "notes.txt").write_text("mine")
+    untouched("has notes.txt in it, which --overwrite would delete", *again)
+    (place / "notes.txt").unlink()
+    (place / "trials.csv").write_text("mine")
+    untouched("has trials.csv in it", *again)
+    (place / "trials.csv").unlink()
+    untouched("is the run itself", "push", str(place), "--to", str(place), "--overwrite")
+    (tmp_path / "alias").symlink_to(place)
+    untouched("is the run itself", "push", str(place), "--to", str(tmp_path / "alias"), "--overwrite")
+    untouched("leaves it alone", "push", str(run), "--to", str(tmp_path / "alias"), "--overwrite")
+    shutil.copytree(checkpoints / str(update), checkpoints / str(update + 1))
+    untouched(f"was trained on, to update {update + 1}, and {run} only to {update}", *again)
+    shutil.rmtree(checkpoints / str(update + 1))
+    rename = Path.rename
+
+    def fails(self: Path, target: Any) -> Path:
+        if self.name.startswith(".nacre-push-"):
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    untouched("No space left", *again)
+    monkeypatch.undo()
+    nacre.resume(place)  # a lock is no strange file
+    output(capsys, *again)
+    assert not any((place / "checkpoints" / str(update) / "replay").iterdir())
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["alias", "place"]
+
+
 def test_places_on_the_hub():
     assert parse_hub("hf://a/b-c.d") == ("a/b-c.d", None) and parse_hub("hf://a/b@refs/pr/1") == ("a/b", "refs/pr/1")

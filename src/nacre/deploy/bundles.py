@@ -33,7 +33,7 @@ from nacre.learning.networks import in_float32
 from nacre.presets.trials import TrialOptions, TrialSettings
 from nacre.runs.directory import RunDirectory, versions
 from nacre.runs.experiment import to_json
-from nacre.runs.files import reason_of
+from nacre.runs.files import put_folder, reason_of
 from nacre.simulation.environment import TaskEnvironment
 from nacre.types import Agent, Logged, Tasks, Transition
 
@@ -160,23 +160,12 @@ def write(
         if onnx:
             onnx_files.check(session.bundle, models, about["self_test"]["task"])
         draft.chmod(0o755)
-        _put(draft, path)
+        put_folder(draft, path)
     except OSError as error:
         raise NacreError(f"cannot write {path} ({reason_of(error)}); choose another place with --out.") from error
     finally:
         if draft is not None:
             shutil.rmtree(draft, ignore_errors=True)
-
-
-def _put(draft: Path, path: Path) -> None:
-    """Renames a folder; what stood at its place is removed."""
-    if not path.exists():
-        draft.rename(path)
-        return
-    old = Path(tempfile.mkdtemp(prefix=".replaced-", dir=path.parent))
-    path.rename(old)
-    draft.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def as_text(about: dict[str, Any]) -> str:

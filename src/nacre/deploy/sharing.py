@@ -16,10 +16,12 @@ from nacre.errors import NacreError, imported, shown
 from nacre.runs import tables
 from nacre.runs.checkpoints import Checkpoints
 from nacre.runs.directory import RunDirectory
-from nacre.runs.files import notice, reading, reason_of, writing
+from nacre.runs.files import is_locked, notice, put_folder, reading, reason_of, writing
 from nacre.runs.loading import Saved, hypotheses_of, load_state, load_to_act
 
 HUB = "hf://"
+PUSHED = {"config.json", "tasks.json", "README.md", "checkpoints", "lock", *tables.TABLES}
+"""All that a folder has that was pushed to, beside a picture; a lock from a resumption."""
 PICTURE = "trials.png"
 """The picture of a run directory that is shared with it, where it is there."""
 
@@ -45,14 +47,12 @@ def push(
         if revision is not None:
             raise NacreError(f"{place} names a revision, and a push is a new one; leave '@{revision}' out.")
         return _to_hub(source, repository, private, checkpoint, whole, drawn, licence)
-    _check_place(Path(place), overwrite)
+    _check_place(Path(place), source, overwrite)
     with writing(Path(place), "push again"):
         Path(place).parent.mkdir(parents=True, exist_ok=True)
         with _draft(Path(place).parent) as draft:
             write_shared(source, draft, place, checkpoint, whole, drawn, licence)
-            if Path(place).exists():
-                shutil.rmtree(place)
-            draft.rename(place)
+            put_folder(draft, Path(place))
     return place
 
 
@@ -153,14 +153,37 @@ def _draft(beside: Path | None) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _check_place(folder: Path, overwrite: bool) -> None:
+def _check_place(folder: Path, run: RunDirectory, overwrite: bool) -> None:
+    """Raises NacreError where something stands already; with `overwrite`, where that is no run that was pushed, or has
+    more than was pushed."""
     if not folder.exists():
         return
+    if folder.samefile(run.path):
+        raise NacreError(f"{folder} is the run itself, which a push would replace by its copy; choose another place.")
     if not overwrite:
         raise NacreError(f"{folder} exists; choose another place, or replace it with --overwrite.")
-    card = folder / "README.md"
-    if not (folder / "config.json").exists() or not card.exists() or "library_name: nacre" not in card.read_text():
-        raise NacreError(f"{folder} is no run that was pushed, so --overwrite leaves it alone; choose another place.")
+    refused = f"{folder} is no run that was pushed, so --overwrite leaves it alone; choose another place."
+    try:
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        names = {entry.name for entry in folder.iterdir()}
+    except (OSError, ValueError) as error:
+        raise NacreError(refused) from error
+    if folder.is_symlink() or "config.json" not in names or "library_name: nacre" not in card:
+        raise NacreError(refused)
+    pictures = {name for name in names if name.startswith("trials.") and f"({name})" in card}
+    strange = sorted(names - PUSHED - pictures)
+    if strange:
+        raise NacreError(
+            f"{folder} has {strange[0]} in it, which --overwrite would delete; move that away, or choose another place."
+        )
+    newest, own = (Checkpoints(at / "checkpoints", read_only=True).latest() for at in (folder, run.path))
+    if (newest or 0) > (own or 0):
+        raise NacreError(
+            f"{folder} was trained on, to update {newest}, and {run.path} only to {own or 0}, so --overwrite would "
+            "delete what it learnt; choose another place."
+        )
+    if "lock" in names and is_locked(folder):
+        raise NacreError(f"another process is training in {folder}; wait for it, or choose another place.")
 
 
 def _wall_seconds(run: RunDirectory, grad_steps: int) -> Any:

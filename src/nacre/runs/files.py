@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -58,6 +60,21 @@ def replace(file: Path, content: bytes, then: str = "resume with 'nacre resume'"
     with writing(file, then):
         draft.write_bytes(content)
         os.replace(draft, file)
+
+
+def put_folder(draft: Path, path: Path) -> None:
+    """Renames a folder; what stood at its place is removed once the new one is there."""
+    if not path.exists():
+        draft.rename(path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=".replaced-", dir=path.parent))
+    path.rename(old)
+    try:
+        draft.rename(path)
+    except BaseException:
+        old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
