@@ -211,6 +211,17 @@ def test_a_data_set_that_cannot_be_written_beside_has_its_cache_with_the_users(
     assert list((tmp_path / "cache" / "nacre" / "data").rglob("other-rows.npy"))
 
 
+def test_a_cache_that_can_lie_nowhere_is_told_in_a_sentence(
+    data_set: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in (data_set.path / "cache", tmp_path / "file"):
+        file.write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    told = rf"neither {data_set.path / 'cache'} nor {tmp_path / 'file'}.* can be written.*; .* or set XDG_CACHE_HOME"
+    with pytest.raises(NacreError, match=told):
+        data_set.logs("other", 0.9)
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Writing
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import pytest
 
 import made_up_data as made_up
 from made_up_data import FAMILY
-from nacre.data import importing, object_arrays
+from nacre.data import exporting, importing, object_arrays
 from nacre.data.dataset import DataSet, LoggedEpisode, open_data_set
+from nacre.data.episodes import EpisodeFile
 from nacre.data.exporting import export_data_set
 from nacre.data.importing import import_data_set
 from nacre.data.slices import slice_data_set
@@ -219,6 +221,26 @@ def test_what_is_exported_as_d4rl_comes_back(data_set: DataSet, tmp_path: Path) 
         ours = np.delete(old.rows, 6, axis=1)  # point-robot cannot terminate, whatever a file says
         np.testing.assert_array_equal(ours, np.delete(new.rows, 6, axis=1))
         assert (new.rows[:, 6] == 1).all()
+
+
+@pytest.mark.parametrize("layout", ["d4rl", "minari"])
+def test_an_export_without_room_leaves_nothing_and_says_so(
+    data_set: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    """Nor what an export left that was killed a day ago. Of a full disk h5py makes a RuntimeError at times."""
+
+    def fails(*arguments: Any) -> None:
+        raise RuntimeError("Can't write data (file write failed: File too large)")
+
+    old, young = (tmp_path / f".out.writing-{number}" for number in (1, 2))
+    for left in (old, young):
+        left.mkdir()
+    os.utime(old, (0, 0))
+    monkeypatch.setattr(exporting, "_append", fails)
+    monkeypatch.setattr(EpisodeFile, "write", fails)
+    with pytest.raises(NacreError, match=rf"cannot write {tmp_path / 'out'} \(Can't write data"):
+        export_data_set(data_set, tmp_path / "out", layout)
+    assert [path for path in tmp_path.iterdir() if "out" in path.name] == [young]
 
 
 def write_d4rl(file: Path, episodes: list[LoggedEpisode], flag: str = "terminals", **changed: Any) -> None:

@@ -19,6 +19,7 @@ from nacre.algorithms import macaw, multitask
 from nacre.cli.main import main
 from nacre.data import contexts
 from nacre.data.dataset import DataSet, LoggedEpisode, Writer
+from nacre.data.slices import slice_data_set
 from nacre.deploy import trained_agent
 from nacre.deploy.session import seed_key
 from nacre.deploy.trained_agent import TrainedAgent
@@ -149,6 +150,16 @@ def test_a_policy_for_many_tasks_is_shown_a_task_of_zeros_as_by_its_agent() -> N
 
     for expected, found in zip(*both(networks), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_data_set_without_the_tasks_is_refused_whether_their_logs_are_needed_or_not(
+    agent: TrainedAgent, data: DataSet, tmp_path: Path
+) -> None:
+    part = slice_data_set(data, "nacre/part/train-alone-v0", test_tasks=[])
+    for steps in (0, 1):
+        with pytest.raises(nacre.NacreError, match="train-alone-v0 has no test tasks; choose --tasks train"):
+            nacre.fine_tune(agent, tmp_path / "out", QUICK, data=part, gradient_steps=steps)
+    assert not (tmp_path / "out").exists()
 
 
 # ----------------------------------------------------------------------------------------------------------------------

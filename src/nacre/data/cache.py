@@ -25,7 +25,7 @@ import numpy as np
 from nacre.data import episodes as stored
 from nacre.data.checksums import crc32
 from nacre.data.episodes import SPLITS, ContentHash, LoggedEpisode
-from nacre.data.layout import CACHE, EPISODES, METADATA, cannot_write, user_cache
+from nacre.data.layout import CACHE, EPISODES, METADATA, cannot_write, remove_old_drafts, user_cache
 from nacre.data.table import FILE as TABLE
 from nacre.data.table import Rows, Table, load, same
 from nacre.errors import NacreError
@@ -185,10 +185,15 @@ def _folder(source: Source, name: str, files: list[str], fill: Fill) -> Path:
     for place in places:
         if place.is_dir() and _is_whole(place, source.content_hash, files):
             return place
-    place = next(place for place in places if _can_hold(place))
-    draft = place.with_name(f".{name}.writing-{os.getpid()}")
+    chosen = next((place for place in places if _can_hold(place)), None)
+    if chosen is None:
+        raise NacreError(
+            f"neither {places[0].parent} nor {places[1].parent} can be written, where what training reads of "
+            f"{source.name} is to lie; change the permissions there, or set XDG_CACHE_HOME."
+        )
+    place, draft = chosen, chosen.with_name(f".{name}.writing-{os.getpid()}")
     try:
-        _remove_old_drafts(place)
+        remove_old_drafts(place)
         draft.mkdir()
         fill(draft)
         sums = {file.name: crc32(file) for file in draft.iterdir()}
@@ -206,13 +211,6 @@ def _folder(source: Source, name: str, files: list[str], fill: Fill) -> Path:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return place
-
-
-def _remove_old_drafts(place: Path) -> None:
-    """What programs left here that were killed in the making: a day old, so that none of them is at work still."""
-    for left in place.parent.glob(f".{place.name}.writing-*"):
-        if time.time() - left.stat().st_mtime > 86_400:
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _can_hold(place: Path) -> bool:

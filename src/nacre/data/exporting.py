@@ -15,7 +15,7 @@ import numpy as np
 
 from nacre.data.dataset import DataSet, LoggedEpisode, environment_spec
 from nacre.data.episodes import EpisodeFile, offline_extra
-from nacre.data.layout import EPISODES, cannot_write
+from nacre.data.layout import EPISODES, cannot_write, remove_old_drafts
 from nacre.errors import NacreError, unknown
 from nacre.families.family import task_text
 
@@ -35,6 +35,7 @@ def export_data_set(data: DataSet, folder: Path, layout: str) -> list[Path]:
         raise NacreError(f"{folder} exists already; name a new folder.")
     draft = folder.with_name(f".{folder.name}.writing-{os.getpid()}")
     try:
+        remove_old_drafts(folder)
         draft.mkdir(parents=True)
         names = (_minari if layout == "minari" else _d4rl)(data, draft)
         listed = [
@@ -43,7 +44,7 @@ def export_data_set(data: DataSet, folder: Path, layout: str) -> list[Path]:
         ]
         (draft / "tasks.json").write_text(json.dumps(listed, indent=1))
         os.rename(draft, folder)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # h5py has both for a full disk
         raise cannot_write(folder, error) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)

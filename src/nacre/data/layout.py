@@ -8,9 +8,11 @@ ROOT/nacre/cheetah-vel/.mixed-v0.writing-*/             a data set that is not f
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -103,6 +105,13 @@ def exists(folder: Path) -> NacreError:
     return NacreError(
         f"{folder} exists already; give the new data set another name, or remove the old one with 'nacre data remove'."
     )
+
+
+def remove_old_drafts(place: Path) -> None:
+    """What programs left here that were killed in the making: a day old, so that none of them is at work still."""
+    for left in place.parent.glob(f".{glob.escape(place.name)}.writing-*"):
+        if time.time() - left.stat().st_mtime > 86_400:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def cannot_write(file: Path, error: Exception) -> NacreError:

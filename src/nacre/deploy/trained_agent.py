@@ -174,7 +174,9 @@ class TrainedAgent:
         other tasks.
         """
         found = logged_tasks.opened(data, self.experiment) if tasks in ("test", "train") else None
-        chosen = self.choose_tasks(tasks, seed) if data is None or found is None else found.tasks(tasks)
+        chosen = (
+            self.choose_tasks(tasks, seed) if data is None or found is None else logged_tasks.tasks_of(found, tasks)
+        )
         known = None if found is None else logged_tasks.lines(found, tasks, chosen)
         if not beside:
             return known

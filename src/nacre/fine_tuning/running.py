@@ -103,7 +103,7 @@ def _asked(
     if which not in ("test", "train"):
         raise NacreError(f"nothing was logged of '{which}' tasks; choose --tasks test or --tasks train.")
     found = logged_tasks.opened(data, experiment) if data is not None or trials.meets.logs else None
-    chosen = agent.choose_tasks(which) if data is None or found is None else found.tasks(which)
+    chosen = agent.choose_tasks(which) if data is None or found is None else logged_tasks.tasks_of(found, which)
     if data is not None and found is not None:
         agent.tell_of_tasks_trained_on(chosen, which, found)
     _check_memory(agent, settings, trials, num_tasks(chosen))
