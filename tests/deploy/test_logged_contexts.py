@@ -263,6 +263,18 @@ def test_other_runs_stand_beside_an_evaluation(agent: TrainedAgent, run: str, da
     assert own is not None and list(own.named()) == ["pearl"] and own.normalised_means() == {}
 
 
+def test_a_run_of_random_actions_beside_leaves_the_scale_of_the_data_set_as_it_is(
+    agent: TrainedAgent, data: DataSet, tmp_path: Path
+) -> None:
+    run = str(nacre.train("random", "point-robot", preset="smoke", out=tmp_path / "random").path)
+    lines = agent.lines(data=data, beside=[run])
+    assert lines is not None
+    assert lines.named()["random"].tolist() == REFERENCES["test"]["random"]
+    assert list(lines.beside) == [f"random at {run}"] and f"random at {run}" in lines.normalised_means()
+    without = agent.lines(beside=[run])
+    assert without is not None and list(without.named()) == ["random"]
+
+
 def test_a_run_on_another_family_does_not_stand_beside(tmp_path: Path) -> None:
     """The goals are the same numbers; within 0.8 of them a reward is another than within 0.2."""
     runs = [

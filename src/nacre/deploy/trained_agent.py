@@ -174,13 +174,13 @@ class TrainedAgent:
         other tasks.
         """
         found = logged_tasks.opened(data, self.experiment) if tasks in ("test", "train") else None
-        chosen = (
-            self.choose_tasks(tasks, seed) if data is None or found is None else logged_tasks.tasks_of(found, tasks)
-        )
+        given = None if data is None else found
+        chosen = self.choose_tasks(tasks, seed) if given is None else logged_tasks.tasks_of(given, tasks)
         known = None if found is None else logged_tasks.lines(found, tasks, chosen)
         if not beside:
             return known
-        scores = {}
+        scores: dict[str, np.ndarray] = {}
+        taken = {} if known is None else known.named()
         for path in beside:
             other = load(path)
             if other.family != self.family:
@@ -189,7 +189,8 @@ class TrainedAgent:
             if own != [describe(chosen, index) for index in range(num_tasks(chosen))]:
                 raise NacreError(f"the run at {path} has other {tasks} tasks than {self!r}; name a data set by --data.")
             name = other.experiment.algorithm_name
-            scores[f"{name} at {path}" if name in scores else name] = evaluation.returns[:, :, -1].mean(axis=0)
+            name = f"{name} at {path}" if name in taken or name in scores else name
+            scores[name] = evaluation.returns[:, :, -1].mean(axis=0)
         return (known or logged_tasks.Lines(None, None, None, None))._replace(beside=scores)
 
     def _contexts(
