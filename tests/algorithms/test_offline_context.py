@@ -209,8 +209,10 @@ def test_tasks_are_drawn_with_replacement_unless_they_shall_be_distinct() -> Non
     for seed in range(3):
         _, (task, _) = choose(logs, jax.random.key(seed), config)
         assert sorted(task.tolist()) == [0, 1, 2]
+    usual = dataclasses.replace(FOCAL, meta_batch=3)
+    drawn = [choose(logs, jax.random.key(seed), usual)[1][0].tolist() for seed in range(10)]
+    assert any(len(set(tasks)) < 3 for tasks in drawn) and len(set(map(tuple, drawn))) > 1
     rows, (task, _) = choose(logs, jax.random.key(0), dataclasses.replace(FOCAL, meta_batch=4))
-    assert len(set(task.tolist())) < 4
     assert rows["batch"].shape == (4, 6) and rows["context"].shape == (4, 5)
     assert (rows["context"] // 20 == task[:, None]).all()
     with pytest.raises(NacreError, match="4 distinct tasks, but the data set has 3"):

@@ -14,7 +14,10 @@ import nacre
 from command_line import Capture, json_output, output, refusal
 from nacre.algorithms import pearl
 from nacre.deploy.changing_tasks import Earned, changed_to, evaluate_change
+from nacre.deploy.session import seed_key
 from nacre.deploy.trained_agent import TrainedAgent
+from nacre.families.family import take
+from nacre.simulation import rollout
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +45,21 @@ def test_windows_end_at_the_change_begin_with_it_and_end_with_the_episode() -> N
 
 def test_before_the_change_trials_are_those_of_an_evaluation_and_the_reset_is_of_no_effect(agent: TrainedAgent) -> None:
     report = evaluate_change(agent, 10, repeats=2, episodes_after=1, seed=4)
-    usual = agent.evaluate(repeats=2, seed=4)[0]
+    lanes = take(agent.tasks.test, np.tile(np.arange(3), 2))
+    *_, scored = rollout.trial(
+        agent.family, agent.functions, agent.params, lanes, seed_key(4), agent.trials.episodes
+    )  # fmt: skip
+    usual = np.asarray(scored.episode.transitions.reward).reshape(2, 3, 20)
+    evaluated = agent.evaluate(repeats=2, seed=4)[0]
+    np.testing.assert_allclose(usual.sum(axis=2), evaluated[:, :, -1], rtol=1e-5)
     told, untold = report.agents["reset by hand"], report.agents["agent"]
     assert untold.rewards.shape == (2, 3, 20) and untold.later.shape == (2, 3, 1)
+    np.testing.assert_array_equal(untold.rewards[:, :, :10], usual[:, :, :10])
     np.testing.assert_array_equal(told.rewards[:, :, :10], untold.rewards[:, :, :10])
     assert (told.rewards[:, :, 10:] != untold.rewards[:, :, 10:]).any()
     late = evaluate_change(agent, 19, repeats=2, seed=4).agents["agent"].rewards
     assert (late[:, :, :19] != untold.rewards[:, :, :19]).any(axis=(0, 1)).tolist() == [False] * 10 + [True] * 9
-    assert late.sum(axis=2).shape == usual[:, :, -1].shape
+    np.testing.assert_array_equal(late[:, :, :19], usual[:, :, :19])
     goals = {tuple(task["goal"]) for task, _ in report.pairs[0]}
     assert {tuple(then["goal"]) for _, then in report.pairs[1]} == goals
 
