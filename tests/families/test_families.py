@@ -14,6 +14,7 @@ from nacre.families.family import Family, JaxFamily, MujocoFamily, num_tasks, ta
 from nacre.families.gymnasium import GymnasiumFamily
 from nacre.presets.pearl import PearlSettings
 from nacre.presets.pearl_presets import PRESETS
+from nacre.presets.settings import row_of
 from nacre.types import Episode, Tasks
 
 
@@ -24,7 +25,7 @@ def family(request) -> Family:
 
 def task_set(family: Family, task_seed: int = 1337) -> Any:
     """The family's task set in the sizes of the paper preset."""
-    config = PearlSettings(**PRESETS["paper"][family.name])
+    config = PearlSettings(**row_of(PRESETS["paper"], type(family)))
     return family.task_set(task_seed, config.num_train_tasks, config.num_test_tasks)
 
 
@@ -147,7 +148,7 @@ def table(tasks: Tasks) -> np.ndarray:
 
 def test_tasks_have_the_declared_parameters_and_numbers(family):
     train, test, task_seed, version = task_set(family)
-    config = PearlSettings(**PRESETS["paper"][family.name])
+    config = PearlSettings(**row_of(PRESETS["paper"], type(family)))
     for tasks, number in (
         (train, config.num_train_tasks),
         (test, config.num_test_tasks),

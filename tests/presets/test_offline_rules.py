@@ -34,6 +34,9 @@ def test_settings_of_a_persons_family_follow_its_facts(
     """The encoder sees next observations unless a MuJoCo robot is the same in every task; credit has a short horizon
     where episodes are short."""
     monkeypatch.setitem(FAMILIES, family.name, family)
+    assert from_preset("pearl", family.name, preset).settings.use_next_obs_in_context == (
+        family is not OwnCheetah or preset == "fast"  # which shows them to the encoder in all narrow families
+    )
     for method in ("focal", "offline-pearl", "macaw", "multitask-awr", "bc"):
         settings = from_preset(method, family.name, preset).settings
         assert settings.discount == (0.9 if family is OwnPoint else 0.99)

@@ -7,11 +7,10 @@ from typing import ClassVar, Literal
 
 from nacre.errors import NacreError
 from nacre.families.family import Family
-from nacre.presets import rules
 from nacre.presets.checks import check_numbers
 from nacre.presets.offline import OfflineSettings, of_short_episodes
-from nacre.presets.pearl_presets import PAPER
-from nacre.presets.settings import ANY_FAMILY, Presets, Row, Rule
+from nacre.presets.pearl_presets import PRESETS as PRESETS_OF_PEARL
+from nacre.presets.settings import ANY_FAMILY, Presets, Row, Rule, row_of
 
 
 @dataclass(frozen=True)
@@ -157,14 +156,13 @@ class FocalSettings(OfflineContextSettings):
 
 
 def _preset(**fields: object) -> dict[str, Rule]:
-    """For every family these fields, and what depends on the family: the discount of short episodes, and whether the
-    encoder sees next observations. nacre's own families have them where PEARL's settings say so, others where their
-    dynamics may differ between tasks."""
+    """For every family these fields, and what depends on the family: the discount of short episodes and, as PEARL's
+    settings say, whether the encoder sees next observations."""
 
     def of_family(family: type[Family]) -> Row:
-        row = PAPER.get(family.name)
-        sees = rules.dynamics_may_differ(family) if row is None else bool(row.get("use_next_obs_in_context"))
-        return {**of_short_episodes(family), **({"use_next_obs_in_context": True} if sees else {}), **fields}
+        row = row_of(PRESETS_OF_PEARL["paper"], family) or {}
+        sees = {name: row[name] for name in ("use_next_obs_in_context",) if name in row}
+        return {**of_short_episodes(family), **sees, **fields}
 
     return {ANY_FAMILY: of_family}
 

@@ -100,12 +100,17 @@ def _scored_as_in_paper(family: type[Family]) -> dict[str, object]:
     return {name: row[name] for name in (*SHARED, "num_exploration_episodes") if name in row}
 
 
+def _of_any_family(family: type[Family]) -> dict[str, object]:
+    """As in the paper's domains, the encoder sees next observations where tasks may differ in their dynamics."""
+    return {"use_next_obs_in_context": True} if rules.dynamics_may_differ(family) else {}
+
+
 _SMALLEST = {family: PAPER[family] | _SMOKE | settings for family, settings in _SMOKE_EPISODES.items()}
 PRESETS: Presets = {
-    "paper": PAPER,
+    "paper": {**PAPER, ANY_FAMILY: _of_any_family},
     "fast": {ANY_FAMILY: lambda family: {**_scored_as_in_paper(family), **rules.fast(family)}},
     "best": {ANY_FAMILY: lambda family: {**_scored_as_in_paper(family), **rules.best(family)}},
-    "smoke": _SMALLEST,
+    "smoke": {**_SMALLEST, ANY_FAMILY: lambda family: {**_of_any_family(family), **_SMALLEST[ANY_FAMILY]}},
 }
 """preset -> family -> the fields that differ from PearlSettings's defaults."""
 
