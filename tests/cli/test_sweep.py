@@ -119,6 +119,15 @@ def test_the_command_prints_jobs_and_then_the_comparison_of_the_runs(
     assert "has the jobs 0 to 0; change --only" in refusal(capsys, "sweep", "one.toml", "--only", "1:4")
 
 
+def test_a_dry_run_of_some_jobs_prints_those_with_their_numbers(capsys: Capture, tmp_path: Path):
+    file = tmp_path / "four.toml"
+    file.write_text('algorithm = "random"\nfamily = "point-robot"\npreset = "smoke"\nseeds = "0:4"\n')
+    command = ["sweep", str(file), "--dry-run", "--out", str(tmp_path / "o")]
+    lines = [line.split()[0] for line in output(capsys, *command, "--only", "2").splitlines()[1:]]
+    assert lines == ["2"]
+    assert "has the jobs 0 to 3; change --only" in refusal(capsys, *command, "--only", "3:6")
+
+
 def test_numbers_of_jobs():
     assert (parse_numbers("3"), parse_numbers("0:10")) == (range(3, 4), range(10))
     with pytest.raises(nacre.NacreError, match="--only is 'x'"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from fake_executor import DONE, FAULT, FakeExecutor, FakeHandle, Told
 from nacre.errors import NacreError
 from nacre.presets.trials import TrialSettings
 from nacre.runs.directory import RunDirectory
+from nacre.runs.experiment import resolve
 from nacre.runs.tables import EVAL_COLUMNS, eval_rows
 from nacre.sweeps import engine, optuna_search
 from nacre.sweeps.engine import run_jobs
 from nacre.sweeps.job import Job
 from nacre.sweeps.optuna_search import OptunaSearch
+from nacre.sweeps.running import Swept
 from nacre.sweeps.spec import Spec, read_spec
 
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed (extra optuna)")
@@ -120,3 +123,56 @@ def test_another_search_in_the_same_place_is_refused(tmp_path: Path):
     OptunaSearch(spec_of(tmp_path, 5))
     with pytest.raises(NacreError, match="begun with other settings"):
         OptunaSearch(spec_of(tmp_path, 5, seed=1))
+
+
+def test_a_run_that_the_study_does_not_know_is_refused_and_its_score_not_taken(tmp_path: Path):
+    run_jobs(OptunaSearch(spec_of(tmp_path, 2)), Scoring(1, {}), Told())
+    (tmp_path / optuna_search.JOURNAL).unlink()
+    with pytest.raises(NacreError, match=r"does not know the run at .*trial-000/seed-0; restore that file"):
+        OptunaSearch(spec_of(tmp_path, 2, seed=1))
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_another_run_in_the_place_of_a_trial_is_refused(done: bool, tmp_path: Path):
+    search = OptunaSearch(spec_of(tmp_path, 2))
+    if done:
+        run_jobs(search, Scoring(1, {}), Told())
+        job = OptunaSearch(spec_of(tmp_path, 2)).known[0]
+        shutil.rmtree(job.path)
+    else:
+        taken = search.take()
+        assert taken is not None
+        job = taken
+    RunDirectory.create(job.path, resolve("random", "point-robot", "smoke", task_seed=101))
+    with pytest.raises(NacreError, match=r"the run at .*trial-000/seed-0 has other settings"):
+        OptunaSearch(spec_of(tmp_path, 2))
+
+
+def test_a_run_that_came_into_a_trials_place_meanwhile_is_refused_when_it_is_taken(tmp_path: Path):
+    OptunaSearch(spec_of(tmp_path, 1)).take()
+    search = OptunaSearch(spec_of(tmp_path, 1))
+    path = tmp_path / "point-robot" / "random" / "trial-000" / "seed-0"
+    RunDirectory.create(path, resolve("random", "point-robot", "smoke", task_seed=101))
+    with pytest.raises(NacreError, match="other settings"):
+        search.take()
+    assert numbers(search) == {"RUNNING": 1}
+
+
+def test_a_trial_whose_run_was_removed_keeps_its_score_and_is_not_compared(tmp_path: Path):
+    run_jobs(OptunaSearch(spec_of(tmp_path, 2)), Scoring(1, {}), Told())
+    first = OptunaSearch(spec_of(tmp_path, 2))
+    shutil.rmtree(first.known[0].path)
+    again = OptunaSearch(spec_of(tmp_path, 2))
+    assert not again.has_more() and numbers(again) == {"COMPLETE": 2}
+    assert Swept(tmp_path, again.before, None).runs == [again.known[1].path]
+
+
+def test_a_sweep_with_a_trial_whose_values_do_not_go_together_can_be_opened_again(tmp_path: Path):
+    fields = {"num_evaluation_episodes": [4, 2], "num_exploration_episodes": [0, 2]}  # two that explore of two
+    top = {"algorithm": "pearl", "family": "point-robot", "preset": "smoke"}
+    spec = read_spec(top | {"optuna": {"trials": 12, "fields": fields, "pruner": "none"}}, tmp_path)
+    search = OptunaSearch(spec)
+    run_jobs(search, Scoring(1, {}), Told())
+    impossible = numbers(search)["FAIL"]
+    assert impossible > 0
+    assert len(OptunaSearch(spec).before) == 12 - impossible

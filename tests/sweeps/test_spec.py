@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nacre.errors import NacreError
+from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import resolve
 from nacre.sweeps.plan import as_flags, label_of, plan
 from nacre.sweeps.running import rows_of
@@ -129,7 +130,23 @@ def test_numbers_are_whole_where_both_ends_are():
 
 
 def test_the_rows_of_a_sweep_tell_how_each_job_stands(tmp_path: Path):
-    spec = read_spec(TOP | {"grid": {"task_seed": [1, 2]}}, tmp_path)
-    (plan(spec)[1].job.path / "checkpoints" / "1").mkdir(parents=True)
+    spec = read_spec(TOP | {"grid": {"task_seed": [1, 2, 3, 4]}}, tmp_path)
+    jobs = [one.job for one in plan(spec)]
+    for job, stands_there in zip(jobs[1:], [jobs[1].experiment, jobs[0].experiment, None], strict=True):
+        if stands_there is not None:
+            RunDirectory.create(job.path, stands_there)
+        (job.path / "checkpoints" / "1").mkdir(parents=True)
     rows = rows_of(spec)
-    assert [row["state"] for row in rows] == ["waiting", "done"] and [row["task_seed"] for row in rows] == [1, 2]
+    assert [row["state"] for row in rows] == ["waiting", "done", "not this run", "not this run"]
+    assert [row["task_seed"] for row in rows] == [1, 2, 3, 4]
+    assert "other settings" in rows[2]["told"] and "not a run" in rows[3]["told"]
+    assert [row["task_seed"] for row in rows_of(spec, range(1, 3))] == [2, 3]
+
+
+def test_of_another_run_in_a_jobs_place_neither_score_nor_progress_is_told(tmp_path: Path):
+    spec = read_spec(TOP | {"grid": {"task_seed": [1]}}, tmp_path)
+    (job,) = [one.job for one in plan(spec)]
+    run = RunDirectory.create(job.path, resolve("random", "point-robot", "smoke"))
+    run.append("metrics.csv", ["env_steps", "grad_steps"], [[70, 7]])
+    (row,) = rows_of(spec)
+    assert (row["updates"], row["env_steps"], row["score"]) == (0, 0, None)

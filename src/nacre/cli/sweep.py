@@ -56,7 +56,7 @@ def run(args: list[str], started: float) -> int:
 
     spec = read_spec(command.spec, command.out)
     if command.dry_run:
-        _print_jobs(rows_of(spec))
+        _print_jobs(rows_of(spec, only), 0 if only is None else only.start)
         return 0
     machines = Machines(command.on, command.jobs, command.cores, command.gpus, command.address)
     swept = run_sweep(spec, machines, time_limit=command.time_limit, only=only, wandb=command.wandb)
@@ -74,14 +74,15 @@ def parse_numbers(text: str) -> range:
     return range(first, int(found[2]) if found[2] else first + 1)
 
 
-def _print_jobs(rows: Sequence[Mapping[str, Any]]) -> None:
+def _print_jobs(rows: Sequence[Mapping[str, Any]], first: int) -> None:
+    """A line for each; `first`: the number of the first of them."""
     from rich.table import Column, Table
 
     from nacre.cli.tables import print_table
 
     table = Table(Column("job", justify="right"), "run", "state", Column("updates", justify="right"),
                   Column("score", justify="right"), box=None)  # fmt: skip
-    for number, row in enumerate(rows):
+    for number, row in enumerate(rows, first):
         score = "" if row["score"] is None else f"{row['score']:.4g}"
         table.add_row(str(number), str(row["path"]), row["state"], f"{row['updates']} of {row['of']}", score)
     print_table(table)

@@ -42,8 +42,8 @@ class Job(NamedTuple):
             exists = self.path.exists()
         if exists and RunDirectory(self.path).experiment != self.experiment:
             raise NacreError(
-                f"the run at {self.path} has other settings; choose another place with --out, replace it with "
-                "--overwrite, or resume it with 'nacre resume'."
+                f"the run at {self.path} has other settings; choose another place with --out, move it away (nacre "
+                "train --overwrite replaces it), or resume it with 'nacre resume'."
             )
         if exists:
             self._check_origin()
@@ -55,7 +55,8 @@ class Job(NamedTuple):
         if (there and Path(there).resolve()) != (asked and Path(asked).resolve()):
             raise NacreError(
                 f"the run at {self.path} started from {there or 'fresh networks'}, not from "
-                f"{asked or 'fresh networks'}; choose another place with --out, or replace it with --overwrite."
+                f"{asked or 'fresh networks'}; choose another place with --out, or move it away (nacre train "
+                "--overwrite replaces it)."
             )
 
     def is_done(self) -> bool:

@@ -6,6 +6,7 @@ import json
 import time
 import warnings
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,38 @@ class OptunaSearch:
         self._looked: dict[Path, float] = {}
         self._under_way = deque[Any]()
         self.known, self.before = list[Job](), list[Outcome]()
-        for trial in self._study.get_trials(deepcopy=False):
+        runs = sorted(spec.out.glob("*/*/trial-*/seed-*"))  # before the study is read, which another process may lead
+        trials = self._study.get_trials(deepcopy=False)
+        jobs = [self._job_of(trial) for trial in trials]
+        self._check_places(runs, [job for job in jobs if job is not None])
+        for trial, job in zip(trials, jobs, strict=True):
             state = STATES.get(trial.state.name)
             if state is None:
                 self._under_way.append(self._optuna.trial.Trial(self._study, trial._trial_id))
-            elif trial.params:
-                job = self._planned(trial.number, trial.params).job
+            elif job is not None:
                 self.known.append(job)
                 self.before.append(Outcome(job, state))  # type: ignore[arg-type]
+
+    def _job_of(self, trial: Any) -> Job | None:
+        """The run of a trial of the study; None where not all values were suggested, or they do not go together."""
+        if trial.params.keys() != self._search.fields.keys():
+            return None
+        try:
+            return self._planned(trial.number, trial.params).job
+        except NacreError:
+            return None
+
+    def _check_places(self, runs: Sequence[Path], jobs: Sequence[Job]) -> None:
+        """Raises NacreError where a run in a trial's place is not the trial's. A run that was removed is no fault: the
+        study has its score."""
+        strangers = [path for path in runs if path not in {job.path for job in jobs}]
+        if strangers:
+            raise NacreError(
+                f"the study in {self._spec.out / JOURNAL} does not know the run at {strangers[0]}; restore that file, "
+                "move the run away, or choose another place with --out."
+            )
+        for job in jobs:
+            job.check()
 
     def has_more(self) -> bool:
         """Whether there are trials under way that nobody does, or left to suggest."""
@@ -67,6 +92,7 @@ class OptunaSearch:
                 notice(f"trial {trial.number} cannot be run: {error}")
                 self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
                 continue
+            job.check()  # somebody may have put another run there since
             self._trials[job.path] = trial
             frozen = self._study.get_trials(deepcopy=False)[trial.number]
             self._told[job.path] = len(frozen.intermediate_values)

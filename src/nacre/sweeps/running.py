@@ -11,9 +11,10 @@ from nacre.errors import NacreError, unknown
 from nacre.runs.files import locked, writing
 from nacre.sweeps.engine import Finished, run_jobs
 from nacre.sweeps.executor import Executor
+from nacre.sweeps.job import Job
 from nacre.sweeps.local import LocalExecutor, available_cores
 from nacre.sweeps.optuna_search import OptunaSearch
-from nacre.sweeps.plan import plan
+from nacre.sweeps.plan import Planned, plan
 from nacre.sweeps.record import Recorded, row_of, state_of
 from nacre.sweeps.source import Listed, Outcome, Source
 from nacre.sweeps.spec import Spec, read_spec
@@ -42,8 +43,9 @@ class Swept(NamedTuple):
 
     @property
     def runs(self) -> list[Path]:
-        """The runs that are complete, for `nacre.compare`."""
-        return sorted(outcome.job.path for outcome in self.outcomes if outcome.state == "done")
+        """The runs that are complete, for `nacre.compare`; not those of trials that somebody has removed since."""
+        done = (outcome.job.path for outcome in self.outcomes if outcome.state == "done")
+        return sorted(path for path in done if path.exists())
 
 
 def sweep(
@@ -87,11 +89,32 @@ def finished_of(swept: Swept) -> Finished:
     return Finished(swept.outcomes, swept.stopped_by)
 
 
-def rows_of(spec: Spec) -> list[dict[str, Any]]:
-    """A row for each job that is known in advance, as it stands now; see `record.row_of`. Changes nothing."""
+def rows_of(spec: Spec, only: range | None = None) -> list[dict[str, Any]]:
+    """A row for each job that is known in advance, as it stands now; see `record.row_of`. Changes nothing.
+
+    `only`: the numbers of the jobs to tell of. Where another run stands in a job's place, the state is 'not this run'.
+    """
     if spec.optuna is not None:
         raise NacreError(f"the jobs of {spec.source} follow from one another; jobs.csv in {spec.out} has those so far.")
-    return [row_of(job, values, state_of(job)) for job, values in plan(spec)]
+    return [_row(*one) for one in _chosen(spec, only)]
+
+
+def _row(job: Job, values: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        job.check()
+    except NacreError as error:
+        return row_of(job, values, "not this run", str(error)) | {"score": None, "updates": 0, "env_steps": 0}
+    return row_of(job, values, state_of(job))
+
+
+def _chosen(spec: Spec, only: range | None) -> list[Planned]:
+    """The jobs with these numbers, or all."""
+    planned = plan(spec)
+    if only is None:
+        return planned
+    if not (0 <= only.start < only.stop <= len(planned)):
+        raise NacreError(f"{spec.source} has the jobs 0 to {len(planned) - 1}; change --only.")
+    return planned[only.start : only.stop]
 
 
 def _source(spec: Spec, only: range | None, wandb: bool) -> tuple[Source, Mapping[Path, Mapping[str, Any]]]:
@@ -99,11 +122,7 @@ def _source(spec: Spec, only: range | None, wandb: bool) -> tuple[Source, Mappin
     if spec.optuna is not None:
         search = OptunaSearch(spec, flags)
         return search, search.values
-    planned = plan(spec)
-    if only is not None:
-        if not (0 <= only.start < only.stop <= len(planned)):
-            raise NacreError(f"{spec.source} has the jobs 0 to {len(planned) - 1}; change --only.")
-        planned = planned[only.start : only.stop]
+    planned = _chosen(spec, only)
     for one in planned:
         one.job.check()
     jobs = [with_plugins(one.job._replace(flags=flags)) for one in planned]
