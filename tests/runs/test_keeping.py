@@ -122,6 +122,30 @@ def test_overwrite_removes_a_run_and_nothing_but_a_run(tmp_path: Path) -> None:
     assert nacre.RunDirectory(path).experiment.options.seed == 4
 
 
+def test_where_a_new_run_cannot_be_made_the_old_ones_are_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second of two is refused: the first has been made by then, and goes again."""
+    paths = [tmp_path / "seed-1", tmp_path / "seed-2"]
+    for path in paths:
+        nacre.train("random", "point-robot", preset="smoke", out=path)
+    before = [(path / "config.json").read_text() for path in paths]
+    make, made = nacre.RunDirectory.create.__func__, []  # type: ignore[attr-defined]
+
+    def full(cls: Any, path: Path, *rest: Any) -> Any:
+        if made:
+            raise nacre.NacreError("the disk is full.")
+        made.append(make(cls, path, *rest))
+        return made[0]
+
+    monkeypatch.setattr(nacre.RunDirectory, "create", classmethod(full))
+    experiments = [nacre.resolve("random", "point-robot", "smoke", seed=seed) for seed in (1, 2)]
+    with pytest.raises(nacre.NacreError, match="the disk is full"):
+        trainer.train(experiments, paths, overwrite=True)
+    assert len(made) == 1 and [(path / "config.json").read_text() for path in paths] == before
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["seed-1", "seed-2"]
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Tasks
 

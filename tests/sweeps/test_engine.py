@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import os
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import nacre
 from fake_executor import DONE, FAULT, KILLED, REFUSED, FakeExecutor, FakeHandle, Told
 from nacre.errors import NacreError
 from nacre.presets.trials import TrialSettings
+from nacre.runs import memory
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import resolve
 from nacre.runs.files import is_locked, locked
@@ -136,6 +142,48 @@ def test_something_else_in_a_runs_place_is_refused_before_anything_begins(tmp_pa
         training.train_jobs(listed(tmp_path, "c"), 1)
     with pytest.raises(NacreError, match="at least 1"):
         training.train_jobs([job], 0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"time_limit": -1.0}, "the time limit is -1.0"), ({"wandb": True}, "not installed"),
+        ({"devices": 2}, "--devices"), ({"memory": True}, "would need"), ({"from_run": "nowhere"}, "there is no run at"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_cannot_be_trained_is_refused_before_a_run_is_removed(
+    wrong: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """`nacre train --jobs N --overwrite`: the processes would refuse it too, when the runs there were gone."""
+    old = RunDirectory.create(tmp_path / "a", resolve("rl2", "point-robot", "smoke", seed=3))
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.setattr(memory, "memory_limit", lambda: 1.0 if wrong.get("memory") else math.inf)
+    experiment = resolve("rl2", "point-robot", "smoke", **{k: v for k, v in wrong.items() if k == "devices"})
+    begin = ("train", "rl2", *(("--from", str(tmp_path / wrong["from_run"])) if "from_run" in wrong else ()))
+    job = Job(old.path, experiment, begin, ("--wandb",) * wrong.get("wandb", False))
+    with pytest.raises(NacreError, match=words):
+        training.train_jobs([job], 1, overwrite=True, time_limit=wrong.get("time_limit"))
+    assert RunDirectory(old.path).experiment == old.experiment and os.listdir(tmp_path) == ["a"]
+
+
+def test_runs_that_are_replaced_are_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Their processes resume new runs without a checkpoint; those that start from another run begin them once more."""
+    first = nacre.train("rl2", "point-robot", preset="smoke", out=tmp_path / "first")
+    executor = FakeExecutor(1, {})
+    monkeypatch.setattr(training, "LocalExecutor", lambda jobs: executor)
+    experiments = [resolve("rl2", "point-robot", "smoke", seed=seed) for seed in (4, 5)]
+    for name in ("a", "b"):
+        RunDirectory.create(tmp_path / name, resolve("rl2", "point-robot", "smoke", seed=9))
+        (tmp_path / name / "checkpoints" / "7").mkdir(parents=True)
+    a = Job(tmp_path / "a", experiments[0], ("train", "rl2"))
+    assert training.train_jobs([a], 1, overwrite=True) == 0
+    b = Job(tmp_path / "b", experiments[1], ("train", "rl2", "--from", str(first.path)))
+    assert training.train_jobs([b], 1, overwrite=True) == 0
+    assert executor.started[0][:2] == ["resume", "a"]
+    assert executor.started[1][0] == "train" and "--overwrite" in executor.started[1]
+    assert [RunDirectory(job.path).experiment for job in (a, b)] == experiments
+    assert "XLA_PYTHON_CLIENT_PREALLOCATE" not in os.environ
 
 
 def test_a_run_in_its_place_must_have_started_from_the_same_networks(tmp_path: Path):

@@ -23,7 +23,7 @@ from nacre.runs.checkpoints import Arrays, Checkpoints, rebuilt
 from nacre.runs.compilation_cache import use_compilation_cache
 from nacre.runs.data_set import RunData, context_logs, opened, tell_of_tasks, train_logs
 from nacre.runs.device_check import check_devices
-from nacre.runs.directory import RunDirectory
+from nacre.runs.directory import RunDirectory, replaced
 from nacre.runs.experiment import Experiment
 from nacre.runs.files import notice
 from nacre.runs.loading import Saved, fresh, good_arrays
@@ -64,15 +64,11 @@ def train(
     """
     stop = StopRequest(time_limit)
     sinks.check(wandb)
-    check_devices(experiments)
-    check_memory(experiments)
     for path in paths:
         RunDirectory.check_place(path, overwrite=overwrite)
-    opened(experiments[0])  # refused before anything is made
+    origin = checked(experiments, from_run)
     tell_of_tasks(experiments[0])
-    check_before_run(experiments[0].family)
-    origin = None if from_run is None else find_origin(from_run, experiments[0])
-    runs = _create(experiments, paths, overwrite, origin)
+    runs = create(experiments, paths, overwrite, origin)
     with _training(runs):
         return Trained(runs, _run(runs, stop, wandb, started, on_iteration, origin=origin))
 
@@ -99,20 +95,29 @@ def resume(
         return Trained(runs, _run(runs, stop, wandb, started, on_iteration, resumed))
 
 
-def _create(
+def checked(experiments: Sequence[Experiment], from_run: Path | None) -> Origin | None:
+    """The origin of such runs, side by side. Raises NacreError, before anything is made, where they cannot be trained
+    here, or their data set, their family or that origin is not as it should be."""
+    check_devices(experiments)
+    check_memory(experiments)
+    opened(experiments[0])
+    check_before_run(experiments[0].family)
+    return None if from_run is None else find_origin(from_run, experiments[0])
+
+
+def create(
     experiments: Sequence[Experiment], paths: Sequence[Path], overwrite: bool, origin: Origin | None
 ) -> list[RunDirectory]:
-    """The run directories, all of them or none."""
+    """The run directories, all of them or none; with `overwrite`, in place of the runs that stand there."""
     runs: list[RunDirectory] = []
-    try:
-        for path, experiment in zip(paths, experiments, strict=True):
-            if overwrite and path.exists():
-                RunDirectory(path).remove()
-            runs.append(RunDirectory.create(path, experiment, None if origin is None else origin.record))
-    except BaseException:
-        for run in runs:
-            shutil.rmtree(run.path, ignore_errors=True)
-        raise
+    with replaced([path for path in paths if overwrite and path.exists()]):
+        try:
+            for path, experiment in zip(paths, experiments, strict=True):
+                runs.append(RunDirectory.create(path, experiment, None if origin is None else origin.record))
+        except BaseException:
+            for run in runs:
+                shutil.rmtree(run.path, ignore_errors=True)
+            raise
     return runs
 
 

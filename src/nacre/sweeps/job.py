@@ -36,6 +36,11 @@ class Job(NamedTuple):
         """Updates of the whole run."""
         return self.experiment.settings.num_updates
 
+    @property
+    def from_run(self) -> str | None:
+        """The run whose networks it starts from, as the command names it by --from; None for fresh ones."""
+        return _value_of("--from", self.begin)
+
     def check(self) -> None:
         """Raises NacreError where something else than this run stands in its place."""
         with reading(self.path):
@@ -50,7 +55,7 @@ class Job(NamedTuple):
 
     def _check_origin(self) -> None:
         """Raises NacreError where the run in its place started from other networks than the command names by --from."""
-        record, asked = RunDirectory(self.path).started_from, _value_of("--from", self.begin)
+        record, asked = RunDirectory(self.path).started_from, self.from_run
         there = None if record is None else str(record["run"])
         if (there and Path(there).resolve()) != (asked and Path(asked).resolve()):
             raise NacreError(
