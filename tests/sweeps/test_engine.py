@@ -148,7 +148,7 @@ def test_something_else_in_a_runs_place_is_refused_before_anything_begins(tmp_pa
     ("wrong", "words"),
     [
         ({"time_limit": -1.0}, "the time limit is -1.0"), ({"wandb": True}, "not installed"),
-        ({"devices": 2}, "--devices"), ({"memory": True}, "would need"), ({"from_run": "nowhere"}, "there is no run at"),
+        ({"devices": 2}, "--devices"), ({"memory": True}, "would need"), ({"from_run": "nowhere"}, "there is no run"),
     ],
     ids=str,
 )  # fmt: skip

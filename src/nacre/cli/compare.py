@@ -42,7 +42,10 @@ def run(args: list[str], started: float) -> None:
     from nacre.report import comparison_table, picture, profiles
     from nacre.report.comparison import compare
     from nacre.runs.files import notice
+    from nacre.runs.outputs import check_output
 
+    if command.out is not None:
+        check_output(command.out)
     if command.profile is not None:
         picture.check_path(command.profile)
     by_name = None if command.out is None else comparison_table.SUFFIXES.get(command.out.suffix.lower())

@@ -117,6 +117,10 @@ def _check_change(command: Command) -> None:
         raise NacreError(f"{given[0]} is for a task that changes; set --change-at as well.")
     if command.change_at is not None and command.beside:
         raise NacreError("--beside is for tasks that stay; leave it out, or --change-at.")
+    if command.csv is not None:
+        from nacre.runs.outputs import check_output
+
+        check_output(command.csv)
     if command.change_at is not None and command.data is not None:
         raise NacreError("tasks that change are the run's own; leave out --data, or --change-at.")
 

@@ -13,6 +13,7 @@ from nacre.errors import NacreError
 from nacre.families.family import Family, num_tasks, take
 from nacre.report import picture
 from nacre.runs import tables
+from nacre.runs.outputs import check_output
 from nacre.simulation import rollout
 from nacre.types import Tasks
 
@@ -71,9 +72,19 @@ def parameter_names(family: Family) -> list[str]:
     ]
 
 
+def check_paths(picture_file: Path) -> None:
+    """Raises NacreError unless a picture can be written there and its table beside it: to be asked before the work."""
+    picture.check_path(picture_file)
+    check_output(_table_of(picture_file))
+
+
 def write_table(picture_file: Path, head: list[str], body: list[list[Any]]) -> Path:
     """Writes a CSV beside a picture, of its name; where it is."""
-    out = picture_file.with_suffix(".csv")
+    out = _table_of(picture_file)
     with picture.written_whole(out) as draft:
         draft.write_text(tables.as_text([head, *body]))
     return out
+
+
+def _table_of(picture_file: Path) -> Path:
+    return picture_file.with_suffix(".csv")

@@ -16,7 +16,7 @@ from nacre.deploy.trained_agent import TrainedAgent
 from nacre.errors import NacreError
 from nacre.families.family import num_tasks
 from nacre.report import picture, probe
-from nacre.report.beliefs import Beliefs, agent_with_belief, beliefs, parameter_names, write_table
+from nacre.report.beliefs import Beliefs, agent_with_belief, beliefs, check_paths, parameter_names, write_table
 from nacre.report.probe import Probe
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -46,7 +46,7 @@ def draw(run: Path, out: Path) -> Path:
 
     Raises NacreError for another kind of file, and where the run has no belief with a spread or too few train tasks.
     """
-    picture.check_path(out)
+    check_paths(out)
     agent = agent_with_belief(run)
     result = calibration(agent)
     with picture.drawing(out, 8.6, 3.9) as figure:

@@ -13,7 +13,7 @@ from nacre.deploy.chosen_tasks import OOD_STREAM
 from nacre.deploy.trained_agent import TrainedAgent
 from nacre.families.family import num_tasks
 from nacre.report import picture
-from nacre.report.beliefs import agent_with_belief, beliefs, parameter_names, write_table
+from nacre.report.beliefs import agent_with_belief, beliefs, check_paths, parameter_names, write_table
 
 DISTANCES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 """From the range, in units of its radius (docs/families.md); 0: tasks of the distribution."""
@@ -32,7 +32,7 @@ def draw(run: Path, out: Path) -> Path:
 
     Raises NacreError for another kind of file, for a run without a belief, and where the range has no outside.
     """
-    picture.check_path(out)
+    check_paths(out)
     agent = agent_with_belief(run)
     result = sweep(agent)
     with picture.drawing(out, 8.2, 3.4) as figure:

@@ -18,6 +18,7 @@ from matplotlib.ticker import MultipleLocator, NullFormatter
 
 from nacre.errors import NacreError
 from nacre.runs.experiment import Experiment
+from nacre.runs.outputs import check_output
 
 SUFFIXES = (".png", ".svg", ".pdf")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288", "#882255")
@@ -36,7 +37,8 @@ _STYLE: dict[Any, Any] = {
 
 
 def check_path(out: Path) -> None:
-    """Raises NacreError unless `out` ends like a picture: to be asked before the work, not after it."""
+    """Raises NacreError unless `out` ends like a picture, and is no file of a run: to be asked before the work."""
+    check_output(out)
     if out.suffix.lower() not in SUFFIXES:
         raise NacreError(f"{out} does not end like a picture; write a name that ends in {', '.join(SUFFIXES)}.")
     if out.is_dir():
@@ -77,8 +79,9 @@ def _save(figure: Figure, out: Path) -> None:
 def written_whole(out: Path) -> Iterator[Path]:
     """A draft to write, of the same suffix, which takes the place of `out` when the block ends without an error.
 
-    Parent directories are made. Raises NacreError where the file cannot be written.
+    Parent directories are made. Raises NacreError where the file cannot be written, or is one of a run's own.
     """
+    check_output(out)
     draft = out.with_name(f".{out.stem}-{os.getpid()}{out.suffix}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

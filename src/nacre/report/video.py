@@ -20,6 +20,7 @@ from nacre.errors import NacreError
 from nacre.presets.trials import TrialOptions
 from nacre.report import picture
 from nacre.report.caption import WIDTH, Caption, captioned
+from nacre.runs.outputs import check_output
 from nacre.simulation.environment import TaskEnvironment
 from nacre.simulation.look import Look
 
@@ -76,7 +77,8 @@ def record(
 
 
 def check_path(out: Path) -> None:
-    """Raises NacreError unless `out` ends like a video that can be written here."""
+    """Raises NacreError unless `out` ends like a video that can be written here, and is no file of a run."""
+    check_output(out)
     if out.suffix.lower() not in SUFFIXES:
         raise NacreError(f"{out} does not end like a video; write a name that ends in {' or '.join(SUFFIXES)}.")
     if out.suffix.lower() == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
