@@ -181,7 +181,8 @@ def test_the_program_of_an_update_computes_what_is_counted_and_less_than_1_perce
     ],
 )
 def test_a_benchmark_gives_the_figures_of_its_contract(what: str, family: str):
-    result = benchmark.run(what, family, "smoke", lanes=4)
+    lanes = 4 if what in ("collect", "simulation") else None
+    result = benchmark.run(what, family, "smoke", lanes)
     figures = FIGURES[what]
     if what == "collect" and family == "cheetah-dir":
         figures = figures | {"physics_only_steps_per_s", "fraction_of_physics"}
@@ -203,7 +204,7 @@ def test_the_fraction_is_the_rate_of_the_updates_of_all_seeds_over_that_of_the_p
 ):
     monkeypatch.setattr(sizes, "ROUNDS", 1)
     monkeypatch.setattr(learner, "_product_rate", lambda rows, width, precision: lambda: float(1e6 * rows + width))
-    result = benchmark.run("update", "point-robot", "smoke", lanes=1, seeds=3, precision="bfloat16")
+    result = benchmark.run("update", "point-robot", "smoke", seeds=3, precision="bfloat16")
     assert (result["seeds"], result["precision"]) == (3, "bfloat16")
     flops = 3 * resolve("pearl", "point-robot", "smoke").settings.update_flops(2, 2)
     assert result["flops_per_update"] == flops
@@ -285,7 +286,7 @@ def test_agents_that_explore_by_hypotheses_are_timed_too(predict_rewards: bool):
 
 @pytest.mark.usefixtures("short")
 def test_an_evaluation_is_the_one_that_the_preset_asks_for():
-    result = benchmark.run("evaluate", "point-robot", "smoke", lanes=1)
+    result = benchmark.run("evaluate", "point-robot", "smoke")
     assert result["control_steps"] == 3 * 1 * 3 * 20  # tasks, repeats, episodes, horizon
 
 
@@ -304,7 +305,7 @@ def test_acting_is_timed_on_one_core_and_leaves_the_process_as_it_was(monkeypatc
 
     monkeypatch.setattr(acting, "_step_microseconds", observed)
     before = os.sched_getaffinity(0)
-    result = benchmark.run("act", "point-robot", "smoke", lanes=1)
+    result = benchmark.run("act", "point-robot", "smoke")
     assert (result["cpu_threads"], result["long_context"]) == (1, 200)
     assert len(during) == 4
     assert all(allowed == {max(before)} for threads in during for allowed in threads.values())
@@ -312,21 +313,37 @@ def test_acting_is_timed_on_one_core_and_leaves_the_process_as_it_was(monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("what", "family", "preset", "lanes", "words"),
+    ("what", "flags", "words"),
     [
-        ("iteration", "point-robot", "smoke", 4, "random neither collects nor learns"),
-        ("updaet", "point-robot", "smoke", 4, "did you mean 'update'"),
-        ("update", "point-robt", "smoke", 4, "did you mean 'point-robot'"),
-        ("update", "point-robot", "smok", 4, "did you mean 'smoke'"),
-        ("collect", "point-robot", "smoke", 0, "--lanes"),
-        ("update", "point-robot", "smoke", 4, "--seeds"),
+        ("updaet", {}, "did you mean 'update'"),
+        ("update", {"family": "point-robt"}, "did you mean 'point-robot'"),
+        ("update", {"preset": "smok"}, "did you mean 'smoke'"),
+        ("collect", {"lanes": 0}, "lanes is 0, but must be from 1 to 100000; change --lanes."),
+        ("update", {"seeds": 0}, "seeds is 0, but must be from 1 to 256; change --seeds."),
+        ("update", {"devices": 0}, "devices must be at least 1; change --devices."),
+        ("iteration", {"algorithm": "random"}, "random neither collects nor learns; choose another --algorithm."),
+        ("iteration", {"algorithm": "macaw"}, "macaw learns from a data set, which no benchmark takes"),
+        ("evaluate", {"algorithm": "macaw"}, "macaw learns from a data set, which no benchmark takes"),
+        *((what, {"algorithm": "rl2"}, f"--algorithm is for the benchmarks iteration, evaluate, and {what} does not")
+          for what in ("update", "scaling", "collect", "simulation", "act")),
+        *((what, {name: 1}, f"--{name} is for the benchmarks update, and {what} does not use it; leave it out.")
+          for name in ("seeds", "devices") for what in ("scaling", "collect", "act", "iteration")),
+        *((what, {"lanes": 64}, f"--lanes is for the benchmarks collect, simulation, and {what} does not use it")
+          for what in ("update", "scaling", "evaluate", "act", "iteration")),
+        ("simulation", {"precision": "bfloat16"}, "and simulation does not use it; leave it out."),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_measured_is_refused_with_a_sentence(
-    what: str, family: str, preset: str, lanes: int, words: str
+    what: str, flags: dict[str, Any], words: str, capsys: pytest.CaptureFixture[str]
 ):
-    with pytest.raises(NacreError, match=words):
-        benchmark.run(what, family, preset, lanes, seeds=0 if words == "--seeds" else 1, algorithm="random")
+    names = {"family": "point-robot", "preset": "smoke"} | flags
+    with pytest.raises(NacreError) as error:
+        benchmark.run(what, **names)
+    assert words in str(error.value)
+    if what in benchmark.BENCHMARKS:
+        command = ["benchmark", what, *(word for name, value in names.items() for word in (f"--{name}", str(value)))]
+        assert cli.main(command) == 2
+        assert words in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("short")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import jax
 
+from nacre.algorithms.registry import find_algorithm
 from nacre.benchmark.acting import act
 from nacre.benchmark.iteration import iteration
 from nacre.benchmark.learner import scaling, update
@@ -19,19 +20,27 @@ from nacre.errors import NacreError, shown, unknown
 from nacre.runs.compilation_cache import num_cores
 from nacre.runs.experiment import Experiment, resolve
 
+BENCHMARKS = ("update", "scaling", "collect", "simulation", "evaluate", "act", "iteration")
+USED_BY = {
+    "lanes": ("collect", "simulation"), "seeds": ("update",), "devices": ("update",),
+    "precision": ("update", "scaling", "collect", "evaluate", "act", "iteration"),
+    "algorithm": ("iteration", "evaluate"),
+}  # fmt: skip
+"""Which benchmarks use each of the arguments of `run` that not all do."""
+DEFAULT_LANES = 64
 MAX_LANES = 100_000  # of simulations side by side
 MAX_SEEDS = 256  # of learners
 
 
 def run(
-    what: str, family: str, preset: str, lanes: int = 64, seeds: int = 1, precision: str | None = None,
-    algorithm: str | None = None, devices: int = 1,
+    what: str, family: str, preset: str, lanes: int | None = None, seeds: int | None = None,
+    precision: str | None = None, algorithm: str | None = None, devices: int | None = None,
 ) -> Result:  # fmt: skip
     """Times one part of PEARL with the sizes of a preset, or a meta-iteration of any method.
 
-    `lanes`: simulations side by side, for 'collect' and 'simulation'. `seeds`: learners side by side, for 'update'.
-    `precision`: of the products, for 'update' and 'scaling'; the preset's unless given. `algorithm`: for 'iteration'
-    (promp unless given) and 'evaluate' (pearl). `devices`: of JAX, over which 'update' shares out seeds or tasks.
+    `lanes`: simulations side by side, for 'collect' and 'simulation'; 64 unless given. `seeds`: learners side by side,
+    for 'update'; 1. `precision`: of the products, for all but 'simulation'; the preset's. `algorithm`: for 'iteration'
+    (promp) and 'evaluate' (pearl). `devices`: of JAX, over which 'update' shares out seeds or tasks; 1.
 
     The figures, by name, after what was measured and on which machine:
 
@@ -61,20 +70,30 @@ def run(
               update_seconds, the rest; control_steps and updates in it; control_steps_per_s of the collection, policy
               included; lanes, the most side by side; algorithm.
 
-    Raises NacreError for an unknown name and for lanes below 1.
+    Raises NacreError for an unknown name, for lanes below 1, for what the benchmark does not use, and for a method that
+    learns from a data set.
     """
-    benchmarks: dict[str, Callable[[Experiment], Result]] = {
-        "update": functools.partial(update, seeds=seeds, devices=devices), "scaling": scaling,
-        "collect": functools.partial(collect, lanes=lanes),
-        "simulation": functools.partial(simulation, lanes=lanes), "evaluate": evaluate, "act": act,
-        "iteration": iteration,
-    }  # fmt: skip
-    if what not in benchmarks:
-        raise unknown("benchmark", what, benchmarks)
+    given = {"lanes": lanes, "seeds": seeds, "devices": devices, "precision": precision, "algorithm": algorithm}
+    if what not in BENCHMARKS:
+        raise unknown("benchmark", what, BENCHMARKS)
+    for name, value in given.items():
+        if value is not None and what not in USED_BY[name]:
+            raise NacreError(
+                f"--{name} is for the benchmarks {', '.join(USED_BY[name])}, and {what} does not use it; leave it out."
+            )
+    lanes, seeds = DEFAULT_LANES if lanes is None else lanes, 1 if seeds is None else seeds
     for name, number, most in (("lanes", lanes, MAX_LANES), ("seeds", seeds, MAX_SEEDS)):
         if not 1 <= number <= most:
             raise NacreError(f"{name} is {shown(number)}, but must be from 1 to {most}; change --{name}.")
-    method = (algorithm or {"iteration": "promp"}.get(what, "pearl")) if what in ("iteration", "evaluate") else "pearl"
+    benchmarks: dict[str, Callable[[Experiment], Result]] = {
+        "update": functools.partial(update, seeds=seeds, devices=1 if devices is None else devices),
+        "scaling": scaling, "collect": functools.partial(collect, lanes=lanes),
+        "simulation": functools.partial(simulation, lanes=lanes), "evaluate": evaluate, "act": act,
+        "iteration": iteration,
+    }  # fmt: skip
+    method = algorithm or ("promp" if what == "iteration" else "pearl")
+    if find_algorithm(method).offline:
+        raise NacreError(f"{method} learns from a data set, which no benchmark takes; choose another --algorithm.")
     experiment = resolve(method, family, preset, **({} if precision is None else {"precision": precision}))
     figures = benchmarks[what](experiment)
     machine = {"device": jax.devices()[0].device_kind, "cpu_threads": num_cores(), "jax": jax.__version__}

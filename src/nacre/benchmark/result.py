@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from nacre.algorithms import pearl
-from nacre.errors import NacreError
 from nacre.presets.pearl import PearlSettings
 from nacre.runs.experiment import Experiment
 
@@ -17,9 +16,8 @@ Result = dict[str, float | int | str]
 
 
 def pearl_settings(experiment: Experiment) -> PearlSettings:
-    """The experiment's settings, which must be PEARL's."""
-    if not isinstance(experiment.settings, PearlSettings):
-        raise NacreError(f"this benchmark is of PEARL, not of {experiment.algorithm_name}; leave --algorithm out.")
+    """The experiment's settings, which are PEARL's."""
+    assert isinstance(experiment.settings, PearlSettings)
     return experiment.settings
 
 

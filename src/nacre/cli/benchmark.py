@@ -21,17 +21,17 @@ class Command:
     """Takes the sizes of this family."""
     preset: str = "paper"
     """Takes the sizes of this preset."""
-    lanes: int = 64
-    """Simulations side by side (collect, simulation)."""
-    seeds: int = 1
-    """Learners side by side (update)."""
+    lanes: int | None = None
+    """Simulations side by side (collect, simulation). Default: 64."""
+    seeds: int | None = None
+    """Learners side by side (update). Default: 1."""
     precision: str | None = None
-    """Rounds the inputs of matrix products to float32, tf32 or bfloat16 (update, scaling). Default: as in the
+    """Rounds the inputs of matrix products to float32, tf32 or bfloat16 (all but simulation). Default: as in the
     preset."""
     algorithm: str | None = None
     """Method that is timed (iteration, evaluate). Default: promp for iteration, pearl for evaluate."""
-    devices: int = 1
-    """Splits seeds or tasks over this many GPUs or other devices of JAX (update)."""
+    devices: int | None = None
+    """Splits seeds or tasks over this many GPUs or other devices of JAX (update). Default: 1."""
     json: bool = False
     """Prints one JSON object instead of lines."""
 
