@@ -48,6 +48,11 @@ def test_adapt_takes_the_task_in_both_spellings_and_follows_its_seed(point_run: 
     assert len(results[0]["episodes"]) == 3  # as the run was configured
 
 
+@pytest.mark.parametrize("flags", [["--video-size", "640"], ["--video-fps", "10"]])
+def test_flags_of_a_video_are_refused_without_one(flags: list[str], point_run: str, capsys: Capture) -> None:
+    assert "name its file by --video" in refusal(capsys, "adapt", point_run, "--task", "goal=0.1,0.2", *flags)
+
+
 def test_adapt_for_a_person_is_a_table_with_a_row_for_every_episode(point_run: str, capsys: Capture) -> None:
     shown = output(capsys, "adapt", point_run, "--task", "goal=0.5,0.5", "--episodes", "4")
     assert "goal=0.5,0.5" in shown

@@ -135,3 +135,31 @@ def test_slice_export_and_import_make_data_sets(root: Path, capsys: Capture, tmp
 )
 def test_what_cannot_be_done_is_one_sentence(root: Path, arguments: list[str], told: str, capsys: Capture) -> None:
     assert told in refusal(capsys, "data", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flag"),
+    [
+        (["export", ID, "OUT", "--quality", "nothere"], "--quality"),
+        (["export", ID, "OUT", "--train-tasks", "5:9"], "--train-tasks"),
+        (["verify", ID, "--json"], "--json"),
+        (["verify", ID, "--family", "nope"], "--family"),
+        (["slice", ID, "--id", NEW, "--layout", "d4rl"], "--layout"),
+        (["slice", ID, "--id", NEW, "--tasks", "tasks.json"], "--tasks"),
+        (["slice", ID, "--id", NEW, "--json"], "--json"),
+        (
+            ["import", "npy", "FOLDER", "--id", NEW, "--policy-steps", "1:2"],
+            "--policy-steps",
+        ),
+        (["import", "npy", "FOLDER", "--id", NEW, "--train-tasks", "0"], "--train-tasks"),
+        (["remove", ID, "--quality", "random"], "--quality"),
+        (["list", "--family", "point-robot"], "--family"),
+        (["show", ID, "--id", NEW], "--id"),
+    ],
+)
+def test_flags_of_other_actions_are_refused_before_anything_is_done(
+    arguments: list[str], flag: str, root: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    words = [word.replace("OUT", str(tmp_path / "out")).replace("FOLDER", str(tmp_path)) for word in arguments]
+    assert refusal(capsys, "data", *words) == f"{flag} has no effect on 'nacre data {words[0]}'; leave out {flag}."
+    assert open_data_set(ID).num_episodes == 21 and not (tmp_path / "out").exists()

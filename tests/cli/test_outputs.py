@@ -1,4 +1,4 @@
-"""What commands write for a person never takes the place of a run's own files."""
+"""What commands write for a person: never in place of a run's own files; flags for what is not written are refused."""
 
 from __future__ import annotations
 
@@ -31,6 +31,18 @@ def test_a_runs_own_file_is_no_place_for_an_output(
     told = refusal(capsys, *(word.replace("RUN", str(run)) for word in command))
     assert told.endswith(f"{file} is a file of the run in that folder; write to another name.")
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["-o", "page.html", "--kind", "calibration"], "--kind is about pictures, but page.html is a page"),
+        (["-o", "page.HTML", "--kind", "curves"], "--kind is about pictures"),
+        (["-o", "x.png", "--videos", "3"], "only a page shows videos; leave out --videos"),
+    ],
+)
+def test_flags_of_a_report_of_another_kind_are_refused(flags: list[str], told: str, point_run: str, capsys: Capture):
+    assert told in refusal(capsys, "report", point_run, *flags)
 
 
 def test_whoever_writes_a_file_for_a_person_asks_whether_it_is_a_runs(tmp_path: Path):

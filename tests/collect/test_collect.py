@@ -206,6 +206,18 @@ def test_runs_give_their_checkpoints_or_their_replay(
     assert "not told the task" in refusal(capsys, "collect", "point-robot", "--from", pearl)
 
 
+def test_options_of_the_family_other_than_the_runs_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    family = "sparse-point-robot"
+    run = nacre.train("oracle", family, preset="smoke", iterations=1, goal_radius=0.25, out=tmp_path / "run")
+    command = ["collect", family, "--from", str(run.path), "--quality", "random", "--episodes", "1"]
+    told = refusal(capsys, *command, "--goal-radius", "0.3")
+    assert told == f"goal_radius is 0.3, but the run at {run.path} has 0.25; leave out --goal-radius."
+    output(capsys, *command, "--goal-radius", "0.25")
+    assert open_data_set(f"nacre/{family}/random-v0").family == run.experiment.family
+
+
 def test_an_oracle_that_was_stopped_continues(tmp_path: Path) -> None:
     plan = TaskPlan(FAMILY, PLAN.train, PLAN.test)
     settings = oracle.OracleSettings(
@@ -316,6 +328,10 @@ def test_the_command_trains_stops_resumes_and_rolls_out(tmp_path: Path, capsys: 
         ([FAMILY.name, "--recipe", "oracle", "--hidden-dim", "9"], "--hidden-dim is about --recipe sac"),
         (["point-robot", "--benchmark", "csro", "--num-train-tasks", "9"], "--num-train-tasks is fixed by --benchmark"),
         ([FAMILY.name, "--from", "run", "--quality", "replay", "--benchmark", "csro"], "leave --benchmark out"),
+        ([FAMILY.name, "--from", "run", "--quality", "replay", "--episodes", "3"], "--episodes is about new episodes"),
+        ([FAMILY.name, "--from", "run", "--quality", "replay", "--seed", "3"], "--seed is about new episodes"),
+        ([FAMILY.name, "--benchmark", "csro", "--task-seed", "5"], "--task-seed draws tasks, but those of --benchmark"),
+        (["cheetah-vel", "--benchmark", "macaw", "--task-seed", "5"], "--task-seed draws tasks, but those of"),
     ],
 )
 def test_what_cannot_be_collected_is_refused_in_one_sentence(

@@ -131,6 +131,18 @@ def test_a_train_task_has_no_logs_by_the_policies_of_other_tasks(
         macaw.export(tmp_path / "policy", adapted_from=task, **other)
 
 
+def test_a_data_set_that_the_protocol_gives_nothing_of_is_refused(
+    agent: TrainedAgent, run: str, data: DataSet, tmp_path: Path, capsys: Capture
+) -> None:
+    told = "protocol online-prior gives the agent no logged transitions, so the data set would not be used"
+    command = ["adapt", run, "--task", first_task(data), "--data", "nowhere"]
+    assert told in refusal(capsys, *command)
+    assert told in refusal(capsys, *command, "--video", str(tmp_path / "trial.gif"))
+    for ask in (agent.meet, agent.contexts):
+        with pytest.raises(nacre.NacreError, match=told):
+            ask(first_task(data), data=data)
+
+
 def test_a_session_absorbs_logged_transitions_and_believes_their_product(agent: TrainedAgent, data: DataSet) -> None:
     logged = agent.contexts(first_task(data), data=data, **OWN)
     assert logged.transition.obs.shape == (8, 2)

@@ -206,6 +206,8 @@ def test_a_method_that_learns_online_takes_the_tasks_of_a_data_set(
     assert (whole.num_train_tasks, whole.num_test_tasks) == (3, 2)
     with pytest.raises(NacreError, match="num_train_tasks is 4, but the data set"):  # which the preset has too
         resolve("oracle", "point-robot", "smoke", data=made_up.ID, num_train_tasks=4)
+    with pytest.raises(NacreError, match="test_tasks_from is 100, but the test tasks are those of the data set"):
+        resolve("oracle", "point-robot", "smoke", data=made_up.ID, test_tasks_from=100)
     flags = ["--preset", "smoke", "--data", made_up.ID, "--out", str(tmp_path / "other")]
     told = refusal(capsys, "train", "random", "point-robot", *flags, "--num-train-tasks", "4")
     assert "num_train_tasks is 4, but the data set" in told

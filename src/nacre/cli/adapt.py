@@ -11,6 +11,7 @@ from typing import Any
 
 from nacre.cli.parsing import Positional, parse
 from nacre.cli.trial_flags import SimulatedTrialFlags
+from nacre.errors import NacreError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +23,8 @@ class Command(SimulatedTrialFlags):
     task: str
     """The task, such as velocity=1.3, direction=-1 or goal=0.6,0.8."""
     data: str | None = None
-    """Takes the agent's logged transitions from this data set, which must have the task. Default: the data set that the
-    run was trained on."""
+    """Takes the logged transitions that the protocol gives from this data set, which must have the task. Default: the
+    data set that the run was trained on."""
     allow_ood: bool = False
     """Allows a task outside the family's distribution."""
     seed: int = 0
@@ -31,10 +32,11 @@ class Command(SimulatedTrialFlags):
     video: Path | None = None
     """Writes a video of the trial to this file, with the task in the scene, the return and the belief: .gif, or .mp4
     with the extra 'video' (pip install 'nacre[video]')."""
-    video_size: int = 640
-    """Width of the video in pixels, 160 to 3840. Its height is about the same."""
-    video_fps: int = 25
-    """Frames a second of the video at most, 1 to 100. The video takes as long as the trial on the robot."""
+    video_size: int | None = None
+    """Width of the video in pixels, 160 to 3840. Its height is about the same. Default: 640."""
+    video_fps: int | None = None
+    """Frames a second of the video at most, 1 to 100. The video takes as long as the trial on the robot. Default: 25.
+    """
     checkpoint: str = "latest"
     """Which checkpoint acts: 'latest', 'best' (with the highest test score in training), or its number of updates."""
     json: bool = False
@@ -44,6 +46,10 @@ class Command(SimulatedTrialFlags):
 def run(args: list[str], started: float) -> None:
     """Carries out the command line `nacre adapt ARGS`."""
     command = parse(Command, args, "nacre adapt")
+    of_video: dict[str, Any] = {"size": command.video_size, "frames_per_second": command.video_fps}
+    given = {name: value for name, value in of_video.items() if value is not None}
+    if command.video is None and given:
+        raise NacreError("--video-size and --video-fps are about a video; name its file by --video, or leave them out.")
     from rich.table import Table
 
     from nacre.cli.tables import print_table, task_text
@@ -59,8 +65,7 @@ def run(args: list[str], started: float) -> None:
         from nacre.report import video
 
         trial = video.record(
-            agent, command.task, command.video, command.episodes, size=command.video_size,
-            frames_per_second=command.video_fps, progress=_Progress(), **options,
+            agent, command.task, command.video, command.episodes, progress=_Progress(), **given, **options,
         )  # fmt: skip
         print(f"wrote {command.video}", file=sys.stderr)
     if command.json:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from nacre.cli.parsing import Positional, parse, positionals, switches
+from nacre.cli.parsing import Positional, parse, positionals, refuse, switches
 from nacre.errors import NacreError
 from nacre.families.catalog import FAMILIES, find_family
-from nacre.families.family import num_tasks
+from nacre.families.family import Family, num_tasks
+from nacre.runs.experiment import changes
 
 if TYPE_CHECKING:
     from nacre.collect.rollouts import Policies
@@ -92,7 +93,7 @@ def run(args: list[str], started: float) -> int:
     for quality in qualities:
         making.check_quality(quality)
     if command.from_run is not None:
-        return _from_run(command, qualities)
+        return _from_run(command, chosen.family_options, qualities)
     plan = _plan(command, chosen.family_options)
     ids = _ids(command, plan.family.name, qualities)
     path = command.work or Path("collected") / plan.family.name / (plan.benchmark or f"tasks-{command.task_seed}")
@@ -184,13 +185,14 @@ def _oracle(command: Command, path: Path, plan: Plan, stop: StopRequest) -> Made
     return oracle.train(path, plan, settings, number, lambda: stop.reason, _tell), lambda: None
 
 
-def _from_run(command: Command, qualities: Sequence[str]) -> int:
+def _from_run(command: Command, family: Family, qualities: Sequence[str]) -> int:
     """Data sets out of a run; the exit status."""
     from nacre.collect import making, oracle, run_replay
     from nacre.data import benchmarks
     from nacre.runs import stopping
 
     assert command.from_run is not None
+    _check_options(family, run_replay.run_on(command.from_run, command.family).experiment.family, command.from_run)
     ids = _ids(command, command.family, qualities)
     replay, policies = ids.pop("replay", None), None
     if ids:  # before anything is written: not every run has policies to log episodes of
@@ -211,6 +213,17 @@ def _from_run(command: Command, qualities: Sequence[str]) -> int:
             if not _log(policies, ids, command.episodes, lambda: None, stop):
                 return stopping.exit_status(stop.signalled)
     return 0
+
+
+def _check_options(given: Family, there: Family, path: Path) -> None:
+    """Raises NacreError for an option of the family that the run at `path` has otherwise."""
+    asked = changes(type(given)(), given)
+    for name in changes(there, given):
+        if name in asked:
+            raise NacreError(
+                f"{name} is {asked[name]!r}, but the run at {path} has {getattr(there, name)!r}; leave out "
+                f"--{name.replace('_', '-')}."
+            )
 
 
 def _ids(command: Command, family: str, qualities: Sequence[str]) -> dict[str, str]:
@@ -254,9 +267,13 @@ def _check(command: Command) -> None:
         _check_from_run(command, qualities)
     elif command.recipe == "oracle":
         of_sac = ("learning_rate", "hidden_dim", "precision")
-        _refuse(command, of_sac, "is about --recipe sac, and the oracle has the settings of its preset fast")
+        refuse(command, of_sac, "is about --recipe sac, and the oracle has the settings of its preset fast")
     if command.benchmark:
-        _refuse(command, ("num_train_tasks", "num_test_tasks"), f"is fixed by --benchmark {command.benchmark}")
+        from nacre.data import benchmarks
+
+        refuse(command, ("num_train_tasks", "num_test_tasks"), f"is fixed by --benchmark {command.benchmark}")
+        if benchmarks.find(command.benchmark, command.family).is_fixed:
+            refuse(command, ("task_seed",), f"draws tasks, but those of --benchmark {command.benchmark} are published")
     if command.id and "," in command.quality:
         raise NacreError("--id names one data set, but --quality asks for several; leave out --id.")
     if command.from_run is not None and command.only != "both":
@@ -270,20 +287,14 @@ def _check(command: Command) -> None:
 def _check_from_run(command: Command, qualities: Sequence[str]) -> None:
     """Refuses flags that are about training or about tasks, beside a run that is trained and has tasks."""
     trained = ("num_steps", "checkpoints", "learning_rate", "hidden_dim", "precision", "recipe", "work", "time_limit")
-    _refuse(command, trained, "is about training, but the run of --from is trained already")
-    _refuse(command, ("num_train_tasks", "num_test_tasks"), "is about tasks, but the run of --from has its tasks")
+    refuse(command, trained, "is about training, but the run of --from is trained already")
+    refuse(command, ("num_train_tasks", "num_test_tasks"), "is about tasks, but the run of --from has its tasks")
     if not command.benchmark:
-        _refuse(command, ("task_seed",), "is about tasks, but the run of --from has its tasks")
+        refuse(command, ("task_seed",), "is about tasks, but the run of --from has its tasks")
+    if qualities == ["replay"]:
+        refuse(command, ("episodes", "seed"), "is about new episodes, but --quality replay has those of the training")
     if "replay" in qualities and command.benchmark:
         raise NacreError("--quality replay takes the tasks of the run that --from names; leave --benchmark out.")
-
-
-def _refuse(command: Command, names: Sequence[str], why: str) -> None:
-    """Refuses the first of these flags that was given; `why` says in how far it has no effect."""
-    for field in dataclasses.fields(Command):
-        if field.name in names and getattr(command, field.name) != field.default:
-            flag = f"--{field.name.replace('_', '-')}"
-            raise NacreError(f"{flag} {why}; leave out {flag}.")
 
 
 def _tell(line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import textwrap
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from nacre.cli.parsing import Positional, parse
+from nacre.cli.parsing import Positional, parse, refuse
 from nacre.errors import NacreError, shown, unknown
 
 if TYPE_CHECKING:
@@ -21,6 +22,13 @@ USES = {
 }  # fmt: skip
 NAMES = {"show": 1, "verify": 1, "remove": 1, "slice": 1, "import": 2, "export": 2}
 """How many words follow an action."""
+
+
+FLAGS = {
+    "list": {"json"}, "show": {"json"}, "slice": {"id", "quality", "train_tasks", "test_tasks", "policy_steps"},
+    "import": {"id", "quality", "family", "tasks"}, "export": {"layout"},
+}  # fmt: skip
+"""The flags of an action; the others have none."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,8 @@ def run(args: list[str], started: float) -> None:
         raise unknown("action", command.action, USES)
     if len(command.names) != NAMES.get(command.action, 0):
         raise NacreError(f"write 'nacre data {USES[command.action]}'; see 'nacre data --help'.")
+    others = {field.name for field in dataclasses.fields(Command)} - FLAGS.get(command.action, set())
+    refuse(command, others - {"action", "names"}, f"has no effect on 'nacre data {command.action}'")
     actions: dict[str, Callable[[Command], None]] = {
         "list": _list, "show": _show, "verify": _verify, "remove": _remove, "slice": _slice, "import": _import,
         "export": _export,

@@ -7,7 +7,7 @@ import dataclasses
 import io
 import re
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, TypeVar
 
 from nacre.errors import NacreError, other_word, shown, unknown
@@ -44,6 +44,14 @@ def parse(kind: type[Parsed], args: Sequence[str], prog: str) -> Parsed:
         if stop.code in (0, None):
             raise HelpShown from None
         raise NacreError(f"{shown(_sentence(heard.getvalue()), 300)}; see '{prog} --help'.") from None
+
+
+def refuse(command: Any, names: Iterable[str], why: str) -> None:
+    """Refuses the first of these fields of a parsed command that was given; `why` says in how far it has no effect."""
+    for field in dataclasses.fields(command):
+        if field.name in names and getattr(command, field.name) != field.default:
+            flag = f"--{field.name.replace('_', '-')}"
+            raise NacreError(f"{flag} {why}; leave out {flag}.")
 
 
 def _unknown_flag(name: str, kind: type[Any], prog: str) -> NacreError:

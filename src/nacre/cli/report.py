@@ -19,10 +19,10 @@ class Command:
     """Run directories."""
     out: Annotated[Path, "-o"]
     """Writes this file: a page (.html), which opens without network, or a picture (.png, .svg or .pdf)."""
-    kind: Literal["curves", "trials", "calibration", "ood"] = "curves"
-    """What a picture shows. curves: learning curves of all runs. For one run: trials on test tasks (trials), how often
-    its beliefs contain the true task (calibration), or return and belief outside the range of training (ood). The last
-    two also write a table (.csv)."""
+    kind: Literal["curves", "trials", "calibration", "ood"] | None = None
+    """What a picture shows. curves (the default): learning curves of all runs. For one run: trials on test tasks
+    (trials), how often its beliefs contain the true task (calibration), or return and belief outside the range of
+    training (ood). The last two also write a table (.csv)."""
     videos: int = 0
     """Number of trials of each run that a page shows as videos."""
 
@@ -36,20 +36,25 @@ def run(args: list[str], started: float) -> None:
         )
     if command.videos < 0:
         raise NacreError(f"videos is {command.videos}, but must be at least 0; change --videos.")
+    is_page = command.out.suffix.lower() == ".html"
+    if is_page and command.kind is not None:
+        raise NacreError(f"--kind is about pictures, but {command.out} is a page; leave out --kind, or write a .png.")
+    if not is_page and command.videos:
+        raise NacreError(f"only a page shows videos; leave out --videos, or write a .html instead of {command.out}.")
 
     from nacre.report import calibration, curves, out_of_distribution, page, trials
     from nacre.runs.compilation_cache import use_compilation_cache
 
     use_compilation_cache()
-    if command.out.suffix.lower() == ".html":
+    if is_page:
         page.write(command.runs, command.out, command.videos)
-    elif command.kind == "curves":
+    elif command.kind in (None, "curves"):
         curves.draw(command.runs, command.out)
     elif len(command.runs) != 1:
         raise NacreError(f"--kind {command.kind} draws one run, but {len(command.runs)} were named; name one.")
     elif command.kind == "trials":
         trials.draw(command.runs[0], command.out)
     else:
-        of_kind = {"calibration": calibration.draw, "ood": out_of_distribution.draw}[command.kind]
-        print(f"wrote {of_kind(command.runs[0], command.out)}", file=sys.stderr)
+        draw = calibration.draw if command.kind == "calibration" else out_of_distribution.draw
+        print(f"wrote {draw(command.runs[0], command.out)}", file=sys.stderr)
     print(f"wrote {command.out}", file=sys.stderr)

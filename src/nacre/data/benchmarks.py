@@ -44,6 +44,12 @@ class Benchmark:
     policies: dict[str, Any] = field(default_factory=dict)
     """Settings of the policies that `nacre collect` trains, where the benchmark has others than the family."""
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether its tasks are the same by every task seed."""
+        parts = zip(self.tasks(0), self.tasks(1), strict=True)
+        return all(np.array_equal(one[name], other[name]) for one, other in parts for name in one)
+
     def make_family(self) -> Family:
         """The family with its options."""
         return make_family(self.family, **self.options)

@@ -38,6 +38,15 @@ def opened(data: DataSet | str | Path | None, experiment: Experiment) -> DataSet
     return data
 
 
+def check_wanted(data: DataSet | str | Path | None, trials: TrialSettings) -> None:
+    """Raises NacreError for a data set that was named for trials in one task whose protocol gives nothing of it."""
+    if data is not None and trials.meets.logs is None:
+        raise NacreError(
+            f"protocol {trials.protocol} gives the agent no logged transitions, so the data set would not be used; "
+            "leave out --data, or set --protocol offline-own-context."
+        )
+
+
 def _check_family(data: DataSet, family: Family) -> None:
     if data.family.name != family.name:
         raise NacreError(

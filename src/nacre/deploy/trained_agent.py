@@ -196,7 +196,8 @@ class TrainedAgent:
     def _contexts(
         self, trials: TrialSettings, tasks: Tasks, seed: int, data: DataSet | str | Path | None = None
     ) -> Logged | None:
-        """[task, number]; None where the protocol gives none."""
+        """[task, number]; None where the protocol gives none, and then `data` is refused."""
+        logged_tasks.check_wanted(data, trials)
         if trials.meets.logs is None:
             return None
         found, split, numbers = logged_tasks.opened(data, self.experiment), "test", [0]

@@ -13,6 +13,7 @@ import imageio.v2 as imageio
 import numpy as np
 from PIL import Image
 
+from nacre.deploy.logged_tasks import check_wanted
 from nacre.deploy.session import Session
 from nacre.deploy.trained_agent import TrainedAgent
 from nacre.deploy.trial_reports import EpisodeReport, TrialReport
@@ -58,6 +59,7 @@ def record(
     check_path(out)
     check_size(size, frames_per_second)
     trials = agent.trials.changed(episodes, **options)
+    check_wanted(data, trials)
     session, episodes = agent.session(seed, episodes, task=task, **options), trials.episodes
     if trials.needs_logs:
         session.absorb(agent.contexts(task, trials.context_transitions, seed, protocol=trials.protocol, data=data))

@@ -33,7 +33,8 @@ class RunOptions:
     seed: int = 0
     """Seed of all random numbers of the run except its tasks."""
     task_seed: int = 1337
-    """Seed of the train and test tasks."""
+    """Seed of the train and test tasks. With --data it only draws tasks that are in no data set: out of distribution,
+    and for relabelling."""
     checkpoint_minutes: float = field(default=10.0, compare=False)  # determines no number
     """Minutes between checkpoints."""
     keep: Literal["newest", "best"] = "newest"
@@ -190,6 +191,11 @@ def _with_data(experiment: Experiment, overrides: Mapping[str, Any]) -> Experime
                 f"{option} is {getattr(family, option)!r}, but the data set '{source}' was collected with "
                 f"{getattr(found.family, option)!r}; leave out --{option.replace('_', '-')}."
             )
+    if experiment.settings.first_test_task != experiment.settings.num_train_tasks:
+        raise NacreError(
+            f"test_tasks_from is {experiment.settings.first_test_task}, but the test tasks are those of the data set "
+            f"'{source}'; leave out --test-tasks-from."
+        )
     # An online method's preset has the numbers of other task sets: they are not what was asked for.
     numbers = {}
     for split in ("train", "test"):
