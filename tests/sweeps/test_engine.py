@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ import nacre
 from fake_executor import DONE, FAULT, KILLED, REFUSED, FakeExecutor, FakeHandle, Told
 from nacre.errors import NacreError
 from nacre.presets.trials import TrialSettings
-from nacre.runs import memory
+from nacre.runs import files, memory
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import resolve
 from nacre.runs.files import is_locked, locked
 from nacre.runs.tables import EVAL_COLUMNS, eval_rows
-from nacre.sweeps import engine, training
+from nacre.sweeps import engine, record, training
 from nacre.sweeps.engine import Finished, run_jobs
 from nacre.sweeps.executor import Ended
 from nacre.sweeps.job import Job, Progress, progress_of, saved_at, score_of, scores_of
@@ -237,6 +238,44 @@ def test_how_far_a_run_has_come_is_read_from_the_ends_of_its_tables(tmp_path: Pa
     (run.checkpoints / "20").mkdir(parents=True)
     (run.checkpoints / "30.unfinished").mkdir()
     assert progress_of(run.path) == Progress(299, 2093) and score_of(run.path) == 2.5 and saved_at(run.path) == 20
+
+
+def test_two_drivers_rewrite_a_table_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One writes while the other is between writing its draft and putting it in place."""
+    file, move, meanwhile = tmp_path / "jobs.csv", os.replace, [b"second"]
+
+    def met(draft: Path, place: Path) -> None:
+        if meanwhile:
+            files.replace(file, meanwhile.pop())
+        move(draft, place)
+
+    monkeypatch.setattr(files.os, "replace", met)
+    files.replace(file, b"first")
+    assert file.read_bytes() == b"first" and os.listdir(tmp_path) == ["jobs.csv"]
+
+
+def test_a_file_that_cannot_be_rewritten_leaves_no_draft(tmp_path: Path):
+    (tmp_path / "jobs.csv" / "full").mkdir(parents=True)
+    with pytest.raises(NacreError, match=r"cannot write .*jobs.csv .* then resume with 'nacre resume'"):
+        files.replace(tmp_path / "jobs.csv", b"rows")
+    assert os.listdir(tmp_path) == ["jobs.csv"]
+
+
+def test_a_table_that_cannot_be_rewritten_does_not_end_the_sweep(tmp_path: Path, capsys: Capture):
+    executor = FakeExecutor(1, {})
+
+    def in_the_way() -> None:
+        with suppress(OSError):
+            (tmp_path / record.FILE).unlink()
+        (tmp_path / record.FILE / "full").mkdir(parents=True, exist_ok=True)
+
+    finished = run_jobs(jobs(tmp_path, "a b"), executor, record.Recorded(Told(in_the_way), tmp_path, {}))
+    assert states(finished) == {"a": "done", "b": "done"}
+    told = capsys.readouterr().err
+    assert told.count("cannot write") == 1 and "then wait until a job begins or ends." in told
+    with pytest.raises(NacreError, match="give the same command again"):  # before anything is begun
+        run_jobs(jobs(tmp_path, "c"), executor, record.Recorded(Told(), tmp_path, {}))
+    assert len(executor.started) == 2
 
 
 @pytest.mark.parametrize(

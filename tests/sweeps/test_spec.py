@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from nacre.errors import NacreError
 from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import resolve
-from nacre.sweeps.plan import as_flags, label_of, plan
+from nacre.sweeps.plan import _drawn, as_flags, label_of, plan
 from nacre.sweeps.running import rows_of
 from nacre.sweeps.spec import Range, read_spec
 
@@ -69,6 +71,34 @@ def test_draws_follow_from_the_seed_and_their_number_and_lie_in_their_ranges(tmp
     assert paths(tmp_path, random={"runs": 2, "fields": {"task_seed": [1]}})[1].endswith("draw-001/seed-0")
 
 
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(0.99991, 0.99998), (0.00012344, 0.00012349), (1.00001, 1.00002), (123456.7, 123456.9), (1.0, 1.0000000000001)],
+)
+def test_draws_of_a_narrow_range_stay_in_it_and_differ(low: float, high: float, log: bool):
+    drawn = [_drawn(Range(low, high, log), np.random.default_rng([0, run])) for run in range(40)]
+    assert all(low <= value <= high for value in drawn) and len(set(drawn)) > 10
+
+
+def test_steps_of_a_narrow_range_stay_in_it_and_differ():
+    steps = Range(1.0000000000001, 1.0000000000005, step=1e-13)
+    drawn = {_drawn(steps, np.random.default_rng([0, run])) for run in range(40)}
+    assert all(steps.low <= value <= steps.high for value in drawn) and len(drawn) == 5
+
+
+def test_draws_of_other_ranges_have_four_digits_as_ever():
+    """Runs are known by their values: a sweep of an earlier version resumes."""
+    ranges = [Range(1e-4, 1e-2, True), Range(0.0, 1.0), Range(0.9, 0.999), Range(0.99, 0.999), Range(-5.0, 300.0)]
+    for choices in ranges:
+        for run in range(50):
+            low, high = (math.log(end) if choices.log else end for end in choices[:2])
+            number = np.random.default_rng([3, run]).uniform(low, high)
+            rounded = float(f"{math.exp(number) if choices.log else number:.4g}")
+            assert _drawn(choices, np.random.default_rng([3, run])) == rounded
+    assert _drawn(Range(0.8, 0.95, step=0.05), np.random.default_rng([3, 1])) in (0.8, 0.85, 0.9, 0.95)
+
+
 def test_values_are_flags_and_names_of_folders():
     assert as_flags("kl_weight", 1e-05) == ["--kl-weight=1e-05"] and as_flags("layer_norm", False) == [
         "--no-layer-norm"
@@ -95,6 +125,7 @@ def test_values_are_flags_and_names_of_folders():
         ({"grid": {"seed": [1, 2]}}, "[grid] seed is no field; write seeds at the top."),
         ({"seeds": "5:3"}, "seeds is 5:3; write"),
         ({"seeds": [1, 1]}, "seeds is [1, 1]; write"),
+        ({"seeds": "0:9000000000"}, "seeds is 0:9000000000; write"),
         ({"experiment": [{}, {}]}, "twice; leave one out."),
         ({"random": {"runs": 0, "fields": {"data": ["a"]}}}, "[random] runs is 0, but must be a whole number"),
         ({"random": {"trials": 3}}, "[random]: unknown key 'trials'; fields belong in [random.fields]."),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from nacre.errors import NacreError
@@ -55,11 +56,15 @@ def reading(file: Path) -> Iterator[None]:
 
 
 def replace(file: Path, content: bytes, then: str = "resume with 'nacre resume'") -> None:
-    """Rewrites a file, whole or not at all; `then` as in `writing`."""
-    draft = file.with_name(file.name + ".new")
-    with writing(file, then):
-        draft.write_bytes(content)
-        os.replace(draft, file)
+    """Rewrites a file, whole or not at all, whoever else does so at the same time; `then` as in `writing`."""
+    draft = file.with_name(f".{file.name}-{os.getpid()}-{secrets.token_hex(4)}.new")
+    try:
+        with writing(file, then):
+            draft.write_bytes(content)
+            os.replace(draft, file)
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
 
 
 def put_folder(draft: Path, path: Path) -> None:

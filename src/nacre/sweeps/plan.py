@@ -18,6 +18,10 @@ from nacre.sweeps.job import Job
 from nacre.sweeps.spec import MAX_DRAWN, Choices, Range, Spec, place_of
 
 NAMES = ("algorithm", "family", "preset")
+FEWEST_VALUES = 20
+"""Values of a range that the digits of drawn numbers tell apart, at least."""
+MOST_DIGITS = 17
+"""Digits with which a float is exact."""
 MOST_IN_A_NAME = 100
 """Characters of a folder's name; of a longer one the end is a hash."""
 
@@ -154,11 +158,23 @@ def _drawn(choices: Choices, generator: np.random.Generator) -> Any:
     low, high = choices.low, choices.high
     if choices.step is not None:
         number = low + choices.step * int(generator.integers(math.floor((high - low) / choices.step + 1e-9) + 1))
-        return int(number) if choices.whole else float(f"{number:.12g}")
+        return int(number) if choices.whole else _rounded(number, choices, 12)
     if choices.log:
         ends = (low, high + 1) if choices.whole else (low, high)
         number = math.exp(generator.uniform(math.log(ends[0]), math.log(ends[1])))
-        return min(int(number), int(high)) if choices.whole else float(f"{number:.4g}")
+        return min(int(number), int(high)) if choices.whole else _rounded(number, choices, 4)
     if choices.whole:
         return int(generator.integers(int(low), int(high) + 1))
-    return float(f"{generator.uniform(low, high):.4g}")
+    return _rounded(generator.uniform(low, high), choices, 4)
+
+
+def _rounded(number: float, choices: Range, digits: int) -> float:
+    """The number with so many digits; with more in a narrow range, and where it would leave the range."""
+    low, high = float(choices.low), float(choices.high)
+    apart = choices.step or (high - low) / FEWEST_VALUES
+    before_point = math.floor(math.log10(max(abs(low), abs(high)))) + 1
+    for more in range(max(digits, before_point - math.floor(math.log10(apart))), MOST_DIGITS):
+        rounded = float(f"{number:.{more}g}")
+        if low <= rounded <= high:
+            return rounded
+    return min(max(float(number), low), high)

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nacre.runs.files import replace
+from nacre.errors import NacreError
+from nacre.runs.files import notice, replace
 from nacre.sweeps.engine import Running, View
 from nacre.sweeps.job import Job, progress_of, saved_at, score_of
 from nacre.sweeps.source import Outcome
@@ -60,13 +61,14 @@ class Recorded:
         """`values`: of each job, by its path; may grow."""
         self._view, self._file, self._values = view, folder / FILE, values
         self._rows: dict[Path, dict[str, Any]] = {}
+        self._is_behind = False  # could not be written the last time, of which a notice tells
 
     def begun(self, jobs: Sequence[Job], num_jobs: int, num_done: int) -> None:
         """The jobs that are known, of how many, some of which were done before."""
         for job in jobs:
             self._set(job, state_of(job))
         self._view.begun(jobs, num_jobs, num_done)
-        self._write()
+        self._write("give the same command again")
 
     def started(self, job: Job) -> None:
         """A process does it from now on."""
@@ -101,7 +103,14 @@ class Recorded:
 
     def _update(self, job: Job, state: str, told: str = "") -> None:
         self._set(job, state, told)
-        self._write()
+        try:
+            self._write("wait until a job begins or ends")
+        except NacreError as error:  # jobs are at work, and need no table
+            if not self._is_behind:
+                notice(str(error))
+            self._is_behind = True
+        else:
+            self._is_behind = False
 
-    def _write(self) -> None:
-        replace(self._file, as_csv(list(self._rows.values())).encode(), "give the same command again")
+    def _write(self, then: str) -> None:
+        replace(self._file, as_csv(list(self._rows.values())).encode(), then)

@@ -131,8 +131,9 @@ def _table(source: str, data: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _seeds(source: str, value: Any) -> list[int]:
     span = re.fullmatch(r"(\d{1,10}):(\d{1,10})", value) if isinstance(value, str) else None
     seeds: Any = range(int(span[1]), int(span[2])) if span else [value] if isinstance(value, int) else value
-    right = isinstance(seeds, list | range) and all(type(seed) is int and 0 <= seed < 2**32 for seed in seeds)
-    if not right or not 0 < len(seeds) <= MAX_SEEDS or len(set(seeds)) < len(seeds):
+    right = isinstance(seeds, list | range) and 0 < len(seeds) <= MAX_SEEDS  # a range may be far longer
+    right = right and all(type(seed) is int and 0 <= seed < 2**32 for seed in seeds)
+    if not right or len(set(seeds)) < len(seeds):
         raise NacreError(
             f'{source}: seeds is {shown(value)}; write "0:8" for 0 to 7, or different numbers such as [0, 3, 5], at '
             f"most {MAX_SEEDS}."
