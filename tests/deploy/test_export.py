@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ast
 import hashlib
 import json
@@ -161,6 +162,24 @@ def test_what_stands_already_is_left_alone(bundle: Path, agent: nacre.TrainedAge
     agent.export(copy, overwrite=True, episodes=5)
     assert nacre.deploy.load(copy).about["trial"]["episodes"] == 5
     assert {entry.name for entry in tmp_path.iterdir()} == {"mine", "copy"}
+
+
+def test_a_bundle_that_cannot_be_replaced_is_put_back(
+    bundle: Path, agent: nacre.TrainedAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, move = Path(shutil.copytree(bundle, tmp_path / "copy")), Path.rename
+    before = (copy / "agent.json").read_bytes()
+
+    def full(self: Path, target: Path) -> Path:
+        if self.name.startswith(".copy-"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(nacre.NacreError, match="No space left on device"):
+        agent.export(copy, overwrite=True)
+    assert (copy / "agent.json").read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["copy"]
 
 
 @pytest.mark.parametrize("method", ["maml-trpo", "promp", "macaw", "multitask-awr", "bc"])
