@@ -132,3 +132,10 @@ def test_an_episode_that_ended_at_its_first_step_has_no_rewards_to_draw(smoke_ru
     shorter, whole = (run_charts.trial_charts(agent, one)[0].views[0].lines for one in (cut, played))
     assert len(shorter[0].x) == len(shorter[0].y) == 0 < len(whole[0].x) and len(shorter) == len(whole)
     assert trials.smoothed(np.array([3.0, 5.0])).tolist() == [4.0]
+
+
+def test_a_goal_is_drawn_where_a_family_in_the_plane_has_one(point_agent: nacre.TrainedAgent):
+    (disc,) = run_charts._goals(point_agent, {"goal": np.array([[0.6, 0.8]])}, 0)
+    assert (disc.x, disc.y) == (0.6, 0.8)
+    for nowhere in ({"goal": np.zeros((1, 3))}, {"goal": np.zeros(1)}, {"wind": np.zeros((1, 2))}):
+        assert run_charts._goals(point_agent, nowhere, 0) == []

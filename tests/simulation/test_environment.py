@@ -221,6 +221,7 @@ def test_without_a_display_mujoco_renders_by_egl_or_osmesa_unless_told_otherwise
         (False, None, ["EGL", "OSMesa"], "egl"),
         (False, None, ["OSMesa"], "osmesa"),
         (False, "osmesa", ["EGL"], "osmesa"),
+        (False, "", ["EGL"], "egl"),
         (True, "egl", ["EGL"], "egl"),
     ):
         monkeypatch.setenv("MUJOCO_GL", told or "")
@@ -288,3 +289,27 @@ def test_a_task_outside_the_range_is_taken_where_asked_for() -> None:
 def test_a_step_before_the_first_reset_is_refused() -> None:
     with pytest.raises(gymnasium.error.ResetNeeded):
         TaskEnvironment("cheetah-vel").step(np.zeros(6, np.float32))
+
+
+@pytest.mark.parametrize("family", ["cheetah-vel", "point-robot"])
+def test_an_action_of_another_shape_is_refused_rather_than_broadcast(family: str) -> None:
+    env = TaskEnvironment(family)
+    env.reset(seed=0)
+    (size,) = env.action_space.shape or ()
+    for wrong in (0.5, [0.5], np.zeros(size + 1), np.zeros((1, size))):
+        with pytest.raises(NacreError, match=rf"the action has shape .* but must have \({size},\)"):
+            env.step(wrong)  # type: ignore[arg-type]
+    with pytest.raises(NacreError, match="the action has a number that is not finite"):
+        env.step(np.full(size, np.nan))
+    with pytest.raises(NacreError, match=r"must be .* numbers in"):
+        env.step({"left": 1})  # type: ignore[arg-type]
+    env.step([0.0] * size)  # type: ignore[arg-type]
+    env.close()
+
+
+def test_mujoco_gl_is_read_as_mujoco_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for told, wanted in (("EGL", "egl"), (" osmesa ", "osmesa"), ("", "glfw"), ("on", "glfw"), ("GLX", "glfw")):
+        monkeypatch.setenv("MUJOCO_GL", told)
+        assert rendering.opengl_library() == wanted
+    monkeypatch.delenv("MUJOCO_GL")
+    assert rendering.opengl_library() == "glfw"

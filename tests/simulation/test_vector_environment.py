@@ -14,6 +14,7 @@ from gymnasium.vector import AutoresetMode
 from nacre.errors import NacreError
 from nacre.families.catalog import FAMILIES, register_family
 from nacre.families.gymnasium_ids import environment_id
+from nacre.simulation.mujoco import MujocoLanes
 from nacre.simulation.vector_environment import TaskVectorEnv
 from swinging import Balls
 
@@ -119,3 +120,27 @@ def test_wrong_uses_are_refused() -> None:
     envs.reset(seed=0)
     with pytest.raises(NacreError, match=r"shape \(6,\), but must have \(2, 6\)"):
         envs.step(np.zeros(6))
+
+
+def test_a_limit_of_minus_one_is_none_and_others_below_one_are_refused() -> None:
+    envs = TaskVectorEnv("point-robot", 2, max_episode_steps=-1)
+    envs.reset(seed=0)
+    for _ in range(30):
+        assert not envs.step(np.zeros((2, 2), np.float32))[3].any()
+    for limit in (0, -2):
+        with pytest.raises(NacreError, match=f"max_episode_steps is {limit}, but must be at least 1, or -1"):
+            TaskVectorEnv("point-robot", 2, max_episode_steps=limit)
+
+
+def test_it_tells_whose_physics_diverged(monkeypatch: pytest.MonkeyPatch) -> None:
+    envs, step = TaskVectorEnv("cheetah-vel", 3), MujocoLanes.step
+    envs.reset(seed=0)
+    actions = np.zeros((3, 6), np.float32)
+    assert "diverged" not in envs.step(actions)[4]
+
+    def diverging(lanes: MujocoLanes, *given: object) -> object:
+        return step(lanes, *given)._replace(diverged=np.array([False, True, False]))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MujocoLanes, "step", diverging)
+    *_, truncated, info = envs.step(actions)
+    assert truncated.tolist() == info["diverged"].tolist() == info["_diverged"].tolist() == [False, True, False]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import numpy as np
 
 from nacre.errors import NacreError
+from nacre.families.blame import check_tasks, failure
 from nacre.families.family import Family, TaskSet, num_tasks
 from nacre.runs.experiment import check_seed
 from nacre.types import Tasks
@@ -24,9 +26,25 @@ def chosen_tasks(family: Family, tasks: TaskSet, which: str, seed: int = 0) -> T
         return tasks.test if which == "test" else tasks.train
     if which == "ood":
         rng = np.random.default_rng([tasks.task_seed, OOD_STREAM])
-        return family.sample_ood_tasks(rng, num_tasks(tasks.test))
+        as_many = num_tasks(tasks.test)
+        return _drawn(family, "sample_ood_tasks", lambda: family.sample_ood_tasks(rng, as_many), as_many)
     kind, _, number = which.partition(":")
     if kind != "fresh" or not re.fullmatch(r"0*[1-9][0-9]{0,5}", number):
         raise NacreError(f"'{which}' names no tasks; write test, train, ood, or fresh:N with N from 1 to 999999.")
     check_seed("seed", seed)
     return family.sample_tasks(np.random.default_rng([seed, FRESH_STREAM]), int(number))
+
+
+def tasks_beyond(family: Family, rng: np.random.Generator, distance: np.ndarray) -> Tasks:
+    """Tasks at these distances [task] from the family's range, checked."""
+    return _drawn(family, "tasks_beyond", lambda: family.tasks_beyond(rng, distance), len(distance))
+
+
+def _drawn(family: Family, what: str, draw: Callable[[], Tasks], number: int) -> Tasks:
+    """What a function of a family draws beyond its range, which `nacre check` has not looked at."""
+    try:
+        tasks = draw()
+    except Exception as error:
+        raise failure(family.name, what, error) from error
+    check_tasks(family, what, tasks, number, "tasks")
+    return tasks

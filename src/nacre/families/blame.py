@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nacre.errors import NacreError
+
+if TYPE_CHECKING:
+    from nacre.families.family import Family
 
 CONTRACT = (
     "declarations", "tasks", "range", "task sets", "text", "exceptions", "shapes", "finite numbers", "actions", "ends",
@@ -118,3 +121,23 @@ def array_of(name: str, what: str, value: Any, shape: tuple[int, ...], dtype: ty
     check_array(name, what, array, shape, dtype)
     with np.errstate(over="ignore"):
         return np.array(array, dtype)
+
+
+def check_tasks(family: Family, what: str, tasks: Any, num: int, line: str) -> None:
+    """Raises BrokenContract where a family's function gives no `num` tasks of finite numbers in its shapes."""
+    if not isinstance(tasks, dict) or set(tasks) != set(family.parameters):
+        raise BrokenContract(
+            f"{family.name}'s {what} gives {short(tasks)}, but must give an array for each of "
+            f"{', '.join(family.parameters)}.",
+            line,
+        )
+    for name, size in family.parameters.items():
+        array, shape = np.asarray(tasks[name]), (num, size) if size else (num,)
+        if array.shape != shape or array.dtype.kind not in "iuf":
+            raise BrokenContract(
+                f"{family.name}'s {what} gives {name} as an array of shape {array.shape} of {array.dtype}, but {num} "
+                f"tasks need shape {shape} of numbers.",
+                line,
+            )
+        if not np.isfinite(array).all():
+            raise BrokenContract(f"{family.name}'s {what} gives {name} that is not finite: {short(array)}.", line)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nacre.deploy.chosen_tasks import OOD_STREAM
+from nacre.deploy.chosen_tasks import OOD_STREAM, tasks_beyond
 from nacre.deploy.trained_agent import TrainedAgent
 from nacre.families.family import num_tasks
 from nacre.report import picture
@@ -44,7 +44,7 @@ def sweep(agent: TrainedAgent, seed: int = 0) -> Sweep:
     """As many tasks at each distance as the run has test tasks, a trial each. They follow from the run's task_seed."""
     number = num_tasks(agent.tasks.test)
     rng = np.random.default_rng([agent.tasks.task_seed, OOD_STREAM, 1])
-    tasks = agent.family.tasks_beyond(rng, np.repeat(DISTANCES, number))
+    tasks = tasks_beyond(agent.family, rng, np.repeat(DISTANCES, number))
     believed = beliefs(agent, tasks, 1, seed)
     before = believed.std[-2] if len(believed.std) > 1 else believed.std[-1]  # of one episode: what it ended with
     shape = (len(DISTANCES), number)

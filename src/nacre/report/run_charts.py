@@ -64,9 +64,12 @@ def trial_charts(agent: TrainedAgent, played: trials.Trials) -> list[Chart]:
 
 
 def _goals(agent: TrainedAgent, tasks: Tasks, task: int) -> list[Disc]:
-    """The goal of a task in the plane."""
+    """The goal of a task in the plane, if it has one there."""
     family = agent.family
-    x, y = tasks["goal"][task] if "goal" in tasks else family.goal or (0.0, 0.0)
+    goal = tasks["goal"][task] if "goal" in tasks else family.goal
+    if goal is None or np.shape(goal) != (2,):
+        return []
+    x, y = goal
     return [Disc(float(x), float(y), family.goal_radius or GOAL_RADIUS)]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,12 +69,12 @@ def record(
     look = Look(size, 2 * round(size * 3 / 8), trail=True)
     env = TaskEnvironment(agent.family, task, allow_ood=allow_ood, render_mode="rgb_array", look=look)
     steps_per_second = env.metadata["render_fps"]
-    every = max(1, -(-steps_per_second // frames_per_second))
+    every = max(1, math.ceil(steps_per_second / frames_per_second))
     explored = trials.exploration_episodes or 0
     filming = _Filming(agent, session, env, task, episodes, explored, every, size, progress or (lambda done, of: None))
     reports: list[EpisodeReport] = []
     try:
-        _write(_frames(filming, seed, reports), out, steps_per_second / every)
+        _write(_frames(filming, seed, reports), out, steps_per_second / every, filming.most_frames)
     finally:
         env.close()
     return TrialReport(env.task, reports)
@@ -109,6 +111,16 @@ class _Filming(NamedTuple):
     size: int
     progress: Progress
 
+    @property
+    def pause(self) -> int:
+        """Frames for which an episode's last one stands."""
+        return round(PAUSE_SECONDS * self.env.metadata["render_fps"] / self.every)
+
+    @property
+    def most_frames(self) -> int:
+        """Frames of the whole trial, at most."""
+        return self.episodes * (math.ceil(self.agent.family.horizon / self.every) + 1 + self.pause)
+
     def frame(self, index: int, total: float) -> np.ndarray:
         """The scene now, in episode `index` after rewards that add up to `total`."""
         scene = self.env.render()
@@ -128,7 +140,6 @@ def _frames(filming: _Filming, seed: int, reports: list[EpisodeReport]) -> Itera
     `reports` gets one entry an episode.
     """
     agent, session, env = filming.agent, filming.session, filming.env
-    pause = round(PAUSE_SECONDS * env.metadata["render_fps"] / filming.every)
     drawn = 0
     for index in range(filming.episodes):
         obs, _ = env.reset(seed=seed) if index == 0 else env.reset()
@@ -149,7 +160,7 @@ def _frames(filming: _Filming, seed: int, reports: list[EpisodeReport]) -> Itera
             if terminated:
                 ended_by = "terminated"
                 break
-        yield from [filming.frame(index, total) if frame is None else frame] * pause
+        yield from [filming.frame(index, total) if frame is None else frame] * filming.pause
         report = agent.report_episode(index, total, length, session.memory)._replace(ended_by=ended_by)
         reports.append(report._replace(success=solved) if "success" in info else report)
         session.end_episode()
@@ -171,18 +182,24 @@ def _started_without_fork() -> Iterator[None]:
             os.environ[NO_FORK] = before
 
 
-def _write(frames: Iterator[np.ndarray], out: Path, frames_per_second: float) -> None:
+def _write(frames: Iterator[np.ndarray], out: Path, frames_per_second: float, most_frames: int) -> None:
     """To a draft beside `out`, which then takes its place: whole or not at all. Frames are written as they come."""
     with picture.written_whole(out) as draft:
         if out.suffix.lower() == ".gif":
             images = map(_few_colours, frames)
-            duration = 10 * round(100 / frames_per_second)  # which a .gif counts in hundredths of a second
-            next(images).save(draft, save_all=True, append_images=images, duration=duration, loop=0, optimize=False)
+            each = durations(frames_per_second, most_frames)
+            next(images).save(draft, save_all=True, append_images=images, duration=each, loop=0, optimize=False)
             return
         options: dict[str, Any] = {"fps": frames_per_second, "macro_block_size": 2}
         with _started_without_fork(), imageio.get_writer(draft, **options) as writer:
             for frame in frames:
                 writer.append_data(frame)  # type: ignore[attr-defined]  # which all writers have
+
+
+def durations(frames_per_second: float, num_frames: int) -> list[int]:
+    """Milliseconds of each frame of a .gif, which counts in hundredths of a second: the whole does not drift."""
+    ends = [round(100 * frame / frames_per_second) for frame in range(num_frames + 1)]
+    return [10 * (end - start) for start, end in itertools.pairwise(ends)]
 
 
 def _few_colours(frame: np.ndarray) -> Image.Image:

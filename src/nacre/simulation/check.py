@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from nacre.errors import NacreError
-from nacre.families.blame import CONTRACT, BrokenContract, failure, short
+from nacre.families.blame import CONTRACT, BrokenContract, check_tasks, failure, short
 from nacre.families.catalog import is_built_in, make_family
 from nacre.families.family import Family, num_tasks, take, task_text
 from nacre.simulation import rollout
@@ -135,31 +135,12 @@ def _sampled(family: Family, seed: int, num: int = LANES) -> Tasks:
 
 def _tasks(family: Family) -> None:
     for num in (1, LANES):
-        _check_arrays(family, "sample_tasks", _sampled(family, 0, num), num, "tasks")
+        check_tasks(family, "sample_tasks", _sampled(family, 0, num), num, "tasks")
     if not _same(_sampled(family, 0), _sampled(family, 0)):
         raise BrokenContract(
             f"{family.name}'s sample_tasks gives other tasks for a generator of the same seed; draw from `rng` alone.",
             "tasks",
         )
-
-
-def _check_arrays(family: Family, what: str, tasks: Any, num: int, line: str) -> None:
-    if not isinstance(tasks, dict) or set(tasks) != set(family.parameters):
-        raise BrokenContract(
-            f"{family.name}'s {what} gives {short(tasks)}, but must give an array for each of "
-            f"{', '.join(family.parameters)}.",
-            line,
-        )
-    for name, size in family.parameters.items():
-        array, shape = np.asarray(tasks[name]), (num, size) if size else (num,)
-        if array.shape != shape or array.dtype.kind not in "iuf":
-            raise BrokenContract(
-                f"{family.name}'s {what} gives {name} as an array of shape {array.shape} of {array.dtype}, but {num} "
-                f"tasks need shape {shape} of numbers.",
-                line,
-            )
-        if not np.isfinite(array).all():
-            raise BrokenContract(f"{family.name}'s {what} gives {name} that is not finite: {short(array)}.", line)
 
 
 def _same(a: Tasks, b: Tasks) -> bool:
@@ -186,7 +167,7 @@ def _task_sets(family: Family) -> None:
     except NacreError:
         return  # it has reasons to refuse these numbers; a run's own are drawn before it begins
     for split, num in (("train", 6), ("test", 4)):
-        _check_arrays(family, f"task_set ({split})", getattr(first, split), num, "task sets")
+        check_tasks(family, f"task_set ({split})", getattr(first, split), num, "task sets")
         if not _same(getattr(first, split), getattr(again, split)):
             raise BrokenContract(
                 f"{family.name}'s task_set gives other {split} tasks for the same task_seed; draw from that alone.",
@@ -289,8 +270,22 @@ def _relabelling(
     """Holds the rewards that the family says the first task's episodes earn in the other tasks against what they did
     earn in these, with the same seeds and actions."""
     as_arrays = jax.tree.map(jax.numpy.asarray, (played.transitions, same, tasks))
-    told = jax.vmap(family.rewards_under)(*as_arrays)
     real = others[-1]
+    try:
+        told = jax.vmap(family.rewards_under)(*as_arrays)
+    except Exception as error:
+        refused = failure(family.name, "rewards_under", error)
+        faults[refused.line if isinstance(refused, BrokenContract) else "exceptions"] = str(refused)
+        return
+    pair: Any = told
+    shapes = [np.shape(one)[1:] for one in pair] if isinstance(pair, tuple | list) else np.shape(pair)[1:]
+    if shapes != [real.shape[1:]] * 2:
+        faults["relabelling"] = str(BrokenContract(
+            f"{family.name}'s rewards_under must give a pair (reward, training reward), each of shape "
+            f"{real.shape[1:]} for as many transitions, but gives shapes {shapes}.",
+            "relabelling",
+        ))  # fmt: skip
+        return
     for name, rewards, earned in zip(("reward", "training reward"), told, others[1:3], strict=True):
         gap = np.abs(np.where(real, np.asarray(rewards), 0.0) - earned)
         if not (gap <= 1e-3 * (1.0 + np.abs(earned))).all():

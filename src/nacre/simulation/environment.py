@@ -17,12 +17,26 @@ import gymnasium
 import numpy as np
 
 from nacre.errors import NacreError
-from nacre.families.blame import check_finite, undeclared_end
+from nacre.families.blame import check_finite, short, undeclared_end
 from nacre.families.catalog import make_family
 from nacre.families.family import Family
 from nacre.simulation.lanes import make_drawn_lane
 from nacre.simulation.look import Look
 from nacre.types import Tasks
+
+
+def checked_actions(actions: Any, space: gymnasium.Space[Any]) -> np.ndarray:
+    """The actions as float32. Raises NacreError for another shape than the space's, which would be broadcast, and for
+    what is no finite number."""
+    try:
+        array = np.asarray(actions, np.float32)
+    except (TypeError, ValueError) as error:
+        raise NacreError(f"the action must be {space.shape} numbers in [-1, 1], but is {short(actions)}.") from error
+    if array.shape != space.shape:
+        raise NacreError(f"the action has shape {array.shape}, but must have {space.shape}, as action_space says.")
+    if not np.isfinite(array).all():
+        raise NacreError(f"the action has a number that is not finite: {short(array)}.")
+    return array
 
 
 class TaskEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
@@ -73,7 +87,7 @@ class TaskEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         """One control step; actions are clipped to [-1, 1]. Where the physics diverged, the episode is cut off."""
         if self._task is None:
             raise gymnasium.error.ResetNeeded("call reset before the first step")
-        result = self._lane.step(np.asarray(action, np.float32)[None], self._task)
+        result = self._lane.step(checked_actions(action, self.action_space)[None], self._task)
         if self.render_mode == "human":
             self.render()
         info: dict[str, Any] = {"task": self.task, "training_reward": 0.0}

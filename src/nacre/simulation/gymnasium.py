@@ -168,7 +168,7 @@ class DrawnEnvironment:
         # Made now, so that what is wrong with it is told now; with any task, where it cannot be made without.
         any_task = family.sample_tasks(np.random.default_rng(0), 1) if family.remake_for_task else {}
         env = self._environments.env(0, task_of_lane(any_task, 0))
-        self.frames_per_second = round(env.metadata.get("render_fps") or FRAMES_PER_SECOND)
+        self.frames_per_second = float(env.metadata.get("render_fps") or FRAMES_PER_SECOND)
         if render_mode is not None and hasattr(env.unwrapped, "mujoco_renderer"):
             prepare_mujoco_rendering(render_mode)
 

@@ -49,7 +49,7 @@ class Lanes(Protocol):
 class DrawnLane(Lanes, Protocol):
     """One lane in this process, which can be drawn."""
 
-    frames_per_second: int
+    frames_per_second: float
     """Control steps of the robot's second."""
 
     look: Look

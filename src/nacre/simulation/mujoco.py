@@ -161,7 +161,7 @@ class MujocoLanes:
             name = self.model.actuator(int(np.argmin(low < high))).name
             raise NacreError(f"the actuator '{name}' of {family.name}'s robot has no ctrlrange; give it one.")
         self._ctrl_middle, self._ctrl_half = (high + low) / 2, (high - low) / 2
-        self.frames_per_second = round(1 / (self.model.opt.timestep * family.frame_skip))
+        self.frames_per_second = round(1 / (self.model.opt.timestep * family.frame_skip), 3)
         self.look = Look()
         self._picture: MujocoPicture | None = None
         self._shortest = (family.frame_skip - 0.5) * self.model.opt.timestep

@@ -135,7 +135,7 @@ class _Frames:
         from nacre.families.load_mujoco import mujoco
 
         self._mujoco, self._model, self._closed = mujoco, model, False
-        library = importlib.import_module(f"mujoco.{os.environ.get('MUJOCO_GL', 'glfw')}")
+        library = importlib.import_module(f"mujoco.{opengl_library()}")
         self._context = library.GLContext(look.width, look.height)
         self._context.make_current()
         extent = model.vis.global_
@@ -191,6 +191,12 @@ class _Frames:
         self._scene.ngeom += 1
 
 
+def opengl_library() -> str:
+    """The module of MuJoCo that MUJOCO_GL names, read as MuJoCo reads it."""
+    named = os.environ.get("MUJOCO_GL", "").strip().lower()
+    return "glfw" if named in ("", "enable", "enabled", "on", "true", "1", "glx") else named
+
+
 def prepare_mujoco_rendering(mode: str) -> None:
     """Where no window can be opened, sets MUJOCO_GL to egl or osmesa, unless it is set.
 
@@ -203,8 +209,9 @@ def prepare_mujoco_rendering(mode: str) -> None:
         return
     if not display and sys.platform == "linux":
         only_osmesa = find_library("OSMesa") and not find_library("EGL")
-        os.environ.setdefault("MUJOCO_GL", "osmesa" if only_osmesa else "egl")
-    library = os.environ.get("MUJOCO_GL", "glfw")
+        if not os.environ.get("MUJOCO_GL", "").strip():
+            os.environ["MUJOCO_GL"] = "osmesa" if only_osmesa else "egl"
+    library = opengl_library()
     try:
         if library == "glfw" and not display:
             raise RuntimeError("there is no display")

@@ -21,6 +21,7 @@ from nacre.errors import NacreError
 from nacre.families.blame import check_finite, undeclared_end
 from nacre.families.catalog import make_family
 from nacre.families.family import Family, take
+from nacre.simulation.environment import checked_actions
 from nacre.simulation.lanes import make_lanes
 from nacre.types import Tasks
 
@@ -42,11 +43,14 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarra
     ):  # fmt: skip
         """`task`: as `TaskEnvironment`'s, for all robots or one each; without it every reset draws tasks.
 
-        `max_episode_steps` None: the family's horizon. Raises NacreError for a task that is none of the family's.
+        `max_episode_steps` None: the family's horizon; -1: no limit, as in gymnasium.make. Raises NacreError for a task
+        that is none of the family's.
         """
         self.family = make_family(family, **options) if isinstance(family, str) else family
         if num_envs < 1:
             raise NacreError(f"num_envs is {num_envs}, but must be at least 1.")
+        if max_episode_steps is not None and max_episode_steps < 1 and max_episode_steps != -1:
+            raise NacreError(f"max_episode_steps is {max_episode_steps}, but must be at least 1, or -1 for no limit.")
         if render_mode is not None:
             raise NacreError("a vector environment is not rendered; leave render_mode out, or use gymnasium.make.")
         self.num_envs = num_envs
@@ -92,21 +96,20 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarra
         """One control step of every environment, or a reset (reward 0) where the step before ended an episode."""
         if not self._task:
             raise gymnasium.error.ResetNeeded("call reset before the first step")
-        actions = np.asarray(actions, np.float32)
-        if actions.shape != self.action_space.shape:
-            raise NacreError(f"actions have shape {actions.shape}, but must have {self.action_space.shape}.")
+        actions = checked_actions(actions, self.action_space)
         goes = ~self._ended
         reward, training_reward = np.zeros((2, self.num_envs))
-        terminated, truncated, success = np.zeros((3, self.num_envs), bool)
+        terminated, truncated, success, diverged = np.zeros((4, self.num_envs), bool)
         reports_success = False
         if goes.any():
             result = self._lanes.step(actions, self._task, None if goes.all() else np.flatnonzero(goes))
             self._num_steps += 1
-            truncated[goes] = self._num_steps[goes] >= self._max_steps
+            truncated[goes] = (self._num_steps[goes] >= self._max_steps) & (self._max_steps > 0)
             took = goes
             if result.diverged is not None:  # there is no successor: the last observation stands for it
-                took = goes & ~result.diverged
-                truncated |= goes & result.diverged
+                diverged = goes & result.diverged
+                took = goes & ~diverged
+                truncated |= diverged
             self._obs[took], reward[took] = result.obs[took], result.reward[took]
             training_reward[took], terminated[took] = result.training_reward[took], result.terminated[took]
             self._check(took, reward, training_reward, terminated)
@@ -117,6 +120,8 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarra
         self._ended = terminated | truncated
         told = {"training_reward": training_reward} | ({"success": success} if reports_success else {})
         info = self._info() | told | {f"_{name}": goes for name in told}
+        if diverged.any():
+            info |= {"diverged": diverged, "_diverged": diverged}
         return self._obs.copy(), reward, terminated, truncated, info
 
     def _check(self, took: np.ndarray, reward: np.ndarray, training_reward: np.ndarray, terminated: np.ndarray) -> None:
