@@ -195,6 +195,26 @@ def test_what_is_not_on_equal_terms_is_said_and_not_paired(make_run: MakeRun):
     assert found.notices == ["the runs on point-robot differ in test tasks: their scores are not of equal trials."]
 
 
+def test_runs_of_nacre_reproduce_are_found_and_a_search_that_was_cut_off_is_told(
+    make_run: MakeRun, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+):
+    run_path = make_run("pearl", [0.0])
+    folder, deep = run_path.parent, run_path.parent / "reproduce/figure/short/point-robot/pearl"
+    deep.mkdir(parents=True)
+    run_path.rename(deep / "seed-0")
+    other = make_run("rl2", [0.0])
+    found = compare(folder)
+    assert len(found.rows) == 2 and found.notices == []
+    monkeypatch.setattr("nacre.runs.below.MAX_FOLDERS", 4)
+    (notice,) = compare(folder).notices
+    assert "ended after 4 folders" in notice
+    assert run("compare", str(folder)) == 0 and notice in capsys.readouterr().err
+    (other / "tasks.json").unlink()
+    monkeypatch.undo()
+    (notice,) = compare(folder).notices
+    assert notice.startswith(f"left out: the run at {other} is damaged") and "tasks.json" in notice
+
+
 def test_what_cannot_be_compared_is_left_out_with_a_notice(make_run: MakeRun, tmp_path: Path, capsys: Capture):
     good, twin, empty, damaged = (make_run("pearl", [0.0] * count, seed=seed) for count, seed in
                                   ((2, 0), (1, 0), (0, 1), (1, 2)))  # fmt: skip

@@ -8,7 +8,8 @@ import pytest
 
 import nacre
 from command_line import Capture, refusal
-from nacre.runs.below import runs_below
+from nacre.runs import below
+from nacre.runs.below import runs_below, runs_in
 
 
 def make_run(path: Path) -> Path:
@@ -24,7 +25,47 @@ def test_runs_are_found_in_order_and_not_inside_of_runs(tmp_path: Path) -> None:
     make_run(tmp_path / "b" / "seed-0" / "checkpoints" / "10")
     make_run(tmp_path / ".hidden" / "run")
     (tmp_path / "c").mkdir()
-    assert runs_below(tmp_path) == sorted(runs)
+    assert runs_below(tmp_path) == (sorted(runs), [])
+
+
+def test_runs_of_nacre_reproduce_half_runs_and_linked_runs_are_found(tmp_path: Path) -> None:
+    deep = make_run(tmp_path / "runs/reproduce/figure/short/family/line/seed-0")
+    half = tmp_path / "runs" / "half"
+    half.mkdir()
+    (half / "config.json").write_text("{}")
+    elsewhere = make_run(tmp_path / "disk" / "seed-0")
+    (tmp_path / "runs" / "linked").symlink_to(elsewhere)
+    (tmp_path / "runs" / "again").symlink_to(deep)  # is there by its own name
+    (tmp_path / "runs" / "loop").symlink_to(tmp_path / "runs")
+    (tmp_path / "runs" / "notes.txt").write_text("")
+    (tmp_path / "runs" / "file").symlink_to(tmp_path / "runs" / "notes.txt")
+    found = [half, tmp_path / "runs" / "linked", deep]
+    assert runs_below(tmp_path / "runs") == (found, [])
+    assert runs_in([half, tmp_path / "runs"]) == (found, [])
+
+
+def test_where_the_search_did_not_look_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path / "z" / "seed-0")
+    (tmp_path / "itself").symlink_to(tmp_path / "itself")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    runs, notices = runs_below(tmp_path)
+    assert runs == [run] and [note.split(" (")[0] for note in notices] == [
+        f"{tmp_path / name} was not searched for runs" for name in ("gone", "itself")
+    ]
+    (tmp_path / "itself").unlink()
+    (tmp_path / "gone").unlink()
+    for index in range(3):
+        (tmp_path / f"a-{index}" / "b").mkdir(parents=True)
+    monkeypatch.setattr(below, "MAX_FOLDERS", 6)
+    make_run(tmp_path / "z" / "deep" / "er")
+    runs, notices = runs_below(tmp_path)
+    assert runs == [] and len(notices) == 1 and "ended after 6 folders" in notices[0]
+    with pytest.raises(nacre.NacreError, match=r"nor below it .*ended after 6 folders"):
+        runs_in([tmp_path])
+    monkeypatch.setattr(below, "MAX_FOLDERS", 11)
+    make_run(tmp_path / "y")
+    with pytest.raises(nacre.NacreError, match="holds at least 2: "):
+        nacre.load(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from nacre.report.evaluated_runs import (
 )
 from nacre.report.normalised import Scale, scale_notices, scale_of, scores_on
 from nacre.report.statistics import Estimate, pooled_interquartile_mean, probability_of_improvement
-from nacre.runs.below import runs_in
+from nacre.runs.below import Below, runs_in
 
 UNEQUAL = 1.05
 """How many times as many steps one run may have taken as another before it is said."""
@@ -131,18 +131,18 @@ def compare(
 # Which runs
 
 
-def _read(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
-    """The evaluations of all runs that have some, and a notice for each of the others."""
-    read, notices = list[Run](), list[str]()
-    for path in paths:
+def _read(found: Below) -> tuple[list[Run], list[str]]:
+    """The evaluations of all runs that have some, and a notice for each of the others and for what was not searched."""
+    read, left_out = list[Run](), list[str]()
+    for path in found.runs:
         try:
             read.append(read_run(path))
         except NacreError as error:
-            notices.append(f"left out: {error}")
+            left_out.append(f"left out: {error}")
     if not read:
-        many = f"; none of the {len(paths)} runs can be compared" if len(paths) > 1 else ""
-        raise NacreError(notices[0].removeprefix("left out: ").rstrip(".") + f"{many}.")
-    return read, notices
+        many = f"; none of the {len(found.runs)} runs can be compared" if len(found.runs) > 1 else ""
+        raise NacreError(left_out[0].removeprefix("left out: ").rstrip(".") + f"{many}.")
+    return read, found.notices + left_out
 
 
 def _rows_of(whole: Families, at: int | None, notices: list[str]) -> Families:

@@ -3,58 +3,97 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from nacre.errors import NacreError
-from nacre.runs.files import reading
+from nacre.runs.files import reading, reason_of
 
-MAX_DEPTH = 5
 MAX_FOLDERS = 10_000
-"""Folders that are looked into at most."""
+"""Folders that are looked into at most, those nearest to the named one first."""
 LISTED = 10
+OF_A_RUN = ("config.json", "tasks.json")
+"""A folder with either is taken for a run: where the other is missing, opening the run says so."""
+
+
+class Below(NamedTuple):
+    """What a search found."""
+
+    runs: list[Path]
+    notices: list[str]  # where it did not look
 
 
 def check_no_folder_of_runs(path: Path) -> None:
     """Raises NacreError, with the names of the runs, where `path` is no run but holds some."""
-    if (path / "config.json").exists() or (path / "tasks.json").exists():
+    if _is_run(path):
         return
-    runs = runs_below(path)
+    runs, notices = runs_below(path)
     if runs:
+        least = "at least " * bool(notices)
         more = f" and {len(runs) - LISTED} more" * (len(runs) > LISTED)
         raise NacreError(
-            f"{path} is no run, but holds {len(runs)}: {', '.join(str(run) for run in runs[:LISTED])}{more}; name one."
+            f"{path} is no run, but holds {least}{len(runs)}: {', '.join(map(str, runs[:LISTED]))}{more}; name one."
             if len(runs) > 1
-            else f"{path} is no run, but holds one; name it: {runs[0]}."
+            else f"{path} is no run, but holds {least}one; name it: {runs[0]}."
         )
 
 
-def runs_in(places: Sequence[Path]) -> list[Path]:
+def runs_in(places: Sequence[Path]) -> Below:
     """The run directories among these places and below them, each once, in the order of the places.
 
     Raises NacreError for a place that is neither a run nor a folder with runs in it.
     """
-    found: dict[Path, Path] = {}
+    found, told = dict[Path, Path](), list[str]()
     for place in places:
-        with reading(place):
-            is_run = (place / "config.json").exists() or (place / "tasks.json").exists()
-        runs = [place] if is_run else runs_below(place)
+        runs, notices = Below([place], []) if _is_run(place) else runs_below(place)
         if not runs:
-            raise NacreError(f"there is no run at {place} nor below it; check the path, or start one by 'nacre train'.")
+            why = f" ({notices[0].rstrip('.')})" if notices and place.is_dir() else ""
+            raise NacreError(
+                f"there is no run at {place} nor below it{why}; check the path, or start one by 'nacre train'."
+            )
+        told += notices
         for run in runs:
             found.setdefault(run.resolve(), run)
-    return list(found.values())
+    return Below(list(found.values()), told)
 
 
-def runs_below(folder: Path) -> list[Path]:
-    """The run directories below a folder, in alphabetical order; not those inside a run."""
-    found = []
-    for place, folders, files in islice(os.walk(folder), MAX_FOLDERS):
-        if {"config.json", "tasks.json"} <= set(files):
-            found.append(Path(place))
-            folders.clear()
-        elif len(Path(place).relative_to(folder).parts) >= MAX_DEPTH:
-            folders.clear()
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-    return sorted(found)
+def runs_below(folder: Path) -> Below:
+    """The run directories below a folder, in alphabetical order; not those inside a run.
+
+    Links are followed, after everything else, and each folder is looked into once, by whatever names it has.
+    """
+    runs, notices, seen = list[Path](), list[str](), set[Path]()
+    waiting, links = deque([folder]), deque[Path]()
+    while waiting or links:
+        place = waiting.popleft() if waiting else links.popleft()
+        if len(seen) >= MAX_FOLDERS:
+            notices.append(
+                f"the search for runs below {folder} ended after {MAX_FOLDERS:,} folders; name folders nearer to the "
+                "runs to see all of them."
+            )
+            break
+        try:
+            real = place.resolve()
+            if real in seen:
+                continue
+            with os.scandir(place) as listed:
+                entries = sorted(listed, key=lambda entry: entry.name)
+            if any(entry.name in OF_A_RUN for entry in entries):
+                runs.append(place)
+            else:
+                shown = [entry for entry in entries if not entry.name.startswith(".")]
+                links.extend(place / entry.name for entry in shown if entry.is_symlink())
+                waiting.extend(place / entry.name for entry in shown if not entry.is_symlink() and entry.is_dir())
+            seen.add(real)
+        except NotADirectoryError:  # a link to a file
+            continue
+        except (OSError, RuntimeError) as error:  # also a link to nothing, or to itself
+            notices.append(f"{place} was not searched for runs ({reason_of(error)}).")
+    return Below(sorted(runs), notices)
+
+
+def _is_run(place: Path) -> bool:
+    with reading(place):
+        return any((place / name).exists() for name in OF_A_RUN)
