@@ -21,6 +21,7 @@ class Hub(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answers)
         self.files: dict[str, dict[str, bytes]] = {}
+        self.private: dict[str, bool] = {}
         self.asked: list[str] = []
 
     @property
@@ -41,6 +42,7 @@ class Answers(BaseHTTPRequestHandler):
             asked = json.loads(body)
             name = "/".join(filter(None, [asked.get("organization"), asked["name"]]))
             self.server.files.setdefault(name, {})
+            self.server.private.setdefault(name, asked.get("visibility") == "private" or bool(asked.get("private")))
             self.answer({"url": f"{self.server.url}/{name}", "id": name})
         elif path == "/api/validate-yaml":
             self.answer({"errors": [], "warnings": []})
@@ -76,7 +78,9 @@ class Answers(BaseHTTPRequestHandler):
                              for file, data in there.items()])  # fmt: skip
             else:
                 files = [{"rfilename": file} for file in there]
-                self.answer({"id": name, "sha": SHA, "private": True, "siblings": files, "tags": []})
+                self.answer(
+                    {"id": name, "sha": SHA, "private": self.server.private[name], "siblings": files, "tags": []}
+                )
         else:
             self.file()
 

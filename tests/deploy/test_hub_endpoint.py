@@ -47,3 +47,17 @@ def test_a_run_goes_to_the_hub_and_comes_back(smoke_run: Callable[[str], Path], 
     assert "checkpoints/1/old" not in endpoint.files["somebody/agent"]
     with pytest.raises(nacre.NacreError, match="hf://somebody/else cannot be fetched"):
         nacre.load("hf://somebody/else")
+
+
+def test_a_private_push_reaches_no_public_repository(smoke_run: Callable[[str], Path], endpoint: Hub):
+    run = smoke_run("point-robot")
+    nacre.push(run, "hf://somebody/open")
+    before = dict(endpoint.files["somebody/open"])
+    assert endpoint.private == {"somebody/open": False}
+    endpoint.asked.clear()
+    with pytest.raises(nacre.NacreError, match="hf://somebody/open is public, so nothing was pushed there"):
+        nacre.push(run, "hf://somebody/open", private=True)
+    assert endpoint.files["somebody/open"] == before and not any("/commit/" in path for path in endpoint.asked)
+    for _ in range(2):
+        nacre.push(run, "hf://somebody/closed", private=True)
+    assert endpoint.private["somebody/closed"] and "config.json" in endpoint.files["somebody/closed"]

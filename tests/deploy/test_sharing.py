@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ class FakeHub(ModuleType):
     def __init__(self, folder: Path):
         super().__init__("huggingface_hub")
         self.folder, self.asked = folder, list[tuple[str, dict[str, Any]]]()
+        self.private: dict[str, bool] = {}
 
     def HfApi(self) -> FakeHub:
         return self
@@ -34,6 +35,10 @@ class FakeHub(ModuleType):
     def create_repo(self, **asked: Any) -> None:
         self.asked.append(("create", asked))
         (self.folder / asked["repo_id"]).mkdir(parents=True, exist_ok=asked["exist_ok"])
+        self.private.setdefault(asked["repo_id"], bool(asked["private"]))
+
+    def repo_info(self, repo_id: str) -> SimpleNamespace:
+        return SimpleNamespace(private=self.private[repo_id])
 
     def upload_folder(self, **asked: Any) -> None:
         self.asked.append(("upload", asked))
@@ -128,6 +133,17 @@ def test_the_hub_is_pushed_to_and_loaded_from(smoke_run: Callable[[str], Path], 
         nacre.load("hf://somebody/else")
 
 
+def test_a_private_push_to_a_public_repository_is_refused_before_the_upload(
+    smoke_run: Callable[[str], Path], hub: FakeHub, capsys: Capture
+):
+    line = ("push", str(smoke_run("point-robot")), "--to", "hf://somebody/agent")
+    output(capsys, *line)
+    assert hub.asked[0][1]["private"] is None  # an organisation's default holds
+    hub.asked.clear()
+    assert "hf://somebody/agent is public, so nothing was pushed" in refusal(capsys, *line, "--private")
+    assert [what for what, _ in hub.asked] == ["create"]
+
+
 def test_what_cannot_be_pushed_is_refused(
     smoke_run: Callable[[str], Path], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ):
@@ -137,6 +153,8 @@ def test_what_cannot_be_pushed_is_refused(
     assert "needs a place" in refusal(capsys, "push", run)
     assert "leave '@v1' out" in refusal(capsys, "push", run, "--to", "hf://somebody/agent@v1")
     assert "no place on the Hub" in refusal(capsys, "push", run, "--to", "hf://agent")
+    assert "leave out --overwrite" in refusal(capsys, "push", run, "--to", "hf://somebody/agent", "--overwrite")
+    assert "leave out --private" in refusal(capsys, "push", run, "--to", str(tmp_path / "x"), "--private")
     assert "there is no picture" in refusal(capsys, "push", run, "--to", "x", "--picture", "no.png")
     (tmp_path / "mine").mkdir()
     assert "leaves it alone" in refusal(capsys, "push", run, "--to", str(tmp_path / "mine"), "--overwrite")

@@ -28,9 +28,9 @@ class Command:
     licence: str | None = None
     """Writes this licence of the agent into the model card, such as MIT or CC-BY-4.0."""
     private: bool = False
-    """Makes a new repository on the Hub private."""
+    """Makes a new repository on the Hub private, and pushes to no public one."""
     overwrite: bool = False
-    """Replaces the folder of an earlier push. On the Hub, a push is always a new commit."""
+    """Replaces the folder of an earlier push. On the Hub, a push is always a new commit, without this flag."""
 
 
 def run(args: list[str], started: float) -> None:

@@ -34,10 +34,16 @@ def push(
 
     It is a run directory with one checkpoint, without optimisers and replay (`whole`: with both, to train on), the
     tables, and a model card, README.md. `picture` goes into the card: trials.png of the run directory unless given.
-    `licence`: of the agent, such as MIT. `private`: a repository on the Hub that nobody else sees, where it is new.
-    `overwrite`: a folder that was pushed to before is replaced; on the Hub each push is a commit. Raises NacreError.
+    `licence`: of the agent, such as MIT. `private`: a repository on the Hub that nobody else sees; one that is there
+    already and is public is refused. `overwrite`: a folder that was pushed to before is replaced; on the Hub each push
+    is a commit. Raises NacreError.
     """
-    source, place = RunDirectory(Path(run)), str(to)
+    place = str(to)
+    if private and not place.startswith(HUB):
+        raise NacreError(f"{shown(place)} is a folder, which --private does not protect; leave out --private.")
+    if overwrite and place.startswith(HUB):
+        raise NacreError("--overwrite has no effect on the Hub, where each push is a commit; leave out --overwrite.")
+    source = RunDirectory(Path(run))
     chosen = picture if picture is not None else source.path / PICTURE
     drawn = Path(chosen) if picture is not None or Path(chosen).is_file() else None
     if drawn is not None and not drawn.is_file():
@@ -130,11 +136,19 @@ def _to_hub(
         write_shared(run, draft, place, checkpoint, whole, picture, licence)
         try:
             api = hub.HfApi()
-            api.create_repo(repo_id=repository, private=private, exist_ok=True)
+            # Without --private a new one is what its owner's settings say; one that is there stays as it is.
+            api.create_repo(repo_id=repository, private=private or None, exist_ok=True)
+            if private and not api.repo_info(repository).private:
+                raise NacreError(
+                    f"{place} is public, so nothing was pushed there; make it private on the Hub, choose another name, "
+                    "or leave out --private."
+                )
             api.upload_folder(
                 repo_id=repository, folder_path=str(draft), commit_message=f"nacre push {run.path.name}",
                 delete_patterns=["checkpoints/*", *tables.TABLES, "trials.*"],
             )  # fmt: skip
+        except NacreError:
+            raise
         except Exception as error:
             raise NacreError(
                 f"{place} cannot be pushed to ({reason_of(error)}); check the name, the network, and 'hf auth login'."
