@@ -333,3 +333,12 @@ def test_nacres_own_names_are_taken():
 
     with pytest.raises(NacreError, match="choose another name"):
         register_family(Impostor)
+
+
+@pytest.mark.parametrize("name", ["Cheetah-vel", "cheetah-Vel", "ml-1", "Balls"])
+def test_a_name_whose_id_in_gymnasium_is_another_familys_is_refused(name: str):
+    known, before = set(FAMILIES), gymnasium.spec("nacre/CheetahVel-v0").kwargs
+    with pytest.raises(NacreError, match=f"'{name}' would be nacre/.* in Gymnasium, as the family .* is; choose"):
+        register_family(type("Other", (Balls,), {"name": name}))
+    assert set(FAMILIES) == known and gymnasium.spec("nacre/CheetahVel-v0").kwargs == before
+    register_family(Balls)  # anew, by its own name

@@ -67,6 +67,12 @@ def register_family(family: type[Family], module: str | None = None) -> type[Fam
         raise NacreError(f"'{family.name}' is a family of nacre's own; choose another name.")
     if not re.fullmatch(r"\w+(-\w+)*", family.name):
         raise NacreError(f"'{family.name}' is no name for a family; write letters and digits, with hyphens between.")
+    own_id = gymnasium_ids.environment_id(family.name)
+    for other in OPTIONAL | FAMILIES:
+        if other != family.name and gymnasium_ids.environment_id(other) == own_id:
+            raise NacreError(
+                f"'{family.name}' would be {own_id} in Gymnasium, as the family {other} is; choose another name."
+            )
     FAMILIES[family.name] = family
     _registered_by[family.name] = module or plugins.caller_module()
     if gymnasium_ids.is_imported():
