@@ -41,6 +41,12 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeExecutor:
     return executor
 
 
+def test_a_time_limit_that_is_none_is_refused_before_the_sweep_has_a_folder(tmp_path: Path):
+    with pytest.raises(nacre.NacreError, match="the time limit is 0 minutes"):
+        nacre.sweep(SWEEP, out=tmp_path / "sweep", time_limit=0)
+    assert not (tmp_path / "sweep").exists()
+
+
 def test_the_command_of_a_job_is_the_run_that_was_planned(untrained: list[Any], tmp_path: Path):
     fields = {"kl_weight": 1e-05, "latent_dim": 3, "use_next_obs_in_context": True, "precision": "bfloat16"}
     spec = {"algorithm": "pearl", "family": "sparse-point-robot", "preset": "smoke", "seeds": [4], "fields": fields}

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from command_line import Capture, refusal
 from fake_executor import DONE, KILLED, CommandsHere
 from nacre.algorithms.registry import ALGORITHMS
 from nacre.cli import main as cli
@@ -166,6 +167,17 @@ def test_runs_of_a_figure_are_trained_side_by_side(
     assert [started[:2] for started in executor.started] == [["resume", "seed-1"]]
     assert all(run.is_done() for run in runs)
     assert picture.with_suffix(".md").read_text().count("| 2 |") == 2  # seeds of each line
+
+
+@pytest.mark.parametrize("flags", [[], ["--jobs", "1"]], ids=" ".join)
+@pytest.mark.parametrize("figure", ["deterministic", "offline"])
+def test_a_time_limit_that_is_none_is_refused_before_anything_is_done(
+    figure: str, flags: list[str], tmp_path: Path, capsys: Capture
+):
+    arguments = ["reproduce", figure, "--scale", "smoke", "--seeds", "0", "--out", str(tmp_path / "out"), *flags]
+    for limit in ("0", "-5", "inf"):
+        assert "minutes, but must be above 0; change" in refusal(capsys, *arguments, f"--time-limit={limit}")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("figure", PAPER_FIGURES)

@@ -11,6 +11,7 @@ from nacre.errors import FailedError, NacreError, unknown
 from nacre.report.offline_figures import OFFLINE_FIGURES
 from nacre.report.paper_figures import PAPER_FIGURES
 from nacre.report.steps import Step, minutes_left
+from nacre.runs.stopping import StopRequest
 from nacre.sweeps.engine import Finished, run_jobs
 from nacre.sweeps.local import LocalExecutor
 from nacre.sweeps.source import Listed
@@ -57,6 +58,7 @@ def run(
     and the figure is drawn when they have ended. Returns None when all steps are done; else what stopped them: the same
     call resumes. Raises NacreError where a run failed.
     """
+    StopRequest(time_limit)  # refused before anything is done
     executor = None if jobs is None else LocalExecutor(jobs)
     deadline = None if time_limit is None else time.monotonic() + 60 * time_limit
     steps = planned(figure, scale, seeds, out)

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from nacre.errors import NacreError, unknown
 from nacre.runs.files import locked, writing
+from nacre.runs.stopping import StopRequest
 from nacre.sweeps.engine import Finished, run_jobs
 from nacre.sweeps.executor import Executor
 from nacre.sweeps.job import Job
@@ -70,6 +71,7 @@ def run_sweep(
     spec: Spec, machines: Machines, *, time_limit: float | None = None, only: range | None = None, wandb: bool = False
 ) -> Swept:
     """As `sweep`. `only`: the numbers of the jobs to do; `wandb`: log to Weights & Biases as well."""
+    StopRequest(time_limit)  # refused before a folder is made
     _check(machines)
     if spec.optuna is not None and only is not None:
         raise NacreError("the jobs of [optuna] follow from one another; leave out --only.")
