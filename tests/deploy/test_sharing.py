@@ -119,6 +119,28 @@ def test_a_card_says_what_was_scored_and_where_the_networks_came_from(tmp_path: 
     assert "1 test tasks, which are train tasks;" in (tmp_path / "third" / "README.md").read_text()
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_tables_of_a_copy_end_where_its_networks_do(whole: bool, tmp_path: Path):
+    """So that its score is that of the networks in it, as the card says."""
+    run = nacre.train(
+        "random", "point-robot", preset="smoke", checkpoint_minutes=0.0, seed=5, iterations=6, keep="best",
+        out=tmp_path / "run", on_iteration=lambda iteration: {"mine": 1.0},
+    )  # fmt: skip
+    best, latest = tmp_path / "best", tmp_path / "latest"
+    nacre.push(run.path, best, checkpoint="best", whole=whole)
+    nacre.push(run.path, latest, whole=whole)
+    scores = tables.scores_by_update(run.evaluations())
+    update = max(scores, key=lambda step: scores[step])
+    assert 0 < update == saved_at(best) < saved_at(run.path) == 6
+    assert score_of(best) == scores[update] != score_of(run.path)
+    assert f"| mean | {scores[update]:.4g} |" in (best / "README.md").read_text()
+    for name in (name for name in tables.TABLES if (run.path / name).exists()):
+        here, there = (tables.read(place / name)["grad_steps"] for place in (run.path, best))
+        assert here.max() == 6 and there.tolist() == here[here <= update].tolist()
+        assert (latest / name).read_bytes() == (run.path / name).read_bytes()
+        assert (best / "checkpoints" / str(update) / "tables" / name).read_bytes() == (best / name).read_bytes()
+
+
 def test_the_hub_is_pushed_to_and_loaded_from(smoke_run: Callable[[str], Path], hub: FakeHub):
     run = smoke_run("point-robot")
     assert nacre.push(run, "hf://somebody/agent", private=True) == "hf://somebody/agent"

@@ -77,6 +77,9 @@ def write_shared(
             shutil.copyfile(run.path / name, folder / name)
         if picture is not None:
             shutil.copyfile(picture, folder / f"trials{picture.suffix}")
+    for name in files[2:]:  # a table tells of no later networks than are there
+        if max(tables.read(run.path / name).get("grad_steps", ()), default=0) > grad_steps:
+            tables.cut_back(folder / name, grad_steps)
     copies = run.path / "checkpoints" / str(grad_steps)
     if whole:
         shutil.copytree(copies, folder / "checkpoints" / str(grad_steps))
