@@ -52,6 +52,24 @@ def test_a_tuple_is_the_same_from_python_the_command_line_and_config_json(tmp_pa
     assert cli.main(["check", "spans", "--span", "0.5", "2"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("line", "span", "counts"),
+    [
+        (["--span", "0.5", "2", "random", "spans"], (0.5, 2.0), (1, 2)),
+        (["random", "--span", "-0.5", "-.25", "spans"], (-0.5, -0.25), (1, 2)),
+        (["--counts", "3", "-4", "5", "--kind", "fast", "random", "--span", "0", "1", "spans"], (0, 1), (3, -4, 5)),
+    ],
+)
+def test_a_tuple_may_stand_before_the_names(
+    line: list[str], span: tuple[float, float], counts: tuple[int, ...], tmp_path: Path
+) -> None:
+    nacre.register_family(Spans)
+    assert cli.main(["train", *line, "--preset", "smoke", "--out", str(tmp_path / "run")]) == 0
+    options = json.loads((tmp_path / "run" / "config.json").read_text())["family_options"]
+    assert (tuple(options["span"]), tuple(options["counts"])) == (span, counts)
+    assert cli.main(["check", *(word for word in line if word != "random")]) == 0
+
+
 @pytest.mark.parametrize("value", [0.5, (0.5,), (0.5, 1, 2), (0.5, "a"), "ab", (0.5, np.nan), None], ids=repr)
 def test_what_is_no_such_tuple_is_refused(value: Any) -> None:
     nacre.register_family(Spans)

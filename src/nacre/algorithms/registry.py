@@ -134,6 +134,16 @@ def register_algorithm(name: str, algorithm: Algorithm) -> None:
     _registered_by[name] = plugins.caller_module()
 
 
+def loaded() -> list[Algorithm]:
+    """All algorithms but those of installed packages that nobody has asked for yet."""
+    return [*_BUILT_IN.values(), *_registered.values()]
+
+
+def load_offered() -> None:
+    """Loads the algorithms of installed packages, but for those that cannot be."""
+    plugins.load_all(ENTRY_POINTS, find_algorithm)
+
+
 def registered_by(name: str) -> str:
     """The module that registered an algorithm; '' for those that are found without."""
     return _registered_by.get(name, "")

@@ -7,9 +7,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from nacre.cli.parsing import Positional, parse, positionals, switches
+from nacre.cli.names import names_in
+from nacre.cli.parsing import Positional, parse
 from nacre.errors import NacreError
-from nacre.families.catalog import FAMILIES, find_family
+from nacre.families.catalog import find_family
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,7 @@ class Command:
 
 def run(args: list[str], started: float) -> None:
     """Carries out the command line `nacre check ARGS`."""
-    kinds: list[type[Any]] = [Command, *FAMILIES.values()]
-    names = positionals(args, set().union(*map(switches, kinds)))
+    names = names_in(args, [Command], algorithm=False)
     if not names:
         if {"--help", "-h"} & set(args):
             parse(Command, ["--help"], "nacre check")

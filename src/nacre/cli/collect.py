@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from nacre.cli.parsing import Positional, parse, positionals, refuse, switches
+from nacre.cli.names import names_in
+from nacre.cli.parsing import Positional, parse, refuse
 from nacre.errors import NacreError
-from nacre.families.catalog import FAMILIES, find_family
+from nacre.families.catalog import find_family
 from nacre.families.family import Family, num_tasks
 from nacre.runs.experiment import changes
 
@@ -326,8 +327,7 @@ def _list(args: list[str]) -> None:
 
 def _arguments(args: list[str]) -> type[Any]:
     """The command with a flag for every option of the family."""
-    kinds: list[type[Any]] = [Command, *FAMILIES.values()]
-    names = positionals(args, set().union(*map(switches, kinds)))
+    names = names_in(args, [Command], algorithm=False)
     if not names:
         if {"--help", "-h"} & set(args):
             parse(Command, ["--help"], "nacre collect")

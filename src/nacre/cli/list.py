@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from nacre.algorithms.protocol import Algorithm
-from nacre.algorithms.registry import ALGORITHMS
+from nacre.algorithms.registry import ALGORITHMS, find_algorithm
 from nacre.cli.parsing import Positional, parse
 from nacre.errors import NacreError, unknown
-from nacre.families.catalog import FAMILIES, OPTIONAL, find_family
+from nacre.families.catalog import family_names, find_family, is_known
 from nacre.families.family import Family
 from nacre.families.gymnasium_ids import environment_id
 from nacre.presets.settings import ANY_FAMILY
+from nacre.runs.files import notice
+
+Found = TypeVar("Found")
 
 WIDTH = 80
 """Characters of a line at most."""
@@ -36,8 +39,9 @@ def run(args: list[str], started: float) -> None:
     """Carries out the command line `nacre list ARGS`."""
     command = parse(Command, args, "nacre list")
     if command.name is None:
-        told = {"families": list(FAMILIES), "algorithms": list(ALGORITHMS), "presets": _presets()}
-        lines = _overview()
+        families, algorithms = _loaded(family_names(), find_family), _algorithms()
+        told = {"families": list(families), "algorithms": list(algorithms), "presets": _presets(algorithms)}
+        lines = _overview(families, algorithms)
     elif command.name in ALGORITHMS:
         told = _of_algorithm(command.name, ALGORITHMS[command.name])
         lines = _table(told)
@@ -51,26 +55,41 @@ def _find_family(name: str) -> type[Family]:
     try:
         return find_family(name)
     except NacreError:
-        if name in OPTIONAL:
+        if is_known(name):
             raise
-        raise unknown("family or algorithm", name, [*FAMILIES, *ALGORITHMS]) from None
+        raise unknown("family or algorithm", name, [*family_names(), *ALGORITHMS]) from None
 
 
-def _presets() -> list[str]:
-    return sorted({preset for algorithm in ALGORITHMS.values() for preset in algorithm.presets})
+def _loaded(names: Iterable[str], find: Callable[[str], Found]) -> dict[str, Found]:
+    """What these names stand for; a notice for each that an installed package offers and that cannot be loaded."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = find(name)
+        except NacreError as error:
+            notice(f"left out: {error}")
+    return found
 
 
-def _overview() -> Iterable[str]:
-    wide = max(map(len, FAMILIES))
+def _algorithms() -> dict[str, Algorithm]:
+    return _loaded(ALGORITHMS, find_algorithm)
+
+
+def _presets(algorithms: Mapping[str, Algorithm]) -> list[str]:
+    return sorted({preset for algorithm in algorithms.values() for preset in algorithm.presets})
+
+
+def _overview(families: Mapping[str, type[Family]], algorithms: Mapping[str, Algorithm]) -> Iterable[str]:
+    wide = max(map(len, families))
     yield f"{'family':<{wide}}  horizon  tasks"
-    for name, family in FAMILIES.items():
+    for name, family in families.items():
         tasks = family.task_range
         room = WIDTH - wide - 11
         yield f"{name:<{wide}}  {family.horizon:>7}  {tasks if len(tasks) <= room else tasks[: room - 3] + '...'}"
     yield ""
-    yield f"algorithms: {', '.join(name for name, one in ALGORITHMS.items() if not one.offline)}"
-    yield f"from logged data (--data): {', '.join(name for name, one in ALGORITHMS.items() if one.offline)}"
-    yield f"presets: {', '.join(_presets())}"
+    yield f"algorithms: {', '.join(name for name, one in algorithms.items() if not one.offline)}"
+    yield f"from logged data (--data): {', '.join(name for name, one in algorithms.items() if one.offline)}"
+    yield f"presets: {', '.join(_presets(algorithms))}"
     yield "'nacre list NAME' tells more about a family or an algorithm."
 
 
@@ -85,7 +104,7 @@ def _of_family(family: type[Family]) -> dict[str, Any]:
         "can_terminate": family.can_terminate,
         "options": {field.name: _default(field) for field in dataclasses.fields(family)},
         "gymnasium": environment_id(family.name),
-        "presets": {name: _presets_for(family.name, algorithm) for name, algorithm in ALGORITHMS.items()},
+        "presets": {name: _presets_for(family.name, algorithm) for name, algorithm in _algorithms().items()},
     }
 
 

@@ -7,7 +7,8 @@ import dataclasses
 import io
 import re
 import typing
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from nacre.errors import NacreError, other_word, shown, unknown
@@ -116,16 +117,41 @@ def _flag_fields(kind: type[Any]) -> Iterator[tuple[str, Any]]:
             yield name, hint
 
 
-def positionals(args: Sequence[str], without_value: set[str]) -> list[str]:
-    """The arguments that are neither flags nor values of flags, given the flags that take no value."""
+def values_of_flags(kinds: Iterable[type[Any]]) -> dict[str, int | None]:
+    """The flags of these command dataclasses that take not one value: how many, or None for all up to the next flag."""
+    found: dict[str, int | None] = {}
+    for kind in kinds:
+        found |= {f"--{name.replace('_', '-')}": _num_values(hint) for name, hint in _flag_fields(kind)}
+        found |= dict.fromkeys(switches(kind), 0)
+    return {name: number for name, number in found.items() if number != 1}
+
+
+def _num_values(hint: Any) -> int | None:
+    if typing.get_origin(hint) is not tuple:
+        return 1
+    parts = typing.get_args(hint)
+    numbers = [None if part is ... else _num_values(part) for part in parts]
+    return None if None in numbers else sum(number for number in numbers if number is not None)
+
+
+def positionals(args: Sequence[str], num_values: Mapping[str, int | None]) -> list[str]:
+    """The arguments that are neither flags nor values of flags; `num_values`: of flags that take not one value."""
     found: list[str] = []
-    rest = iter(args)
-    for arg in rest:
-        if not arg.startswith("-"):
+    rest = deque(args)
+    while rest:
+        arg = rest.popleft()
+        if not _is_flag(arg):
             found.append(arg)
-        elif "=" not in arg and arg.replace("_", "-") not in without_value:
-            next(rest, None)
+        elif "=" not in arg:
+            number = num_values.get(arg.replace("_", "-"), 1)
+            while rest and (not _is_flag(rest[0]) if number is None else number > 0):
+                rest.popleft()
+                number = None if number is None else number - 1
     return found
+
+
+def _is_flag(arg: str) -> bool:
+    return arg.startswith("-") and not re.match(r"-\.?\d", arg)
 
 
 def value_of(name: str, args: Sequence[str]) -> str | None:

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from nacre.algorithms.registry import ALGORITHMS
-from nacre.cli.parsing import Positional, parse, parse_seeds, positionals, switches, value_of, without
+from nacre.cli.names import names_in
+from nacre.cli.parsing import Positional, parse, parse_seeds, value_of, without
 from nacre.errors import NacreError
-from nacre.families.catalog import FAMILIES
 from nacre.runs.experiment import Experiment, RunOptions, from_preset, resolve
 
 
@@ -127,10 +126,7 @@ def _how_long(experiments: Sequence[Experiment]) -> str:
 def _arguments(args: list[str]) -> type[Any]:
     """The command with a flag for every field of the configuration. Algorithm, family and preset decide which there are
     and what they start from."""
-    names = list(args[:2])
-    if any(name.startswith("-") for name in names):  # flags first: which of all have values that are no names?
-        kinds = [Command, RunOptions, *FAMILIES.values(), *(algorithm.settings for algorithm in ALGORITHMS.values())]
-        names = positionals(args, set().union(*map(switches, kinds)))
+    names = names_in(args, [Command, RunOptions], algorithm=True)
     if len(names) < 2:
         if {"--help", "-h"} & set(args):
             parse(Command, ["--help"], "nacre train")

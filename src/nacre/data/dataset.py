@@ -29,7 +29,7 @@ from nacre.data.table import Rows, Table, save
 from nacre.data.verification import verify
 from nacre.errors import NacreError, shown, unknown
 from nacre.families import plugins
-from nacre.families.catalog import FAMILIES, OPTIONAL, make_family, registered_by
+from nacre.families.catalog import is_known, make_family, registered_by
 from nacre.families.family import Family, num_tasks, task_text
 from nacre.families.gymnasium_ids import environment_id
 from nacre.learning.offline import Logs
@@ -347,7 +347,7 @@ def _versions() -> dict[str, str]:
 def _from_metadata(path: Path, metadata: dict[str, Any], told: dict[str, Any]) -> DataSet:
     if told["schema"] > SCHEMA:
         raise NacreError(f"{path} was written by a newer nacre ({told['versions'].get('nacre')}); install that.")
-    if told["family"] not in FAMILIES and told["family"] not in OPTIONAL:
+    if not is_known(told["family"]):
         for module in told.get("plugins", []):
             plugins.import_plugin(str(module))
     tasks = {

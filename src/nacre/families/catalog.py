@@ -54,9 +54,26 @@ _registered_by: dict[str, str] = {}  # name -> the module that registered it
 
 
 def register_environments() -> None:
-    """Makes all families known to Gymnasium."""
+    """Makes all families known to Gymnasium; those of installed packages are not loaded for that."""
     for family in (OPTIONAL | FAMILIES).values():
         gymnasium_ids.register(family)
+    for name in plugins.entry_points(ENTRY_POINTS):
+        gymnasium_ids.register_unseen(name)
+
+
+def family_names() -> list[str]:
+    """The names of all families, those that installed packages offer included, which are not loaded for that."""
+    return list(dict.fromkeys([*FAMILIES, *plugins.entry_points(ENTRY_POINTS)]))
+
+
+def is_known(name: str) -> bool:
+    """Whether there is a family of this name, perhaps in an installed package, or one that needs an extra."""
+    return name in FAMILIES or name in OPTIONAL or name in plugins.entry_points(ENTRY_POINTS)
+
+
+def load_offered() -> None:
+    """Loads the families of installed packages into FAMILIES, but for those that cannot be."""
+    plugins.load_all(ENTRY_POINTS, find_family)
 
 
 def register_family(family: type[Family], module: str | None = None) -> type[Family]:
@@ -107,7 +124,7 @@ def find_family(name: str) -> type[Family]:
     if name not in FAMILIES:
         offered = plugins.load_entry_point(ENTRY_POINTS, name)
         if offered is None:
-            raise unknown("family", name, FAMILIES)
+            raise unknown("family", name, family_names())
         if not (isinstance(offered, type) and issubclass(offered, Family) and offered.name == name):
             raise NacreError(f"the entry point '{name}' in {ENTRY_POINTS} must be a class of a family with that name.")
         register_family(offered)

@@ -33,6 +33,17 @@ def register(family: type[Family]) -> None:
     )  # fmt: skip
 
 
+def register_unseen(name: str) -> None:
+    """Makes a family known to Gymnasium that nobody has loaded yet: gymnasium.make loads it."""
+    import gymnasium
+
+    if environment_id(name) not in gymnasium.registry:
+        gymnasium.register(
+            environment_id(name), entry_point="nacre.simulation.environment:make_unseen",
+            vector_entry_point="nacre.simulation.vector_environment:TaskVectorEnv", kwargs={"family": name},
+        )  # fmt: skip
+
+
 def is_imported() -> bool:
     """Whether Gymnasium is, to its last line."""
     return hasattr(sys.modules.get("gymnasium"), "make_vec")

@@ -6,7 +6,8 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from nacre.errors import NacreError
@@ -46,6 +47,14 @@ def entry_points(group: str) -> dict[str, EntryPoint]:
     from importlib import metadata  # slow to import
 
     return {point.name: point for point in metadata.entry_points(group=group)}
+
+
+def load_all(group: str, find: Callable[[str], Any]) -> None:
+    """Calls `find` with all names that installed packages offer in a group. What cannot be loaded is passed over: who
+    asks for it by its name is told."""
+    for name in entry_points(group):
+        with suppress(NacreError):
+            find(name)
 
 
 def load_entry_point(group: str, name: str) -> Any:

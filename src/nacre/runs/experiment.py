@@ -15,7 +15,7 @@ from nacre.algorithms.registry import ALGORITHMS, find_algorithm, registered_by
 from nacre.errors import NacreError, unknown
 from nacre.families import plugins
 from nacre.families.blame import failure
-from nacre.families.catalog import FAMILIES, OPTIONAL, find_family, make_family
+from nacre.families.catalog import find_family, is_known, make_family
 from nacre.families.catalog import registered_by as family_by
 from nacre.families.family import Family, TaskSet, num_tasks
 from nacre.families.options import check_option_types, checked_option, field_types
@@ -287,10 +287,10 @@ def from_json(text: str) -> Experiment:
     """The experiment of a config.json. A field that came later takes its default, which therefore means "as before"."""
     data = json.loads(text)
     family = data["family"]
-    if data["algorithm"] not in ALGORITHMS or (family not in FAMILIES and family not in OPTIONAL):
+    if data["algorithm"] not in ALGORITHMS or not is_known(family):
         for module in data.get("plugins", []):
             plugins.import_plugin(str(module))
-    if family not in FAMILIES and family not in OPTIONAL:
+    if not is_known(family):
         raise NacreError(
             f"it is on the family '{family}', which is not known here; name the module that registers it by --plugin."
         )

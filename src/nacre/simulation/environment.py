@@ -125,3 +125,9 @@ class TaskEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def _parsed(self, task: str) -> Tasks:
         return self.family.parse_task(task, allow_ood=self._allow_ood)
+
+
+def make_unseen(family: str, **arguments: Any) -> gymnasium.Env[np.ndarray, np.ndarray]:
+    """The environment of a family that was known by its name alone; so its time limit is in here, not in its spec."""
+    env = TaskEnvironment(family, **arguments)
+    return gymnasium.wrappers.TimeLimit(env, env.family.horizon)
