@@ -16,6 +16,7 @@ import numpy as np
 
 from nacre.benchmark import sizes
 from nacre.benchmark.result import Result
+from nacre.errors import FailedError, shown
 
 _NUMPY = """
 import json, os, sys, time
@@ -94,7 +95,8 @@ def timed(folder: Path, runtime: str) -> Result:
         return _of_c(folder)
     started = time.time()
     program = {"numpy": _NUMPY, "onnx": _ONNX}[runtime]
-    ready, early, late, *peak = json.loads(_told([sys.executable, "-c", program], folder))
+    told = _told([sys.executable, "-c", program], folder, "check the installations of NumPy and ONNX Runtime")
+    ready, early, late, *peak = json.loads(told)
     figures = {f"{runtime}_{name}": value for name, value in percentiles(np.array(early), np.array(late)).items()}
     if runtime == "numpy":
         figures["numpy_start_seconds"] = ready - started
@@ -106,17 +108,30 @@ def timed(folder: Path, runtime: str) -> Result:
 def _of_c(folder: Path) -> Result:
     """Of policy_test.c, compiled for this machine."""
     compiler = ["cc", "-std=c99", "-O3", "-march=native", "policy_test.c", "-o", "policy_test", "-lm"]
-    subprocess.run(compiler, cwd=folder, check=True)
-    told = _told(["./policy_test", "weights.bin"], folder)
+    repair = "repair the compiler, or take cc out of PATH, and C is left out"
+    _output(compiler, folder, repair)
+    told = _told(["./policy_test", "weights.bin"], folder, repair)
     figures = re.findall(r"([0-9.]+) us", told)
     names = ("p50", "p99", "p50_long_context", "p99_long_context")
     return {f"c_microseconds_{name}": float(value) for name, value in zip(names, figures, strict=True)}
 
 
-def _told(command: list[str], folder: Path) -> str:
+def _told(command: list[str], folder: Path, then: str) -> str:
     """What a command prints, in this folder, with one thread."""
     threads = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "OMP", "MKL")}
-    whole = [*command, str(sizes.ACTING_STEPS), str(sizes.LONG_CONTEXT)]
-    return subprocess.run(
-        whole, cwd=folder, env=os.environ | threads, stdout=subprocess.PIPE, text=True, check=True
-    ).stdout
+    return _output([*command, str(sizes.ACTING_STEPS), str(sizes.LONG_CONTEXT)], folder, then, threads)
+
+
+def _output(command: list[str], folder: Path, then: str, variables: dict[str, str] | None = None) -> str:
+    """What a command prints. Where it fails, FailedError with the last of its lines that tells of an error; `then`:
+    what to do."""
+    try:
+        return subprocess.run(
+            command, cwd=folder, env=os.environ | (variables or {}), capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        lines = (getattr(error, "stderr", None) or str(error)).splitlines()
+        told = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1])
+        raise FailedError(
+            f"the exported agent could not be timed: '{command[0]}' failed ({shown(told.strip(), 200)}); {then}."
+        ) from error
