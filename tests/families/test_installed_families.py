@@ -118,3 +118,9 @@ print(json.dumps(told))
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == [[7, 7, True], [7, 7, True], [3, 3, True]]
+
+
+def test_methods_that_are_proposed_are_those_that_can_be_loaded(package: Path, tmp_path: Path) -> None:
+    run = nacre.train("random", "point-robot", preset="smoke", iterations=1, out=tmp_path / "run")
+    with pytest.raises(nacre.NacreError, match="random cannot be fine-tuned online; take a run of one of: macaw"):
+        nacre.fine_tune(run.path)

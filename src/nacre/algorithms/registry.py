@@ -134,9 +134,9 @@ def register_algorithm(name: str, algorithm: Algorithm) -> None:
     _registered_by[name] = plugins.caller_module()
 
 
-def loaded() -> list[Algorithm]:
-    """All algorithms but those of installed packages that nobody has asked for yet."""
-    return [*_BUILT_IN.values(), *_registered.values()]
+def loaded() -> dict[str, Algorithm]:
+    """All algorithms by name, but for those of installed packages that nobody has asked for yet."""
+    return _BUILT_IN | _registered
 
 
 def load_offered() -> None:

@@ -23,7 +23,7 @@ def names_in(args: Sequence[str], kinds: Sequence[type[Any]], *, algorithm: bool
         return names
 
     def found() -> list[str]:
-        settings = [method.settings for method in registry.loaded()] if algorithm else []
+        settings = [method.settings for method in registry.loaded().values()] if algorithm else []
         return positionals(args, values_of_flags([*kinds, *catalog.FAMILIES.values(), *settings]))[:wanted]
 
     names = found()

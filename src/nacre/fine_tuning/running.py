@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nacre.algorithms.registry import ALGORITHMS
+from nacre.algorithms import registry
 from nacre.data import contexts
 from nacre.deploy import logged_tasks
 from nacre.deploy.session import seed_key
@@ -95,7 +95,8 @@ def _asked(
     """What is to be done, with all that it needs. Refuses what cannot be done."""
     experiment, family = agent.experiment, agent.family
     if experiment.algorithm.fine_tuning is None:
-        known = [name for name in ALGORITHMS if ALGORITHMS[name].fine_tuning is not None]
+        registry.load_offered()
+        known = [name for name, method in registry.loaded().items() if method.fine_tuning is not None]
         raise NacreError(
             f"{experiment.algorithm_name} cannot be fine-tuned online; take a run of one of: {', '.join(known)}."
         )
