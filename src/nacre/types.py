@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from nacre.errors import NacreError
+
 ArrayLike = jax.Array | np.ndarray
 """A JAX array on the device or a NumPy array on the host: simulators in C speak the one, compiled code the other."""
 
@@ -24,6 +26,16 @@ Tasks = dict[str, np.ndarray]
 
 MOST_ACTION = 1 + 1e-4
 """The largest size of a number of an action that is taken for one in [-1, 1]: beyond it, it was not rounded."""
+
+
+def check_actions(what: str, actions: Any) -> None:
+    """Raises NacreError for actions that do not lie in [-1, 1]; `what` has them."""
+    largest = float(np.abs(actions).max(initial=0.0))
+    if largest > MOST_ACTION:
+        raise NacreError(
+            f"{what} has {largest:.4g}, but actions lie in [-1, 1]; scale them from the robot's own units, or clip "
+            "them as it did."
+        )
 
 
 class Transition(NamedTuple):

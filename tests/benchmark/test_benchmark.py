@@ -332,6 +332,7 @@ def test_acting_is_timed_on_one_core_and_leaves_the_process_as_it_was(monkeypatc
         *((what, {"lanes": 64}, f"--lanes is for the benchmarks collect, simulation, and {what} does not use it")
           for what in ("update", "scaling", "evaluate", "act", "iteration")),
         ("simulation", {"precision": "bfloat16"}, "and simulation does not use it; leave it out."),
+        ("iteration", {"precision": "bfloat16"}, "promp has no setting precision; leave --precision out"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_measured_is_refused_with_a_sentence(

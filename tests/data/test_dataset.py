@@ -246,7 +246,10 @@ def test_two_that_write_the_same_name_get_it_once(root: Path) -> None:
     ("changed", "told"),
     [
         ({"reward": np.full(4, np.nan)}, "reward that is not finite"),
-        ({"action": np.full((4, 2), -1.5)}, r"an action of 1.5, but actions lie in \[-1, 1\]; scale them"),
+        (
+            {"action": np.full((4, 2), -1.5)},
+            r"an action in an episode of task 0 has 1.5, but actions lie in \[-1, 1\]; scale them",
+        ),
         ({"obs": np.zeros((4, 2))}, r"obs of shape \(4, 2\)"),
         ({"action": np.zeros((4, 3))}, r"action of shape \(4, 3\)"),
         ({"reward": np.zeros(0)}, "has obs of shape"),

@@ -209,7 +209,7 @@ def test_an_overwriting_push_removes_nothing_but_what_was_pushed(
     untouched("is the run itself", "push", str(place), "--to", str(tmp_path / "alias"), "--overwrite")
     untouched("leaves it alone", "push", str(run), "--to", str(tmp_path / "alias"), "--overwrite")
     shutil.copytree(checkpoints / str(update), checkpoints / str(update + 1))
-    untouched(f"was trained on, to update {update + 1}, and {run} only to {update}", *again)
+    untouched(f"was trained on since it was pushed, from update {update} to {update + 1}", *again)
     shutil.rmtree(checkpoints / str(update + 1))
     rename = Path.rename
 

@@ -32,6 +32,7 @@ class Offered(PointRobot):
 ENTRY_POINTS = """[nacre.families]
 offered-point = my_robots:Offered
 broken-point = my_robots:Missing
+no name for it = my_robots:Offered
 [nacre.algorithms]
 broken-method = my_robots:Missing
 """
@@ -71,7 +72,7 @@ def test_a_list_tells_on_stderr_what_is_left_out(package: Path, capsys: Capture)
     assert run("list") == 0
     out, err = capsys.readouterr()
     assert "offered-point" in out
-    assert err.count("nacre: left out: ") == 2 and "'broken-point' of the package my-robots cannot be loaded" in err
+    assert err.count("nacre: left out: ") == 3 and "'broken-point' of the package my-robots cannot be loaded" in err
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_where_the_search_did_not_look_is_told(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     runs, notices = runs_below(tmp_path)
     assert runs == [run] and [note.split(" (")[0] for note in notices] == [
-        f"{tmp_path / name} was not searched for runs" for name in ("gone", "itself")
+        f"{tmp_path / 'itself'} was not searched for runs"
     ]
     (tmp_path / "itself").unlink()
     (tmp_path / "gone").unlink()
@@ -66,6 +67,24 @@ def test_where_the_search_did_not_look_is_told(tmp_path: Path, monkeypatch: pyte
     make_run(tmp_path / "y")
     with pytest.raises(nacre.NacreError, match="holds at least 2: "):
         nacre.load(tmp_path)
+
+
+def test_links_do_not_lead_to_where_the_search_came_from(tmp_path: Path) -> None:
+    run, other = make_run(tmp_path / "a" / "seed-0"), make_run(tmp_path / "b" / "seed-0")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    (tmp_path / "a" / "beside").symlink_to(tmp_path / "b")
+    assert runs_below(tmp_path / "a") == ([tmp_path / "a" / "beside" / "seed-0", run], [])
+    (tmp_path / "a" / "beside").unlink()
+    assert runs_below(tmp_path / "a") == ([run], []) and other.exists()
+
+
+def test_a_file_of_somebody_elses_hides_no_runs_below_it(tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "config.json").write_text("{}")
+    run = make_run(tmp_path / "project" / "runs" / "seed-0")
+    assert runs_below(tmp_path).runs == [run]
+    shutil.rmtree(run)
+    assert runs_below(tmp_path).runs == [tmp_path / "project"], "a run that has lost a file"
 
 
 @pytest.mark.parametrize(

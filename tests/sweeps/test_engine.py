@@ -272,7 +272,10 @@ def test_a_table_that_cannot_be_rewritten_does_not_end_the_sweep(tmp_path: Path,
     finished = run_jobs(jobs(tmp_path, "a b"), executor, record.Recorded(Told(in_the_way), tmp_path, {}))
     assert states(finished) == {"a": "done", "b": "done"}
     told = capsys.readouterr().err
-    assert told.count("cannot write") == 1 and "then wait until a job begins or ends." in told
+    assert (
+        told.count("cannot write") == 1
+        and "then wait: the sweep continues, and tries again when a job begins or ends." in told
+    )
     with pytest.raises(NacreError, match="give the same command again"):  # before anything is begun
         run_jobs(jobs(tmp_path, "c"), executor, record.Recorded(Told(), tmp_path, {}))
     assert len(executor.started) == 2

@@ -5,6 +5,7 @@ What a figure is compared with is measured beside it, in turns, so that whatever
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -94,6 +95,10 @@ def run(
     method = algorithm or ("promp" if what == "iteration" else "pearl")
     if find_algorithm(method).offline:
         raise NacreError(f"{method} learns from a data set, which no benchmark takes; choose another --algorithm.")
+    if precision is not None and "precision" not in {
+        field.name for field in dataclasses.fields(find_algorithm(method).settings)
+    }:
+        raise NacreError(f"{method} has no setting precision; leave --precision out, or choose another --algorithm.")
     experiment = resolve(method, family, preset, **({} if precision is None else {"precision": precision}))
     figures = benchmarks[what](experiment)
     machine = {"device": jax.devices()[0].device_kind, "cpu_threads": num_cores(), "jax": jax.__version__}

@@ -26,8 +26,8 @@ class Command:
     seeds: int | None = None
     """Learners side by side (update). Default: 1."""
     precision: str | None = None
-    """Rounds the inputs of matrix products to float32, tf32 or bfloat16 (all but simulation). Default: as in the
-    preset."""
+    """Rounds the inputs of matrix products to float32, tf32 or bfloat16 (all but simulation;
+    iteration and evaluate: of methods with this setting). Default: as in the preset."""
     algorithm: str | None = None
     """Method that is timed (iteration, evaluate). Default: promp for iteration, pearl for evaluate."""
     devices: int | None = None

@@ -63,9 +63,12 @@ def run(args: list[str], started: float) -> None:
     from nacre.cli.tables import print_table, task_text
     from nacre.deploy.records import recorded
     from nacre.deploy.trained_agent import load
+    from nacre.runs.outputs import check_output
     from nacre.simulation.rollout import score, score_success
 
     _check_change(command)
+    if command.csv is not None:
+        check_output(command.csv)
     agent = load(command.run, command.checkpoint)
     if command.change_at is not None:
         _evaluate_change(command, agent)
@@ -117,10 +120,6 @@ def _check_change(command: Command) -> None:
         raise NacreError(f"{given[0]} is for a task that changes; set --change-at as well.")
     if command.change_at is not None and command.beside:
         raise NacreError("--beside is for tasks that stay; leave it out, or --change-at.")
-    if command.csv is not None:
-        from nacre.runs.outputs import check_output
-
-        check_output(command.csv)
     if command.change_at is not None and command.data is not None:
         raise NacreError("tasks that change are the run's own; leave out --data, or --change-at.")
 

@@ -16,7 +16,7 @@ from nacre.learning import offline
 from nacre.learning.offline import Logs
 from nacre.presets.settings import DISCOUNT
 from nacre.presets.trials import TrialSettings
-from nacre.types import MOST_ACTION, ArrayLike, Key, Logged, Transition
+from nacre.types import ArrayLike, Key, Logged, Transition, check_actions
 
 CONTEXTS = 2**31 - 1
 """Folded into an evaluation's key for what contexts draw; its trials split that key."""
@@ -106,12 +106,7 @@ def of_episode(
             f"obs {obs.shape}, action {action.shape} and reward {reward.shape} are no episode; give them as "
             "[step + 1, obs_dim], [step, action_dim] and [step]."
         )
-    largest = float(np.abs(action).max(initial=0.0))
-    if largest > MOST_ACTION:
-        raise NacreError(
-            f"an action of the episode has {largest:.4g}, but actions lie in [-1, 1]; scale them from the robot's own "
-            "units, or clip them as it did."
-        )
+    check_actions("an action of the episode", action)
     steps = len(reward)
     to_go, ahead = np.zeros(steps, np.float32), 0.0
     for time in reversed(range(steps)):

@@ -21,7 +21,7 @@ import numpy as np
 
 from nacre.errors import NacreError, imported, shown
 from nacre.families.family import Family
-from nacre.types import MOST_ACTION
+from nacre.types import check_actions
 
 SPLITS = ("train", "test", "other")
 """Data of the train tasks; of the test tasks, by their own policies; in the test tasks, by policies of other tasks.
@@ -77,12 +77,7 @@ def checked(episode: LoggedEpisode, family: Family, num_tasks: dict[str, int]) -
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise NacreError(f"an episode of task {episode.task} has {name} that is not finite; leave it out.")
-    largest = float(np.abs(arrays["action"]).max(initial=0.0))
-    if largest > MOST_ACTION:
-        raise NacreError(
-            f"an episode of task {episode.task} has an action of {largest:.4g}, but actions lie in [-1, 1]; scale them "
-            "from the environment's own units, or clip them as it did when it carried them out."
-        )
+    check_actions(f"an action in an episode of task {episode.task}", arrays["action"])
     if episode.split not in SPLITS or not 0 <= episode.task < num_tasks[episode.split]:
         raise NacreError(
             f"an episode is of task {episode.task} of '{episode.split}'; the data set has {num_tasks['train']} "

@@ -33,7 +33,7 @@ from nacre.learning.networks import in_float32
 from nacre.presets.trials import TrialOptions, TrialSettings
 from nacre.runs.directory import RunDirectory, versions
 from nacre.runs.experiment import to_json
-from nacre.runs.files import put_folder, reason_of
+from nacre.runs.files import making_room, reason_of
 from nacre.simulation.environment import TaskEnvironment
 from nacre.types import Agent, Logged, Tasks, Transition
 
@@ -160,7 +160,8 @@ def write(
         if onnx:
             onnx_files.check(session.bundle, models, about["self_test"]["task"])
         draft.chmod(0o755)
-        put_folder(draft, path)
+        with making_room([path]):
+            draft.rename(path)
     except OSError as error:
         raise NacreError(f"cannot write {path} ({reason_of(error)}); choose another place with --out.") from error
     finally:

@@ -116,6 +116,11 @@ class Guarding:
         self.most_precision = None
         if "factor" in self.counts:
             self.most_precision = _checked("precision", most, about["agent"]["latent_dim"], error)
+        # Acting changes what most agents remember by nothing that a second call would not set again.
+        agent, policies = about["agent"], [getattr(self.guards, name) for name in NAMES]
+        changes = agent["kind"] in ("of JAX", "recurrent") or "detector" in agent or "prior" in policies
+        may_raise = "raise" in (self.guards.lateness, self.guards.bounds, self.guards.rate)
+        self._may_undo_act = may_raise and changes
         self.begin()
 
     def _check(self, about: Mapping[str, Any], training: Mapping[str, Any]) -> None:
@@ -178,8 +183,7 @@ class Guarding:
 
     def act(self, session: Any, obs: Any) -> np.ndarray:
         """As the session's."""
-        may_raise = "raise" in (self.guards.lateness, self.guards.bounds, self.guards.rate)
-        before = session.snapshot() if may_raise else None
+        before = session.snapshot() if self._may_undo_act else None
         name = self._fault(obs)
         seen = np.asarray(obs, np.float32) if name else None
         is_counted = self._odd is not None and seen is not None and np.array_equal(self._odd, seen, equal_nan=True)

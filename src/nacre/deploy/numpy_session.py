@@ -43,7 +43,7 @@ RESTARTING = 2**31 - 1
 
 MOST_ACTION = 1 + 1e-4
 """The largest size of a number of an action that is taken for one in [-1, 1]."""
-LATER = ("memory.anew",)
+SINCE_EARLIER_VERSIONS = ("memory.anew",)
 """Arrays of a saved session that earlier versions did not have, as 0."""
 
 
@@ -235,7 +235,7 @@ class Session:
         """Continues where a session of the same bundle was saved; act comes next. SessionError for anything else."""
         try:
             now = self.state()
-            since = {name: np.zeros_like(now[name]) for name in LATER if name in now}
+            since = {name: np.zeros_like(now[name]) for name in SINCE_EARLIER_VERSIONS if name in now}
             saved = since | arrays_of(Path(path), read(Path(path)))
             check_arrays(Path(path), saved, {name: values.shape for name, values in now.items()})
         except SessionError as error:

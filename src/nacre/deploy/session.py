@@ -18,7 +18,7 @@ from nacre.presets.trials import TrialSettings
 from nacre.runs.experiment import check_seed
 from nacre.simulation import rollout
 from nacre.simulation.change import RESTARTING
-from nacre.types import MOST_ACTION, Agent, Belief, Logged, Tasks, Transition
+from nacre.types import Agent, Belief, Logged, Tasks, Transition, check_actions
 
 MOST = 3e38
 """Below it, a number is finite in float32 too."""
@@ -151,7 +151,7 @@ class Session:
         done = self._action
         if action is not None:
             done = self._checked("an action", action, self._family.action_dim)
-            _check_size("the action that was carried out", done)
+            check_actions("the action that was carried out", done)
         rewards, discount = np.array([reward], np.float32), np.array([0.0 if terminated else 1.0], np.float32)
         transition = Transition(self._obs[None], done[None], rewards, rewards, discount, next_obs[None])
         self._remember(self._steps.observe(self._arrays, self._remembered, transition, self._alive))
@@ -231,7 +231,7 @@ class Session:
                 raise NacreError(
                     f"{name} of the logged transitions has a number that is not finite; leave that episode out."
                 )
-        _check_size("an action of the logged transitions", np.asarray(logged.transition.action))
+        check_actions("an action of the logged transitions", np.asarray(logged.transition.action))
 
     def _checked_reward(self, reward: Any) -> float:
         """As a float32."""
@@ -275,16 +275,6 @@ class Session:
                 "check the environment."
             )
         return array
-
-
-def _check_size(what: str, action: np.ndarray) -> None:
-    """Raises NacreError for actions that do not lie in [-1, 1]."""
-    largest = np.abs(action).max()
-    if largest > MOST_ACTION:
-        raise NacreError(
-            f"{what} has {largest:.4g}, but actions lie in [-1, 1]; scale them from the robot's own units, or clip "
-            "them as it did."
-        )
 
 
 def seed_key(seed: int) -> jax.Array:

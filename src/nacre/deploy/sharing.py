@@ -16,7 +16,7 @@ from nacre.errors import NacreError, imported, shown
 from nacre.runs import tables
 from nacre.runs.checkpoints import Checkpoints
 from nacre.runs.directory import RunDirectory
-from nacre.runs.files import is_locked, notice, put_folder, reading, reason_of, writing
+from nacre.runs.files import is_draft, is_locked, making_room, notice, reading, reason_of, writing
 from nacre.runs.loading import Saved, hypotheses_of, load_state, load_to_act
 
 HUB = "hf://"
@@ -58,7 +58,8 @@ def push(
         Path(place).parent.mkdir(parents=True, exist_ok=True)
         with _draft(Path(place).parent) as draft:
             write_shared(source, draft, place, checkpoint, whole, drawn, licence)
-            put_folder(draft, Path(place))
+            with making_room([Path(place)]):
+                draft.rename(place)
     return place
 
 
@@ -188,16 +189,17 @@ def _check_place(folder: Path, run: RunDirectory, overwrite: bool) -> None:
     if folder.is_symlink() or "config.json" not in names or "library_name: nacre" not in card:
         raise NacreError(refused)
     pictures = {name for name in names if name.startswith("trials.") and f"({name})" in card}
-    strange = sorted(names - PUSHED - pictures)
+    strange = sorted(name for name in names - PUSHED - pictures if not is_draft(name))
     if strange:
         raise NacreError(
             f"{folder} has {strange[0]} in it, which --overwrite would delete; move that away, or choose another place."
         )
-    newest, own = (Checkpoints(at / "checkpoints", read_only=True).latest() for at in (folder, run.path))
-    if (newest or 0) > (own or 0):
+    pushed = re.search(r"^\| update \| ([\d,]+) \|$", card, re.M)
+    newest = Checkpoints(folder / "checkpoints", read_only=True).latest() or 0
+    if pushed is not None and newest > int(pushed[1].replace(",", "")):
         raise NacreError(
-            f"{folder} was trained on, to update {newest}, and {run.path} only to {own or 0}, so --overwrite would "
-            "delete what it learnt; choose another place."
+            f"{folder} was trained on since it was pushed, from update {pushed[1]} to {newest:,}, which --overwrite "
+            "would delete; choose another place."
         )
     if "lock" in names and is_locked(folder):
         raise NacreError(f"another process is training in {folder}; wait for it, or choose another place.")

@@ -53,12 +53,17 @@ _BUILT_IN = frozenset(FAMILIES) | frozenset(OPTIONAL)
 _registered_by: dict[str, str] = {}  # name -> the module that registered it
 
 
+NAME = re.compile(r"\w+(-\w+)*")
+"""What a family may be called."""
+
+
 def register_environments() -> None:
     """Makes all families known to Gymnasium; those of installed packages are not loaded for that."""
     for family in (OPTIONAL | FAMILIES).values():
         gymnasium_ids.register(family)
     for name in plugins.entry_points(ENTRY_POINTS):
-        gymnasium_ids.register_unseen(name)
+        if NAME.fullmatch(name):
+            gymnasium_ids.register_unseen(name)
 
 
 def family_names() -> list[str]:
@@ -82,10 +87,10 @@ def register_family(family: type[Family], module: str | None = None) -> type[Fam
     """
     if family.name in _BUILT_IN:
         raise NacreError(f"'{family.name}' is a family of nacre's own; choose another name.")
-    if not re.fullmatch(r"\w+(-\w+)*", family.name):
+    if not NAME.fullmatch(family.name):
         raise NacreError(f"'{family.name}' is no name for a family; write letters and digits, with hyphens between.")
     own_id = gymnasium_ids.environment_id(family.name)
-    for other in OPTIONAL | FAMILIES:
+    for other in [*OPTIONAL, *family_names()]:
         if other != family.name and gymnasium_ids.environment_id(other) == own_id:
             raise NacreError(
                 f"'{family.name}' would be {own_id} in Gymnasium, as the family {other} is; choose another name."

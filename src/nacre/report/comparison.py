@@ -24,7 +24,7 @@ from nacre.report.evaluated_runs import (
 )
 from nacre.report.normalised import Scale, scale_notices, scale_of, scores_on
 from nacre.report.statistics import Estimate, pooled_interquartile_mean, probability_of_improvement
-from nacre.runs.below import Below, runs_in
+from nacre.runs.below import FoundRuns, runs_in
 
 UNEQUAL = 1.05
 """How many times as many steps one run may have taken as another before it is said."""
@@ -131,7 +131,7 @@ def compare(
 # Which runs
 
 
-def _read(found: Below) -> tuple[list[Run], list[str]]:
+def _read(found: FoundRuns) -> tuple[list[Run], list[str]]:
     """The evaluations of all runs that have some, and a notice for each of the others and for what was not searched."""
     read, left_out = list[Run](), list[str]()
     for path in found.runs:

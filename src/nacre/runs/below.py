@@ -18,7 +18,7 @@ OF_A_RUN = ("config.json", "tasks.json")
 """A folder with either is taken for a run: where the other is missing, opening the run says so."""
 
 
-class Below(NamedTuple):
+class FoundRuns(NamedTuple):
     """What a search found."""
 
     runs: list[Path]
@@ -40,14 +40,14 @@ def check_no_folder_of_runs(path: Path) -> None:
         )
 
 
-def runs_in(places: Sequence[Path]) -> Below:
+def runs_in(places: Sequence[Path]) -> FoundRuns:
     """The run directories among these places and below them, each once, in the order of the places.
 
     Raises NacreError for a place that is neither a run nor a folder with runs in it.
     """
     found, told = dict[Path, Path](), list[str]()
     for place in places:
-        runs, notices = Below([place], []) if _is_run(place) else runs_below(place)
+        runs, notices = FoundRuns([place], []) if _is_run(place) else runs_below(place)
         if not runs:
             why = f" ({notices[0].rstrip('.')})" if notices and place.is_dir() else ""
             raise NacreError(
@@ -56,15 +56,17 @@ def runs_in(places: Sequence[Path]) -> Below:
         told += notices
         for run in runs:
             found.setdefault(run.resolve(), run)
-    return Below(list(found.values()), told)
+    return FoundRuns(list(found.values()), told)
 
 
-def runs_below(folder: Path) -> Below:
+def runs_below(folder: Path) -> FoundRuns:
     """The run directories below a folder, in alphabetical order; not those inside a run.
 
-    Links are followed, after everything else, and each folder is looked into once, by whatever names it has.
+    A folder with one of a run's two files counts where no run lies below it: others have files of these names too.
+    Links are followed, after everything else, but not to where the search came from; each folder is looked into once,
+    by whatever names it has.
     """
-    runs, notices, seen = list[Path](), list[str](), set[Path]()
+    runs, halves, notices, seen = list[Path](), list[Path](), list[str](), set[Path]()
     waiting, links = deque([folder]), deque[Path]()
     while waiting or links:
         place = waiting.popleft() if waiting else links.popleft()
@@ -75,23 +77,28 @@ def runs_below(folder: Path) -> Below:
             )
             break
         try:
-            real = place.resolve()
-            if real in seen:
+            real = place.resolve(strict=True)
+            if real in seen or real in folder.resolve().parents:
                 continue
             with os.scandir(place) as listed:
                 entries = sorted(listed, key=lambda entry: entry.name)
-            if any(entry.name in OF_A_RUN for entry in entries):
-                runs.append(place)
-            else:
-                shown = [entry for entry in entries if not entry.name.startswith(".")]
-                links.extend(place / entry.name for entry in shown if entry.is_symlink())
-                waiting.extend(place / entry.name for entry in shown if not entry.is_symlink() and entry.is_dir())
-            seen.add(real)
-        except NotADirectoryError:  # a link to a file
+        except (NotADirectoryError, FileNotFoundError):  # a link to a file or to nothing
             continue
-        except (OSError, RuntimeError) as error:  # also a link to nothing, or to itself
+        except (OSError, RuntimeError) as error:  # also a link to itself
             notices.append(f"{place} was not searched for runs ({reason_of(error)}).")
-    return Below(sorted(runs), notices)
+            continue
+        seen.add(real)
+        there = sum(entry.name in OF_A_RUN for entry in entries)
+        if there == len(OF_A_RUN):
+            runs.append(place)
+            continue
+        if there:
+            halves.append(place)
+        shown = [entry for entry in entries if not entry.name.startswith(".")]
+        links.extend(place / entry.name for entry in shown if entry.is_symlink())
+        waiting.extend(place / entry.name for entry in shown if not entry.is_symlink() and entry.is_dir())
+    halves = [half for half in halves if not any(half in run.parents for run in runs)]
+    return FoundRuns(sorted([*runs, *halves]), notices)
 
 
 def _is_run(place: Path) -> bool:

@@ -20,7 +20,7 @@ from nacre.families.family import TASK_SET_VERSION, TaskSet, num_tasks, take
 from nacre.runs import tables
 from nacre.runs.below import check_no_folder_of_runs
 from nacre.runs.experiment import Experiment, from_json, to_json
-from nacre.runs.files import locked, notice, reading, reason_of, replace, writing
+from nacre.runs.files import locked, reading, reason_of, replace, writing
 
 if TYPE_CHECKING:
     from nacre.types import Tasks
@@ -117,16 +117,11 @@ class RunDirectory:
             with run.locked():
                 pass
 
-    def set_aside(self) -> Path:
-        """Gives the run another name beside its own, and returns that; refused where another process trains it."""
+    @contextmanager
+    def unused(self) -> Iterator[None]:
+        """While the run is renamed; refused where another process trains it."""
         with self.locked(), writing(self.path, "try again"):
-            aside = Path(tempfile.mkdtemp(prefix=f".{self.path.name[:40]}-replaced-", dir=self.path.parent))
-            try:
-                self.path.rename(aside)  # so that it is there whole or not at all
-            except OSError:
-                aside.rmdir()
-                raise
-        return aside
+            yield
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -195,26 +190,6 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         """Where the checkpoints are."""
         return self.path / "checkpoints"
-
-
-@contextmanager
-def replaced(paths: Iterable[Path]) -> Iterator[None]:
-    """Makes room at these paths for the new runs that the block makes: the runs there are removed once it has ended
-    well, and else put back, where no new run stands in their place."""
-    aside: dict[Path, Path] = {}
-    try:
-        for path in paths:
-            aside[path] = RunDirectory(path).set_aside()
-        yield
-    except BaseException:
-        for path, old in aside.items():
-            try:
-                old.rename(path)
-            except OSError:
-                notice(f"the run that was at {path} is at {old} now.")
-        raise
-    for old in aside.values():
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _is_directory(path: Path) -> bool:

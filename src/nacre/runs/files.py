@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import secrets
 import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 from nacre.errors import NacreError
 
@@ -55,31 +57,53 @@ def reading(file: Path) -> Iterator[None]:
         raise NacreError(f"{file} is damaged ({reason_of(error)}); restore it.") from error
 
 
+DAY = 86_400.0
+"""Seconds."""
+
+
+def is_draft(name: str) -> bool:
+    """Whether a file of this name is a draft of `replace`, which a killed process has left."""
+    return name.startswith(".") and name.endswith(".new")
+
+
 def replace(file: Path, content: bytes, then: str = "resume with 'nacre resume'") -> None:
-    """Rewrites a file, whole or not at all, whoever else does so at the same time; `then` as in `writing`."""
+    """Rewrites a file, whole or not at all, whoever else does so at the same time; `then` as in `writing`. Drafts of
+    processes that were killed are removed a day later."""
     draft = file.with_name(f".{file.name}-{os.getpid()}-{secrets.token_hex(4)}.new")
     try:
         with writing(file, then):
             draft.write_bytes(content)
             os.replace(draft, file)
+            for left in file.parent.glob(f".{glob.escape(file.name)}-*.new"):
+                if time.time() - left.stat().st_mtime > DAY:
+                    left.unlink(missing_ok=True)
     finally:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
 
 
-def put_folder(draft: Path, path: Path) -> None:
-    """Renames a folder; what stood at its place is removed once the new one is there."""
-    if not path.exists():
-        draft.rename(path)
-        return
-    old = Path(tempfile.mkdtemp(prefix=".replaced-", dir=path.parent))
-    path.rename(old)
+@contextmanager
+def making_room(
+    paths: Iterable[Path], unused: Callable[[Path], AbstractContextManager[Any]] = nullcontext
+) -> Iterator[None]:
+    """Sets aside the folders at these paths, for those that the block puts there. They are removed once it has ended
+    well, and else put back. `unused` holds a folder while it gets its other name, or refuses."""
+    aside: dict[Path, Path] = {}
     try:
-        draft.rename(path)
+        for path in paths:
+            if path.exists():
+                with unused(path):
+                    aside[path] = path.rename(path.with_name(f".replaced-{path.name[:40]}-{secrets.token_hex(4)}"))
+        yield
     except BaseException:
-        old.rename(path)
+        for path, old in aside.items():
+            try:
+                old.rename(path)
+            except OSError:
+                notice(f"what stood at {path} is at {old} now; move it back.")
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    for old in aside.values():
+        shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

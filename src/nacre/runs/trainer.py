@@ -23,9 +23,9 @@ from nacre.runs.checkpoints import Arrays, Checkpoints, rebuilt
 from nacre.runs.compilation_cache import use_compilation_cache
 from nacre.runs.data_set import RunData, context_logs, opened, tell_of_tasks, train_logs
 from nacre.runs.device_check import check_devices
-from nacre.runs.directory import RunDirectory, replaced
+from nacre.runs.directory import RunDirectory
 from nacre.runs.experiment import Experiment
-from nacre.runs.files import notice
+from nacre.runs.files import making_room, notice
 from nacre.runs.loading import Saved, fresh, good_arrays
 from nacre.runs.logs import Sinks
 from nacre.runs.memory import check_memory, hand_back_memory, memory_errors, release_memory
@@ -110,7 +110,7 @@ def create(
 ) -> list[RunDirectory]:
     """The run directories, all of them or none; with `overwrite`, in place of the runs that stand there."""
     runs: list[RunDirectory] = []
-    with replaced([path for path in paths if overwrite and path.exists()]):
+    with making_room(paths if overwrite else (), lambda path: RunDirectory(path).unused()):
         try:
             for path, experiment in zip(paths, experiments, strict=True):
                 runs.append(RunDirectory.create(path, experiment, None if origin is None else origin.record))

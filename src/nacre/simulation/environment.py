@@ -128,6 +128,7 @@ class TaskEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
 
 
 def make_unseen(family: str, **arguments: Any) -> gymnasium.Env[np.ndarray, np.ndarray]:
-    """The environment of a family that was known by its name alone; so its time limit is in here, not in its spec."""
+    """The environment of a family that was known by its name alone; so its time limit is in here, not in its spec.
+    Longer limits of gymnasium.make have no effect until the family is loaded, as by `nacre.make_family`."""
     env = TaskEnvironment(family, **arguments)
     return gymnasium.wrappers.TimeLimit(env, env.family.horizon)

@@ -192,9 +192,9 @@ class _Frames:
 
 
 def opengl_library() -> str:
-    """The module of MuJoCo that MUJOCO_GL names, read as MuJoCo reads it."""
+    """The module of MuJoCo that MUJOCO_GL names, in any of MuJoCo's spellings; glfw where it names none."""
     named = os.environ.get("MUJOCO_GL", "").strip().lower()
-    return "glfw" if named in ("", "enable", "enabled", "on", "true", "1", "glx") else named
+    return "glfw" if named in ("", "enable", "enabled", "on", "true", "1", "glx", "wgl") else named
 
 
 def prepare_mujoco_rendering(mode: str) -> None:

@@ -68,7 +68,8 @@ class OptunaSearch:
     def _check_places(self, runs: Sequence[Path], jobs: Sequence[Job]) -> None:
         """Raises NacreError where a run in a trial's place is not the trial's. A run that was removed is no fault: the
         study has its score."""
-        strangers = [path for path in runs if path not in {job.path for job in jobs}]
+        known = {job.path for job in jobs}
+        strangers = [path for path in runs if path not in known]
         if strangers:
             raise NacreError(
                 f"the study in {self._spec.out / JOURNAL} does not know the run at {strangers[0]}; restore that file, "

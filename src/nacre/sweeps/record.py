@@ -104,7 +104,7 @@ class Recorded:
     def _update(self, job: Job, state: str, told: str = "") -> None:
         self._set(job, state, told)
         try:
-            self._write("wait until a job begins or ends")
+            self._write("wait: the sweep continues, and tries again when a job begins or ends")
         except NacreError as error:  # jobs are at work, and need no table
             if not self._is_behind:
                 notice(str(error))

@@ -42,7 +42,8 @@ def train_jobs(jobs: Sequence[Job], num_jobs: int, *, time_limit: float | None =
 
 
 def _replace(jobs: Sequence[Job]) -> None:
-    """New runs in place of those that stand there, all of them or none. Their processes resume them from nothing.
+    """New runs in place of those that stand there, all of them or none. Their processes begin them: as there is no
+    checkpoint yet, that is no different from a run that they make.
 
     Raises NacreError for what these processes would refuse when the old runs were gone.
     """
