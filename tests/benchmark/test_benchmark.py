@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,7 +19,7 @@ from nacre import benchmark
 from nacre.algorithms import pearl
 from nacre.benchmark import acting, exported, learner, playing, sizes
 from nacre.cli import main as cli
-from nacre.errors import FailedError, NacreError
+from nacre.errors import NacreError
 from nacre.families.catalog import FAMILIES, make_family
 from nacre.families.family import MujocoFamily
 from nacre.families.robots import load_model
@@ -374,30 +373,3 @@ def test_bare_loops_step_all_of_their_robots_whole_episodes(num_loops: int, monk
     assert robots.num_lanes == 5
     np.testing.assert_allclose(robots.engine.time(), family.horizon * family.frame_skip * 0.004)
     assert rate == num_cores() / num_loops * 5 * family.horizon / 2.0
-
-
-@pytest.mark.parametrize(
-    ("compiler", "sentence"),
-    [
-        ("echo 'x.c:1: fatal error: math.h: no such file' >&2; echo 'compilation terminated.' >&2; exit 1",
-         "'cc' failed (x.c:1: fatal error: math.h: no such file); repair the compiler"),
-        ("printf '#!/bin/sh\\nkill -ILL $$\\n' > policy_test; chmod +x policy_test",
-         "'./policy_test' failed (Command "),
-        ("exit 0", "'./policy_test' failed ([Errno 2] No such file"),
-    ],
-)  # fmt: skip
-def test_a_compiler_that_fails_is_told_in_one_sentence(
-    compiler: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "cc").write_text(f"#!/bin/sh\n{compiler}\n")
-    (tmp_path / "bin" / "cc").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    with pytest.raises(FailedError) as raised:
-        exported.timed(tmp_path, "c")
-    assert sentence in str(raised.value) and str(raised.value).endswith("take cc out of PATH, and C is left out.")
-
-
-def test_a_runtime_that_fails_is_told_in_one_sentence(tmp_path: Path):
-    with pytest.raises(FailedError, match=r"failed \(ModuleNotFoundError: No module named 'session'\); check the inst"):
-        exported.timed(tmp_path, "numpy")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import struct
@@ -14,7 +13,7 @@ import pytest
 
 import made_up_data as made_up
 from made_up_data import FAMILY
-from nacre.data import exporting, importing, object_arrays
+from nacre.data import exporting, importing
 from nacre.data.dataset import DataSet, LoggedEpisode, open_data_set
 from nacre.data.episodes import EpisodeFile
 from nacre.data.exporting import export_data_set
@@ -160,50 +159,6 @@ def test_steps_in_numpy_files_become_episodes(root: Path, tmp_path: Path, side_b
     assert_same_steps(list(import_data_set("npy", tmp_path, NEW, FAMILY, tasks).episodes()), episodes)
 
 
-class Command:
-    """Unpickled the usual way, it makes a file."""
-
-    def __init__(self, file: Path):
-        self.file = file
-
-    def __reduce__(self) -> Any:
-        return (Path.touch, (self.file,))
-
-
-def test_nothing_in_an_object_array_is_called(tmp_path: Path) -> None:
-    rows = np.empty((1, 4), object)
-    rows[0, 0] = Command(tmp_path / "called")
-    np.save(tmp_path / "trj_1.npy", rows)
-    with pytest.raises(ValueError, match="it names pathlib"):
-        object_arrays.load(tmp_path / "trj_1.npy")
-    assert not (tmp_path / "called").exists()
-
-
-VALUES = (np.float32(2.5), np.int64(-3), True, 7, -1.5, np.arange(6.0).reshape(2, 3).T, np.array(3.0),
-          np.zeros((0, 2)), np.arange(3, dtype=">i2"), [1, 2], (1.0, 2.0))  # fmt: skip
-
-
-@pytest.mark.parametrize("value", VALUES, ids=str)
-def test_an_object_array_comes_back_as_it_was(tmp_path: Path, value: Any) -> None:
-    rows = np.empty((2, 1), object)
-    rows[0, 0], rows[1, 0] = value, value
-    np.save(tmp_path / "x.npy", rows)
-    found = object_arrays.load(tmp_path / "x.npy")
-    assert found.shape == (2, 1)
-    for item in found[:, 0]:
-        np.testing.assert_array_equal(item, value)
-
-
-def test_a_cut_object_array_is_refused(tmp_path: Path) -> None:
-    whole = io.BytesIO()
-    np.save(whole, object_rows(EPISODES[0], 4))
-    content = whole.getvalue()
-    for size in range(0, len(content), 37):
-        (tmp_path / "x.npy").write_bytes(content[:size])
-        with pytest.raises((ValueError, EOFError, struct.error)):
-            object_arrays.load(tmp_path / "x.npy")
-
-
 # ----------------------------------------------------------------------------------------------------------------------
 # D4RL, Minari
 
@@ -283,54 +238,6 @@ def test_without_next_observations_a_step_that_terminates_stays(tmp_path: Path) 
     np.testing.assert_array_equal(fell.obs, episodes[0].obs[[*range(7), 6]])
     np.testing.assert_array_equal(limit.reward, episodes[1].reward[:-1])
     np.testing.assert_array_equal(limit.obs, episodes[1].obs[:-1])
-
-
-def too_long(kind: str, path: Path) -> str:
-    """Three episodes of all 20 steps at `path` that run into each other, in one of the formats; the layout."""
-    episodes = [made_up.episode(0, "train", number, 20) for number in range(3)]
-    joined = episodes[0]._replace(
-        obs=np.concatenate([*(e.obs[:-1] for e in episodes), episodes[-1].obs[-1:]]), terminated=False,
-        **{name: np.concatenate([getattr(e, name) for e in episodes]) for name in ("action", "reward")},
-    )  # fmt: skip
-    if kind == "macaw":
-        write_macaw(path, macaw_rows([joined]))
-    elif kind == "d4rl":
-        write_d4rl(path, episodes, "nothing")
-    elif kind == "trajectories":
-        path.mkdir()
-        np.save(path / "trj_evalsample0_step1.npy", object_rows(joined, 4))
-    else:
-        path.mkdir()
-        columns = {"obs": joined.obs[:-1], "next_obs": joined.obs[1:], "actions": joined.action,
-                   "rewards": joined.reward, "terminals": np.zeros(60)}  # fmt: skip
-        for name, column in columns.items():
-            np.save(path / f"{name}.npy", column)
-    return kind if kind in importing.LAYOUTS else "npy"
-
-
-@pytest.mark.parametrize("kind", ["macaw", "d4rl", "trajectories", "npy"])
-def test_episodes_that_run_into_each_other_are_refused(root: Path, tmp_path: Path, kind: str) -> None:
-    layout = too_long(kind, tmp_path / "x")
-    told = "has an episode of 60 steps, but those of point-robot have 20 at most; .* where episodes end"
-    with pytest.raises(NacreError, match=told):
-        import_data_set(layout, tmp_path, NEW, FAMILY, listed(tmp_path, ONE))
-    assert not list(root.rglob("*imported*"))
-
-
-def test_without_next_observations_and_timeouts_where_episodes_end_is_not_known(root: Path, tmp_path: Path) -> None:
-    write_d4rl(tmp_path / "x", EPISODES)
-    with h5py.File(tmp_path / "x", "a") as handle:
-        del handle["timeouts"]
-    with pytest.raises(NacreError, match="neither 'timeouts' nor 'next_observations', so where episodes end"):
-        import_data_set("d4rl", tmp_path, NEW, FAMILY, listed(tmp_path, ONE))
-
-
-def test_no_data_set_holds_an_episode_beyond_the_horizon(root: Path) -> None:
-    with (
-        pytest.raises(NacreError, match="has 21 steps, but those of point-robot have 20 at most"),
-        made_up.writer() as w,
-    ):
-        w.add([made_up.episode(0, "train", 0, 21)])
 
 
 def test_training_rewards_are_read_without_next_observations_too(tmp_path: Path) -> None:
